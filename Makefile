@@ -1,0 +1,18 @@
+# `make demo` and `make test` need only a shell and Python 3.10-3.12; they install what is missing, once.
+.PHONY: demo test lint format clean
+
+demo:
+	@python=$$(sh tools/setup_env.sh) && "$$python" -m mmrazor_lite.cli demo $(ARGS)
+
+test:
+	@python=$$(sh tools/setup_env.sh) && "$$python" -m pytest $(ARGS)
+
+lint:
+	@python=$$(sh tools/setup_env.sh) && "$$python" -m ruff check . && "$$python" -m ruff format --check .
+
+format:
+	@python=$$(sh tools/setup_env.sh) && "$$python" -m ruff check --fix . ; "$$python" -m ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis work_dirs/demo
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

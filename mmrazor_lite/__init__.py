@@ -1,0 +1,17 @@
+"""mmrazor_lite: train one supernet, search it under a budget, hand back plain PyTorch modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_subnet"]
+
+
+def __getattr__(name: str) -> Any:
+    # Importing the package stays cheap: torch comes in with the first name that needs it.
+    if name == "load_subnet":
+        from mmrazor_lite.export import load_subnet
+
+        return load_subnet
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,264 @@
+"""From channel ids to width groups: which layers share one width, in which order, and what stays at full width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from torch import fx
+
+from mmrazor_lite.errors import UserError, nearest
+
+from .channels import FIXED, Side, WidthGroup
+from .ids import CONSTANT, Ids
+from .propagate import Propagation
+from .trace import TracedModel
+
+
+@dataclass(frozen=True)
+class FixedLayer:
+    """A layer whose output stays at full width, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass
+class WidthGraph:
+    """Width groups of a model, and how each layer and each tensor of its graphs is made of them.
+
+    ``layers`` maps a layer to its (input, output) sides; ``nodes`` a graph node to (dim, side of that dim).
+    ``assumed`` names the groups that rest on something the graph does not show.
+    """
+
+    groups: list[WidthGroup]
+    layers: dict[str, tuple[Side, Side]]
+    nodes: dict[fx.Node, tuple[int, Side]]
+    fixed: list[FixedLayer]
+    assumed: frozenset[str]
+
+
+def find_width_groups(
+    traced: TracedModel,
+    layer_types: Mapping[type, str],
+    keep: Collection[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    by_hand: Sequence[Mapping] = (),
+) -> WidthGraph:
+    """Find the width groups of a traced model.
+
+    Args:
+        layer_types: exact module type -> kind of dynamic layer (conv, linear, batch_norm, layer_norm, group_norm).
+        keep: group names that must stay at full width (they failed a check).
+        include: patterns (``fnmatch``) of layer names; if given, only groups with a matching producer are kept.
+        exclude: patterns of layer names; a group with a matching producer stays at full width.
+        by_hand: groups given by the user, each ``dict(out=[producing layers and norms], into=[reading layers])``;
+            all other layers then stay at full width.
+    """
+    flow = Propagation(traced, layer_types)
+    if by_hand:
+        _tie_by_hand(flow, by_hand)
+    return _Builder(flow, keep, include, exclude, by_hand).build()
+
+
+class _Builder:
+    def __init__(
+        self,
+        flow: Propagation,
+        keep: Collection[str],
+        include: Sequence[str],
+        exclude: Sequence[str],
+        by_hand: Sequence[Mapping],
+    ) -> None:
+        self.flow = flow
+        self.keep, self.include, self.exclude = set(keep), include, exclude
+        self.hand_layers = {name for group in by_hand for name in group["out"]}
+        self.component = flow.book.components()
+        self.producers = [name for name in flow.layers if name not in flow.passes_through]
+        self.order = {name: index for index, name in enumerate(self.producers)}
+        self.outputs = {name: self._components(flow.layers[name][1]) for name in self.producers}
+
+    def _components(self, ids: torch.Tensor) -> np.ndarray:
+        """Component of each id, -1 for constants."""
+        numbers = ids.numpy()
+        return np.where(numbers == CONSTANT, -1, self.component[numbers])
+
+    def build(self) -> WidthGraph:
+        reasons = self._fixed_components()
+        groups, place, why = self._form_groups(reasons)
+        # A side that holds only some units of a group, or some more often than others, has no width as a rule.
+        for _ in range(len(groups) + 1):
+            side_of = self._sides(place)
+            sides = {name: tuple(side_of(ids) for ids in pair) for name, pair in self.flow.layers.items()}
+            nodes = {
+                node: (value.dim, side_of(value.vector))
+                for node, value in self.flow.nodes.items()
+                if isinstance(value, Ids)
+            }
+            uneven = self._uneven([side for pair in sides.values() for side in pair], groups)
+            uneven |= self._uneven([side for _, side in nodes.values()], groups)
+            if not uneven:
+                break
+            for index in uneven:
+                for producer in groups[index].producers:
+                    why[producer] = "a reader takes some of its channels only"
+            dropped = {groups[index].name for index in uneven}
+            groups, place = self._without(groups, place, dropped)
+        assumed = {
+            groups[place[c][0]].name
+            for ids, _ in self.flow.book.assumptions
+            for c in self._components(ids)
+            if c in place
+        }
+        produced = {name for group in groups for name in group.producers}
+        fixed = [
+            FixedLayer(name, why.get(name, "nothing can be dropped")) for name in self.producers if name not in produced
+        ]
+        return WidthGraph(groups, sides, nodes, fixed, frozenset(assumed))
+
+    def _fixed_components(self) -> dict[int, str]:
+        reasons: dict[int, str] = {}
+        if self.hand_layers:
+            free = {c for name in self.hand_layers for c in self._components(self.flow.layers[name][1])}
+            for name, outputs in self.outputs.items():
+                for c in outputs:
+                    if c not in free:
+                        reasons.setdefault(int(c), f"{name} is in no group given by hand")
+            return reasons
+        for ids, reason in self.flow.book.fixes:
+            for c in np.unique(self._components(ids)):
+                reasons.setdefault(int(c), reason)
+        return reasons
+
+    def _form_groups(
+        self, reasons: dict[int, str]
+    ) -> tuple[list[WidthGroup], dict[int, tuple[int, int]], dict[str, str]]:
+        """Groups, component -> (group, unit), and layer -> why it stays."""
+        made_by: dict[int, list[str]] = {}
+        for name, outputs in self.outputs.items():
+            for c in dict.fromkeys(outputs.tolist()):
+                made_by.setdefault(c, []).append(name)
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for c, names in made_by.items():
+            if c not in reasons and c != -1:
+                rows.setdefault(tuple(names), []).append(c)
+        why = {name: reasons[int(c)] for name, outputs in self.outputs.items() for c in outputs if int(c) in reasons}
+        groups: list[WidthGroup] = []
+        place: dict[int, tuple[int, int]] = {}
+        members = self._members()
+        for names, row in rows.items():
+            reason = self._refusal(names, row)
+            if reason:
+                why.update(dict.fromkeys(names, reason))
+                continue
+            passing = tuple(dict.fromkeys(m for c in row for m in members.get(c, ())))
+            for unit, c in enumerate(row):
+                place[c] = (len(groups), unit)
+            unit_size = int((self.outputs[names[0]] == row[0]).sum())
+            groups.append(WidthGroup(self._name(names, groups), len(row), unit_size, names, passing))
+        return groups, place, why
+
+    def _name(self, names: tuple[str, ...], groups: list[WidthGroup]) -> str:
+        taken = {group.name for group in groups}
+        name, number = names[0], 1
+        while name in taken:  # one layer may feed several groups
+            number += 1
+            name = f"{names[0]}#{number}"
+        return name
+
+    def _members(self) -> dict[int, list[str]]:
+        members: dict[int, list[str]] = {}
+        for name in self.flow.passes_through:
+            for c in np.unique(self._components(self.flow.layers[name][1])):
+                members.setdefault(int(c), []).append(name)
+        order = {name: index for index, name in enumerate(self.flow.layers)}
+        return {c: sorted(names, key=order.__getitem__) for c, names in members.items()}
+
+    def _refusal(self, names: tuple[str, ...], row: list[int]) -> str | None:
+        if len(row) < 2:
+            return "its channels are one unit"
+        if names[0] in self.keep:
+            return "the check of the smallest subnet failed with it"
+        if self.include and not any(fnmatchcase(name, p) for name in names for p in self.include):
+            return "not in include"
+        for pattern in self.exclude:
+            if any(fnmatchcase(name, pattern) for name in names):
+                return f"excluded by '{pattern}'"
+        rank = {c: unit for unit, c in enumerate(row)}
+        for name in names:
+            own = [rank[c] for c in dict.fromkeys(self.outputs[name].tolist()) if c in rank]
+            if own != list(range(len(row))):
+                return f"{names[0]} and {name} order its channels differently"
+        return None
+
+    def _sides(self, place: dict[int, tuple[int, int]]) -> Callable[[torch.Tensor], Side]:
+        """Side of an id vector; vectors that are one tensor (a layer's output and all that pass it on) share it."""
+        known: dict[int, Side] = {}
+
+        def side(ids: torch.Tensor) -> Side:
+            if id(ids) not in known:
+                known[id(ids)] = self._side(ids, place)
+            return known[id(ids)]
+
+        return side
+
+    def _side(self, ids: torch.Tensor, place: dict[int, tuple[int, int]]) -> Side:
+        table = np.full((self.component.max() + 2, 2), [FIXED, 0], np.int64)  # last row answers for constants (-1)
+        if place:
+            keys = np.fromiter(place, np.int64, len(place))
+            table[keys] = np.array(list(place.values()), np.int64)
+        entries = table[self._components(ids)]
+        return Side(entries[:, 0].copy(), entries[:, 1].copy())
+
+    @staticmethod
+    def _uneven(sides: list[Side], groups: list[WidthGroup]) -> set[int]:
+        bad: set[int] = set()
+        for side in {side.key(): side for side in sides}.values():
+            for index in side.counts:
+                found = np.bincount(side.unit[side.group == index], minlength=groups[index].units)
+                if len(set(found.tolist())) > 1:
+                    bad.add(index)
+        return bad
+
+    @staticmethod
+    def _without(
+        groups: list[WidthGroup], place: dict[int, tuple[int, int]], dropped: set[str]
+    ) -> tuple[list[WidthGroup], dict[int, tuple[int, int]]]:
+        kept = [index for index, group in enumerate(groups) if group.name not in dropped]
+        moved = {old: new for new, old in enumerate(kept)}
+        return [groups[i] for i in kept], {c: (moved[g], u) for c, (g, u) in place.items() if g in moved}
+
+
+def _tie_by_hand(flow: Propagation, by_hand: Sequence[Mapping]) -> None:
+    for number, group in enumerate(by_hand):
+        unknown = set(group) - {"out", "into"}
+        if unknown or "out" not in group or not group["out"]:
+            raise UserError(f"groups[{number}]: expected dict(out=[layers], into=[layers]), got keys {sorted(group)}")
+        names = [*group["out"], *group.get("into", ())]
+        for name in names:
+            if name not in flow.layers:
+                raise UserError(
+                    f"groups[{number}]: no conv, linear or norm named '{name}' was reached in the traced model"
+                    f"{nearest(name, flow.layers)}"
+                )
+        first = flow.layers[group["out"][0]][1]
+        for name in group["out"][1:]:
+            other = flow.layers[name][1]
+            if len(other) != len(first):
+                raise UserError(
+                    f"groups[{number}]: '{name}' has {len(other)} channels, '{group['out'][0]}' has {len(first)}; "
+                    "layers of one group must have the same width"
+                )
+            flow.book.join(first, other, "given by hand")
+        for name in group.get("into", ()):
+            inputs, outputs = flow.layers[name]
+            if (inputs == CONSTANT).all() and len(inputs) % len(first) == 0:
+                flow.layers[name] = (first.repeat_interleave(len(inputs) // len(first)), outputs)
+            elif len(inputs) == len(first):
+                flow.book.join(first, inputs, "given by hand")
+            else:
+                raise UserError(f"groups[{number}]: '{name}' reads {len(inputs)} channels, the group has {len(first)}")

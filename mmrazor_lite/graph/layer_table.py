@@ -1,0 +1,173 @@
+"""One row per layer and per op that costs something: which sides set its size, and how often it is applied.
+
+Everything a cost model needs is a sum over these rows; no forward pass is run again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+
+from .channels import Side
+from .groups import WidthGraph
+from .propagate import SHAPE, SPLIT
+from .trace import BATCH, Op, TracedGraph, TracedModel, shape_of
+
+ONE = Side.fixed(1)
+ACTIVATIONS = frozenset({"relu", "leaky_relu", "prelu", "elu"})
+POOLS = frozenset(
+    "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d "
+    "adaptive_max_pool2d".split()
+)
+MATMULS = frozenset({"matmul", "bmm", "mm", "scaled_dot_product_attention", "baddbmm", "addmm", "einsum"})
+ALIASES = SHAPE | SPLIT | {"getitem", "contiguous", "detach", "alias", "to", "_assert_tensor_metadata"}
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer or op of one image's forward pass.
+
+    ``positions`` is the number of places it is applied to (output pixels of a conv, elements per channel of the rest);
+    ``kernel`` the weights per (input, output) channel pair, times the fixed group width where the conv is grouped.
+    Norms, activations and pools have ``inputs`` of one channel.
+    """
+
+    name: str
+    kind: str  # conv, linear, norm, activation, pool, matmul, weights
+    positions: int
+    kernel: int
+    inputs: Side
+    outputs: Side
+    bias: bool = False
+    affine: bool = False
+    macs: bool = False
+
+
+@dataclass
+class LayerTable:
+    """Rows by op (``rows``), by parameter (``weights``), and the tensors alive at each moment (``alive``).
+
+    ``alive`` lists, for every op of the eval graph, (bytes per channel, side) of each tensor held while it runs.
+    """
+
+    rows: list[LayerRow]
+    weights: list[LayerRow]
+    alive: list[list[tuple[int, Side]]]
+    parameter_bytes: int
+
+
+def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
+    """Rows of a traced model; counts follow the eval graph, parameters also hold layers that only training reaches."""
+    rows = [row for op in traced.eval if (row := _row(op, traced, graph)) is not None]
+    itemsize = max((p.element_size() for p in traced.model.parameters()), default=4)
+    return LayerTable(rows, list(_weights(traced.model, graph)), list(_alive(traced.eval, graph)), itemsize)
+
+
+def _row(op: Op, traced: TracedModel, graph: WidthGraph) -> LayerRow | None:
+    kind, shape = op.kind, shape_of(op.node)
+    name = op.layer or op.module_path
+    if kind in ("conv1d", "conv2d", "conv3d", "linear"):
+        weight = shape_of(op.argument("weight"))
+        groups = int(op.argument("groups", 1)) if kind != "linear" else 1
+        known = graph.layers.get(op.layer or "")
+        outputs = known[1] if known else Side.fixed(weight[0])
+        inputs = known[0] if known else Side.fixed(weight[1] * groups)
+        positions = math.prod(shape) // BATCH // weight[0]
+        taps = math.prod(weight[2:])
+        bias = op.argument("bias") is not None
+        if groups > 1:
+            return LayerRow(name, "conv", positions, taps * weight[1], ONE, outputs, bias, macs=True)
+        return LayerRow(
+            name, "linear" if kind == "linear" else "conv", positions, taps, inputs, outputs, bias, macs=True
+        )
+    if kind in ("batch_norm", "layer_norm", "group_norm", "instance_norm"):
+        per_channel, side = _elements(op.node, graph)
+        return LayerRow(name, "norm", per_channel, 1, ONE, side, affine=op.argument("weight") is not None)
+    if kind in ACTIVATIONS or (kind == "hardtanh" and float(op.argument("min_val", -1.0)) == 0.0):
+        per_channel, side = _elements(op.node, graph)
+        return LayerRow(name, "activation", per_channel, 1, ONE, side)
+    if kind in POOLS or (kind == "mean" and _is_global_pool(op)):
+        per_channel, side = _elements(op.node.all_input_nodes[0], graph)
+        return LayerRow(name, "pool", per_channel, 1, ONE, side)
+    if kind in MATMULS:
+        return LayerRow(name, "matmul", _matmul_macs(op), 1, ONE, ONE, macs=True)
+    return None
+
+
+def _is_global_pool(op: Op) -> bool:
+    """A mean over the two spatial dimensions is a global average pool written by hand."""
+    shape = shape_of(op.node.all_input_nodes[0])
+    dims = op.argument("dim")
+    return len(shape) == 4 and isinstance(dims, (list, tuple)) and {d % 4 for d in dims} == {2, 3}
+
+
+def _matmul_macs(op: Op) -> int:
+    """Multiply-adds of a product of activations; its sizes are fixed (both sides stay at full width)."""
+    shapes = [shape_of(node) for node in op.node.all_input_nodes]
+    if op.kind == "scaled_dot_product_attention":
+        query, key, value = shapes[:3]
+        return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]) // BATCH
+    if op.kind == "einsum":
+        return 0
+    return math.prod(shape_of(op.node)) * shapes[-2 if op.kind != "baddbmm" else 1][-1] // BATCH
+
+
+def _elements(node: fx.Node, graph: WidthGraph) -> tuple[int, Side]:
+    """Elements per channel of one image's tensor, and the side of its channels."""
+    shape = shape_of(node)
+    dim, side = graph.nodes.get(node, (None, None))
+    if side is None:
+        dim = 1 if len(shape) > 1 else 0
+        side = Side.fixed(shape[dim])
+    return math.prod(shape) // shape[dim] // BATCH, side
+
+
+def _weights(model: nn.Module, graph: WidthGraph) -> Iterator[LayerRow]:
+    for name, module in model.named_modules():
+        known = graph.layers.get(name)
+        for key, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            path = f"{name}.{key}" if name else key
+            if known is None:
+                yield LayerRow(path, "weights", 1, parameter.numel(), ONE, ONE)
+            elif parameter.dim() == 1:
+                yield LayerRow(path, "weights", 1, 1, ONE, known[1])
+            elif getattr(module, "groups", 1) > 1:
+                yield LayerRow(path, "weights", 1, math.prod(parameter.shape[1:]), ONE, known[1])
+            else:
+                yield LayerRow(path, "weights", 1, math.prod(parameter.shape[2:]), *known)
+
+
+def _alive(traced: TracedGraph, graph: WidthGraph) -> Iterator[list[tuple[int, Side]]]:
+    """Tensors held while each op runs; views and in-place results share the storage of their source."""
+    storage: dict[fx.Node, fx.Node] = {}
+    last: dict[fx.Node, int] = {}
+    born: dict[fx.Node, int] = {}
+    inputs = [node for op in traced for node in op.node.all_input_nodes if node.op == "placeholder"]
+    for node in inputs:
+        if node not in traced.constants and node not in storage:
+            storage[node], born[node] = node, 0
+    for time, op in enumerate(traced):
+        sources = [node for node in op.node.all_input_nodes if node in storage]
+        aliasing = op.kind in ALIASES or op.inplace or op.kind in ("dropout", "feature_dropout", "alpha_dropout")
+        root = storage[sources[0]] if aliasing and sources else op.node
+        storage[op.node] = root
+        born.setdefault(root, time)
+        for node in [*sources, op.node]:
+            last[storage[node]] = time
+    for node in traced.outputs:
+        if node in storage:
+            last[storage[node]] = len(traced.ops)
+    sizes = {root: _bytes(root, graph) for root in born if isinstance(root.meta.get("val"), torch.Tensor)}
+    for time in range(len(traced.ops)):
+        yield [sizes[root] for root in sizes if born[root] <= time <= last[root]]
+
+
+def _bytes(node: fx.Node, graph: WidthGraph) -> tuple[int, Side]:
+    per_channel, side = _elements(node, graph) if shape_of(node) else (0, ONE)
+    return per_channel * node.meta["val"].element_size(), side

@@ -1,0 +1,158 @@
+"""A model as flat aten graphs, one in eval mode and one in train mode, by ``torch.export``.
+
+Both are needed: auxiliary heads run in train mode only, and what differs between the modes must not differ in width.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from mmrazor_lite.errors import UserError
+
+BATCH = 2  # batch norm over 1x1 maps refuses a batch of one in train mode
+
+
+class TraceError(UserError):
+    """The model cannot be written as one flat graph."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation of a traced graph.
+
+    ``kind`` is the aten name without overload and without the trailing underscore of in-place forms (``'conv2d'``,
+    ``'relu'``); ``inplace`` tells the two apart. ``layer`` names the module that owns the weight, where exactly one
+    does and the op runs inside it.
+    """
+
+    node: fx.Node
+    kind: str
+    inplace: bool
+    layer: str | None
+
+    @property
+    def module_path(self) -> str:
+        """Dotted path of the innermost module that runs this op."""
+        stack = list((self.node.meta.get("nn_module_stack") or {}).values())
+        return stack[-1][0] if stack else ""
+
+    def argument(self, name: str, default: Any = None) -> Any:
+        """An argument by its schema name, whether it was passed by position, by keyword or left at its default."""
+        if name in self.node.kwargs:
+            return self.node.kwargs[name]
+        for position, argument in enumerate(self.node.target._schema.arguments):
+            if argument.name == name:
+                if position < len(self.node.args):
+                    return self.node.args[position]
+                return argument.default_value if argument.has_default_value() else default
+        return default
+
+
+@dataclass
+class TracedGraph:
+    """One mode's graph. Shapes include the batch of :data:`BATCH` images."""
+
+    ops: list[Op]
+    outputs: list[fx.Node]
+    constants: set[fx.Node] = field(default_factory=set)  # parameters, buffers, lifted tensors
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+
+@dataclass
+class TracedModel:
+    """The two graphs of a model and the modules they run through."""
+
+    model: nn.Module
+    input_shape: tuple[int, ...]
+    eval: TracedGraph
+    train: TracedGraph
+
+    @property
+    def graphs(self) -> tuple[TracedGraph, TracedGraph]:
+        return self.eval, self.train
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Every module by its first name; a shared module appears once."""
+        return dict(self.model.named_modules())
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...] | None:
+    """Shape of the tensor a node makes, or None for anything else."""
+    value = node.meta.get("val")
+    return tuple(int(size) for size in value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def trace(model: nn.Module, input_shape: Sequence[int]) -> TracedModel:
+    """Trace ``model`` on one image batch of ``input_shape`` = (C, H, W); its modes are left as they were.
+
+    Raises :class:`TraceError` naming the first line of the reason where ``torch.export`` cannot follow the model.
+    """
+    shape = tuple(int(size) for size in input_shape)[-3:]
+    modes = {module: module.training for module in model.modules()}
+    first = next(iter(model.parameters()), torch.empty(0))
+    example = torch.zeros((BATCH, *shape), device=first.device, dtype=first.dtype)
+    try:
+        graphs = {mode: _trace_mode(model, example, mode) for mode in (False, True)}
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return TracedModel(model, shape, graphs[False], graphs[True])
+
+
+def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool) -> TracedGraph:
+    model.train(training)
+    try:
+        program = torch.export.export(model, (example,), strict=False)
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TraceError(
+            f"{type(model).__name__}: cannot be traced in {'train' if training else 'eval'} mode on an input of shape "
+            f"{tuple(example.shape)}: {reason}. Try another input_shape, or leave out what changes with the data"
+        ) from error
+    signature = program.graph_signature
+    parameters = {**signature.inputs_to_parameters}
+    owners = _owners(model)
+    lifted = set(parameters) | set(signature.inputs_to_buffers) | set(signature.inputs_to_lifted_tensor_constants)
+    graph = TracedGraph([], [])
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            if node.name in lifted:
+                graph.constants.add(node)
+        elif node.op == "output":
+            graph.outputs = [arg for arg in node.all_input_nodes if arg.name in set(signature.user_outputs)]
+        elif node.op == "call_function":
+            graph.ops.append(_op(node, parameters, owners))
+    return graph
+
+
+def _op(node: fx.Node, parameters: dict[str, str], owners: dict[str, list[str]]) -> Op:
+    if node.target is operator.getitem:
+        return Op(node, "getitem", False, None)
+    name = node.target._schema.name.removeprefix("aten::") if hasattr(node.target, "_schema") else str(node.target)
+    inplace = name.endswith("_") and not name.endswith("__")
+    layer = None
+    names = [parameters[arg.name] for arg in node.all_input_nodes if arg.name in parameters]
+    holders = {holder for parameter in names for holder in owners.get(parameter, [])}
+    if len(holders) == 1:
+        layer = holders.pop()
+    elif not names and name == "batch_norm":  # no affine parameters: the module that runs it
+        layer = Op(node, name, False, None).module_path.split("@")[0] or None
+    return Op(node, name.removesuffix("_") if inplace else name, inplace, layer)
+
+
+def _owners(model: nn.Module) -> dict[str, list[str]]:
+    """Parameter name -> names of the distinct modules that hold it directly."""
+    holders: dict[int, list[str]] = {}
+    for module_name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                holders.setdefault(id(parameter), []).append(module_name)
+    return {name: holders.get(id(parameter), []) for name, parameter in model.named_parameters(remove_duplicate=False)}

@@ -1,0 +1,254 @@
+"""The width mutator: traced width groups become choices, the layers around them dynamic ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators import CostModel
+from mmrazor_lite.graph import FixedLayer, TracedModel, WidthGraph, find_width_groups, layer_table, trace
+from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
+from mmrazor_lite.models.ops import DYNAMIC, KIND, SwitchableBatchNorm
+from mmrazor_lite.models.ops.base import replace_layer
+from mmrazor_lite.models.ops.norm import copy_batch_norm
+from mmrazor_lite.registry import MUTATORS
+from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
+
+from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
+from .check import failure, masked_inputs
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+@MUTATORS.register_module()
+class OneShotChannelMutator:
+    """Makes the widths of a plain network choices: one per group of layers that must agree.
+
+    Args:
+        candidate_choices, choice_mode, divisor, min_value, min_ratio: the widths offered, see :class:`CandidateRule`.
+        units: overrides of these for some groups, ``{pattern of group names: dict(...)}``; the first match counts.
+        groups: width groups given by hand, each ``dict(out=[layers], into=[layers])``; the rest stays at full width.
+        include, exclude: patterns (``fnmatch``) of layer names that may, or may not, change their width.
+        channel_unit_cfg, parse_cfg: MMRazor's spelling of the same options.
+    """
+
+    paper = "AutoSlim: Towards One-Shot Architecture Search for Channel Numbers, arXiv:1903.11728"
+
+    def __init__(
+        self,
+        candidate_choices: Sequence[float] = TWELFTHS,
+        choice_mode: str = "ratio",
+        divisor: int = 8,
+        min_value: int = 1,
+        min_ratio: float = 0.9,
+        units: Mapping[str, Mapping] | None = None,
+        groups: Sequence[Mapping] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        channel_unit_cfg: Mapping | None = None,
+        parse_cfg: Mapping | None = None,
+    ) -> None:
+        self._rule = CandidateRule(tuple(candidate_choices), choice_mode, divisor, min_value, min_ratio)
+        self._units = {pattern: dict(options) for pattern, options in (units or {}).items()}
+        self._by_hand, self._include, self._exclude = tuple(groups), tuple(include), tuple(exclude)
+        if channel_unit_cfg is not None:
+            self._read_channel_unit_cfg(dict(channel_unit_cfg))
+        if parse_cfg is not None:
+            self._read_parse_cfg(dict(parse_cfg))
+
+    def _read_channel_unit_cfg(self, cfg: dict) -> None:
+        kind = cfg.pop("type", "OneShotMutableChannelUnit").split(".")[-1]
+        if kind != "OneShotMutableChannelUnit":
+            raise UserError(f"channel_unit_cfg.type='{kind}': only 'OneShotMutableChannelUnit' is known")
+        self._rule = self._rule.with_options(dict(cfg.pop("default_args", {})))
+        self._units.update(dict(cfg.pop("units", {}) or {}))
+        if cfg:
+            raise UserError(f"channel_unit_cfg: unknown key '{sorted(cfg)[0]}'; allowed: type, default_args, units")
+
+    @staticmethod
+    def _read_parse_cfg(cfg: dict) -> None:
+        kind = cfg.pop("type", "ChannelAnalyzer").split(".")[-1]
+        unknown = set(cfg) - {"demo_input", "tracer_type"}
+        if kind != "ChannelAnalyzer" or unknown:
+            raise UserError(
+                f"parse_cfg: type='{kind}' with keys {sorted(cfg)} is not supported; the model is traced by "
+                "torch.export. Give groups by hand with `groups`, the input size with the algorithm's `input_shape`"
+            )
+
+    # prepare --------------------------------------------------------------------------------------------------
+
+    def prepare(
+        self, architecture: nn.Module, input_shape: Sequence[int] = (3, 224, 224), any_width: bool = False
+    ) -> None:
+        """Make the widths of ``architecture`` choices, in place.
+
+        Parameters and buffers stay the same tensors, and the full network computes the same bits as before. Ends with
+        a check of small subnets; a group that fails it stays at full width and is named in :attr:`fixed`.
+
+        Args:
+            input_shape: (C, H, W) of one image.
+            any_width: offer every width instead of the configured candidates (for subnets from files).
+        """
+        self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
+        traced = trace(architecture, self.input_shape)
+        plain = {name: module for name, module in traced.modules().items() if type(module) in KIND}
+        keep: set[str] = set()
+        while True:
+            graph = self._find(traced, keep)
+            self._build(graph, any_width)
+            failing = self._failing(plain)
+            if not failing:
+                break
+            keep |= failing
+            self._restore(plain)
+        self.fixed: list[FixedLayer] = graph.fixed
+        self._publish(traced, graph)
+
+    def _find(self, traced: TracedModel, keep: set[str]) -> WidthGraph:
+        return find_width_groups(traced, KIND, keep, self._include, self._exclude, self._by_hand)
+
+    def _build(self, graph: WidthGraph, every: bool) -> None:
+        self._graph = graph
+        self.mutables = [
+            MutableChannel(group, any_width(group) if every else rule_for(group, self._rule, self._units).widths(group))
+            for group in graph.groups
+        ]
+        self._by_name = {mutable.name: mutable for mutable in self.mutables}
+        self._slices: dict[tuple, ChannelSlice] = {}
+        self._dynamic: dict[str, nn.Module] = {}
+        modules = dict(self.architecture.named_modules())
+        new: dict[nn.Module, nn.Module] = {}
+        for name, (inputs, outputs) in graph.layers.items():
+            if inputs.is_fixed and outputs.is_fixed:
+                continue
+            old = modules[name]
+            new[old] = self._dynamic[name] = replace_layer(
+                DYNAMIC[type(old)], old, self._slice(inputs), self._slice(outputs)
+            )
+        _swap(self.architecture, new)
+        self._norms: list[SwitchableBatchNorm] = []
+        self._sets: dict[Subnet, int] = {}
+
+    def _slice(self, side) -> ChannelSlice:
+        return self._slices.setdefault(side.key(), ChannelSlice(side, self.mutables))
+
+    def _restore(self, plain: dict[str, nn.Module]) -> None:
+        _swap(self.architecture, {self._dynamic[name]: plain[name] for name in self._dynamic})
+
+    def _failing(self, plain: dict[str, nn.Module]) -> set[str]:
+        """Groups with which small subnets do not run, or not right; empty when all is well."""
+        if not self.mutables:
+            return set()
+        smallest = {mutable.name: mutable.candidates[0] for mutable in self.mutables}
+        rng = np.random.default_rng(0)
+        mixed = {m.name: m.candidates[int(rng.integers(len(m.candidates)))] for m in self.mutables}
+        full = {mutable.name: mutable.group.full for mutable in self.mutables}
+        if all(self._works(widths) for widths in (smallest, mixed)):
+            return set()
+        suspects = sorted(self._graph.assumed) or list(smallest)
+        found = {name for name in suspects if not self._works({**full, name: smallest[name]})}
+        return found or set(suspects if self._graph.assumed else smallest)
+
+    def _works(self, widths: dict[str, int]) -> bool:
+        parameter = next(self.architecture.parameters())
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn((2, *self.input_shape), generator=generator).to(parameter)
+        self._set_widths(widths)
+        kept = np.array([mutable.kept for mutable in self.mutables])
+        layer_norms = any(isinstance(layer, nn.LayerNorm) for layer in self._dynamic.values())
+
+        def masked() -> object:
+            self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
+            with masked_inputs(self._dynamic, self._graph.layers, kept):
+                return self.architecture(images)
+
+        problem = failure(self.architecture, images, None if layer_norms else masked)
+        self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
+        return problem is None
+
+    def _publish(self, traced: TracedModel, graph: WidthGraph) -> None:
+        choices = [Choice(mutable.name, _plain(mutable.candidates)) for mutable in self.mutables]
+        by_index = dict(enumerate(self.mutables))
+        layers = {}
+        for name, (_, outputs) in graph.layers.items():
+            single = list(outputs.counts) if outputs.constant == 0 and len(outputs.counts) == 1 else []
+            mutable = (
+                by_index[single[0]] if single and outputs.counts[single[0]] == by_index[single[0]].group.unit else None
+            )
+            if mutable is not None or outputs.is_fixed:
+                layers[name] = LayerWidth(mutable.name if mutable else None, len(outputs))
+        self.search_space = SearchSpace(choices, layers)
+        self.cost_model = CostModel(self.search_space, layer_table(traced, graph), graph.groups)
+        self.active = self.search_space.max()
+
+    # subnets --------------------------------------------------------------------------------------------------
+
+    def activate(self, subnet: Mapping[str, int]) -> None:
+        """Make ``subnet`` the one that runs. No weight is copied; validation is the caller's, once per subnet."""
+        if subnet is self.active:
+            return
+        if self._sets:
+            index = self._sets.get(subnet if isinstance(subnet, Subnet) else Subnet(subnet))
+            if index is None:
+                raise UserError(
+                    f"this joint model was trained for {len(self._sets)} subnets; the one asked for is none of them"
+                )
+            for norm in self._norms:
+                norm.index = index
+        self._set_widths(subnet)
+        self.active = subnet if isinstance(subnet, Subnet) else Subnet(subnet)
+
+    def _set_widths(self, widths: Mapping[str, int]) -> None:
+        for mutable in self.mutables:
+            mutable.width = widths[mutable.name]
+        for channels in self._slices.values():
+            channels.refresh()
+
+    def export(self, subnet: Mapping[str, int]) -> nn.Module:
+        """The subnet as a plain module: torch and mmcv layers only, tensors of its own, the same output."""
+        before = self.active
+        self.activate(subnet)
+        try:
+            replaced = [*self._dynamic.values(), *self._norms]
+            skip = {id(layer): layer.static() for layer in replaced}
+            # deepcopy looks every object up in its memo first: a dynamic layer is answered by its static form.
+            return copy.deepcopy(self.architecture, skip)
+        finally:
+            self.activate(before)
+
+    def make_switchable(self, subnets: Sequence[Subnet]) -> None:
+        """Give every jointly trained subnet batch norms of its own, each a copy of the slice it used so far."""
+        if len(set(subnets)) != len(subnets):
+            raise UserError("the same subnet is given twice for joint training")
+        norms = {m: [] for m in self.architecture.modules() if isinstance(m, BATCH_NORMS)}
+        for subnet in subnets:
+            self.activate(subnet)
+            for norm, copies in norms.items():
+                outputs = getattr(norm, "outputs", None)
+                width = norm.num_features if outputs is None else outputs.width
+                take = (lambda tensor: tensor) if outputs is None else outputs.take
+                copies.append(copy_batch_norm(norm, width, take, keep_type=True))
+        new = {norm: SwitchableBatchNorm(copies) for norm, copies in norms.items()}
+        _swap(self.architecture, new)
+        self._norms = list(new.values())
+        self._dynamic = {name: layer for name, layer in self._dynamic.items() if layer not in new}
+        self._sets = {subnet: index for index, subnet in enumerate(subnets)}
+        self.active = None
+        self.activate(subnets[0])
+
+
+def _plain(candidates: Sequence[int]) -> tuple[int, ...] | range:
+    return candidates if isinstance(candidates, range) else tuple(candidates)
+
+
+def _swap(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
+    """Put ``new[module]`` wherever ``module`` is a child, shared ones in every place."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child in new:
+                parent._modules[name] = new[child]

@@ -1,0 +1,60 @@
+"""The one interface between the search loop and every searcher: ask for rows, tell their scores.
+
+Shapes: n rows, D choices; see :mod:`mmrazor_lite.subnet.space` for what a row is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+# (n, D) rows -> what each of them costs: resource -> (n,) array, unscaled.
+CostFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Budget(NamedTuple):
+    """An upper limit: unscaled counts and bytes, milliseconds for latency."""
+
+    resource: str
+    limit: float
+
+
+class Result(NamedTuple):
+    """The row found for a budget, with its metrics as they were told."""
+
+    budget: Budget
+    row: np.ndarray
+    metrics: dict[str, Any]
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """Ask and tell.
+
+    ``ask`` depends on the state alone, so that every process of a run, and a run that was resumed, asks the same. The
+    state is plain JSON data and changes in ``tell`` only.
+    """
+
+    @property
+    def done(self) -> bool:
+        """Whether all results are there."""
+
+    def ask(self) -> np.ndarray:
+        """Rows (n, D) to score next; none when done."""
+
+    def tell(self, rows: np.ndarray, metrics: Sequence[Mapping[str, Any]]) -> None:
+        """Take the metrics of the rows asked for, in their order; ``'score'`` is compared, higher is better."""
+
+    def results(self) -> list[Result]:
+        """What was found so far, in the order in which the budgets were given."""
+
+    def progress(self) -> tuple[float, str]:
+        """An estimate of the part done, from 0 to 1, and a line for people."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that ``load_state_dict`` needs to go on from here."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; refuses the state of another search."""

@@ -1,0 +1,23 @@
+"""What can be chosen, what was chosen, and the files that say so. Needs numpy and PyYAML, never torch."""
+
+from mmrazor_lite.subnet.budget import RESOURCE_UNITS, parse_budget
+from mmrazor_lite.subnet.choice import KINDS, Choice, LayerWidth
+from mmrazor_lite.subnet.files import FORMAT, SubnetFile, parse_document, read_subnet, subnet_document, write_subnet
+from mmrazor_lite.subnet.space import SearchSpace
+from mmrazor_lite.subnet.subnet import Subnet
+
+__all__ = [
+    "FORMAT",
+    "KINDS",
+    "RESOURCE_UNITS",
+    "Choice",
+    "LayerWidth",
+    "SearchSpace",
+    "Subnet",
+    "SubnetFile",
+    "parse_budget",
+    "parse_document",
+    "read_subnet",
+    "subnet_document",
+    "write_subnet",
+]

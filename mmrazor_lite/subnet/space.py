@@ -1,0 +1,279 @@
+"""The ordered set of choices of one prepared architecture, and vectorised operations on its subnets.
+
+Shapes: n rows, D choices, V the sum of the numbers of candidates. A row holds one candidate index per choice, in the
+order of the space; arrays of rows are int64 of shape (n, D).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.subnet.choice import Choice, LayerWidth, at
+from mmrazor_lite.subnet.subnet import Subnet
+
+_LISTED = 5  # names listed in an error
+
+
+class SearchSpace(Mapping[str, Choice]):
+    """Mapping from name to :class:`Choice`, in order.
+
+    A choice that is not active (see ``Choice.active_if``) cannot matter. Its canonical candidate is the first one
+    (index 0); everything that returns rows or subnets returns them canonical, so equal networks are equal subnets.
+
+    Args:
+        choices: The choices; parents may come before or after the choices that depend on them.
+        layers: For every layer whose width is known, the choice that sets it. Needed to read channel files that list
+            widths layer by layer.
+
+    Raises:
+        UserError: A name is given twice, ``active_if`` names an unknown choice or value or goes in a circle, or a
+            layer names an unknown width choice.
+    """
+
+    def __init__(self, choices: Iterable[Choice], layers: Mapping[str, LayerWidth] | None = None) -> None:
+        self._choices: dict[str, Choice] = {}
+        for choice in choices:
+            if choice.name in self._choices:
+                raise UserError(f"choice '{choice.name}' is given twice")
+            self._choices[choice.name] = choice
+        self._names = tuple(self._choices)
+        self._order = _parents_first(self._choices)
+        position = {name: column for column, name in enumerate(self._names)}
+        # Column of a dependent choice -> column of its parent, and which of the parent's candidates make it matter.
+        self._rules: dict[int, tuple[int, np.ndarray]] = {}
+        for name in self._order:
+            rule = self._choices[name].active_if
+            if rule is not None:
+                self._rules[position[name]] = position[rule[0]], _enables(self._choices[rule[0]], name, rule[1])
+        self._sizes = np.array([len(choice.candidates) for choice in self._choices.values()], dtype=np.int64)
+        self.layers: Mapping[str, LayerWidth] = MappingProxyType(dict(layers or {}))
+        for layer, width in self.layers.items():
+            if width.choice is not None and getattr(self.get(width.choice), "kind", None) != "width":
+                raise UserError(f"layer '{layer}': '{width.choice}' is not a width choice of the space")
+
+    def __getitem__(self, name: str) -> Choice:
+        return self._choices[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._choices)
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({len(self)} choices, about 10^{math.log10(self.size):.0f} subnets, {self.fingerprint})"
+
+    # -- identity ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """``sha256:<16 hex>`` of what a subnet means: names, kinds, conditions, candidates; of widths the full one.
+
+        Independent of the order, so two candidate grids over one network share it and can read each other's files.
+        """
+        return _digest([self._identity(name, full_only=True) for name in sorted(self._names)])
+
+    @cached_property
+    def grid(self) -> str:
+        """Like :attr:`fingerprint`, of all candidates and their order: rows mean the same where it is equal."""
+        return _digest([self._identity(name, full_only=False) for name in self._names])
+
+    @cached_property
+    def size(self) -> int:
+        """Number of different subnets."""
+        children: dict[str, list[str]] = {name: [] for name in self._names}
+        for name in self._order:
+            rule = self._choices[name].active_if
+            if rule is not None:
+                children[rule[0]].append(name)
+        counts: dict[str, int] = {}
+        for name in reversed(self._order):  # a choice has one parent at most, so the conditions are a forest
+            counts[name] = sum(
+                math.prod(counts[child] for child in children[name] if value in self._choices[child].active_if[1])
+                for value in self._choices[name].candidates
+            )
+        return math.prod(counts[name] for name in self._names if self._choices[name].active_if is None)
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def sample_indices(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Draw (n, D) canonical rows, every choice uniformly and independently."""
+        return self.canonical(self._draw(rng, n))
+
+    def mutate(self, rng: np.random.Generator, indices: np.ndarray, prob: float) -> np.ndarray:
+        """Draw each choice anew with probability ``prob`` (the same value may come); (n, D) to (n, D), canonical.
+
+        A choice that becomes active by the mutation of its parent is drawn, not left at its canonical candidate.
+        """
+        rows = self._rows(indices)
+        fresh = self._draw(rng, len(rows))
+        anew = rng.random(rows.shape) < prob
+        return self.canonical(np.where(anew | ~self.active(rows), fresh, rows))
+
+    def crossover(self, rng: np.random.Generator, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Take each choice from ``a`` or ``b`` with equal probability; (n, D) each, canonical.
+
+        Where a choice is active in one parent only, it comes from that one.
+        """
+        a, b = self._rows(a), self._rows(b)
+        if a.shape != b.shape:
+            raise ValueError(f"crossover needs as many rows on both sides, got {len(a)} and {len(b)}")
+        in_a, in_b = self.active(a), self.active(b)
+        from_a = np.where(in_a == in_b, rng.random(a.shape) < 0.5, in_a)
+        return self.canonical(np.where(from_a, a, b))
+
+    def active(self, indices: np.ndarray) -> np.ndarray:
+        """Tell which choices matter; (n, D) bool."""
+        rows = self._rows(indices)
+        active = np.ones(rows.shape, dtype=bool)
+        for column, (parent, enables) in self._rules.items():
+            active[:, column] = active[:, parent] & enables[rows[:, parent]]
+        return active
+
+    def canonical(self, indices: np.ndarray) -> np.ndarray:
+        """Put every choice that does not matter at index 0; (n, D). Applying it twice changes nothing more."""
+        rows = self._rows(indices)
+        return np.where(self.active(rows), rows, 0) if self._rules else rows.copy()
+
+    def numeric(self, indices: np.ndarray) -> np.ndarray:
+        """Candidate values, (n, D): int64, or float64 when any candidate is a float. A name counts as its index."""
+        rows = self._rows(indices)
+        return self._table[np.arange(len(self)), rows]
+
+    def one_hot(self, indices: np.ndarray) -> np.ndarray:
+        """Encode rows as (n, V) float32: one 1 in the block of each active choice, zeros in that of the others."""
+        rows = self._rows(indices)
+        encoded = np.zeros((len(rows), int(self._sizes.sum())), dtype=np.float32)
+        starts = np.cumsum(self._sizes) - self._sizes
+        np.put_along_axis(encoded, starts + rows, self.active(rows).astype(np.float32), axis=1)
+        return encoded
+
+    # -- subnets -------------------------------------------------------------------------------------------------
+
+    def max(self) -> Subnet:
+        """The subnet of all last candidates."""
+        return self.subnet(self._sizes - 1)
+
+    def min(self) -> Subnet:
+        """The subnet of all first candidates."""
+        return self.subnet(np.zeros(len(self), dtype=np.int64))
+
+    def sample(self, rng: np.random.Generator) -> Subnet:
+        """Draw one subnet, every choice uniformly."""
+        return self.subnet(self.sample_indices(rng, 1)[0])
+
+    def subnet(self, row: np.ndarray) -> Subnet:
+        """Turn one row (D,) into the canonical subnet it stands for."""
+        row = self.canonical(np.asarray(row)[None])[0]
+        return Subnet(
+            {name: choice.candidates[i] for (name, choice), i in zip(self.items(), row.tolist(), strict=True)}
+        )
+
+    def index(self, subnet: Mapping[str, Any], where: str = "") -> np.ndarray:
+        """Turn a subnet into its canonical row (D,). Choices that do not matter may be left out.
+
+        Raises:
+            UserError: As :meth:`validate`.
+        """
+        for name in subnet:
+            if name not in self._choices:
+                raise UserError(f"{at(where)}unknown choice '{name}'{nearest(name, self._names)}")
+        row = np.zeros(len(self), dtype=np.int64)
+        for column, (name, choice) in enumerate(self.items()):
+            if name in subnet:
+                row[column] = choice.index(subnet[name], where)
+        active = self.active(row[None])[0]
+        missing = [name for name, on in zip(self._names, active, strict=True) if on and name not in subnet]
+        if missing:
+            raise UserError(f"{at(where)}{len(missing)} of {len(self)} choices missing: {listed(missing)}")
+        return np.where(active, row, 0)
+
+    def validate(self, subnet: Mapping[str, Any], where: str = "") -> None:
+        """Check that ``subnet`` is one of this space.
+
+        Args:
+            subnet: Name of a choice to value.
+            where: The beginning of the message, such as the file it comes from.
+
+        Raises:
+            UserError: An unknown choice, a missing one, a value above the maximum or not among the candidates.
+        """
+        self.index(subnet, where)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        columns = [
+            list(range(len(choice.candidates))) if isinstance(choice.candidates[0], str) else list(choice.candidates)
+            for choice in self.values()
+        ]
+        floats = any(isinstance(value, float) for column in columns for value in column)
+        table = np.zeros((len(self), max(map(len, columns), default=0)), dtype=np.float64 if floats else np.int64)
+        for line, column in zip(table, columns, strict=True):
+            line[: len(column)] = column
+        return table
+
+    def _draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        return rng.integers(0, self._sizes, size=(n, len(self)), dtype=np.int64)
+
+    def _rows(self, indices: np.ndarray) -> np.ndarray:
+        rows = np.asarray(indices)
+        if rows.ndim != 2 or rows.shape[1] != len(self) or not np.issubdtype(rows.dtype, np.integer):
+            raise ValueError(f"rows must be integers of shape (n, {len(self)}), got {rows.dtype} {rows.shape}")
+        if ((rows < 0) | (rows >= self._sizes)).any():
+            raise ValueError("a candidate index lies outside of its choice")
+        return rows.astype(np.int64, copy=False)
+
+    def _identity(self, name: str, full_only: bool) -> dict[str, Any]:
+        choice = self._choices[name]
+        rule = None
+        if choice.active_if is not None:
+            parent, values = choice.active_if
+            rule = [parent, [value for value in self._choices[parent].candidates if value in values]]
+        only_full = full_only and choice.kind == "width"
+        candidates = [choice.candidates[-1]] if only_full else list(choice.candidates)
+        return {"name": name, "kind": choice.kind, "active_if": rule, "candidates": candidates}
+
+
+def listed(names: list[str]) -> str:
+    """The first five names, quoted, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"'{name}'" for name in names[:_LISTED]) + more
+
+
+def _digest(data: Any) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _parents_first(choices: Mapping[str, Choice]) -> list[str]:
+    depth: dict[str, int] = {}
+    for name, choice in choices.items():
+        seen = [name]
+        while choice.active_if is not None:
+            parent = choice.active_if[0]
+            if parent not in choices:
+                raise UserError(f"choice '{choice.name}': active_if names '{parent}', not a choice of the space")
+            if parent in seen:
+                raise UserError(f"choice '{name}': active_if goes in a circle: {' -> '.join([*seen, parent])}")
+            seen.append(parent)
+            choice = choices[parent]
+        depth[name] = len(seen)
+    return sorted(choices, key=depth.__getitem__)
+
+
+def _enables(parent: Choice, child: str, values: tuple) -> np.ndarray:
+    enables = np.zeros(len(parent.candidates), dtype=bool)
+    for value in values:
+        enables[parent.index(value, f"choice '{child}': active_if")] = True
+    return enables

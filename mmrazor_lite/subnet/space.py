@@ -72,6 +72,10 @@ class SearchSpace(Mapping[str, Choice]):
     def __repr__(self) -> str:
         return f"SearchSpace({len(self)} choices, about 10^{math.log10(self.size):.0f} subnets, {self.fingerprint})"
 
+    def __reduce__(self) -> tuple:
+        # The read-only view of the layers cannot be copied or pickled, so a copy is built anew.
+        return SearchSpace, (list(self._choices.values()), dict(self.layers))
+
     # -- identity ------------------------------------------------------------------------------------------------
 
     @cached_property

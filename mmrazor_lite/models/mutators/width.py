@@ -108,6 +108,7 @@ class OneShotChannelMutator:
             self._restore(plain)
         self.fixed: list[FixedLayer] = graph.fixed
         self._publish(traced, graph)
+        graph.nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
 
     def _find(self, traced: TracedModel, keep: set[str]) -> WidthGraph:
         return find_width_groups(traced, KIND, keep, self._include, self._exclude, self._by_hand)

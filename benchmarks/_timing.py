@@ -1,0 +1,47 @@
+"""Ratios of interleaved measurements: both sides meet the same machine at the same moment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3) -> dict[str, list[float]]:
+    """Seconds of every step in every round; within a round each step runs once, in turn."""
+    for _ in range(warmup):
+        for step in steps.values():
+            step()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            _synchronize()
+            start = time.perf_counter()
+            step()
+            _synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ratio(a: list[float], b: list[float]) -> float:
+    """Median over the rounds of a / b."""
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+def machine() -> str:
+    """Processor, threads and versions, for the record."""
+    cpu = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as lines:
+            cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{cpu}{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

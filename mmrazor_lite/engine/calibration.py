@@ -1,0 +1,114 @@
+"""Batch-norm statistics of one subnet, measured anew, and everything put back afterwards.
+
+A supernet's running statistics are an average over all the subnets that were trained; a subnet is scored with its own.
+As in the official AutoSlim code (``train.py``, ``bn_calibration``): the statistics are reset and become the plain
+average over a fixed set of training batches, while the rest of the model (dropout, drop path) stays in eval mode.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """List the batch norms of ``model`` that keep running statistics."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> None:
+    """Set the running statistics of ``model`` to the average over ``batches``; leaves it in eval mode.
+
+    Args:
+        model: Called as ``model(**batch, mode='tensor')``; the batch norms of the active subnet are measured.
+        batches: Preprocessed batches (``inputs`` and ``data_samples``) of equal size; their order does not matter.
+    """
+    model.eval()
+    norms = batch_norms(model)
+    momenta = [norm.momentum for norm in norms]
+    with _local(norms):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        for index, batch in enumerate(batches):
+            for norm in norms:
+                norm.momentum = 1 / (index + 1)  # the average so far; momentum=None costs a host sync per layer
+            model(**batch, mode="tensor")
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Put back buffers, train or eval modes, momenta and the random states when the block ends.
+
+    Parameters are not copied: the block must not write to them.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [(norm, norm.momentum) for norm in batch_norms(model)]
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        for module, mode in modes:
+            module.training = mode  # train() would pass the mode on, and some backbones return None from it
+        for norm, momentum in momenta:
+            norm.momentum = momentum
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if device_states is not None:
+            torch.cuda.set_rng_state_all(device_states)
+
+
+@contextmanager
+def recalibrated(model: nn.Module, batches: Iterable[Mapping[str, Any]] | None) -> Iterator[None]:
+    """Give ``model`` recalibrated statistics and eval mode inside the block; everything is put back after it.
+
+    Args:
+        model: An algorithm whose active subnet is to be evaluated.
+        batches: As :func:`recalibrate`; ``None`` keeps the statistics.
+    """
+    with unchanged(model):
+        if batches is None:
+            model.eval()
+        else:
+            recalibrate(model, batches)
+        yield
+
+
+@contextmanager
+def _local(norms: Iterable[_BatchNorm]) -> Iterator[None]:
+    """Keep synchronised batch norms from waiting for other processes, which evaluate other subnets."""
+    distributed = dist.is_available() and dist.is_initialized()
+    synchronised = [norm for norm in norms if isinstance(norm, nn.SyncBatchNorm)] if distributed else []
+    groups = [norm.process_group for norm in synchronised]
+    for norm in synchronised:
+        norm.process_group = _solo_group(dist.group.WORLD)
+    try:
+        yield
+    finally:
+        for norm, group in zip(synchronised, groups, strict=True):
+            norm.process_group = group
+
+
+@lru_cache(maxsize=1)
+def _solo_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
+    # Made by this process alone: the others may never recalibrate, or at another time.
+    return dist.new_group([dist.get_rank(world)], use_local_synchronization=True)

@@ -1,0 +1,129 @@
+"""The score of one subnet of a supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from mmrazor_lite.engine.batches import FixedBatches
+from mmrazor_lite.engine.calibration import batch_norms, recalibrated
+from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.registry import EVALUATORS
+from mmrazor_lite.subnet import Subnet
+
+
+@EVALUATORS.register_module()
+class SubnetEvaluator:
+    """Score subnets one by one: recalibrate batch norm on training images, then run the metric.
+
+    Everything happens on this process alone, on all the images, so that processes can score different subnets at the
+    same time. Evaluating changes nothing: weights, running statistics, modes, random states and the active subnet are
+    as before. Equal subnets get equal scores.
+
+    Args:
+        algorithm: Has ``mutator`` and ``data_preprocessor``; called with ``mode='predict'``.
+        dataloader: Config of the images to score on.
+        evaluator: Config of the metric or metrics.
+        calibrate_dataloader: Config of the training images for batch norm.
+        calibrate_sample_num: How many of them, chosen by ``seed``; 0 or -1 keeps the supernet's running statistics.
+        score_key: The metric that is the score.
+        seed: Of the choice of images and of random augmentation.
+        cache_gb: Images up to this size stay in memory, for calibration and for scoring each.
+
+    Raises:
+        UserError: Calibration without images to calibrate on, or fewer than 2; an unknown ``score_key`` (on the first
+            evaluation, when the names of the metrics are known).
+    """
+
+    def __init__(
+        self,
+        algorithm: nn.Module,
+        dataloader: Mapping[str, Any],
+        evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        calibrate_dataloader: Mapping[str, Any] | None = None,
+        calibrate_sample_num: int = 4096,
+        score_key: str = "accuracy/top1",
+        seed: int = 0,
+        cache_gb: float = 2.0,
+    ) -> None:
+        self.algorithm = algorithm
+        self.score_key = score_key
+        self.seed = seed
+        options: dict[str, Any] = {"preprocessor": algorithm.data_preprocessor, "cache_bytes": int(cache_gb * 2**30)}
+        self.batches = FixedBatches(dataloader, seed=seed, where="dataloader", **options)
+        self.calibration: FixedBatches | None = None
+        if calibrate_sample_num > 0 and batch_norms(algorithm):
+            if calibrate_sample_num == 1 or calibrate_dataloader is None:
+                problem = "calibrate_sample_num is 1" if calibrate_dataloader else "calibrate_dataloader is missing"
+                raise UserError(
+                    f"{problem}: batch norm is recalibrated on training images; give a loader of them and 2 images or "
+                    "more, or calibrate_sample_num=0 to keep the supernet's statistics"
+                )
+            self.calibration = FixedBatches(
+                calibrate_dataloader,
+                num_images=calibrate_sample_num,
+                seed=seed,
+                where="calibrate_dataloader",
+                **options,
+            )
+        self.metrics = Evaluator(evaluator).metrics
+        for metric in self.metrics:
+            metric.dataset_meta = self.batches.metainfo
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the scores depend on, as plain data; a search may only resume with the same."""
+        return {
+            "score_key": self.score_key,
+            "seed": self.seed,
+            "images": self.batches.num_images,
+            "metrics": [type(metric).__name__ for metric in self.metrics],
+            "calibrate_images": self.calibration.num_images if self.calibration else 0,
+            "calibrate_batch_size": self.calibration.batch_size if self.calibration else 0,
+        }
+
+    @torch.no_grad()
+    def evaluate(self, subnet: Subnet) -> dict[str, float]:
+        """Return all metrics of ``subnet``, and under ``score`` the one named by ``score_key``."""
+        mutator = self.algorithm.mutator
+        previous = mutator.active
+        try:
+            mutator.activate(subnet)
+            with recalibrated(self.algorithm, self.calibration):
+                metrics = self._measure()
+        finally:
+            mutator.activate(previous)
+        if self.score_key not in metrics:
+            raise UserError(
+                f"score_key '{self.score_key}' is not a metric{nearest(self.score_key, metrics)} "
+                f"(the evaluator gives: {', '.join(metrics)})"
+            )
+        return {**metrics, "score": metrics[self.score_key]}
+
+    def _measure(self) -> dict[str, float]:
+        for metric in self.metrics:
+            metric.results.clear()
+        for batch in self.batches:
+            samples = [
+                sample.to_dict() if isinstance(sample, BaseDataElement) else sample
+                for sample in self.algorithm(**batch, mode="predict")
+            ]
+            for metric in self.metrics:
+                metric.process(batch, samples)
+        values: dict[str, float] = {}
+        for metric in self.metrics:
+            prefix = f"{metric.prefix}/" if metric.prefix else ""
+            # Not metric.evaluate(), which gathers results from all processes: these score other subnets.
+            found = metric.compute_metrics(metric.results)
+            values.update({prefix + name: float(value) for name, value in found.items() if _is_scalar(value)})
+            metric.results.clear()
+        return values
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (hasattr(value, "numel") and value.numel() == 1)

@@ -1,0 +1,115 @@
+"""Checkpoints that a kill cannot damage."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.registry import HOOKS
+
+LAST = "last_checkpoint"
+_LEFT_OVERS = re.compile(rf"\.((epoch|iter)_\d+\.pth|{LAST})\..*\.tmp")
+_OPTIONS = ("interval", "by_epoch", "max_keep_ckpts", "save_last")
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(Hook):
+    """Writes ``epoch_N.pth`` or ``iter_N.pth`` and names the newest in ``last_checkpoint``.
+
+    Each file appears whole or not at all, ``last_checkpoint`` changes after it, and old files go last; mmengine's
+    hook does it the other way round. Weights that are not finite are never written.
+
+    Args:
+        interval: Epochs or iterations between checkpoints; -1 for none but the last.
+        by_epoch: Count epochs, or iterations.
+        max_keep_ckpts: Older files beyond this number are removed; -1 keeps all.
+        save_last: Write one at the end of the training whatever the interval.
+
+    Raises:
+        UserError: An unknown option (on construction); weights that are not finite.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self, interval: int = 1, by_epoch: bool = True, max_keep_ckpts: int = -1, save_last: bool = True, **unknown: Any
+    ) -> None:
+        for key in unknown:
+            raise UserError(
+                f"default_hooks.checkpoint: unknown key {key!r}{nearest(key, _OPTIONS)}; known: {', '.join(_OPTIONS)}"
+            )
+        for key, value in (("interval", interval), ("max_keep_ckpts", max_keep_ckpts)):
+            if value == 0:
+                raise UserError(f"default_hooks.checkpoint.{key} is 0: give a number above 0, or -1")
+        self.interval = interval
+        self.by_epoch = by_epoch
+        self.max_keep_ckpts = max_keep_ckpts
+        self.save_last = save_last
+
+    def before_train(self, runner: Runner) -> None:
+        """Say where the files go.
+
+        Raises:
+            UserError: Epochs are to be counted in a loop that has none.
+        """
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise UserError("default_hooks.checkpoint.by_epoch: set it to False, train_cfg counts iterations")
+        runner.logger.info(f"Checkpoints will be saved to {runner.work_dir}.")
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save when the interval or the last epoch is reached."""
+        if self.by_epoch and (
+            self.every_n_epochs(runner, self.interval) or (self.save_last and self.is_last_train_epoch(runner))
+        ):
+            self._save(runner, f"epoch_{runner.epoch + 1}.pth")
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Save when the interval or the last iteration is reached."""
+        if not self.by_epoch and (
+            self.every_n_train_iters(runner, self.interval) or (self.save_last and self.is_last_train_iter(runner))
+        ):
+            self._save(runner, f"iter_{runner.iter + 1}.pth")
+
+    @master_only
+    def _save(self, runner: Runner, name: str) -> None:
+        folder = Path(runner.work_dir)
+        _check_finite(runner, folder / name)
+        for path in folder.glob(".*.tmp"):
+            if _LEFT_OVERS.fullmatch(path.name):
+                path.unlink()
+        runner.save_checkpoint(str(folder), name, by_epoch=self.by_epoch)
+        write_text_atomic(folder / LAST, str((folder / name).resolve()))
+        if self.max_keep_ckpts > 0:
+            kind = name.partition("_")[0]
+            files = sorted(folder.glob(f"{kind}_*.pth"), key=_number)
+            newest = [path for path in files if _number(path) <= _number(Path(name))]
+            for path in newest[: -self.max_keep_ckpts]:
+                path.unlink()
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.partition("_")[2]
+    return int(digits) if digits.isdigit() else 1 << 62  # a file of someone else's: never old
+
+
+def _check_finite(runner: Runner, path: Path) -> None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    finite = torch.stack([torch.isfinite(value).all() for value in state.values()])
+    if not finite.all():
+        name = list(state)[int((~finite).to(torch.int64).argmax())]
+        raise UserError(
+            f"step {runner.iter + 1}: {name} is not finite, so {path.name} was not written and the checkpoints before "
+            "it are kept; lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad, then --resume"
+        )

@@ -1,0 +1,87 @@
+"""What a resumed run needs beyond weights: its place in the data, its optimizer and schedulers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop
+
+from mmrazor_lite.engine.sampler import SeededSampler
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.registry import SCOPE
+
+_SEEDABLE = ("DefaultSampler", "InfiniteSampler", "SeededSampler")
+
+
+def seeded_dataloader(config: Mapping[str, Any], infinite: bool, logger: logging.Logger) -> dict[str, Any]:
+    """Return the data loader config with ``SeededSampler`` and ``SeededDataset`` in place of mmengine's samplers.
+
+    Args:
+        config: Config of the training images.
+        infinite: The loop counts iterations, so the sampler must not stop after an epoch.
+        logger: Told when the config names a sampler that cannot be replaced.
+    """
+    config = dict(config)
+    sampler = config.get("sampler")
+    name = sampler.get("type") if isinstance(sampler, Mapping) else None
+    if not isinstance(name, str) or name.rsplit(".", 1)[-1] not in _SEEDABLE or "num_batch_per_epoch" in config:
+        logger.warning("train_dataloader: with this sampler a resumed run reads other data than an uninterrupted one")
+        return config
+    config["sampler"] = {**sampler, "type": f"{SCOPE}.SeededSampler", "infinite": infinite}
+    dataset = config.get("dataset")
+    if not (isinstance(dataset, Mapping) and str(dataset.get("type", "")).endswith("SeededDataset")):
+        config["dataset"] = {"type": f"{SCOPE}.SeededDataset", "dataset": dataset}
+    return config
+
+
+def position_data(
+    loop: BaseLoop, meta: Mapping[str, Any], seed: int, filename: str, logger: logging.Logger
+) -> None:
+    """Make the training data go on where the checkpoint with ``meta`` was written.
+
+    Loops that count iterations do it themselves, through the sampler's ``skip``.
+
+    Raises:
+        UserError: The checkpoint was written within an epoch, and that place cannot be found again.
+    """
+    sampler = getattr(loop.dataloader, "sampler", None)
+    seeded = isinstance(sampler, SeededSampler)
+    if seeded:
+        sampler.seed = seed
+    if seeded and sampler.infinite:
+        return
+    per_epoch, into = meta.get("batches_per_epoch"), meta.get("batches_into_epoch", 0)
+    changed = per_epoch not in (None, len(loop.dataloader))
+    if changed or (into and not seeded):
+        problem = f"{filename} was written with {per_epoch} batches per epoch, now there are {len(loop.dataloader)}"
+        if into:
+            raise UserError(f"{problem}; resume within an epoch needs the same data, batch size and processes")
+        logger.warning(f"{problem}: the result will differ from that of an uninterrupted run")
+    if into:
+        sampler.skip(meta["epoch"] * len(sampler) + into * loop.dataloader.batch_size)
+
+
+def restore_optimizer(
+    optim_wrapper: OptimWrapper, schedulers: Sequence | None, checkpoint: Mapping[str, Any], filename: str
+) -> None:
+    """Load the states of the optimizer and of the schedulers.
+
+    Raises:
+        UserError: They belong to another optimizer or to other schedulers.
+    """
+    states = checkpoint.get("param_schedulers") or []
+    if len(states) != len(schedulers or ()):
+        raise UserError(
+            f"{filename} was trained with {len(states)} param_scheduler entries, the config has "
+            f"{len(schedulers or ())}; resume with the same, or start from its weights with load_from"
+        )
+    try:
+        optim_wrapper.load_state_dict(checkpoint["optimizer"])
+    except (ValueError, KeyError) as error:
+        problem = f"{filename} was trained with another optimizer ({error})"
+        raise UserError(f"{problem}; resume with the same, or start from its weights with load_from") from None
+    for scheduler, state in zip(schedulers or (), states, strict=True):
+        scheduler.load_state_dict(state)

@@ -1,0 +1,239 @@
+"""mmengine's Runner with our checkpoints, our optimizer and DDP wrappers, and data that a resumed run reads on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODEL_WRAPPERS as ALL_WRAPPERS
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from torch import nn
+
+from mmrazor_lite.engine.ddp import SubnetDDP
+from mmrazor_lite.engine.hooks.checkpoint import LAST
+from mmrazor_lite.engine.resume import position_data, restore_optimizer, seeded_dataloader
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.models.algorithms.pretrained import has_pretrained
+from mmrazor_lite.registry import RUNNERS, SCOPE
+
+_OURS = {
+    "OptimWrapper": "SubnetOptimWrapper",
+    "AmpOptimWrapper": "SubnetAmpOptimWrapper",
+    "CheckpointHook": "SafeCheckpointHook",
+}
+
+
+@RUNNERS.register_module()
+class RazorRunner(Runner):
+    """Runs training, validation and test of an algorithm.
+
+    Differs from mmengine's Runner in this: checkpoints are read and written by :mod:`mmrazor_lite.export.checkpoint`
+    (nothing in them is executed, loading is strict) and say what they hold; the optimizer wrapper, the checkpoint
+    hook, the DDP wrapper and the sampler of the training images are ours where the config names mmengine's; and
+    random weights are never tested. A run that was killed and resumed ends as the uninterrupted one.
+    """
+
+    @property
+    def algorithm(self) -> nn.Module:
+        """The model without its wrapper."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    # Building: our parts where the config names mmengine's
+
+    def set_randomness(
+        self, seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Seed everything; ``diff_rank_seed`` is refused."""
+        if diff_rank_seed:
+            raise UserError(
+                "randomness.diff_rank_seed: remove it; processes draw alike what must be alike, the rest by their rank"
+            )
+        super().set_randomness(seed=seed, deterministic=deterministic)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model and tell it the seed and, with ``channels_last=True`` in the config, the memory format."""
+        built = super().build_model(model)
+        built.seed = self.seed
+        if self.cfg.get("channels_last"):
+            built.use_channels_last()
+        return built
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model in ``SubnetDDP`` when there are several processes."""
+        if self.cfg.get("sync_bn") is not None:
+            raise UserError(
+                "sync_bn: the norms are part of the search space by then; set norm_cfg=dict(type='SyncBN') in "
+                "algorithm.architecture"
+            )
+        config = dict(model_wrapper_cfg or {})
+        name = config.setdefault("type", f"{SCOPE}.SubnetDDP")
+        kind = ALL_WRAPPERS.get(name) if isinstance(name, str) else name
+        if not (isinstance(kind, type) and issubclass(kind, SubnetDDP)):
+            raise UserError(f"model_wrapper_cfg.type={name!r}: allowed is SubnetDDP; its train_step runs all passes")
+        return super().wrap_model(config if self.distributed else None, model)
+
+    def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper:
+        """Build an optimizer wrapper that counts batches."""
+        if isinstance(optim_wrapper, Mapping):
+            optim_wrapper = {**optim_wrapper, "type": _our_type(optim_wrapper.get("type", "OptimWrapper"))}
+        level = self.logger.level
+        self.logger.setLevel(max(level, logging.WARNING))  # mmengine logs a line per parameter
+        try:
+            return super().build_optim_wrapper(optim_wrapper)
+        finally:
+            self.logger.setLevel(level)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register the default hooks with our checkpoint hook."""
+        hooks = dict(hooks or {})
+        checkpoint = hooks.get("checkpoint", {"type": "CheckpointHook"})
+        if isinstance(checkpoint, Mapping):
+            hooks["checkpoint"] = {**checkpoint, "type": _our_type(checkpoint.get("type", "CheckpointHook"))}
+        super().register_default_hooks(hooks)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop on data that depends on (seed, epoch, index) alone."""
+        if isinstance(loop, Mapping):
+            loop = dict(loop)
+            by_iterations = loop.get("by_epoch") is False or str(loop.get("type", "")).endswith("IterBasedTrainLoop")
+            if isinstance(self._train_dataloader, Mapping):
+                self._train_dataloader = seeded_dataloader(self._train_dataloader, by_iterations, self.logger)
+        return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the validation loop; by default the one that knows subnets."""
+        return super().build_val_loop(_with_type(loop, "SubnetValLoop"))
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the test loop; by default the one that knows subnets."""
+        return super().build_test_loop(_with_type(loop, "SubnetTestLoop"))
+
+    # Checkpoints
+
+    def load_or_resume(self) -> None:
+        """Load ``load_from``, or continue the run in the work dir when ``resume`` is set; once."""
+        if self._has_loaded:
+            return
+        if self._load_from is not None:
+            self.resume(self._load_from) if self._resume else self.load_checkpoint(self._load_from)
+        elif self._resume:
+            latest = self._latest_checkpoint()
+            if latest is None:
+                self.logger.warning(f"nothing to resume in {self.work_dir}: starting from the beginning")
+            else:
+                self.resume(latest)
+
+    def load_checkpoint(self, filename: str, map_location: str = "cpu") -> dict[str, Any]:
+        """Load the weights of a file, strictly, and return its content.
+
+        Raises:
+            UserError: The file cannot be read or holds something else than this model; the model is as it was.
+        """
+        checkpoint = read_checkpoint(filename, map_location=map_location)
+        meta = checkpoint.get("meta")
+        if hasattr(self.algorithm, "check_meta") and isinstance(meta, Mapping):
+            self.algorithm.check_meta(meta.get(SCOPE), str(filename))
+        load_weights(self.algorithm, checkpoint, filename)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        self._has_loaded = True
+        self.logger.info(f"loaded {filename} (sha256 {checkpoint_hash(filename)})")
+        return checkpoint
+
+    def resume(self, filename: str, map_location: str = "cpu") -> None:
+        """Continue the run that wrote ``filename``: weights, optimizer, schedulers, seed, place in the data.
+
+        Raises:
+            UserError: As :meth:`load_checkpoint`; the file is not of a training run, or of another optimizer.
+        """
+        checkpoint = self.load_checkpoint(filename, map_location)
+        meta = checkpoint.get("meta") or {}
+        if not {"epoch", "iter"} <= meta.keys() or "optimizer" not in checkpoint:
+            raise UserError(f"{filename} cannot be resumed, it holds weights only; start from it with load_from")
+        if meta.get("seed") not in (None, self.seed):
+            self.logger.warning(f"going on with seed {meta['seed']} of {filename}, not with {self.seed} of the config")
+            self.set_randomness(seed=meta["seed"], deterministic=self.deterministic)
+            self.algorithm.seed = self.seed
+        self.train_loop._epoch = meta["epoch"]
+        self.train_loop._iter = meta["iter"]
+        position_data(self.train_loop, meta, self.seed, filename, self.logger)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        restore_optimizer(self.optim_wrapper, self.param_schedulers, checkpoint, filename)
+        self.logger.info(f"resumed epoch: {self.epoch}, iter: {self.iter}")
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, by_epoch: bool = True) -> None:
+        """Write everything that :meth:`resume` needs; no times and no paths, so that equal runs write equal data.
+
+        Args:
+            out_dir: Folder.
+            filename: Name in it.
+            by_epoch: Whether an epoch, or an iteration, has just ended.
+        """
+        per_epoch = len(self.train_dataloader)
+        epoch, done = (self.epoch + 1, self.iter) if by_epoch else (self.epoch, self.iter + 1)
+        meta: dict[str, Any] = {"epoch": epoch, "iter": done, "seed": self.seed, "batches_per_epoch": per_epoch}
+        if not by_epoch and not isinstance(self.train_loop, IterBasedTrainLoop):
+            meta["batches_into_epoch"] = done - epoch * per_epoch
+        meta["dataset_meta"] = dict(getattr(self.train_dataloader.dataset, "metainfo", None) or {})
+        if hasattr(self.algorithm, "checkpoint_meta"):
+            meta[SCOPE] = self.algorithm.checkpoint_meta()
+        checkpoint = {
+            "meta": meta,
+            "state_dict": self.algorithm.state_dict(),
+            "optimizer": self.optim_wrapper.state_dict(),
+            "param_schedulers": [scheduler.state_dict() for scheduler in self.param_schedulers or ()],
+            "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},  # mmengine asks for it
+        }
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        path = Path(out_dir) / filename
+        save_checkpoint(checkpoint, path)
+        self.logger.info(f"wrote {path} (sha256 {checkpoint_hash(path)})")
+
+    # Never random weights
+
+    def val(self) -> dict:
+        """Validate a loaded or pretrained model."""
+        self._require_weights()
+        return super().val()
+
+    def test(self) -> dict:
+        """Test a loaded or pretrained model."""
+        self._require_weights()
+        return super().test()
+
+    def _require_weights(self) -> None:
+        if self._has_loaded or self._load_from is not None or self._resume:
+            return
+        if getattr(self.algorithm, "is_init", False):
+            return  # trained by this runner, or initialised by the caller
+        if not has_pretrained(self.algorithm):
+            raise UserError("no weights to test: give a checkpoint, or init_cfg=dict(type='Pretrained', ...)")
+        self._init_model_weights()
+
+    def _latest_checkpoint(self) -> str | None:
+        pointer = Path(self.work_dir) / LAST
+        if not pointer.is_file():
+            return None
+        path = Path(pointer.read_text(encoding="utf-8").strip())
+        moved = pointer.parent / path.name  # the folder may have another name by now
+        return str(moved if moved.is_file() else path)
+
+
+def _our_type(name: Any) -> Any:
+    """Our class where ``name`` is the one of mmengine's that it replaces."""
+    if not isinstance(name, str):
+        return name
+    name = _OURS.get(name.removeprefix("mmengine."), name)
+    return f"{SCOPE}.{name}" if name in _OURS.values() else name
+
+
+def _with_type(loop: BaseLoop | Mapping, name: str) -> BaseLoop | dict:
+    return {"type": f"{SCOPE}.{name}", **loop} if isinstance(loop, Mapping) else loop

@@ -1,0 +1,43 @@
+"""Data that depends on (seed, epoch, index) alone: the same in a resumed run, with any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from mmrazor_lite.randomness import seeded
+from mmrazor_lite.registry import DATASETS
+
+
+@DATASETS.register_module()
+class SeededDataset(Dataset):
+    """Wraps a dataset so that its random transforms are seeded by (seed, epoch, index).
+
+    Index ``epoch * len(dataset) + i``, as :class:`SeededSampler` yields it, is item ``i`` as epoch ``epoch`` sees it.
+    The states of ``random``, numpy and torch are restored after every item.
+
+    Args:
+        dataset: The dataset, or its config.
+        seed: Set by the sampler.
+    """
+
+    def __init__(self, dataset: Dataset | Mapping[str, Any], seed: int = 0) -> None:
+        self.dataset = DATASETS.build(dict(dataset)) if isinstance(dataset, Mapping) else dataset
+        self.seed = seed
+        if hasattr(self.dataset, "full_init"):
+            self.dataset.full_init()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        epoch, item = divmod(index, len(self.dataset))
+        with seeded(self.seed, epoch, item):
+            return self.dataset[item]
+
+    @property
+    def metainfo(self) -> dict:
+        """What the dataset tells about itself, such as its classes."""
+        return getattr(self.dataset, "metainfo", {})

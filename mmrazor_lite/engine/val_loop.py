@@ -1,0 +1,125 @@
+"""Validation and test of every subnet that an algorithm names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast, is_distributed
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, ValLoop
+from mmengine.runner.amp import autocast
+from torch.utils.data import DataLoader
+
+from mmrazor_lite.engine.batches import FixedBatches
+from mmrazor_lite.engine.calibration import batch_norms, recalibrated
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.registry import LOOPS
+from mmrazor_lite.subnet import Subnet
+
+_CACHE_BYTES = 512 << 20
+
+
+@LOOPS.register_module()
+class SubnetValLoop(ValLoop):
+    """Evaluates each of ``algorithm.named_subnets()`` and puts its name before its metrics.
+
+    The running statistics of a supernet are an average over all the subnets it trained and fit none of them, so they
+    are recalibrated for each subnet on training images, and restored afterwards. A model with nothing to switch is
+    evaluated as it is.
+
+    Args:
+        runner: The runner.
+        dataloader: Images to evaluate on, or their config.
+        evaluator: Metrics, or their config.
+        fp16: Use mixed precision.
+        calibrate_sample_num: Training images for recalibration; 0 or -1 keeps the statistics. For supernets only.
+        calibrate_dataloader: Config of these images; by default that of the training images.
+    """
+
+    stage = "val"
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | Mapping[str, Any],
+        evaluator: Evaluator | Mapping[str, Any] | list,
+        fp16: bool = False,
+        calibrate_sample_num: int = 4096,
+        calibrate_dataloader: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.algorithm = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.calibration: FixedBatches | None = None
+        shares_norms = getattr(self.algorithm, "kind", None) == "supernet" and batch_norms(self.algorithm)
+        if calibrate_sample_num > 0 and shares_norms:
+            config = calibrate_dataloader or runner.cfg.get("train_dataloader")
+            if config is None:
+                raise UserError(
+                    f"{self.stage}_cfg: batch norm is recalibrated on training images; give calibrate_dataloader, or "
+                    "calibrate_sample_num=0 to keep the supernet's statistics"
+                )
+            self.calibration = FixedBatches(
+                config,
+                self.algorithm.data_preprocessor,
+                num_images=calibrate_sample_num,
+                seed=self.algorithm.seed,
+                cache_bytes=_CACHE_BYTES,
+                where="calibrate_dataloader",
+            )
+
+    def run(self) -> dict[str, float]:
+        """Evaluate and return all metrics, such as ``max_subnet.accuracy/top1``."""
+        self._call_hooks("before_{}")
+        self._call_hooks("before_{}_epoch")
+        if is_distributed():  # every process saw other images; evaluate the statistics that a checkpoint holds
+            for buffer in self.algorithm.buffers():
+                broadcast(buffer)
+        self.algorithm.eval()
+        named = self.algorithm.named_subnets() if hasattr(self.algorithm, "named_subnets") else {}
+        metrics: dict[str, float] = {}
+        for name, subnet in (named or {"": None}).items():
+            with self._active(subnet):
+                for index, batch in enumerate(self.dataloader):
+                    self.run_iter(index, batch)
+                found = self.evaluator.evaluate(len(self.dataloader.dataset))
+            metrics.update({f"{name}.{key}" if name else key: value for key, value in found.items()})
+        self._call_hooks("after_{}_epoch", metrics=metrics)
+        self._call_hooks("after_{}")
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Evaluate one batch."""
+        self._call_hooks("before_{}_iter", batch_idx=idx, data_batch=data_batch)
+        with autocast(enabled=self.fp16):
+            outputs = self.algorithm.val_step(data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self._call_hooks("after_{}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    @contextmanager
+    def _active(self, subnet: Subnet | None) -> Iterator[None]:
+        if subnet is None:
+            yield
+            return
+        mutator = self.algorithm.mutator
+        previous = mutator.active
+        mutator.activate(subnet)
+        try:
+            with recalibrated(self.algorithm, self.calibration):
+                yield
+        finally:
+            mutator.activate(previous)
+
+    def _call_hooks(self, name: str, **kwargs: Any) -> None:
+        self.runner.call_hook(name.format(self.stage), **kwargs)
+
+
+@LOOPS.register_module()
+class SubnetTestLoop(SubnetValLoop):
+    """The same as a test."""
+
+    stage = "test"

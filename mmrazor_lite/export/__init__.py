@@ -1,0 +1,26 @@
+"""Static subnets, split checkpoints, and the one way in and out for weights."""
+
+from __future__ import annotations
+
+from mmrazor_lite.export.checkpoint import (
+    checkpoint_hash,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+    state_dict_of,
+)
+from mmrazor_lite.export.loading import load_subnet
+from mmrazor_lite.export.portable import export_onnx, export_pt2
+from mmrazor_lite.export.split import split
+
+__all__ = [
+    "checkpoint_hash",
+    "export_onnx",
+    "export_pt2",
+    "load_subnet",
+    "load_weights",
+    "read_checkpoint",
+    "save_checkpoint",
+    "split",
+    "state_dict_of",
+]

@@ -1,0 +1,232 @@
+"""What every algorithm shares: an architecture, a mutator, and the one training step."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce, get_rank
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
+from mmrazor_lite.models.algorithms.identity import CheckpointIdentity
+from mmrazor_lite.models.algorithms.pretrained import load_pretrained, take_pretrained
+from mmrazor_lite.randomness import seed_all
+from mmrazor_lite.registry import MUTATORS
+from mmrazor_lite.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward and backward pass of a training step.
+
+    Attributes:
+        subnet: What is active; None runs the network as it is.
+        label: Weight of the loss against the labels; 0 skips it.
+        soft: Weight of the distillation loss; 0 skips it.
+        teacher: Where the soft labels come from: ``'max'`` is the detached output of this step's max-subnet pass.
+        name: Prefix in the log, such as ``max_subnet``; empty for none.
+    """
+
+    subnet: Subnet | None
+    label: float = 1.0
+    soft: float = 0.0
+    teacher: str | None = None
+    name: str = ""
+
+
+class Algorithm(BaseModel):
+    """An architecture, the mutator that makes it searchable, and the rule for one training step.
+
+    A subclass says in :meth:`passes` which subnets one step trains and how; the step itself is written here, once.
+
+    Args:
+        architecture: Config of a plain model, or the model. It returns its losses for ``mode='loss'`` and its logits
+            for ``mode='tensor'``, as mmpretrain's classifiers do.
+        mutator: Config of a mutator, or the mutator.
+        data_preprocessor: Config of the preprocessor; by default the one of the architecture.
+        input_shape: (C, H, W) of one image, for tracing and for costs.
+        init_cfg: mmengine's initialisation; ``type='Pretrained'`` reads the file safely and strictly.
+    """
+
+    seed: int = 0
+    channels_last: bool = False
+
+    def __init__(
+        self,
+        architecture: Mapping | nn.Module,
+        mutator: Any,
+        data_preprocessor: Mapping | nn.Module | None = None,
+        input_shape: Sequence[int] = (3, 224, 224),
+        init_cfg: Any = None,
+    ) -> None:
+        built = build_architecture(architecture, data_preprocessor)
+        super().__init__(getattr(built, "data_preprocessor", data_preprocessor), init_cfg)
+        self.architecture = built
+        self.distiller: nn.Module | None = None
+        self.mutator = build_part(MUTATORS, mutator, "algorithm.mutator")
+        self.input_shape = tuple(int(size) for size in input_shape)
+        self.config = {
+            "architecture": plain(architecture) if isinstance(architecture, Mapping) else None,
+            "mutator": plain(mutator) if isinstance(mutator, Mapping) else None,
+            "data_preprocessor": plain(data_preprocessor) if isinstance(data_preprocessor, Mapping) else None,
+            "input_shape": list(self.input_shape),
+        }
+
+    @abstractmethod
+    def passes(self, step: int) -> list[Pass]:
+        """Return what step number ``step`` trains; the same list on every rank and in a resumed run."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> CheckpointIdentity:
+        """What a checkpoint of this algorithm holds."""
+
+    @abstractmethod
+    def named_subnets(self) -> dict[str, Subnet]:
+        """Return the subnets that validation and resource reports show, by the prefix of their metrics."""
+
+    @property
+    def logits_module(self) -> nn.Module:
+        """The module whose output are the logits, also while the loss is computed."""
+        return getattr(self.architecture, "head", None) or self.architecture
+
+    def rng(self, step: int, k: int) -> np.random.Generator:
+        """Return the generator of the k-th random subnet of a step: equal on all ranks, whatever else was drawn."""
+        return np.random.default_rng([self.seed, step, k])
+
+    def checkpoint_meta(self) -> dict[str, Any]:
+        """Return what goes into ``checkpoint['meta']['mmrazor_lite']``: plain data."""
+        return {**self.identity.to_dict(), **self.config}
+
+    def check_meta(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
+        """Raise ``UserError`` when a checkpoint with this ``meta['mmrazor_lite']`` holds something else."""
+        if meta:
+            self.identity.check(meta, where)
+
+    def resources(self) -> dict[str, dict[str, int]]:
+        """Return macs, flops, params and memory (unscaled) of each of :meth:`named_subnets`."""
+        return {name: self.cost_model.of(subnet) for name, subnet in self.named_subnets().items()}
+
+    def use_channels_last(self) -> None:
+        """Keep weights and images with the channels innermost in memory; faster on most CPUs and on tensor cores."""
+        self.channels_last = True
+        self.to(memory_format=torch.channels_last)
+
+    def init_weights(self) -> None:
+        """Initialise the weights, then load what ``type='Pretrained'`` entries name, safely and strictly."""
+        pretrained = take_pretrained(self)
+        super().init_weights()
+        for module, config in pretrained:
+            load_pretrained(module, config)
+
+    def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor") -> Any:
+        """Run the active subnet on ``inputs`` (N, C, H, W); see mmengine's BaseModel for the modes."""
+        if self.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return self.architecture(inputs, data_samples, mode=mode)
+
+    def train_step(
+        self, data: dict | tuple | list, optim_wrapper: OptimWrapper, forward: Callable | None = None
+    ) -> dict[str, Tensor]:
+        """Train on one batch: every pass forward and backward, gradients summed, then at most one update.
+
+        What the step draws at random (dropout, mixup, subnets) depends on the seed, the step and the rank only.
+
+        Args:
+            data: One batch of the data loader.
+            optim_wrapper: A ``SubnetOptimWrapper``; its ``batch_index`` is the step.
+            forward: What runs the forward pass; the DDP wrapper around this algorithm, or by default the algorithm.
+
+        Returns:
+            ``loss``, the sum that was backpropagated, and the losses of every pass under its name. Detached.
+
+        Raises:
+            UserError: The loss of a pass is not finite on some rank; nothing was updated.
+        """
+        forward = forward or self
+        step = optim_wrapper.batch_index
+        seed_all(self.seed, step, get_rank())
+        batch = self.data_preprocessor(data, training=True)
+        passes = self.passes(step)
+        losses: list[Tensor] = []
+        log: dict[str, Tensor] = {}
+        teacher: Tensor | None = None
+        for item in passes:
+            if item.subnet is not None:
+                self.mutator.activate(item.subnet)
+            with optim_wrapper.pass_context(forward, last=item is passes[-1]):
+                with optim_wrapper.forward_context():
+                    loss, entries, logits = self._run_pass(forward, batch, item, teacher)
+                optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+            if teacher is None:  # the pass of the max subnet comes first
+                teacher = logits
+            losses.append(loss.detach())
+            log.update({f"{item.name}.{key}" if item.name else key: value for key, value in entries.items()})
+        self._check_finite(passes, losses, step)
+        optim_wrapper.end_batch()
+        if passes[0].subnet is not None:
+            self.mutator.activate(passes[0].subnet)  # a plain validation loop evaluates this one
+        return {"loss": torch.stack(losses).sum(), **log}
+
+    def _run_pass(
+        self, forward: Callable, batch: Any, item: Pass, teacher: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Return the loss of one pass, its parts for the log, and its detached logits."""
+        total: Tensor | float = 0.0
+        entries: dict[str, Tensor] = {}
+        if item.label:
+            with self._logits() as captured:
+                hard, parts = self.parse_losses(_call(forward, batch, mode="loss"))
+            total = total + item.label * hard
+            entries = {key: value.detach() for key, value in parts.items()}
+            logits = captured[-1] if captured else None
+        else:
+            logits = _call(forward, batch, mode="tensor")
+        if item.soft:
+            if not (isinstance(logits, Tensor) and isinstance(teacher, Tensor)):
+                raise UserError(
+                    f"{type(self.logits_module).__name__} gives no single tensor of logits; distillation needs a head "
+                    "whose forward() returns them, such as mmpretrain's LinearClsHead"
+                )
+            soft = self.distiller(logits, teacher)
+            total = total + item.soft * soft
+            if item.label:
+                entries["soft_loss"] = soft.detach()
+        entries["loss"] = total.detach()
+        return total, entries, logits.detach() if isinstance(logits, Tensor) else None
+
+    @contextmanager
+    def _logits(self) -> Iterator[list]:
+        """Collect what the logits module returns inside the block: heads call themselves within ``loss()``."""
+        captured: list = []
+        handle = self.logits_module.register_forward_hook(lambda module, args, output: captured.append(output))
+        try:
+            yield captured
+        finally:
+            handle.remove()
+
+    def _check_finite(self, passes: Sequence[Pass], losses: Sequence[Tensor], step: int) -> None:
+        """Stop on every rank before weights are touched; the one host sync of a step, after its last backward."""
+        bad = (~torch.isfinite(torch.stack(list(losses)))).to(torch.float32)
+        all_reduce(bad, "max")
+        flags = bad.tolist()
+        if any(flags):
+            k = flags.index(1.0)
+            name = passes[k].name or "the network"
+            raise UserError(
+                f"step {step}: the loss of {name} is {losses[k].item()}; training stopped before the update and the "
+                "checkpoints are kept; lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad, then --resume"
+            )
+
+
+def _call(forward: Callable, batch: Any, mode: str) -> Any:
+    return forward(**batch, mode=mode) if isinstance(batch, Mapping) else forward(*batch, mode=mode)

@@ -1,0 +1,85 @@
+"""What a checkpoint holds, said in the file, so that one kind is never taken for another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmrazor_lite import __version__
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.subnet import SearchSpace, Subnet, parse_document, subnet_document
+
+_TITLES = {
+    "supernet": ("a supernet", "load it with algorithm.channel_cfg=None, or search it"),
+    "joint": ("a joint model of {n} subnets", "split it, or give algorithm.channel_cfg the list it was trained with"),
+    "subnet": ("one subnet", "give algorithm.channel_cfg its one file, as a string"),
+}
+
+
+@dataclass(frozen=True)
+class CheckpointIdentity:
+    """Kind, search space and subnets of an algorithm.
+
+    Attributes:
+        kind: ``supernet``, ``joint`` (several subnets that share weights) or ``subnet`` (one plain network).
+        space: The search space.
+        subnets: Those of a joint model, in the order of their batch norms, or the one of a subnet.
+        resources: macs, flops, params and memory of each, unscaled.
+    """
+
+    kind: str
+    space: SearchSpace
+    subnets: Sequence[Subnet] = ()
+    resources: Sequence[Mapping[str, int]] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        documents = [
+            subnet_document(subnet, self.space, dict(resources))
+            for subnet, resources in zip(self.subnets, self.resources, strict=True)
+        ]
+        result: dict[str, Any] = {"version": __version__, "kind": self.kind, "space": self.space.fingerprint}
+        if self.kind == "subnet":
+            return {**result, "subnet": documents[0], "resources": dict(self.resources[0])}
+        return {**result, "subnets": documents}
+
+    def check(self, meta: Mapping[str, Any], where: str) -> None:
+        """Compare with the ``meta['mmrazor_lite']`` of a file.
+
+        Raises:
+            UserError: Another kind, search space or subnet; ``where`` names the file.
+        """
+        found = meta.get("kind")
+        documents = [meta["subnet"]] if "subnet" in meta else list(meta.get("subnets", ()))
+        if found != self.kind:
+            title, fix = _TITLES.get(str(found), (f"{found!r}, written by a newer version", "update mmrazor_lite"))
+            wanted = _TITLES[self.kind][0].format(n=len(self.subnets))
+            raise UserError(f"{where} holds {title.format(n=len(documents))}, the config asks for {wanted}; {fix}")
+        space = meta.get("space") or (documents[0].get("space") if documents else None)
+        if space is not None and space != self.space.fingerprint:
+            raise UserError(
+                f"{where} belongs to another search space ({space}, the config makes {self.space.fingerprint}); "
+                "use the architecture and mutator it was trained with"
+            )
+        self._check_subnets([parse_document(document, self.space, where).subnet for document in documents], where)
+
+    def _check_subnets(self, found: list[Subnet], where: str) -> None:
+        wanted = list(self.subnets)
+        if found == wanted or self.kind == "supernet":
+            return
+        if len(found) != len(wanted):
+            raise UserError(f"{where} holds {len(found)} subnets, algorithm.channel_cfg lists {len(wanted)}")
+        if len(wanted) > 1 and set(found) == set(wanted):
+            order = ", ".join(str(found.index(subnet) + 1) for subnet in wanted)
+            raise UserError(
+                f"{where} holds the subnets of algorithm.channel_cfg in another order ({order}); list them as trained"
+            )
+        for number, (mine, theirs) in enumerate(zip(wanted, found, strict=True), start=1):
+            for name in mine:
+                if mine[name] != theirs[name]:
+                    which = f"subnet {number} of algorithm.channel_cfg" if len(wanted) > 1 else "algorithm.channel_cfg"
+                    raise UserError(
+                        f"{where} holds another subnet than {which}: {name} is {theirs[name]} in the checkpoint and "
+                        f"{mine[name]} in the config; give the subnet file it was made from"
+                    )

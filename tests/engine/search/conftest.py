@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The module ``tiny.py`` beside this file."""
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def algorithm(tiny):
+    return tiny.build_algorithm(dropout=0.5)
+
+
+@pytest.fixture(scope="session")
+def make_evaluator(tiny):
+    from mmrazor_lite.engine.evaluator import SubnetEvaluator
+
+    def make(algorithm, **changes):
+        config = tiny.search_cfg(**changes)
+        return SubnetEvaluator(
+            algorithm, **{key: value for key, value in config.items() if key not in ("type", "target_macs")}
+        )
+
+    return make

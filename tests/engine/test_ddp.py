@@ -1,0 +1,87 @@
+"""Two processes, each with half of the batch, do what one process does with all of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+WORKER = Path(__file__).with_name("ddp_worker.py")
+SCENARIOS = ("sandwich", "accumulated", "single_path", "joint")
+
+
+def two_processes(folder: Path, *options: str) -> dict:
+    """Run the worker twice and return what rank 0 saved."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
+    if not options:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    jobs = []
+    for rank in range(2):
+        command = [sys.executable, str(WORKER), str(rank), "2", str(folder / "meet"), str(folder / "two.pt"), *options]
+        jobs.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    try:
+        texts = [job.communicate(timeout=240)[0] for job in jobs]
+    finally:
+        for job in jobs:
+            job.kill()
+    assert all(job.returncode == 0 for job in jobs), "\n".join(texts)
+    return torch.load(folder / "two.pt", weights_only=True, map_location="cpu")
+
+
+def one_process(sync_bn: bool = False) -> dict:
+    """The same with the joined batch, here."""
+    spec = importlib.util.spec_from_file_location("ddp_worker", WORKER)
+    worker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(worker)
+    return worker.run(0, 1, sync_bn)
+
+
+def assert_same_training(one: dict, two: dict) -> None:
+    assert len(one["gradients"]) == len(two["gradients"])
+    for mine, theirs in zip(one["gradients"], two["gradients"], strict=True):
+        for name, gradient in mine.items():
+            other = theirs[name]
+            if gradient is None:  # a parameter that no pass used on any rank
+                assert other is None, name
+                continue
+            gradient = gradient.cpu()
+            assert (gradient - other).abs().max() <= 1e-9 * gradient.abs().max() + 1e-15, name
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(weight.cpu(), two["weights"][name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> tuple[dict, dict]:
+    """What one process and what two processes computed."""
+    return one_process(), two_processes(tmp_path_factory.mktemp("ddp"))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_two_processes_equal_one_with_the_joined_batch(results, scenario):
+    one, two = (result[scenario] for result in results)
+    assert len(one["gradients"]) == (1 if scenario == "accumulated" else 3)
+    assert_same_training(one, two)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_unused_path_did_not_move(results, scenario):
+    for result in results:
+        gradients = [step["architecture.other.0.weight"] for step in result[scenario]["gradients"]]
+        assert gradients == [None] * len(gradients)
+
+
+def test_the_steps_moved_the_weights(results):
+    first, last = (results[0]["sandwich"]["gradients"][i]["architecture.head.weight"] for i in (0, -1))
+    assert not torch.equal(first, last)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="SyncBatchNorm runs on CUDA tensors only: needs two GPUs")
+def test_synchronised_batch_norms_see_the_joined_batch(tmp_path):
+    assert_same_training(one_process(sync_bn=True)["sync_bn"], two_processes(tmp_path, "sync_bn")["sync_bn"])

@@ -1,0 +1,95 @@
+"""The optimizer wrappers count batches, whatever the number of passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmrazor_lite.engine.optim import SubnetAmpOptimWrapper, SubnetOptimWrapper
+from mmrazor_lite.errors import UserError
+
+
+@pytest.fixture
+def weight() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.ones(2))
+
+
+def wrap(weight, kind=SubnetOptimWrapper, **options):
+    return kind(optimizer=torch.optim.SGD([weight], lr=1.0), **options)
+
+
+def test_backward_does_not_count_and_end_batch_steps_once(weight):
+    optim_wrapper = wrap(weight)
+    for _ in range(4):
+        optim_wrapper.backward(optim_wrapper.scale_loss(weight.sum()))
+    assert optim_wrapper.batch_index == 0 and torch.equal(weight.detach(), torch.ones(2))
+    optim_wrapper.end_batch()
+    assert optim_wrapper.batch_index == 1 and torch.equal(weight.detach(), torch.full((2,), -3.0))
+    assert weight.grad is None
+
+
+def test_clipping_sees_the_sum_of_all_passes(weight):
+    optim_wrapper = wrap(weight, clip_grad={"max_norm": 1.0})
+    for factor in (30.0, 40.0):
+        optim_wrapper.backward((weight * torch.tensor([factor, 0.0])).sum())
+    optim_wrapper.end_batch()
+    torch.testing.assert_close(weight.detach(), torch.tensor([0.0, 1.0]))
+
+
+def test_a_single_pass_model_of_mmengine_runs_too(weight):
+    optim_wrapper = wrap(weight, accumulative_counts=2)
+    optim_wrapper.update_params(weight.sum())
+    assert torch.equal(weight.detach(), torch.ones(2))
+    optim_wrapper.update_params(weight.sum())
+    assert torch.equal(weight.detach(), torch.zeros(2)) and optim_wrapper.batch_index == 2
+
+
+@pytest.mark.parametrize(
+    ("batches_done", "last", "synchronises"), [(0, True, False), (1, False, False), (1, True, True)]
+)
+def test_gradients_are_reduced_in_the_last_pass_before_an_update_only(weight, batches_done, last, synchronises):
+    class Model(torch.nn.Module):
+        silent = 0
+
+        def no_sync(self):
+            self.silent += 1
+            return torch.no_grad()
+
+    model, optim_wrapper = Model(), wrap(weight, accumulative_counts=2)
+    for _ in range(batches_done):
+        optim_wrapper.end_batch()
+    with optim_wrapper.pass_context(model, last=last):
+        pass
+    assert model.silent == (0 if synchronises else 1)
+
+
+def test_mixed_precision_state_survives(weight):
+    first = wrap(weight, SubnetAmpOptimWrapper)
+    second = wrap(weight, SubnetAmpOptimWrapper)
+    second.load_state_dict(first.state_dict())
+    second.load_state_dict(wrap(weight).state_dict())  # of a run without mixed precision
+    wrap(weight).load_state_dict({key: value for key, value in first.state_dict().items() if key != "loss_scaler"})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="float16 is allowed on CUDA")
+def test_float16_on_the_cpu_is_refused(weight):
+    with pytest.raises(UserError, match="dtype='float16': allowed on cpu is bfloat16"):
+        wrap(weight, SubnetAmpOptimWrapper, dtype="float16")
+
+
+def test_an_unknown_loss_scale_is_refused(weight):
+    with pytest.raises(UserError, match="loss_scale='static'"):
+        wrap(weight, SubnetAmpOptimWrapper, loss_scale="static")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the loss scaler works on CUDA only")
+def test_float16_scales_unscales_once_and_skips_infinite_gradients():
+    weight = torch.nn.Parameter(torch.ones(2, device="cuda"))
+    optim_wrapper = wrap(weight, SubnetAmpOptimWrapper, loss_scale=1024.0, clip_grad={"max_norm": 100.0})
+    for _ in range(2):
+        optim_wrapper.backward(weight.sum())
+    optim_wrapper.end_batch()
+    torch.testing.assert_close(weight.detach().cpu(), torch.full((2,), -1.0))
+    optim_wrapper.backward((weight * float("inf")).sum())
+    optim_wrapper.end_batch()
+    torch.testing.assert_close(weight.detach().cpu(), torch.full((2,), -1.0))

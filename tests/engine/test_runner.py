@@ -1,0 +1,281 @@
+"""Whole runs: what is written, that a resumed run ends as an uninterrupted one, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export.checkpoint import read_checkpoint, save_checkpoint
+
+VAL = ("val_dataloader", "val_evaluator", "val_cfg")
+
+
+def without_val(config: dict) -> dict:
+    return {**config, **dict.fromkeys(VAL)}
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing after it runs."""
+
+
+def kill_at(runner, iteration: int) -> None:
+    """Make the run stop dead before the given iteration trains."""
+    step = runner.model.train_step
+
+    def train_step(data, optim_wrapper):
+        if optim_wrapper.batch_index == iteration:
+            raise Killed
+        return step(data, optim_wrapper)
+
+    runner.model.train_step = train_step
+
+
+def assert_equal(first, second, path: str = "") -> None:
+    assert type(first) is type(second), path
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), path
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), path
+        for key in first:
+            assert_equal(first[key], second[key], f"{path}.{key}")
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), path
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_equal(*pair, f"{path}.{index}")
+    else:
+        assert first == second, path
+
+
+def test_a_run_validates_max_and_min_and_writes_what_it_holds(runner, run_config):
+    run = runner(run_config(train_cfg={"by_epoch": True, "max_epochs": 1}))
+    run.train()
+    folder = Path(run.work_dir)
+    checkpoint = read_checkpoint(folder / "epoch_1.pth")
+    assert Path((folder / "last_checkpoint").read_text()) == folder / "epoch_1.pth"
+    meta = checkpoint["meta"]
+    assert (meta["epoch"], meta["iter"], meta["seed"]) == (1, 6, 3)
+    assert meta["mmrazor_lite"]["kind"] == "supernet"
+    assert meta["mmrazor_lite"]["architecture"]["type"] == "ImageClassifier"
+    metrics = run.val_loop.run()
+    assert set(metrics) == {"max_subnet.accuracy/top1", "min_subnet.accuracy/top1"}
+    assert not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_equals_uninterrupted(runner, run_config, workers):
+    """Killed in the second epoch, resumed from the end of the first; validation in between must not matter."""
+    whole = runner(run_config("whole", workers))
+    whole.train()
+    killed = runner(run_config("part", workers))
+    kill_at(killed, 9)
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = runner(without_val(run_config("part", workers, resume=True)))
+    resumed.train()
+    assert resumed.iter == 18
+    names = ("whole", "part")
+    folders = [Path(whole.work_dir).parent / name / "epoch_3.pth" for name in names]
+    assert_equal(*(read_checkpoint(path) for path in folders))
+
+
+def by_iterations(config: dict, loop: dict) -> dict:
+    hooks = {"checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 4}}
+    scheduler = {"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "end": 15}
+    return {**without_val(config), "train_cfg": loop, "default_hooks": hooks, "param_scheduler": scheduler}
+
+
+@pytest.mark.parametrize(
+    "loop", [{"by_epoch": False, "max_iters": 15, "val_interval": 100}, {"by_epoch": True, "max_epochs": 3}]
+)
+def test_resumed_equals_uninterrupted_by_iterations(runner, run_config, loop):
+    """Checkpoints within an epoch: the resumed run reads on in the middle of it."""
+    whole = runner(by_iterations(run_config("whole"), loop))
+    whole.train()
+    killed = runner(by_iterations(run_config("part"), loop))
+    kill_at(killed, 10)
+    with pytest.raises(Killed):
+        killed.train()
+    assert (Path(killed.work_dir) / "last_checkpoint").read_text().endswith("iter_8.pth")
+    resumed = runner(by_iterations(run_config("part", resume=True), loop))
+    resumed.train()
+    last = (Path(whole.work_dir) / "last_checkpoint").read_text().rpartition("/")[2]
+    assert_equal(*(read_checkpoint(Path(run.work_dir) / last) for run in (whole, resumed)))
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(runner, run_config):
+    run = runner(without_val(run_config(resume=True, train_cfg={"by_epoch": True, "max_epochs": 1})))
+    run.train()
+    assert run.iter == 6
+
+
+def test_seed_of_the_checkpoint_goes_on(runner, run_config):
+    config = without_val(run_config(train_cfg={"by_epoch": True, "max_epochs": 1}))
+    runner(config).train()
+    resumed = runner({**config, "resume": True, "randomness": {"seed": 8}})
+    resumed.train()
+    assert resumed.seed == resumed.algorithm.seed == resumed.train_dataloader.sampler.seed == 3
+
+
+def test_a_moved_work_dir_resumes(runner, run_config, tmp_path):
+    runner(without_val(run_config("old", train_cfg={"by_epoch": True, "max_epochs": 1}))).train()
+    (tmp_path / "old").rename(tmp_path / "new")
+    resumed = runner(without_val(run_config("new", resume=True)))
+    resumed.load_or_resume()
+    assert resumed.epoch == 1
+
+
+def test_nan_stops_with_step_and_subnet_and_keeps_the_last_checkpoint(runner, run_config):
+    run = runner(without_val(run_config()))
+    parameter = next(run.algorithm.parameters())
+
+    def poison(optimizer, args, kwargs):
+        if run.optim_wrapper.batch_index == 8:
+            with torch.no_grad():
+                parameter.fill_(float("nan"))
+
+    run.optim_wrapper = run.build_optim_wrapper(run.optim_wrapper)
+    run.optim_wrapper.optimizer.register_step_post_hook(poison)
+    with pytest.raises(UserError, match="step 8: the loss of max_subnet is nan"):
+        run.train()
+    folder = Path(run.work_dir)
+    assert sorted(path.name for path in folder.glob("*.pth")) == ["epoch_1.pth"]
+    assert (folder / "last_checkpoint").read_text().endswith("epoch_1.pth")
+
+
+def test_weights_that_are_not_finite_are_never_written(runner, run_config):
+    """The last update of an epoch spoils them: no loss shows it before the checkpoint is due."""
+    run = runner(without_val(run_config()))
+    parameter = next(run.algorithm.parameters())
+
+    def poison(optimizer, args, kwargs):
+        if run.optim_wrapper.batch_index == 12:
+            with torch.no_grad():
+                parameter[0].fill_(float("inf"))
+
+    run.optim_wrapper = run.build_optim_wrapper(run.optim_wrapper)
+    run.optim_wrapper.optimizer.register_step_post_hook(poison)
+    with pytest.raises(UserError, match=r"not finite, so epoch_2\.pth was not written"):
+        run.train()
+    assert [path.name for path in Path(run.work_dir).glob("*.pth")] == ["epoch_1.pth"]
+
+
+@pytest.fixture
+def trained(runner, run_config) -> Path:
+    run = runner(without_val(run_config("trained", train_cfg={"by_epoch": True, "max_epochs": 1})))
+    run.train()
+    return Path(run.work_dir) / "epoch_1.pth"
+
+
+class Payload:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_nothing_in_a_checkpoint_is_executed(runner, run_config, trained, tmp_path, resume):
+    mark, path = tmp_path / "executed", tmp_path / "bad.pth"
+    checkpoint = read_checkpoint(trained)
+    config = without_val(run_config("next", load_from=str(path), resume=resume))
+    with open(path, "wb") as file:
+        torch.save({**checkpoint, "payload": Payload(mark)}, file, pickle_module=pickle)
+    with pytest.raises(UserError, match="refused"):
+        runner(config).train()
+    code = f"import pathlib; pathlib.Path({str(mark)!r}).touch()"
+    save_checkpoint({**checkpoint, "meta": {**checkpoint["meta"], "config": code, "cfg": code}}, path)
+    runner({**config, "train_cfg": {"by_epoch": True, "max_epochs": 1}}).train()
+    assert not mark.exists()
+
+
+def test_a_checkpoint_of_another_architecture_changes_nothing(runner, run_config, trained):
+    config = without_val(run_config("next", load_from=str(trained)))
+    config["model"]["architecture"]["head"]["num_classes"] = 7
+    run = runner(config)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    with pytest.raises(UserError, match=r"head.fc.weight \(5, 16\) in the file and \(7, 16\)"):
+        run.load_or_resume()
+    assert_equal(before, dict(run.model.state_dict()))
+
+
+def test_weights_alone_cannot_be_resumed(runner, run_config, trained, tmp_path):
+    path = tmp_path / "weights.pth"
+    save_checkpoint({"state_dict": read_checkpoint(trained)["state_dict"]}, path)
+    with pytest.raises(UserError, match="cannot be resumed, it holds weights only"):
+        runner(without_val(run_config("next", load_from=str(path), resume=True))).train()
+
+
+def test_another_optimizer_or_scheduler_cannot_be_resumed(runner, run_config, trained):
+    config = without_val(run_config("next", load_from=str(trained), resume=True))
+    with pytest.raises(UserError, match="trained with 1 param_scheduler entries, the config has 0"):
+        runner({**config, "param_scheduler": None}).train()
+    wrapper = {**config["optim_wrapper"], "paramwise_cfg": {"norm_decay_mult": 0.0}}
+    with pytest.raises(UserError, match="trained with another optimizer"):
+        runner({**config, "optim_wrapper": wrapper}).train()
+
+
+def test_random_weights_are_never_tested(runner, run_config, trained):
+    config = run_config("test")
+    for key in ("optim_wrapper", "param_scheduler", "train_cfg"):
+        config.pop(key)
+    config |= {"test_" + key.removeprefix("val_"): config.pop(key) for key in VAL}
+    train_dataloader = config.pop("train_dataloader")
+    config["test_cfg"] = {"calibrate_sample_num": 8, "calibrate_dataloader": train_dataloader}
+    with pytest.raises(UserError, match="no weights to test"):
+        runner(config).test()
+    metrics = runner({**config, "load_from": str(trained)}).test()
+    config["model"]["init_cfg"] = {"type": "Pretrained", "checkpoint": str(trained)}
+    assert runner(config).test() == metrics
+
+
+def test_joint_training_splits_into_files_that_plain_networks_test(runner, run_config, tmp_path):
+    """joint training -> split -> test of one subnet: equal accuracy; and a plain run's checkpoint loads by itself."""
+    from mmrazor_lite import load_subnet
+    from mmrazor_lite.export import split
+    from mmrazor_lite.subnet import write_subnet
+
+    config = run_config("joint", train_cfg={"by_epoch": True, "max_epochs": 1})
+    space = runner(config).algorithm.search_space
+    paths = [str(tmp_path / name) for name in ("A.yaml", "B.yaml")]
+    for path, subnet in zip(paths, (space.max(), space.min()), strict=True):
+        write_subnet(path, subnet, space)
+    config["model"]["channel_cfg"] = paths
+    joint = runner(config)
+    joint.train()
+    metrics = joint.val_loop.run()
+    split(joint.algorithm, Path(joint.work_dir) / "epoch_1.pth", paths, tmp_path / "split")
+    for number, path in enumerate(paths, start=1):
+        config["model"]["channel_cfg"] = path
+        load_from = str(tmp_path / "split" / f"checkpoint_{number}.pth")
+        assert runner({**config, "load_from": load_from}).val() == {
+            "accuracy/top1": metrics[f"subnet_{number}.accuracy/top1"]
+        }
+    with pytest.raises(UserError, match="holds another subnet than algorithm.channel_cfg"):
+        runner({**config, "load_from": str(tmp_path / "split" / "checkpoint_1.pth")}).val()
+    plain = runner({**without_val(config), "work_dir": str(tmp_path / "plain")})
+    plain.train()
+    loaded = load_subnet(Path(plain.work_dir) / "epoch_1.pth")
+    images = torch.randn(2, 3, 8, 8)
+    plain.algorithm.eval()
+    assert torch.equal(loaded(images), plain.algorithm(images))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"randomness": {"seed": 0, "diff_rank_seed": True}}, "diff_rank_seed: remove it"),
+        ({"sync_bn": "torch"}, "sync_bn: the norms are part of the search space"),
+        ({"model_wrapper_cfg": {"type": "MMDistributedDataParallel"}}, "allowed is SubnetDDP"),
+        ({"default_hooks": {"checkpoint": {"type": "CheckpointHook", "max_keep_ckpt": 3}}}, "mean 'max_keep_ckpts'"),
+    ],
+)
+def test_options_that_would_do_harm_are_refused(runner, run_config, change, message):
+    with pytest.raises(UserError, match=message):
+        runner(run_config(**change))

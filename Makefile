@@ -4,8 +4,10 @@
 demo:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m mmrazor_lite.cli demo $(ARGS)
 
+# One thread a process: the tests keep the cores busy by themselves.
 test:
-	@python=$$(sh tools/setup_env.sh) && "$$python" -m pytest $(ARGS)
+	@python=$$(sh tools/setup_env.sh) && \
+	OMP_NUM_THREADS=1 "$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m ruff check . && "$$python" -m ruff format --check .

@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[line for line in LINES if line and not line.startswith("#")],
     extras_require={
-        "tests": ["pytest", "hypothesis", "ruff"],
+        "tests": ["pytest", "pytest-xdist", "hypothesis", "ruff"],
         "tensorboard": ["tensorboard"],
         "onnx": ["onnx", "onnxruntime"],
     },

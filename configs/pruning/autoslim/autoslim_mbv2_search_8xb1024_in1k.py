@@ -1,0 +1,26 @@
+# python ./tools/mmcls/search_mmcls.py configs/pruning/autoslim/autoslim_mbv2_search_8xb1024_in1k.py CKPT --work-dir W2
+# Hardware: 8 GPUs x 1024 images (bash tools/dist_search.sh CONFIG CKPT 8); time: not measured here yet.
+# Result: one subnet file per budget. MMRazor's own search gave 74.23 / 72.73 / 71.39 % top-1 after retraining
+# (6.5 / 5.77 / 4.13 M params; its README) for the channels in AUTOSLIM_MBV2_{530M,320M,220M}_OFFICIAL.yaml.
+_base_ = "./autoslim_mbv2_supernet_8xb256_in1k.py"
+
+search_cfg = dict(
+    # Millions of flops as MMRazor counts them, about 5% more than multiply-adds (target_macs).
+    target_flops=[500, 300, 200],
+    searcher=dict(type="GreedySearcher", max_channel_bins=12),
+    # Scored on the held-out training images; dataloader=_base_.val_dataloader scores on the validation set.
+    dataloader=dict(
+        batch_size=1024,
+        num_workers=8,
+        dataset=dict(type="HeldOut", part="held_out", fraction=0.04, dataset=_base_._held_out),
+    ),
+    evaluator=dict(type="Accuracy", topk=(1, 5)),
+    score_key="accuracy/top1",
+    # Batch norm of every candidate: cumulative statistics of the same training images.
+    calibrate_dataloader=dict(
+        batch_size=1024,
+        num_workers=8,
+        dataset=dict(type="HeldOut", part="train", fraction=0.04, dataset=_base_._train),
+    ),
+    calibrate_sample_num=10240,
+)

@@ -1,0 +1,14 @@
+# python ./tools/train.py configs/pruning/autoslim/autoslim_supernet_digits.py --work-dir W1
+# Hardware: 2 CPU cores, under a minute; the first of the five steps of `make demo`.
+_base_ = [
+    "../../_base_/datasets/digits.py",
+    "../../_base_/models/autoslim_digits.py",
+    "../../_base_/schedules/autoslim_8xb256.py",
+    "../../_base_/runtime.py",
+]
+
+optim_wrapper = dict(optimizer=dict(lr=0.1))
+param_scheduler = dict(end=15)
+train_cfg = dict(max_epochs=15, val_interval=15)
+auto_scale_lr = dict(base_batch_size=64)
+default_hooks = dict(logger=dict(interval=16), checkpoint=dict(interval=5))

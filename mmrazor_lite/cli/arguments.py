@@ -1,0 +1,44 @@
+"""Flags that several subcommands share, so that one name means one thing everywhere."""
+
+from __future__ import annotations
+
+import argparse
+
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """``CONFIG`` and the values that replace some of its own."""
+    parser.add_argument("config", help="config file, e.g. configs/pruning/autoslim/autoslim_supernet_digits.py")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace values of the config; lists as KEY=A,B or KEY=[A,B]; 'algorithm.x' means 'model.x'",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Flags of everything that computes on data."""
+    parser.add_argument("--work-dir", help="folder for logs and results (default: work_dirs/NAME_OF_CONFIG)")
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="how the processes were started")
+    parser.add_argument("--seed", type=int, help="of everything random (default: the config's randomness.seed)")
+    parser.add_argument("--deterministic", action="store_true", help="only deterministic kernels")
+
+
+def add_amp(parser: argparse.ArgumentParser) -> None:
+    """``--amp``."""
+    parser.add_argument("--amp", action="store_true", help="mixed precision (float16 on CUDA, bfloat16 on CPU)")
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """``--resume``."""
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="FILE",
+        help="continue the run in the work dir, or from the file given",
+    )

@@ -1,0 +1,56 @@
+"""Look at the data folders before a run starts: what is missing is said with the layout that is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
+LAYOUT = "{root}/{split}/CLASS/IMAGE.jpg, one folder per class"
+FLAT = ", or {root}/{split}/IMAGE.jpg with {root}/meta/{split}.txt"
+
+
+def check_data(cfg: Mapping, *sections: str) -> None:
+    """Check the folder of every dataset in ``sections`` of the config (``train_dataloader``, ``search_cfg`` ...).
+
+    Raises:
+        UserError: A folder is missing, has no class folders, or their number is not that of the config's classes.
+    """
+    for section in sections:
+        for dataset, path in _datasets(cfg.get(section), section):
+            _check_folder(dataset, path)
+
+
+def _datasets(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
+    """Yield each dataset config with a ``data_root`` below ``node``, and its key."""
+    if isinstance(node, Mapping):
+        if "data_root" in node:
+            yield node, path
+        for key, value in node.items():
+            yield from _datasets(value, f"{path}.{key}")
+
+
+def _check_folder(dataset: Mapping, path: str) -> None:
+    root = str(dataset["data_root"])
+    prefix = dataset.get("data_prefix") or dataset.get("split") or ""
+    kind = str(dataset.get("type", "")).rpartition(".")[2]
+    if not isinstance(prefix, str) or kind not in ("ImageNet", "CustomDataset"):
+        return  # other datasets know their own layout
+    layout = (LAYOUT + FLAT if kind == "ImageNet" else LAYOUT).format(root=root, split=prefix or "")
+    fix = f"expected is {layout}; give another folder with --cfg-options data_root=DIR"
+    folder = Path(root, prefix)
+    if not folder.is_dir():
+        raise UserError(f"{path}: data folder '{folder}' not found: {fix}")
+    listed = dataset.get("ann_file") or (kind == "ImageNet" and Path(root, "meta", f"{prefix}.txt").is_file())
+    if listed:
+        return
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    if not classes:
+        raise UserError(f"{path}: data folder '{folder}' has no class folders: {fix}")
+    if not any(file.suffix.lower() in IMAGES for file in classes[0].rglob("*")):
+        raise UserError(f"{path}: class folder '{classes[0]}' has no images ({', '.join(IMAGES)}): {fix}")
+    if kind == "ImageNet" and len(classes) != 1000 and not (dataset.get("metainfo") or {}).get("classes"):
+        raise UserError(f"{path}: '{folder}' has {len(classes)} class folders, ImageNet has 1000: {fix}")

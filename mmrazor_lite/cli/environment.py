@@ -1,0 +1,149 @@
+"""Everything around a run: quiet imports, the process group, one line per file read or written."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+
+def register_quietly() -> None:
+    """Import mmpretrain and our packages so that every name is registered, without the import chatter of others."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from mmpretrain.utils import register_all_modules
+
+        from mmrazor_lite.registry import register_all
+
+        register_all_modules(init_default_scope=False)
+        register_all()
+
+
+def _export_slurm() -> None:
+    """Set the variables of torch's ``env://`` rendezvous from slurm's."""
+    import subprocess
+
+    host = os.environ["SLURM_NODELIST"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        found = subprocess.run(["scontrol", "show", "hostname", host], capture_output=True, text=True, check=True)
+        host = found.stdout.split()[0]
+    os.environ.setdefault("MASTER_ADDR", host)
+    os.environ.setdefault("MASTER_PORT", os.environ.get("PORT", "29500"))
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    os.environ["LOCAL_WORLD_SIZE"] = os.environ.get("SLURM_NTASKS_PER_NODE", os.environ["SLURM_NTASKS"]).split("(")[0]
+
+
+def _export_mpi() -> None:
+    """Set the variables of torch's ``env://`` rendezvous from Open MPI's."""
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", os.environ.get("PORT", "29500"))
+    for ours, theirs in (("RANK", "RANK"), ("WORLD_SIZE", "SIZE"), ("LOCAL_RANK", "LOCAL_RANK")):
+        os.environ[ours] = os.environ[f"OMPI_COMM_WORLD_{theirs}"]
+    os.environ["LOCAL_WORLD_SIZE"] = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", os.environ["WORLD_SIZE"])
+
+
+LAUNCHED = {
+    "pytorch": ("RANK", lambda: None, "torchrun or tools/dist_train.sh"),
+    "slurm": ("SLURM_PROCID", _export_slurm, "srun or tools/slurm_train.sh"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", _export_mpi, "mpirun"),
+}
+
+
+def check_processes(count: int) -> None:
+    """Raise :class:`UserError` where ``count`` processes on this machine would share a GPU."""
+    import torch
+
+    if torch.cuda.is_available() and count > torch.cuda.device_count():
+        raise UserError(
+            f"{count} processes on this machine, it has {torch.cuda.device_count()} GPUs: start at most one process "
+            "per GPU, or hide the GPUs with CUDA_VISIBLE_DEVICES= to run on the CPU"
+        )
+
+
+def join_process_group(launcher: str) -> None:
+    """Join the process group of ``launcher``: nccl where there is CUDA, gloo elsewhere; nothing to do for ``none``.
+
+    mmengine's own start calls ``torch.cuda.set_device`` also for gloo; it skips a group that exists already.
+    """
+    if launcher == "none":
+        return
+    variable, export, how = LAUNCHED[launcher]
+    if variable not in os.environ:
+        raise UserError(f"--launcher {launcher}: {variable} is not set, start the command with {how}")
+    export()
+
+    import torch
+
+    check_processes(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def apply_run_flags(cfg: Any, args: argparse.Namespace) -> None:
+    """Write the flags of :func:`arguments.add_run` into the config."""
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    randomness = dict(cfg.get("randomness") or {})
+    if args.seed is not None:
+        randomness["seed"] = args.seed
+    if args.deterministic:
+        randomness["deterministic"] = True
+    cfg.randomness = {"seed": 0, **{key: value for key, value in randomness.items() if value is not None}}
+    join_process_group(args.launcher)
+
+
+def log_file(action: str, path: str | os.PathLike) -> None:
+    """Log ``action`` (read, wrote) and the hash of a file, so that two steps can be seen to share it."""
+    from mmengine.dist import is_main_process
+    from mmengine.logging import print_log
+
+    from mmrazor_lite.export.checkpoint import checkpoint_hash
+
+    if is_main_process():  # the others may be here before the file is
+        print_log(f"{action} {path} (sha256 {checkpoint_hash(path)})", logger="current")
+
+
+def require_file(path: str | os.PathLike, what: str) -> Path:
+    """Return ``path``; raise :class:`UserError` with the nearest name in its folder where it does not exist."""
+    from mmrazor_lite.errors import nearest
+
+    path = Path(path)
+    if path.is_file():
+        return path
+    folder = path.parent
+    if not folder.is_dir():
+        raise UserError(f"{what} '{path}' not found: there is no folder '{folder}'")
+    close = nearest(path.name, sorted(entry.name for entry in folder.iterdir()))
+    raise UserError(f"{what} '{path}' not found{close}")
+
+
+def build_runner(cfg: Any) -> Any:
+    """Build the Runner and log the subnet files it read."""
+    from mmrazor_lite.engine.runner import RazorRunner
+
+    runner = RazorRunner.from_cfg(cfg)
+    files = cfg.model.get("channel_cfg") or []
+    for file in [files] if isinstance(files, str) else files:
+        log_file("read", file)
+    return runner
+
+
+def build_model(cfg: Any) -> Any:
+    """Build ``cfg.model`` without a Runner, with initial weights."""
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope(cfg.get("default_scope", "mmpretrain"))
+    config = dict(cfg.model)
+    if cfg.get("data_preprocessor") is not None:
+        config.setdefault("data_preprocessor", cfg.data_preprocessor)
+    return MODELS.build(config)

@@ -1,0 +1,56 @@
+"""Count macs, flops, params and memory of a model, or of one subnet of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from mmrazor_lite.errors import UserError
+
+from . import arguments, environment
+
+MEGA = 1e6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    arguments.add_config(parser)
+    parser.add_argument("--subnet", metavar="FILE", help="count this subnet instead of the whole model")
+    parser.add_argument(
+        "--input-shape", "--shape", nargs="+", type=int, metavar="SIZE", help="H, or H W (default: the config's)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, counts unscaled")
+
+
+def run(args: argparse.Namespace) -> dict[str, int]:
+    """Print and return the counts for one image."""
+    from .config import load_config
+
+    if args.subnet:
+        environment.require_file(args.subnet, "subnet file")
+    if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
+        raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
+    cfg = load_config(args.config, args.cfg_options)
+    height, *width = args.input_shape or cfg.model.get("input_shape", (3, 224, 224))[1:]
+    shape = (3, height, *(width or [height]))
+    searchable = "mutator" in cfg.model
+    if searchable:
+        cfg.model.input_shape = shape
+    if args.subnet:
+        if not searchable:
+            raise UserError(f"--subnet: '{args.config}' builds a {cfg.model.type}, which has no subnets")
+        cfg.model.update(channel_cfg=[args.subnet], distiller=None, num_random_samples=None)
+
+    from mmrazor_lite.estimators import ResourceEstimator
+
+    model = environment.build_model(cfg)
+    subnet = model.subnets[0] if args.subnet else None
+    counts = dict(ResourceEstimator(input_shape=(1, *shape)).estimate(model, subnet))
+    if args.json:
+        print(json.dumps({**counts, "unscaled": True}))
+    else:
+        print(f"input 1x{'x'.join(map(str, shape))}")
+        for name, value in counts.items():
+            unit = "MB" if name == "memory" else "M"
+            print(f"{name:8}{value / MEGA:12.2f} {unit:3}({value:,})")
+    return counts

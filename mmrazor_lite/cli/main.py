@@ -1,0 +1,57 @@
+"""Entry point: pick the subcommand, run it, tell errors of the user in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import mmrazor_lite
+from mmrazor_lite.errors import UserError
+
+from . import allocator, demo, flops, print_config, search, split, test, train
+
+SUBCOMMANDS = {
+    "train": train,
+    "search": search,
+    "test": test,
+    "split": split,
+    "flops": flops,
+    "print-config": print_config,
+    "demo": demo,
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands; it imports nothing heavy."""
+    parser = argparse.ArgumentParser(prog="mmrazor-lite", description=mmrazor_lite.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=mmrazor_lite.__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in SUBCOMMANDS.items():
+        text = module.__doc__.splitlines()[0]
+        module.add_arguments(commands.add_parser(name, help=text, description=text, allow_abbrev=False))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit status: 0, or 2 for an error that the user can mend.
+
+    ``MMRAZOR_LITE_TRACEBACK=1`` in the environment shows the traceback instead of the one line.
+    """
+    args = build_parser().parse_args(argv)
+    allocator.keep_freed_memory()
+    try:
+        SUBCOMMANDS[args.command].run(args)
+    except (UserError, OSError) as error:
+        if os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
+            raise
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(2)  # the first process says the same, and its launcher then ends this one
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: --resume continues from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0

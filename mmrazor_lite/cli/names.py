@@ -1,0 +1,33 @@
+"""Names in configs: MMRazor's and mmcls's spellings become those registered here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
+SCOPES = {"mmcls": "mmpretrain", "mmrazor": "mmrazor_lite"}
+
+
+def normalise(node: Any) -> None:
+    """Rewrite every ``type`` and ``_scope_`` below ``node`` in place; bare names of ours get our prefix."""
+    from mmrazor_lite.registry import OURS, SCOPE
+
+    ours = {name for registry in OURS for name in registry.module_dict}
+
+    def visit(node: Any) -> None:
+        if isinstance(node, dict):
+            name = node.get("type")
+            if isinstance(name, str):
+                for old, new in PREFIXES.items():
+                    if name.startswith(old):
+                        name = new + name.removeprefix(old)
+                node["type"] = f"{SCOPE}.{name}" if name in ours else name
+            if isinstance(node.get("_scope_"), str):
+                node["_scope_"] = SCOPES.get(node["_scope_"], node["_scope_"])
+            for value in node.values():
+                visit(value)
+        elif isinstance(node, list | tuple):
+            for value in node:
+                visit(value)
+
+    visit(node)

@@ -1,0 +1,83 @@
+"""``--cfg-options``: read KEY=VALUE pairs and refuse those that would change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmrazor_lite.errors import UserError, nearest
+
+from . import schema
+
+
+def parse(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the options with their values read as mmengine does: numbers, booleans, None, lists, else text."""
+    from mmengine.config import DictAction
+
+    options = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--cfg-options '{pair}': expected KEY=VALUE")
+        if key == "algorithm" or key.startswith("algorithm."):
+            key = "model" + key.removeprefix("algorithm")
+        if text.count("(") != text.count(")") or text.count("[") != text.count("]"):
+            raise UserError(f"--cfg-options '{pair}': brackets do not match")
+        if any(sign in text for sign in ",[("):
+            options[key] = DictAction._parse_iterable(text)
+        else:  # mmengine's reader would drop the spaces of a path
+            options[key] = DictAction._parse_int_float_bool(text.strip("'\""))
+    return options
+
+
+def check(cfg: Mapping, key: str) -> None:
+    """Raise :class:`UserError` unless ``key`` names a value of ``cfg`` or a key that its place accepts."""
+    parts = key.split(".")
+    if parts[0] in cfg and parts[0] not in schema.TOP_LEVEL:
+        raise UserError(
+            f"--cfg-options {key}: '{parts[0]}' is a helper variable of the config file, its value was already copied: "
+            "change the keys that use it"
+        )
+    node: Any = cfg
+    for depth, part in enumerate(parts):
+        where = ".".join(parts[:depth]) or "the config"
+        if isinstance(node, Mapping):
+            if part in node:
+                node = node[part]
+                continue
+            allowed = schema.allowed_keys(node, tuple(parts[:depth]))
+            if allowed is None or part in allowed:
+                return  # the place accepts it; what lies below is checked when the whole config is
+            raise UserError(f"--cfg-options {key}: no '{part}' in {where}{nearest(part, {*node, *allowed})}")
+        if isinstance(node, list | tuple):
+            if part.isdigit() and int(part) < len(node):
+                node = node[int(part)]
+                continue
+            raise UserError(f"--cfg-options {key}: {where} is a list of {len(node)}, give an index from 0")
+        if node is None:
+            return
+        raise UserError(f"--cfg-options {key}: {where} is a {type(node).__name__}, it has no '{part}'")
+
+
+def apply(cfg: Any, pairs: Sequence[str]) -> None:
+    """Merge the options into ``cfg`` (an mmengine ``Config``), ``data_root`` into every dataset below it."""
+    options = parse(pairs)
+    for key in options:
+        check(cfg._cfg_dict, key)
+    if "data_root" in options:
+        if "data_root" not in cfg:
+            raise UserError("--cfg-options data_root: the config reads no data folder")
+        move_data_root(cfg._cfg_dict, cfg["data_root"], options["data_root"])
+    cfg.merge_from_dict(options)
+
+
+def move_data_root(node: Any, old: str, new: str) -> None:
+    """Replace the value ``old`` of every key ``data_root`` below ``node``: mmengine has copied it there."""
+    if isinstance(node, dict):
+        if node.get("data_root") == old:
+            node["data_root"] = new
+        for value in node.values():
+            move_data_root(value, old, new)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            move_data_root(value, old, new)

@@ -1,0 +1,194 @@
+"""What a config may say: registered names, the arguments of what they build, and the top-level keys.
+
+A key is accepted where something reads it; everything else is refused before a run starts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from mmrazor_lite.errors import UserError, nearest
+
+TOP_LEVEL = frozenset(
+    # mmengine's Runner
+    "model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr "
+    "optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks custom_hooks data_preprocessor load_from "
+    "resume launcher env_cfg log_processor log_level visualizer vis_backends default_scope randomness experiment_name "
+    "model_wrapper_cfg find_unused_parameters sync_bn compile cfg custom_imports runner_type "
+    # ours
+    "search_cfg data_root channels_last".split()
+)
+# Helper variables of mmpretrain's base configs: a leaf may replace what they were copied to.
+MMPRETRAIN_HELPERS = frozenset(
+    "dataset_type train_pipeline test_pipeline base_train_pipeline view_pipeline bgr_mean bgr_std num_classes "
+    "rand_increasing_policies img_norm_cfg".split()
+)
+DATALOADER = frozenset(
+    "dataset sampler batch_sampler batch_size num_workers collate_fn pin_memory drop_last timeout worker_init_fn "
+    "prefetch_factor persistent_workers num_batch_per_epoch disable_subprocess_warning multiprocessing_context "
+    "pin_memory_device".split()
+)
+PLAIN = {  # sections that no registry builds
+    "env_cfg": frozenset({"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"}),
+    "randomness": frozenset({"seed", "diff_rank_seed", "deterministic"}),
+    "auto_scale_lr": frozenset({"enable", "base_batch_size"}),
+    "default_hooks": frozenset(
+        {"runtime_info", "timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization"}
+    ),
+    "paramwise_cfg": frozenset(
+        "lr_mult decay_mult bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult dwconv_decay_mult "
+        "dcn_offset_lr_mult bypass_duplicate custom_keys".split()
+    ),
+}
+DEFAULT_TYPES = {  # what the Runner builds where a section names no type
+    ("train_cfg",): ("EpochBasedTrainLoop", "IterBasedTrainLoop"),
+    ("val_cfg",): ("ValLoop",),
+    ("test_cfg",): ("TestLoop",),
+    ("optim_wrapper",): ("OptimWrapper",),
+    ("search_cfg",): ("SearchLoop",),
+    ("visualizer",): ("Visualizer",),
+    ("log_processor",): ("LogProcessor",),
+}
+META = frozenset({"type", "_scope_", "_delete_"})
+READ_BY_BUILDER = {  # keys that a builder takes out before the class sees them
+    "hook": {"priority"},
+    "parameter scheduler": {"convert_to_iter_based"},
+    "optim_wrapper": {"paramwise_cfg", "constructor"},
+    "weight initializer": {"override"},
+    "model": {"requires_grad", "init_cfg"},
+    "loop": {"by_epoch"},
+}
+FREE = ("metainfo", "channel_unit_cfg", "parse_cfg", "estimator_cfg", "custom_keys")  # data, or MMRazor's own spelling
+
+
+def _registries() -> Iterator[Any]:
+    import mmengine.registry
+    import mmengine.runner
+    import mmengine.visualization  # registers its backends
+
+    from mmrazor_lite.registry import OURS
+
+    waiting = [value for value in vars(mmengine.registry).values() if isinstance(value, mmengine.registry.Registry)]
+    waiting += OURS
+    seen: set[int] = set()
+    while waiting:
+        registry = waiting.pop()
+        if id(registry) not in seen:
+            seen.add(id(registry))
+            yield registry
+            waiting += registry.children.values()
+
+
+@cache
+def _index() -> dict[str, list[tuple[str, str, Callable]]]:
+    """Map a bare name to what is registered under it: (scope, root registry, class or function)."""
+    index: dict[str, list[tuple[str, str, Callable]]] = {}
+    for registry in _registries():
+        for name, built in registry.module_dict.items():
+            index.setdefault(name, []).append((registry.scope, registry.root.name, built))
+    return index
+
+
+def find(name: Any) -> list[tuple[str, Callable]]:
+    """Return (registry, class) of every registration that ``name`` (or a class itself) may mean; empty if unknown."""
+    if not isinstance(name, str):
+        return [("", name)]
+    scope, dot, bare = name.rpartition(".")
+    found = [entry for entry in _index().get(bare, []) if not dot or entry[0] == scope]
+    if not found and dot:
+        from mmengine.utils import get_object_from_string
+
+        built = get_object_from_string(name)
+        return [("", built)] if callable(built) else []
+    return [(registry, built) for _, registry, built in found]
+
+
+@cache
+def _arguments(built: Callable) -> frozenset[str] | None:
+    """Return the names ``built`` takes, following ``**kwargs`` to its base classes; None where any name is taken."""
+    names: set[str] = set()
+    sources = [cls.__dict__["__init__"] for cls in built.__mro__ if "__init__" in cls.__dict__] if inspect.isclass(
+        built
+    ) else [built]  # fmt: skip
+    for source in sources:
+        if source is object.__init__:
+            break
+        try:
+            parameters = inspect.signature(source).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return frozenset(names - {"self"})
+    return None if sources and sources[-1] is not object.__init__ else frozenset(names - {"self"})
+
+
+def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
+    """Return the keys that ``node``, the section at ``path``, may hold; None where that cannot be known."""
+    if not path:
+        return TOP_LEVEL
+    if "constructor" in node and path[-1] == "paramwise_cfg":
+        return None
+    if path[-1].endswith("dataloader"):
+        return DATALOADER
+    if path[-1] in PLAIN:
+        return PLAIN[path[-1]]
+    types = [node["type"]] if node.get("type") is not None else DEFAULT_TYPES.get(path, ())
+    names: set[str] = set(META)
+    for registry, built in [entry for name in types for entry in find(name)]:
+        arguments = _arguments(built)
+        if arguments is None:
+            return None
+        names |= arguments | READ_BY_BUILDER.get(registry, set())
+    return frozenset(names) if len(names) > len(META) else None
+
+
+def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> None:
+    """Raise :class:`UserError` for the first unknown name or key below ``node``."""
+    if isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            validate(value, (*path, str(index)), source)
+    if not isinstance(node, Mapping) or (path and path[-1] in FREE):
+        return
+    where = ".".join(path)
+    name = node.get("type")
+    if name is not None and not find(name):
+        bare = str(name).rpartition(".")[2]
+        raise UserError(f"{source}: {where}.type is '{name}', which is not registered{nearest(bare, _index())}")
+    allowed = allowed_keys(node, path)
+    for key, value in node.items():
+        if path and allowed is not None and key not in allowed:
+            options = sorted(allowed - META)
+            raise UserError(
+                f"{source}: unknown key '{key}' in {where}{nearest(key, options)}; allowed: {', '.join(options)}"
+            )
+        validate(value, (*path, str(key)), source)
+
+
+def check_top_level(cfg: Mapping, source: str) -> None:
+    """Raise :class:`UserError` for a top-level key that nothing reads and no other value was copied from."""
+    old = [key for key in ("algorithm", "searcher", "runner", "optimizer_config", "data", "mutator") if key in cfg]
+    if old and "model" not in cfg:
+        raise UserError(
+            f"{source}: '{old[0]}' at top level is the config style of MMRazor 0.x, here it is model=dict(type=...): "
+            "docs/migration.md shows both side by side"
+        )
+    used = [value for key, section in cfg.items() if key in TOP_LEVEL for value in _values(section)]
+    for key, value in cfg.items():
+        if key in TOP_LEVEL or key in MMPRETRAIN_HELPERS or key.startswith("_"):
+            continue
+        copies = [part for part in _values(value) if part is value or isinstance(part, str | dict | list | tuple)]
+        if not any(part in used for part in copies):
+            raise UserError(
+                f"{source}: unknown key '{key}' at top level{nearest(key, TOP_LEVEL)}; "
+                "a helper variable that nothing copies starts with '_'"
+            )
+
+
+def _values(node: Any) -> list[Any]:
+    """Return ``node`` and every value below it."""
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
+    return [node, *(value for child in children for value in _values(child))]

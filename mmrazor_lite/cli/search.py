@@ -1,0 +1,68 @@
+"""Search a trained supernet for its best subnet under each budget."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+from . import arguments, environment
+
+WITHOUT_DATA = dict.fromkeys(
+    f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "cfg", "evaluator")
+) | {"optim_wrapper": None, "param_scheduler": None, "auto_scale_lr": None, "load_from": None, "resume": False}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    arguments.add_config(parser)
+    parser.add_argument("checkpoint", help="trained supernet")
+    arguments.add_run(parser)
+    parser.add_argument("--resume", action="store_true", help="continue the search in the work dir")
+
+
+def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Search and return the result of each budget, see ``SearchLoop.run``."""
+    from .config import load_config
+    from .data_check import check_data
+
+    environment.require_file(args.checkpoint, "checkpoint")
+    cfg = load_config(args.config, args.cfg_options)
+    environment.apply_run_flags(cfg, args)
+    settings = search_settings(cfg, args.config)
+    check_data({"search_cfg": settings}, "search_cfg")
+
+    from mmrazor_lite.engine.search_loop import build_search_loop
+
+    cfg.update(WITHOUT_DATA)
+    runner = environment.build_runner(cfg)
+    runner.load_checkpoint(args.checkpoint)
+    loop = build_search_loop(
+        settings,
+        algorithm=runner.algorithm,
+        work_dir=cfg.work_dir,
+        checkpoint=args.checkpoint,
+        config=args.config,
+        seed=cfg.randomness.seed,
+    )
+    results = loop.run(resume=args.resume)
+    for result in results:
+        environment.log_file("wrote", result["file"])
+    return results
+
+
+def search_settings(cfg: Mapping, path: str) -> dict[str, Any]:
+    """Return the loop's config: ``search_cfg``, or ``test_cfg`` / ``train_cfg`` where MMRazor's configs have it."""
+    from mmrazor_lite.engine.search_loop import SearchLoop
+    from mmrazor_lite.registry import LOOPS
+
+    if cfg.get("search_cfg"):
+        return dict(cfg["search_cfg"])
+    for key in ("test_cfg", "train_cfg"):
+        section = cfg.get(key) or {}
+        kind = LOOPS.get(section["type"]) if "type" in section else None
+        if kind is not None and issubclass(kind, SearchLoop):
+            return dict(section)
+    raise UserError(f"'{path}' has no search_cfg: it is not a search config, see configs/pruning/autoslim/*search*.py")

@@ -1,0 +1,34 @@
+"""Split a checkpoint of jointly trained subnets into one plain checkpoint per subnet."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from . import arguments, environment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    arguments.add_config(parser)
+    parser.add_argument("checkpoint", help="jointly trained model")
+    parser.add_argument("--channel-cfgs", nargs="+", required=True, metavar="FILE", help="subnet files, in any order")
+    parser.add_argument("--output-dir", metavar="DIR", help="for checkpoint_1.pth ... (default: beside CHECKPOINT)")
+
+
+def run(args: argparse.Namespace) -> list[Path]:
+    """Split and return the files written, in the order of ``--channel-cfgs``."""
+    from .config import load_config
+
+    for path in args.channel_cfgs:
+        environment.require_file(path, "subnet file")
+    checkpoint = environment.require_file(args.checkpoint, "checkpoint")
+    cfg = load_config(args.config, args.cfg_options)
+
+    from mmrazor_lite.export import split
+
+    cfg.model.channel_cfg = list(args.channel_cfgs)
+    algorithm = environment.build_model(cfg)
+    for path in args.channel_cfgs:
+        environment.log_file("read", path)
+    return split(algorithm, checkpoint, args.channel_cfgs, args.output_dir or checkpoint.parent)

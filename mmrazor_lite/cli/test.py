@@ -1,0 +1,76 @@
+"""Test a checkpoint: a supernet, jointly trained subnets, or the plain network of one subnet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from mmrazor_lite.errors import UserError, nearest
+
+from . import arguments, environment
+
+METRICS = {
+    "accuracy": {"type": "mmpretrain.Accuracy", "topk": (1, 5)},
+    "precision": {"type": "mmpretrain.SingleLabelMetric", "items": ("precision",)},
+    "recall": {"type": "mmpretrain.SingleLabelMetric", "items": ("recall",)},
+    "f1-score": {"type": "mmpretrain.SingleLabelMetric", "items": ("f1-score",)},
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    arguments.add_config(parser)
+    parser.add_argument("checkpoint", help="file to test; 'none' where the config's init_cfg names one")
+    arguments.add_run(parser)
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help=f"of {', '.join(METRICS)} (default: the config's)")
+    parser.add_argument("--out", metavar="FILE", help="write the metrics to this JSON file")
+
+
+def run(args: argparse.Namespace) -> dict[str, float]:
+    """Test and return the metrics."""
+    from .config import load_config
+    from .data_check import check_data
+
+    if args.checkpoint != "none":
+        environment.require_file(args.checkpoint, "checkpoint")
+    cfg = load_config(args.config, args.cfg_options)
+    if args.checkpoint == "none" and not has_pretrained(cfg.model):
+        raise UserError(
+            f"checkpoint is 'none' and '{args.config}' names none either: give a file, or "
+            "model.init_cfg=dict(type='Pretrained', checkpoint=FILE)"
+        )
+    environment.apply_run_flags(cfg, args)
+    if args.metrics:
+        cfg.test_evaluator = [metric(name, cfg.test_evaluator) for name in args.metrics]
+    needs_training_images = "mutator" in cfg.model and not cfg.model.get("channel_cfg")  # batch norm of a supernet
+    check_data(cfg, "test_dataloader", *(["train_dataloader"] if needs_training_images else []))
+    cfg.load_from = None if args.checkpoint == "none" else args.checkpoint
+    cfg.resume = False
+    runner = environment.build_runner(cfg)
+    metrics = {key: float(value) for key, value in runner.test().items() if isinstance(value, int | float)}
+    if args.out:
+        from mmrazor_lite.fileio import write_text_atomic
+
+        write_text_atomic(args.out, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    return metrics
+
+
+def metric(name: str, configured: Any) -> dict[str, Any]:
+    """Return the evaluator called ``name``: the config's own of that type where it has one."""
+    if name not in METRICS:
+        raise UserError(f"--metrics {name}: not a metric{nearest(name, METRICS)}; allowed: {', '.join(METRICS)}")
+    wanted = METRICS[name]["type"].rpartition(".")[2]
+    for own in configured if isinstance(configured, list | tuple) else [configured]:
+        if name == "accuracy" and str(own["type"]).rpartition(".")[2] == wanted:
+            return dict(own)
+    return dict(METRICS[name])
+
+
+def has_pretrained(node: Any) -> bool:
+    """Return whether any ``init_cfg`` below ``node`` names a checkpoint."""
+    if isinstance(node, dict):
+        if node.get("checkpoint") and str(node.get("type")).rpartition(".")[2] == "Pretrained":
+            return True
+        return any(has_pretrained(value) for value in node.values())
+    return isinstance(node, list | tuple) and any(has_pretrained(value) for value in node)

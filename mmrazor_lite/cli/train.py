@@ -1,0 +1,50 @@
+"""Train a supernet, retrain the subnets of a search together, or train one subnet alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+from . import arguments, environment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    arguments.add_config(parser)
+    arguments.add_run(parser)
+    arguments.add_amp(parser)
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
+    arguments.add_resume(parser)
+
+
+def run(args: argparse.Namespace) -> Path:
+    """Train and return the path of the last checkpoint."""
+    from .config import load_config
+    from .data_check import check_data
+
+    cfg = load_config(args.config, args.cfg_options)
+    environment.apply_run_flags(cfg, args)
+    apply_train_flags(cfg, args)
+    check_data(cfg, "train_dataloader", "val_dataloader")
+    runner = environment.build_runner(cfg)
+    runner.train()
+    return Path(Path(runner.work_dir, "last_checkpoint").read_text(encoding="utf-8").strip())
+
+
+def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:
+    """Write ``--amp``, ``--auto-scale-lr`` and ``--resume`` into the config."""
+    if args.amp:
+        kind = str(cfg.optim_wrapper.get("type", "OptimWrapper")).rpartition(".")[2]
+        if kind not in ("SubnetOptimWrapper", "SubnetAmpOptimWrapper"):
+            raise UserError(f"--amp: optim_wrapper.type is '{kind}', mixed precision is for SubnetOptimWrapper")
+        cfg.optim_wrapper.type = "mmrazor_lite.SubnetAmpOptimWrapper"
+    if args.auto_scale_lr:
+        if not (cfg.get("auto_scale_lr") or {}).get("base_batch_size"):
+            raise UserError(f"--auto-scale-lr: '{args.config}' has no auto_scale_lr=dict(base_batch_size=...)")
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else str(environment.require_file(args.resume, "checkpoint"))

@@ -1,0 +1,138 @@
+"""Loading a config: names, overrides, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.cli.overrides import parse
+from mmrazor_lite.errors import UserError
+
+AUTOSLIM = "configs/pruning/autoslim"
+
+
+@pytest.fixture
+def digits(root) -> Path:
+    return root / AUTOSLIM / "autoslim_supernet_digits.py"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.py"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pair", "key", "value"),
+    [
+        ("algorithm.channel_cfg=A.yaml,B.yaml", "model.channel_cfg", ["A.yaml", "B.yaml"]),
+        ("algorithm.channel_cfg=A.yaml", "model.channel_cfg", "A.yaml"),
+        ("a.b=1e-3", "a.b", 1e-3),
+        ("a=[1,(2,3)]", "a", [1, (2, 3)]),
+        ("a=None", "a", None),
+        ("a=true", "a", True),
+        ("data_root=/my data/x", "data_root", "/my data/x"),
+        ("a=b=c", "a", "b=c"),
+    ],
+)
+def test_options_are_read(pair, key, value):
+    assert parse([pair]) == {key: value}
+
+
+@pytest.mark.parametrize(("pair", "message"), [("a", "KEY=VALUE"), ("=1", "KEY=VALUE"), ("a=[1", "brackets")])
+def test_broken_options_are_refused(pair, message):
+    with pytest.raises(UserError, match=message):
+        parse([pair])
+
+
+def test_overrides_and_names(digits):
+    cfg = load_config(digits, ["algorithm.num_random_samples=3", "model.architecture.backbone.norm_cfg.type=SyncBN"])
+    assert cfg.model.type == "mmrazor_lite.AutoSlim"
+    assert cfg.model.num_random_samples == 3
+    assert cfg.model.architecture.type == "ImageClassifier"
+    assert cfg.model.architecture.backbone.norm_cfg.type == "SyncBN"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.mutatr.divisor=4", "no 'mutatr' in model .did you mean 'mutator'"),
+        ("optim_wrapper.optimizer.momentun=0", "did you mean 'momentum'"),
+        ("train_confg.max_epochs=1", "no 'train_confg' in the config .did you mean 'train_cfg'"),
+        ("train_pipeline.0.type=X", "helper variable"),
+        ("model.type.x=1", "model.type is a str"),
+        ("train_dataloader.dataset.dataset.pipeline.9.type=X", "list of 2"),
+        ("data_root=/x", "reads no data folder"),
+        ("model.mutator.type=OneShotChanelMutator", "not registered .did you mean 'OneShotChannelMutator'"),
+        ("default_hooks.loger.interval=1", "did you mean 'logger'"),
+        ("train_dataloader.batchsize=1", "did you mean 'batch_size'"),
+        ("optim_wrapper.paramwise_cfg.norm_decay=0", "did you mean 'norm_decay_mult'"),
+    ],
+)
+def test_overrides_that_would_change_nothing_are_refused(digits, option, message):
+    with pytest.raises(UserError, match=message):
+        load_config(digits, [option])
+
+
+def test_data_root_reaches_every_dataset(root):
+    cfg = load_config(root / AUTOSLIM / "autoslim_mbv2_search_8xb1024_in1k.py", ["data_root=/elsewhere"])
+    datasets = [
+        cfg.train_dataloader.dataset.dataset,
+        cfg.val_dataloader.dataset,
+        cfg.test_dataloader.dataset,
+        cfg.search_cfg.dataloader.dataset.dataset,
+        cfg.search_cfg.calibrate_dataloader.dataset.dataset,
+    ]
+    assert {dataset.data_root for dataset in datasets} == {"/elsewhere"}
+    assert "data_root = '/elsewhere'" in cfg.pretty_text
+
+
+def test_missing_file_names_the_nearest(digits):
+    with pytest.raises(UserError, match="did you mean 'autoslim_supernet_digits.py'"):
+        load_config(digits.with_name("autoslim_supernet_digit.py"))
+
+
+@pytest.mark.parametrize("base", ["mmcls", "mmpretrain"])
+def test_mmcls_is_an_alias_of_mmpretrain(tmp_path, base):
+    path = write(tmp_path, f"_base_ = ['{base}::_base_/models/mobilenet_v2_1x.py']\n")
+    cfg = load_config(path)
+    assert cfg.model.backbone.type == "MobileNetV2"
+    assert cfg.model.get("_scope_", "mmpretrain") == "mmpretrain"
+
+
+def test_old_prefixes_are_rewritten(tmp_path):
+    architecture = "dict(type='mmcls.ImageClassifier', backbone=dict(type='mmcls.ResNet', depth=18))"
+    mutator = "dict(type='mmrazor.OneShotChannelMutator')"
+    text = f"model = dict(type='mmrazor.AutoSlim', architecture={architecture}, mutator={mutator})\n"
+    cfg = load_config(write(tmp_path, text))
+    assert cfg.model.type == "mmrazor_lite.AutoSlim"
+    assert cfg.model.architecture.backbone.type == "mmpretrain.ResNet"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("algorithm = dict(type='AutoSlim')\n", "style of MMRazor 0.x.*migration"),
+        ("model = dict(type='AutoSlm')\n", "did you mean 'AutoSlim'"),
+        (
+            "model = dict(type='AutoSlim', distilller=None)\n",
+            "unknown key 'distilller' in model .did you mean 'distiller'",
+        ),
+        ("train_confg = dict(by_epoch=True, max_epochs=3)\n", "unknown key 'train_confg'.*did you mean 'train_cfg'"),
+        ("model = dict(\n", "cannot be read: SyntaxError"),
+        ("_base_ = 'missing.py'\n", "cannot be read"),
+        ("model = dict(type='no.such.Module')\n", "not registered"),
+        ("model = dict(type='ResNet', depth=18)\nval_cfg = dict(type='SubnetValLoop', fp61=True)\n", "'fp16'"),
+    ],
+)
+def test_broken_configs_are_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load_config(write(tmp_path, text))
+
+
+def test_used_helper_variables_are_fine(tmp_path):
+    text = "size = 32\npipe = [dict(type='LoadImageFromFile')]\nmodel = dict(type='ResNet', depth=18)\n"
+    text += "val_dataloader = dict(batch_size=size, dataset=dict(type='CustomDataset', data_root='x', pipeline=pipe))\n"
+    assert load_config(write(tmp_path, text)).val_dataloader.batch_size == 32

@@ -1,0 +1,103 @@
+"""What a user does wrong ends in one line and status 2; files that exist stay as they were."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mmrazor_lite.cli import main
+
+AUTOSLIM = "configs/pruning/autoslim"
+
+
+def fails(capsys, *argv: object) -> str:
+    assert main([str(word) for word in argv]) == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    assert len(err) == 1, err
+    assert err[0].startswith("error: ")
+    return err[0]
+
+
+@pytest.fixture
+def config(root):
+    return lambda name: root / AUTOSLIM / f"autoslim_{name}.py"
+
+
+def test_missing_config(capsys, tmp_path):
+    assert "not found: there is no folder" in fails(capsys, "train", tmp_path / "x/config.py")
+
+
+@pytest.mark.parametrize("command", ["search", "test"])
+def test_missing_checkpoint(capsys, config, tmp_path, command):
+    (tmp_path / "epoch_10.pth").touch()
+    line = fails(capsys, command, config("search_digits"), tmp_path / "epoch_1O.pth")
+    assert "did you mean 'epoch_10.pth'" in line
+
+
+def test_search_needs_a_search_config(capsys, config, tmp_path):
+    (tmp_path / "a.pth").touch()
+    line = fails(capsys, "search", config("supernet_digits"), tmp_path / "a.pth", "--work-dir", tmp_path)
+    assert "has no search_cfg" in line
+
+
+def test_missing_data_folder_shows_the_layout(capsys, config, tmp_path):
+    line = fails(
+        capsys,
+        "train",
+        config("mbv2_supernet_8xb256_in1k"),
+        "--work-dir",
+        tmp_path,
+        "--cfg-options",
+        f"data_root={tmp_path}/no",
+    )
+    assert f"data folder '{tmp_path}/no/train' not found" in line
+    assert "/train/CLASS/IMAGE.jpg" in line
+    assert "data_root=DIR" in line
+
+
+@pytest.mark.parametrize(("make", "message"), [([], "no class folders"), (["cat"], "has no images")])
+def test_empty_data_folder(capsys, config, tmp_path, make, message):
+    (tmp_path / "train").mkdir()
+    for name in make:
+        (tmp_path / "train" / name).mkdir()
+    words = ("train", config("mbv2_supernet_cifar10"), "--work-dir", tmp_path / "w")
+    assert message in fails(capsys, *words, "--cfg-options", f"data_root={tmp_path}")
+
+
+def test_wrong_number_of_classes(capsys, config, tmp_path):
+    (tmp_path / "train/cat").mkdir(parents=True)
+    (tmp_path / "train/cat/1.jpg").touch()
+    words = ("train", config("mbv2_supernet_8xb256_in1k"), "--work-dir", tmp_path / "w")
+    assert "1 class folders, ImageNet has 1000" in fails(capsys, *words, "--cfg-options", f"data_root={tmp_path}")
+
+
+def test_none_without_a_checkpoint(capsys, config, tmp_path):
+    line = fails(capsys, "test", config("supernet_digits"), "none", "--work-dir", tmp_path)
+    assert "names none either" in line
+
+
+def test_unknown_metric(capsys, config, tmp_path):
+    (tmp_path / "a.pth").touch()
+    words = ("test", config("supernet_digits"), tmp_path / "a.pth", "--work-dir", tmp_path)
+    assert "did you mean 'accuracy'" in fails(capsys, *words, "--metrics", "acuracy")
+
+
+def test_launcher_without_its_processes(capsys, config, monkeypatch):
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for launcher in ("pytorch", "slurm", "mpi"):
+        line = fails(capsys, "train", config("supernet_digits"), "--launcher", launcher)
+        assert f"--launcher {launcher}" in line
+
+
+def test_input_shape(capsys, config):
+    assert "H W" in fails(capsys, "flops", config("supernet_digits"), "--input-shape", 1, 2, 3)
+    assert "subnet file" in fails(capsys, "flops", config("supernet_digits"), "--subnet", "nowhere.yaml")
+
+
+def test_traceback_on_request(config, monkeypatch):
+    monkeypatch.setenv("MMRAZOR_LITE_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="not found"):
+        main(["print-config", "nowhere.py"])
+    assert os.environ["MMRAZOR_LITE_TRACEBACK"] == "1"

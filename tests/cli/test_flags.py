@@ -1,0 +1,53 @@
+"""The command line is an interface: a new or lost flag shows here."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from mmrazor_lite.cli.main import build_parser
+
+RUN = {"config", "--cfg-options", "--work-dir", "--launcher", "--seed", "--deterministic"}
+FLAGS = {
+    "train": RUN | {"--amp", "--auto-scale-lr", "--resume"},
+    "search": RUN | {"checkpoint", "--resume"},
+    "test": RUN | {"checkpoint", "--metrics", "--out"},
+    "split": {"config", "--cfg-options", "checkpoint", "--channel-cfgs", "--output-dir"},
+    "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
+    "print-config": {"config", "--cfg-options"},
+    "demo": {"--work-dir"},
+}
+
+
+def subparsers() -> dict[str, argparse.ArgumentParser]:
+    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def test_subcommands_are_frozen():
+    assert set(subparsers()) == set(FLAGS)
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_flags_are_frozen(command):
+    names = {n for a in subparsers()[command]._actions for n in (a.option_strings or [a.dest])}
+    assert names - {"-h", "--help"} == FLAGS[command]
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_every_flag_says_what_it_does(command):
+    for action in subparsers()[command]._actions:
+        assert action.help, action
+
+
+def test_launchers_are_frozen():
+    action = next(a for a in subparsers()["train"]._actions if a.dest == "launcher")
+    assert tuple(action.choices) == ("none", "pytorch", "slurm", "mpi")
+
+
+def test_resume_with_and_without_a_file():
+    parse = build_parser().parse_args
+    assert parse(["train", "c.py"]).resume is None
+    assert parse(["train", "c.py", "--resume"]).resume == "auto"
+    assert parse(["train", "c.py", "--resume", "a.pth"]).resume == "a.pth"

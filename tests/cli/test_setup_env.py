@@ -1,0 +1,81 @@
+"""The script behind ``make``: no suitable Python, a clash of packages, a stamp that is up to date."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def clone(root, tmp_path) -> Path:
+    """A copy of the files that the script reads."""
+    for name in ("setup.py", "requirements.txt", "tools/setup_env.sh", "tools/check_env.py"):
+        target = tmp_path / "clone" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text((root / name).read_text())
+    return tmp_path / "clone"
+
+
+def setup(clone: Path, **env: str) -> subprocess.CompletedProcess:
+    base = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+    script = clone / "tools/setup_env.sh"
+    return subprocess.run(["/bin/sh", script], capture_output=True, text=True, env={**base, **env})
+
+
+def fake_environment(folder: Path, pip: str) -> Path:
+    """A virtual environment whose pip only writes down that it was called."""
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin/python"
+    python.write_text(f'#!/bin/sh\ncase "$1 $2" in "-m pip") {pip};; *) exec {sys.executable} "$@";; esac\n')
+    python.chmod(0o755)
+    return python
+
+
+def test_no_suitable_python(clone, tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("dirname", "sh"):
+        (tools / name).symlink_to(f"/usr/bin/{name}")
+    done = setup(clone, PATH=str(tools))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no Python 3.10, 3.11 or 3.12 found")
+
+
+def test_installs_once_into_the_active_environment(clone, tmp_path):
+    calls = tmp_path / "calls"
+    python = fake_environment(tmp_path / "env", f'echo "$@" >> {calls}')
+    for _ in range(2):
+        done = setup(clone, VIRTUAL_ENV=str(tmp_path / "env"))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{python}\n"
+    installs = [line for line in calls.read_text().splitlines() if " install " in line]
+    assert len(installs) == 1
+    assert installs[0].endswith(f"--editable {clone}[tests]")
+    (clone / "requirements.txt").write_text("numpy\n")
+    assert setup(clone, VIRTUAL_ENV=str(tmp_path / "env")).returncode == 0
+    assert calls.read_text().count(" install ") == 2
+
+
+def test_failed_installation_leaves_no_stamp(clone, tmp_path):
+    fake_environment(tmp_path / "env", 'case "$3" in install) exit 1;; esac')
+    done = setup(clone, VIRTUAL_ENV=str(tmp_path / "env"))
+    assert done.returncode == 2
+    assert "error: the installation failed" in done.stderr
+    assert not (tmp_path / "env/.mmrazor_lite").exists()
+
+
+def test_original_mmengine_is_named_with_the_fix(clone, tmp_path):
+    found = tmp_path / "site/mmengine-0.10.7.dist-info"
+    found.mkdir(parents=True)
+    (found / "METADATA").write_text("Metadata-Version: 2.1\nName: mmengine\nVersion: 0.10.7\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    check = clone / "tools/check_env.py"
+    done = subprocess.run([sys.executable, check], capture_output=True, text=True, env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: mmengine in ")
+    assert "pip uninstall -y mmengine" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,48 @@
+"""Every config in configs/ loads with every key known, says how it is run, and builds its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.cli.environment import build_model
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+LEAVES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts)
+# Subnets of these come from a search, so no file of them is in the repository.
+SUBNETS_OF_A_RUN = ("autoslim_subnet_digits.py", "autoslim_mbv2_subnet_cifar10.py")
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_head_of_the_file(name):
+    lines = (CONFIGS / name).read_text().splitlines()
+    head = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
+    assert head.startswith("# python ./tools/")
+    assert f"configs/{name}" in head, "the command names another file"
+    assert "# Hardware:" in head
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_config_is_valid_and_builds(name):
+    options = []
+    if name.endswith(SUBNETS_OF_A_RUN):
+        options = ["algorithm.channel_cfg=None"]
+    cfg = load_config(CONFIGS / name, options)
+    for key in ("train_dataloader", "val_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        assert cfg.get(key), key
+    model = build_model(cfg)
+    assert model.cost_model.max()["macs"] > 0
+    assert ("search_cfg" in cfg) == ("search" in name)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_searches_never_score_on_images_of_the_training(name):
+    cfg = load_config(CONFIGS / name, [])
+    if "search_cfg" not in cfg:
+        pytest.skip("no search")
+    scored, calibrated = (cfg.search_cfg[key].dataset for key in ("dataloader", "calibrate_dataloader"))
+    trained = cfg.train_dataloader.dataset
+    assert (scored.part, calibrated.part, trained.part) == ("held_out", "train", "train")
+    assert scored.fraction == calibrated.fraction == trained.fraction

@@ -1,0 +1,41 @@
+"""What tests share: the optional reference folder, a quiet registration, the repository's root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("MMRAZOR_LITE_SHARED", ROOT.parent / "shared"))
+
+
+def shared_path(*parts: str) -> Path:
+    """Return a path in the reference folder; skip the test where the folder is absent."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"reference data '{path}' not here (MMRAZOR_LITE_SHARED names its folder)")
+    return path
+
+
+@pytest.fixture(name="shared_path")
+def _shared_path():
+    return shared_path
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of setup.py."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def registered() -> None:
+    """Every class is registered, and names resolve as in a run."""
+    from mmengine.registry import init_default_scope
+
+    from mmrazor_lite.cli.environment import register_quietly
+
+    register_quietly()
+    init_default_scope("mmpretrain")

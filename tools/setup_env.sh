@@ -1,0 +1,45 @@
+#!/bin/sh
+# Set up what is missing or stale and print the path of the Python to use; everything else goes to stderr.
+# The active virtual environment is used where there is one, else .venv beside this repository's setup.py.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+env=${VIRTUAL_ENV:-$root/.venv}
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "error: $*"; exit 2; }
+suitable() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
+
+if ! [ -x "$env/bin/python" ]; then
+    base=
+    for name in python3.11 python3.12 python3.10 python3 python; do
+        if suitable "$name"; then base=$name; break; fi
+    done
+    [ -n "$base" ] || fail "no Python 3.10, 3.11 or 3.12 found on PATH: install one, or activate a virtual environment that has it"
+    say "Creating $env with $("$base" --version)"
+    "$base" -m venv "$env" >&2 || {
+        rm -rf "$env"
+        fail "'$base -m venv' failed: on Debian and Ubuntu run 'apt install python3-venv', then try again"
+    }
+fi
+python=$env/bin/python
+suitable "$python" || fail "$python is $("$python" --version 2>&1), Python 3.10 to 3.12 is needed: remove $env or activate another environment"
+
+# One stamp per state of the requirements and place of the clone: nothing is installed while it matches.
+want=$(cd "$root" && "$python" -c '
+import hashlib, sys
+text = "".join(open(name).read() for name in ("setup.py", "requirements.txt")) + sys.version + sys.argv[1]
+print(hashlib.sha256(text.encode()).hexdigest()[:16])' "$root")
+stamp=$env/.mmrazor_lite
+if ! [ -f "$stamp" ] || [ "$(cat "$stamp")" != "$want" ]; then
+    "$python" "$root/tools/check_env.py" >&2 || exit 2
+    "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >&2 ||
+        fail "$env has no pip and ensurepip failed: remove $env, install python3-venv and try again"
+    say "Installing into $env (once; a few minutes, most of it the download of PyTorch)"
+    quiet=--quiet
+    [ ! -t 2 ] || quiet=
+    # shellcheck disable=SC2086  # an empty $quiet must vanish
+    "$python" -m pip install --disable-pip-version-check $quiet --editable "$root[tests]" >&2 ||
+        fail "the installation failed, see above: check the network connection and the disk space, then try again"
+    printf '%s\n' "$want" >"$stamp"
+fi
+printf '%s\n' "$python"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
+RENAMED = {f"mmrazor_lite.{old}DDP": "mmrazor_lite.SubnetDDP" for old in ("AutoSlim", "SlimmableNetwork", "BigNAS")}
 SCOPES = {"mmcls": "mmpretrain", "mmrazor": "mmrazor_lite"}
 
 
@@ -21,7 +22,8 @@ def normalise(node: Any) -> None:
                 for old, new in PREFIXES.items():
                     if name.startswith(old):
                         name = new + name.removeprefix(old)
-                node["type"] = f"{SCOPE}.{name}" if name in ours else name
+                name = f"{SCOPE}.{name}" if name in ours else name
+                node["type"] = RENAMED.get(name, name)
             if isinstance(node.get("_scope_"), str):
                 node["_scope_"] = SCOPES.get(node["_scope_"], node["_scope_"])
             for value in node.values():

@@ -1,14 +1,15 @@
 # python ./tools/mmcls/search_mmcls.py configs/pruning/autoslim/autoslim_mbv2_search_8xb1024_in1k.py CKPT --work-dir W2
 # Hardware: 8 GPUs x 1024 images (bash tools/dist_search.sh CONFIG CKPT 8); time: not measured here yet.
-# Result: one subnet file per budget. MMRazor's own search gave 74.23 / 72.73 / 71.39 % top-1 after retraining
-# (6.5 / 5.77 / 4.13 M params; its README) for the channels in AUTOSLIM_MBV2_{530M,320M,220M}_OFFICIAL.yaml.
+# Result: one subnet file per budget. The channels that AutoSlim's authors found are in
+# AUTOSLIM_MBV2_{530M,320M,220M}_OFFICIAL.yaml; retrained by MMRazor: 74.23 / 72.73 / 71.39 % top-1 (its README).
 _base_ = "./autoslim_mbv2_supernet_8xb256_in1k.py"
 
 search_cfg = dict(
     # Millions of flops as MMRazor counts them, about 5% more than multiply-adds (target_macs).
     target_flops=[500, 300, 200],
     searcher=dict(type="GreedySearcher", max_channel_bins=12),
-    # Scored on the held-out training images; dataloader=_base_.val_dataloader scores on the validation set.
+    # Scored on the held-out training images. To score on the validation set instead:
+    # --cfg-options search_cfg.dataloader.dataset.part=all search_cfg.dataloader.dataset.dataset.split=val
     dataloader=dict(
         batch_size=1024,
         num_workers=8,

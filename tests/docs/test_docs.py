@@ -1,0 +1,144 @@
+"""What the README and docs/ say exists: links, paths, flags, make targets, and every command, as typed."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from string import Template
+
+import pytest
+
+from mmrazor_lite.cli.main import SUBCOMMANDS, build_parser
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Pages whose tables set MMRazor's names beside ours: only the last column is ours.
+COMPARING = ("migration.md",)
+LINK = re.compile(r"\]\(([^)\s]*)\)")
+PATH = re.compile(r"(?<![\w/.$-])(?:configs|tools|docs|tests|mmrazor_lite|benchmarks|\.ci)/[\w./{},*-]*")
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+FOREIGN_FLAGS = {"--include"}  # of grep
+PLACEHOLDER = re.compile(r"(?<![A-Z])(CONFIG|NAME|FIELD)(?![A-Z])")
+
+
+def prose(page: Path) -> str:
+    """The page; of the tables of a comparing page only the last column."""
+    lines = page.read_text().splitlines()
+    if page.name in COMPARING:
+        lines = [line.strip("| ").split("|")[-1] if line.startswith("|") else line for line in lines]
+    return "\n".join(lines)
+
+
+def expand(text: str) -> list[str]:
+    """Brace expansion, as the shell does it."""
+    parts = [part.strip("{}").split(",") if part.startswith("{") else [part] for part in re.split(r"(\{[^}]*\})", text)]
+    return ["".join(choice) for choice in itertools.product(*parts)]
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every command of the page's code blocks as words; variables set in a block before are replaced."""
+    text = page.read_text()
+    fenced = re.findall(r"^```(?:shell|bash|sh)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    indented = re.findall(
+        r"(?:^ {4}.*\S.*\n?)+", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.M
+    )
+    found, variables = [], {}
+    for line in itertools.chain.from_iterable(b.replace("\\\n", " ").splitlines() for b in [*fenced, *indented]):
+        line = Template(line.strip().partition("  # ")[0]).safe_substitute(variables)
+        assignment = re.fullmatch(r"(\w+)=(\S+|\"[^\"]*\")", line)
+        if assignment:
+            variables[assignment[1]] = assignment[2].strip('"')
+        elif re.match(r"(python \S*tools/|mmrazor-lite |bash \S*tools/)", line):
+            found.append(shlex.split(line.partition(" | ")[0]))
+    return found
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    """What the real parser makes of one command."""
+    if words[0] == "mmrazor-lite":
+        return build_parser().parse_args(words[1:])
+    script, rest = words[1].removeprefix("./"), words[2:]
+    assert (ROOT / script).is_file(), script
+    if words[0] == "bash":  # CONFIG [CHECKPOINT] N [FLAGS]
+        name = script.rpartition("_")[2].removesuffix(".sh")
+        count = rest.pop(1 if name == "train" else 2)
+        assert count.isdigit() or count == "N", words
+    else:
+        name = re.search(r'main\(\["([\w-]+)"', (ROOT / script).read_text())[1]
+    return build_parser().parse_args([name, *rest])
+
+
+COMMANDS = [pytest.param(words, id=f"{page.name}-{n}") for page in PAGES for n, words in enumerate(commands(page))]
+
+
+def test_there_is_something_to_test():
+    assert len(PAGES) > 5
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_exist(page):
+    for match in PATH.findall(prose(page)):
+        for path in expand(match.rstrip(".,:")):
+            if not PLACEHOLDER.search(path):
+                assert list(ROOT.glob(path)) or (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_and_make_targets_exist(page):
+    known = set(FOREIGN_FLAGS)
+    parsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    for parser in [build_parser(), *parsers.values()]:
+        known |= {option for action in parser._actions for option in action.option_strings}
+    assert set(FLAG.findall(prose(page))) <= known
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^    )make (\w+)", prose(page), re.MULTILINE)) <= targets
+
+
+def test_extras_exist():
+    extras = set(re.findall(r"^ {8}\"(\w+)\": \[", (ROOT / "setup.py").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\.\[(\w+)\]", (ROOT / "README.md").read_text())) == extras
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_command_parses(words):
+    args = parsed(words)
+    assert args.command in SUBCOMMANDS
+    config = getattr(args, "config", "")
+    if config and not PLACEHOLDER.fullmatch(config):
+        assert (ROOT / config).is_file(), config
+
+
+def test_options_of_the_commands_are_accepted(registered):
+    """Every ``--cfg-options`` names a key of its config."""
+    from mmrazor_lite.cli.config import load_config
+
+    done = set()
+    for parameter in COMMANDS:
+        args = parsed(parameter.values[0])
+        key = (getattr(args, "config", ""), tuple(getattr(args, "cfg_options", ())))
+        if key not in done and key[1] and (ROOT / key[0]).is_file():
+            load_config(ROOT / key[0], key[1])
+            done.add(key)
+    assert done

@@ -39,9 +39,8 @@ def build(channels_last: bool) -> nn.Module:
     from mmengine.logging import MMLogger
 
     from mmrazor_lite.cli.config import load_config
-    from mmrazor_lite.registry import MODELS, register_all
+    from mmrazor_lite.registry import MODELS
 
-    register_all()
     MMLogger.get_instance("mmengine", log_level="WARNING")
     root = Path(__file__).resolve().parent.parent
     config = load_config(root / "configs/pruning/autoslim/autoslim_mbv2_supernet_8xb256_in1k.py", {})

@@ -83,10 +83,8 @@ def uniform_subnets(files: list[Path], folder: Path) -> list[Path]:
     """For every searched subnet, one with the same ratio in every layer and the macs closest to it from below."""
     from mmrazor_lite.cli.config import load_config
     from mmrazor_lite.cli.environment import build_model
-    from mmrazor_lite.registry import register_all
     from mmrazor_lite.subnet import Subnet, read_subnet, write_subnet
 
-    register_all()
     config = load_config(ROOT / CONFIGS.format("subnet"), [f"algorithm.channel_cfg=[{','.join(map(str, files))}]"])
     algorithm = build_model(config)
     space, cost = algorithm.search_space, algorithm.cost_model

@@ -72,7 +72,7 @@ class CostModel:
         return {name: np.concatenate([part[name] for part in parts]) for name in RESOURCES}
 
     def _costs(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        units = np.asarray(self.space.numeric(indices), np.float64).reshape(len(indices), -1) / self._unit
+        units = np.asarray(self.space.numeric(indices), np.float64).reshape(len(indices), len(self._unit)) / self._unit
         macs, params = self._macs(units), self._params(units)
         peak = (units @ self._alive[:, :-1].T + self._alive[:, -1]).max(1).astype(np.int64)
         memory = params * self.table.parameter_bytes + peak

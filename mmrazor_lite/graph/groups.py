@@ -118,6 +118,8 @@ class _Builder:
         fixed = [
             FixedLayer(name, why.get(name, "nothing can be dropped")) for name in self.producers if name not in produced
         ]
+        others = {**self.flow.unreached(), **self.flow.refused}
+        fixed += [FixedLayer(name, reason) for name, reason in others.items() if name not in self.outputs]
         return WidthGraph(groups, sides, nodes, fixed, frozenset(assumed))
 
     def _fixed_components(self) -> dict[int, str]:

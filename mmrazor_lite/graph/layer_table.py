@@ -63,6 +63,7 @@ class LayerTable:
 def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
     """Rows of a traced model; counts follow the eval graph, parameters also hold layers that only training reaches."""
     rows = [row for op in traced.eval if (row := _row(op, traced, graph)) is not None]
+    rows += [row for op in traced.eval if op.kind.startswith("conv_transpose") for row in _transposed(op)]
     itemsize = max((p.element_size() for p in traced.model.parameters()), default=4)
     return LayerTable(rows, list(_weights(traced.model, graph)), list(_alive(traced.eval, graph)), itemsize)
 
@@ -98,6 +99,15 @@ def _row(op: Op, traced: TracedModel, graph: WidthGraph) -> LayerRow | None:
     return None
 
 
+def _transposed(op: Op) -> Iterator[LayerRow]:
+    """A transposed conv, always at full width: every input element meets every weight of its channel."""
+    source, weight, shape = (shape_of(node) for node in (op.argument("input"), op.argument("weight"), op.node))
+    name = op.layer or op.module_path
+    yield LayerRow(name, "conv", math.prod(source) // BATCH * math.prod(weight[1:]), 1, ONE, ONE, macs=True)
+    if op.argument("bias") is not None:
+        yield LayerRow(name, "conv", math.prod(shape) // BATCH, 1, ONE, ONE, bias=True)
+
+
 def _is_global_pool(op: Op) -> bool:
     """A mean over the two spatial dimensions is a global average pool written by hand."""
     shape = shape_of(op.node.all_input_nodes[0])
@@ -107,13 +117,31 @@ def _is_global_pool(op: Op) -> bool:
 
 def _matmul_macs(op: Op) -> int:
     """Multiply-adds of a product of activations; its sizes are fixed (both sides stay at full width)."""
-    shapes = [shape_of(node) for node in op.node.all_input_nodes]
+    shapes = [shape_of(node) for node in _operands(op.node.args)]
     if op.kind == "scaled_dot_product_attention":
         query, key, value = shapes[:3]
         return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]) // BATCH
     if op.kind == "einsum":
-        return 0
+        return _einsum_macs(op.argument("equation"), shapes) // BATCH
     return math.prod(shape_of(op.node)) * shapes[-2 if op.kind != "baddbmm" else 1][-1] // BATCH
+
+
+def _operands(args: object) -> list[fx.Node]:
+    """The tensors of an op in order; one that is passed twice is there twice."""
+    if isinstance(args, fx.Node):
+        return [args]
+    return [node for item in args for node in _operands(item)] if isinstance(args, (list, tuple)) else []
+
+
+def _einsum_macs(equation: str, shapes: list[tuple[int, ...]]) -> int:
+    """Product of all sizes that the operands name; exact for two operands, which is how products are written."""
+    sizes: dict[object, int] = {}
+    for term, shape in zip(equation.replace(" ", "").split("->")[0].split(","), shapes, strict=True):
+        before, dots, after = term.partition("...")
+        middle = range(len(before) + len(after) - len(shape), 0) if dots else ()  # broadcast: counted from the right
+        for label, size in zip([*before, *middle, *after], shape, strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))
+    return math.prod(sizes.values())
 
 
 def _elements(node: fx.Node, graph: WidthGraph) -> tuple[int, Side]:
@@ -127,11 +155,13 @@ def _elements(node: fx.Node, graph: WidthGraph) -> tuple[int, Side]:
 
 
 def _weights(model: nn.Module, graph: WidthGraph) -> Iterator[LayerRow]:
+    seen: set[int] = set()  # a parameter that two modules share counts once
     for name, module in model.named_modules():
         known = graph.layers.get(name)
         for key, parameter in module._parameters.items():
-            if parameter is None:
+            if parameter is None or id(parameter) in seen:
                 continue
+            seen.add(id(parameter))
             path = f"{name}.{key}" if name else key
             if known is None:
                 yield LayerRow(path, "weights", 1, parameter.numel(), ONE, ONE)

@@ -51,14 +51,34 @@ class Propagation:
         self.book = IdBook()
         self.layers: LayerIds = {}
         self.nodes: dict[fx.Node, Value] = {}
+        self.refused: dict[str, str] = {}  # convs, linears and the like that cannot be dynamic -> why
         self.passes_through: set[str] = set()  # norms and depthwise convs: their width is their producer's
         self._modules = traced.modules()
+        self._names = dict(traced.model.named_modules(remove_duplicate=False))
         self._layer_types = layer_types
         for graph in traced.graphs:
             for op in graph:
                 self._apply(op, graph)
             for node in graph.outputs:
                 self._fix(node, "the model's output")
+        for graph in traced.graphs:
+            for op in graph:
+                self._fix_foreign_weights(op, graph)
+
+    def unreached(self) -> dict[str, str]:
+        """Layers that neither mode runs."""
+        read = {
+            name
+            for graph in self.traced.graphs
+            for op in graph
+            for node in op.node.all_input_nodes
+            for name in graph.owners.get(node, ())
+        }
+        return {
+            name: "reached in neither eval nor train mode"
+            for name, module in self._modules.items()
+            if self._layer_types.get(type(module)) in ("conv", "linear") and name not in read
+        }
 
     # one op ---------------------------------------------------------------------------------------------------
 
@@ -69,6 +89,18 @@ class Propagation:
         elif any(self._ids(arg) is not None for arg in op.node.all_input_nodes):
             for arg in op.node.all_input_nodes:
                 self._fix(arg, f"'{op.kind}' in {op.module_path or 'the model'} has no rule")
+
+    def _fix_foreign_weights(self, op: Op, graph: TracedGraph) -> None:
+        """Only a layer's own call knows how to slice its weights: one read by another op stays whole."""
+        for arg in op.node.all_input_nodes:
+            names = graph.owners.get(arg, ())
+            for name in names:
+                if len(names) > 1:
+                    self.refused.setdefault(name, f"{' and '.join(names)} share a parameter")
+                if name in self.layers and (op.layer != name or self._layer_kind(op) is None):
+                    reason = f"a weight of {name} is also read by '{op.kind}' in {op.module_path or 'the model'}"
+                    for ids in self.layers[name]:
+                        self.book.fix(ids, reason)
 
     def _rule(self, kind: str) -> Callable[[Op], Value] | None:
         if kind in PASS or kind in SPATIAL:
@@ -99,13 +131,25 @@ class Propagation:
             if isinstance(ids, Ids):
                 self.book.fix(ids.vector, reason)
 
+    def _refuse(self, op: Op) -> None:
+        if not op.layer:  # a functional one
+            return
+        module = self._modules[op.layer]
+        if type(module) not in self._layer_types:
+            reason = f"no dynamic layer for {type(module).__name__}"
+        elif module._forward_hooks or module._forward_pre_hooks:
+            reason = "it has a forward hook"
+        else:
+            reason = "its input has its channels elsewhere, or it is not called as a module"
+        self.refused.setdefault(op.layer, reason)
+
     def _layer_kind(self, op: Op) -> str | None:
         """Kind of the dynamic layer that may replace this op's module, or None where the op is nobody's own."""
         module = self._modules.get(op.layer or "")
-        kind = self._layer_types.get(type(module)) if module is not None else None
-        if kind is None or op.module_path.split("@")[0] != op.layer:
+        if module is None or module._forward_hooks or module._forward_pre_hooks:  # a hook may do anything
             return None
-        return kind
+        runs = self._names.get(op.module_path.split("@")[0])
+        return self._layer_types.get(type(module)) if runs is module else None
 
     # layers ---------------------------------------------------------------------------------------------------
 
@@ -114,6 +158,7 @@ class Propagation:
         outputs, groups = weight[0], int(op.argument("groups", 1))
         ids = self._vector(source, 1, weight[1] * groups)
         if ids is None or self._layer_kind(op) != "conv":
+            self._refuse(op)
             self._fix(source, f"read by {self._who(op)}")
             return None
         if groups == 1:
@@ -136,6 +181,7 @@ class Propagation:
         source, weight = op.argument("input"), shape_of(op.argument("weight"))
         ids = self._vector(source, len(shape_of(source)) - 1, weight[1])
         if ids is None or self._layer_kind(op) != "linear":
+            self._refuse(op)
             self._fix(source, f"read by {self._who(op)}")
             return None
         return Ids(len(shape_of(op.node)) - 1, self._layer(op, ids, weight[0]))

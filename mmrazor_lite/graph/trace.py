@@ -61,6 +61,7 @@ class TracedGraph:
     ops: list[Op]
     outputs: list[fx.Node]
     constants: set[fx.Node] = field(default_factory=set)  # parameters, buffers, lifted tensors
+    owners: dict[fx.Node, list[str]] = field(default_factory=dict)  # parameter -> modules that hold it
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
@@ -126,6 +127,8 @@ def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool) -> Trac
         if node.op == "placeholder":
             if node.name in lifted:
                 graph.constants.add(node)
+            if node.name in parameters:
+                graph.owners[node] = owners.get(parameters[node.name], [])
         elif node.op == "output":
             graph.outputs = [arg for arg in node.all_input_nodes if arg.name in set(signature.user_outputs)]
         elif node.op == "call_function":

@@ -1,0 +1,45 @@
+"""The ImageNet recipe of the docs, run as it stands: every step reads what the step before wrote."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+HASH = re.compile(r"(loaded|read|wrote) (\S+) \(sha256 ([0-9a-f]{16})\)")
+
+
+def commands(page: Path) -> str:
+    """The shell blocks of a page, in order."""
+    blocks = re.findall(r"^```shell\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return "set -e\n" + "\n".join(blocks)
+
+
+@pytest.mark.slow
+def test_each_step_loads_what_the_step_before_wrote(root, shared_path, tmp_path):
+    with tarfile.open(shared_path("data", "imagenet_sample.tar")) as archive:
+        archive.extractall(tmp_path / "data", filter="data")
+    for name in ("tools", "configs", "mmrazor_lite"):
+        (tmp_path / name).symlink_to(root / name)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    script = commands(root / "docs" / "smoke_imagenet.md")
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    wrote: dict[str, str] = {}
+    used: set[str] = set()
+    for action, path, digest in HASH.findall(done.stdout):
+        name = "/".join(Path(path).parts[-2:])
+        if action == "wrote":
+            wrote[name] = digest
+        elif name in wrote:
+            assert wrote[name] == digest, f"{name} changed between the step that wrote it and the step that read it"
+            used.add(name)
+    expected = {"supernet/epoch_1.pth", "retrain/epoch_1.pth", "split/checkpoint_1.pth"}
+    expected |= {f"search/subnet_flops_{size}M.yaml" for size in (500, 300, 200)}
+    assert expected <= used

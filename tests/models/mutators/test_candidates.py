@@ -1,0 +1,86 @@
+"""Which widths a group offers."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph import WidthGroup
+from mmrazor_lite.models.mutators.candidates import CandidateRule, any_width, rule_for
+
+
+def group(full: int, unit: int = 1, name: str = "conv") -> WidthGroup:
+    return WidthGroup(name, full // unit, unit, (name,))
+
+
+def widths(full: int, unit: int = 1, **options: object) -> tuple[int, ...]:
+    return CandidateRule(**options).widths(group(full, unit))
+
+
+@pytest.mark.parametrize("full", [24, 40, 48])
+def test_rounded_widths_come_once(full):
+    """Eleven ratios of a narrow layer round to few multiples of 8; repeats would bias sampling and waste steps."""
+    found = widths(full)
+    assert list(found) == sorted(set(found)) == list(range(8, full + 1, 8))
+
+
+def test_ratios_of_a_wide_layer():
+    assert widths(240, divisor=1) == tuple(20 * i for i in range(2, 13))
+    assert widths(240) == (40, 64, 80, 104, 120, 144, 160, 184, 200, 224, 240)
+    assert all(width % 8 == 0 and width >= 0.9 * 240 * i / 12 for i, width in enumerate(widths(240), 2))
+
+
+def test_rounding_keeps_at_least_the_given_share():
+    assert widths(100, candidate_choices=[0.19], divisor=8, min_ratio=0.9) == (24, 100)
+    assert widths(100, candidate_choices=[0.19], divisor=8, min_ratio=0.8) == (16, 100)
+
+
+def test_numbers():
+    assert widths(64, candidate_choices=[16, 30, 64], choice_mode="number") == (16, 32, 64)
+    assert widths(64, candidate_choices=[16], choice_mode="number") == (16, 64)  # the full width is always offered
+
+
+def test_smallest_width():
+    assert widths(64, candidate_choices=[0.1], min_value=20) == (20, 64)
+    assert widths(64, candidate_choices=[0.01], divisor=8) == (8, 64)
+    assert widths(4, divisor=8) == (1, 2, 3, 4)  # a divisor above the width would leave nothing to choose
+
+
+@pytest.mark.parametrize("full, unit", [(48, 3), (96, 4), (80, 5), (90, 9)])
+def test_widths_are_whole_units(full, unit):
+    found = widths(full, unit)
+    assert found[-1] == full and all(width % unit == 0 for width in found) and len(found) > 1
+    assert any_width(group(full, unit)) == range(unit, full + 1, unit)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"candidate_choices": []}, "candidate_choices is empty"),
+        ({"candidate_choices": [0.5, 1.5]}, "choice_mode='number'"),
+        ({"candidate_choices": [0]}, "not a number above 0"),
+        ({"candidate_choices": ["half"]}, "not a number above 0"),
+        ({"candidate_choices": [True]}, "not a number above 0"),
+        ({"candidate_choices": [float("nan")]}, "not a number above 0"),
+        ({"choice_mode": "percent"}, "'ratio' and 'number'"),
+        ({"divisor": 0}, "divisor=0"),
+    ],
+)
+def test_bad_rules_are_refused_when_built(options, words):
+    with pytest.raises(UserError, match=words):
+        CandidateRule(**options)
+
+
+def test_a_number_above_the_full_width_is_refused_with_the_group():
+    with pytest.raises(UserError, match=r"72 is above the full width 64 of group 'conv'"):
+        widths(64, candidate_choices=[72], choice_mode="number")
+
+
+def test_units_override_by_pattern_and_the_first_match_counts():
+    default = CandidateRule()
+    units = {"layer1.*": {"divisor": 4}, "layer*": {"candidate_choices": [16], "choice_mode": "number"}}
+    assert rule_for(group(32, name="layer1.conv"), default, units).divisor == 4
+    assert rule_for(group(32, name="layer2.conv"), default, units).widths(group(32)) == (16, 32)
+    assert rule_for(group(32, name="stem"), default, units) is default
+    with pytest.raises(UserError, match=r"unknown key 'devisor'.*divisor"):
+        rule_for(group(32, name="stem"), default, {"stem": {"devisor": 2}})

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_resume(parser)
 
 
-def run(args: argparse.Namespace) -> Path:
-    """Train and return the path of the last checkpoint."""
+def run(args: argparse.Namespace) -> Path | None:
+    """Train and return the path of the last checkpoint; None where there was nothing left to train, or to keep."""
     from .config import load_config
     from .data_check import check_data
 
@@ -31,7 +31,11 @@ def run(args: argparse.Namespace) -> Path:
     check_data(cfg, "train_dataloader", "val_dataloader")
     runner = environment.build_runner(cfg)
     runner.train()
-    return Path(Path(runner.work_dir, "last_checkpoint").read_text(encoding="utf-8").strip())
+    pointer = Path(runner.work_dir, "last_checkpoint")
+    if not pointer.is_file():
+        runner.logger.warning("no checkpoint was written: nothing was left to train, or the config keeps none")
+        return None
+    return Path(pointer.read_text(encoding="utf-8").strip())
 
 
 def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:

@@ -37,9 +37,7 @@ def seeded_dataloader(config: Mapping[str, Any], infinite: bool, logger: logging
     return config
 
 
-def position_data(
-    loop: BaseLoop, meta: Mapping[str, Any], seed: int, filename: str, logger: logging.Logger
-) -> None:
+def position_data(loop: BaseLoop, meta: Mapping[str, Any], seed: int, filename: str, logger: logging.Logger) -> None:
     """Make the training data go on where the checkpoint with ``meta`` was written.
 
     Loops that count iterations do it themselves, through the sampler's ``skip``.
@@ -61,7 +59,8 @@ def position_data(
             raise UserError(f"{problem}; resume within an epoch needs the same data, batch size and processes")
         logger.warning(f"{problem}: the result will differ from that of an uninterrupted run")
     if into:
-        sampler.skip(meta["epoch"] * len(sampler) + into * loop.dataloader.batch_size)
+        # Not skip(): written after the last batch, the epoch has yet to end (schedulers, validation) without data.
+        sampler.start_at(meta["epoch"], min(into * loop.dataloader.batch_size, len(sampler)))
 
 
 def restore_optimizer(

@@ -18,7 +18,7 @@ from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.resume import position_data, restore_optimizer, seeded_dataloader
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.export.checkpoint import check_space, checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained
 from mmrazor_lite.registry import RUNNERS, SCOPE
 
@@ -138,6 +138,8 @@ class RazorRunner(Runner):
         checkpoint = read_checkpoint(filename, map_location=map_location)
         meta = checkpoint.get("meta")
         if hasattr(self.algorithm, "check_meta") and isinstance(meta, Mapping):
+            identity = self.algorithm.identity
+            check_space(self.algorithm, checkpoint, filename, identity.kind, identity.space.fingerprint)
             self.algorithm.check_meta(meta.get(SCOPE), str(filename))
         load_weights(self.algorithm, checkpoint, filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)

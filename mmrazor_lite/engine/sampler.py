@@ -86,7 +86,11 @@ class SeededSampler(Sampler):
 
     def skip(self, num_samples: int) -> None:
         """Start after ``num_samples`` images of this rank, counted from the beginning of the training."""
-        self.epoch, self._offset = divmod(num_samples, self.num_samples)
+        self.start_at(*divmod(num_samples, self.num_samples))
+
+    def start_at(self, epoch: int, num_samples: int) -> None:
+        """Start in ``epoch`` after ``num_samples`` images of this rank; after all of them, that epoch has none left."""
+        self.epoch, self._offset = epoch, num_samples
 
     def _indices(self, epoch: int) -> list[int]:
         size = len(self.dataset)

@@ -87,14 +87,45 @@ def state_dict_of(checkpoint: Mapping[str, Any], where: str | os.PathLike) -> di
     return dict(checkpoint)
 
 
+def check_space(
+    model: nn.Module, checkpoint: Mapping[str, Any], where: str | os.PathLike, kind: str, space: str
+) -> None:
+    """Compare the weights when ``checkpoint`` says another search space: they tell more than a fingerprint.
+
+    Args:
+        model: The algorithm that the checkpoint is for.
+        checkpoint: What :func:`read_checkpoint` returned.
+        where: Names the source in errors.
+        kind: What ``model`` is (``supernet`` ...); a checkpoint of another kind is not compared.
+        space: Fingerprint of its search space.
+
+    Raises:
+        UserError: As :func:`fitting_weights`.
+    """
+    meta = checkpoint.get("meta")
+    ours = meta.get("mmrazor_lite") if isinstance(meta, Mapping) else None
+    if isinstance(ours, Mapping) and ours.get("kind") == kind and ours.get("space") not in (None, space):
+        fitting_weights(model, checkpoint, where)
+
+
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], where: str | os.PathLike = "checkpoint") -> None:
     """Copy the weights of ``checkpoint`` into ``model``: every one of them or, on any difference, none.
+
+    See :func:`fitting_weights` for arguments and errors.
+    """
+    model.load_state_dict(fitting_weights(model, checkpoint, where), strict=True)
+
+
+def fitting_weights(
+    model: nn.Module, checkpoint: Mapping[str, Any], where: str | os.PathLike = "checkpoint"
+) -> OrderedDict[str, Tensor]:
+    """Return the weights of ``checkpoint`` under the names of ``model``.
 
     The prefixes ``module.``, ``architecture.model.`` and ``architecture.`` are ignored on both sides, so a plain
     model, an algorithm around it and a wrapped algorithm read each other's files.
 
     Args:
-        model: The module that receives the weights.
+        model: The module that the weights are for; it is not changed.
         checkpoint: What :func:`read_checkpoint` returned, or a state dict.
         where: Names the source in errors.
 
@@ -126,7 +157,7 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], where: str | o
     weights = OrderedDict((name, state[given[key]]) for key, name in names.items())
     # With the module versions of the running code, a model does not take the keys for those of an older release.
     weights._metadata = getattr(target, "_metadata", OrderedDict())  # type: ignore[attr-defined]
-    model.load_state_dict(weights, strict=True)
+    return weights
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> None:

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.export.checkpoint import (
+    check_space,
+    checkpoint_hash,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
 from mmrazor_lite.export.loading import load_subnet
 from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.export.rebuild import carried
@@ -55,6 +61,7 @@ def split(
     content = read_checkpoint(checkpoint)
     print_log(f"split: loaded {checkpoint} (sha256 {checkpoint_hash(checkpoint)})", logger="current")
     space = algorithm.search_space
+    check_space(algorithm, content, checkpoint, "joint", space.fingerprint)
     algorithm = _with_subnets(algorithm, _trained(content, space, str(checkpoint)), str(checkpoint))
     load_weights(algorithm, content, checkpoint)
     algorithm.eval()

@@ -91,15 +91,16 @@ def by_iterations(config: dict, loop: dict) -> dict:
 @pytest.mark.parametrize(
     "loop", [{"by_epoch": False, "max_iters": 15, "val_interval": 100}, {"by_epoch": True, "max_epochs": 3}]
 )
-def test_resumed_equals_uninterrupted_by_iterations(runner, run_config, loop):
-    """Checkpoints within an epoch: the resumed run reads on in the middle of it."""
+@pytest.mark.parametrize(("iteration", "newest"), [(10, "iter_8.pth"), (13, "iter_12.pth")])
+def test_resumed_equals_uninterrupted_by_iterations(runner, run_config, loop, iteration, newest):
+    """Checkpoints within an epoch, or after its last batch: the resumed run reads on from there."""
     whole = runner(by_iterations(run_config("whole"), loop))
     whole.train()
     killed = runner(by_iterations(run_config("part"), loop))
-    kill_at(killed, 10)
+    kill_at(killed, iteration)
     with pytest.raises(Killed):
         killed.train()
-    assert (Path(killed.work_dir) / "last_checkpoint").read_text().endswith("iter_8.pth")
+    assert (Path(killed.work_dir) / "last_checkpoint").read_text().endswith(newest)
     resumed = runner(by_iterations(run_config("part", resume=True), loop))
     resumed.train()
     last = (Path(whole.work_dir) / "last_checkpoint").read_text().rpartition("/")[2]

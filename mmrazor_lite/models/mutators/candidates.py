@@ -50,7 +50,7 @@ class CandidateRule:
         """Ascending widths of a group without repeats, each a multiple of its unit; the full width is always one."""
         full, unit = group.full, group.unit
         step = math.lcm(self.divisor, unit)
-        if step > full:
+        if step > full or (step == full and 1 < unit < full):  # the divisor would leave nothing to choose
             step = unit
         lowest = math.ceil(min(max(self.min_value, unit), full) / unit) * unit
         widths = {full}

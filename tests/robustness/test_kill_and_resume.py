@@ -1,0 +1,252 @@
+"""A run that is killed at any moment leaves whole files, and goes on to what the uninterrupted run would have given.
+
+20 kills each of training, search and split: most at times drawn uniformly over the run, the others inside a writing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from robustness.processes import KILLED, Write, run, start_server
+
+from mmrazor_lite.export import read_checkpoint
+
+AUTOSLIM = "configs/pruning/autoslim/autoslim_{}_digits.py"
+TINY = [
+    "model.architecture.backbone.settings=[[1,12,1,1],[2,16,2,1]]",
+    "model.architecture.backbone.stem_channels=8",
+    "model.architecture.backbone.last_channels=16",
+    "model.architecture.head.in_channels=16",
+]
+DATA = [
+    "train_dataloader.dataset.dataset.indices=60",
+    "train_dataloader.batch_size=16",
+    "val_dataloader.dataset.indices=20",
+    "train_cfg.val_interval=2",
+    "train_cfg.max_epochs=4",
+    "param_scheduler.end=4",
+]
+SEARCH_DATA = [
+    "search_cfg.dataloader.dataset.dataset.indices=100",
+    "search_cfg.calibrate_dataloader.dataset.dataset.indices=40",
+    "search_cfg.calibrate_sample_num=20",
+    "search_cfg.target_macs=[80%,55%]",
+]
+BY_EPOCH = ["default_hooks.checkpoint.interval=1", "default_hooks.checkpoint.max_keep_ckpts=2"]
+WITHIN_EPOCHS = ["default_hooks.checkpoint.interval=2", "default_hooks.checkpoint.by_epoch=False"]
+
+
+@pytest.fixture(scope="module")
+def command(root, tmp_path_factory) -> Iterator[Callable]:
+    """Run a command line in a process that may be killed; returns the exit status and the seconds."""
+    context = start_server()
+    log = tmp_path_factory.mktemp("logs")
+
+    def command(step: str, config: str, *argv: object, options: Sequence[str] = (), kill: Any = None) -> tuple:
+        words = [step, root / AUTOSLIM.format(config), *argv, "--cfg-options", *TINY, *options]
+        file = log / f"{step}.log"
+        status, seconds = run(context, words, file, kill)
+        assert status == (0 if kill is None else status if status == 0 else KILLED), file.read_text()[-3000:]
+        return status, seconds
+
+    return command
+
+
+def moments(number: int, seed: int, writes: Sequence[Write]) -> list[float | Write]:
+    """``number`` moments: ``writes``, and for the rest parts of the run, drawn uniformly between 0 and 1."""
+    return [*writes, *np.random.default_rng(seed).uniform(0, 1, number - len(writes)).tolist()]
+
+
+def kill_and_resume(
+    command: Callable, folder: Path, seconds: float, at: Sequence[float | Write], check: Callable, *, resume: Sequence
+) -> list[Path]:
+    """Kill a run once at each of ``at``, check what it left, let it go on, and return the folders.
+
+    Args:
+        command: Takes (folder, kill=...) and, for going on, (folder, *resume).
+        folder: Gets one folder per run.
+        seconds: Time of an uninterrupted run.
+        at: Parts of that time, or writings.
+        check: Called with the folder after the kill.
+        resume: Words that make a run go on.
+    """
+
+    def one(number: int) -> Path:
+        place, when = folder / f"killed_{number}", at[number]
+        kill = when if isinstance(when, Write) else when * seconds
+        while command(place, kill=kill)[0] == 0:  # ran faster than the run that was timed
+            assert not isinstance(kill, Write), f"{kill} never came"
+            shutil.rmtree(place)
+            kill *= 0.8
+        if place.exists():
+            check(place)
+        command(place, *resume)
+        return place
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, range(len(at))))
+
+
+def check_files(folder: Path) -> None:
+    """Whatever has its final name is whole."""
+    for path in folder.rglob("*.pth"):
+        read_checkpoint(path)
+    for path in [*folder.rglob("*.pth"), *folder.rglob("*.pt2")]:
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None, path
+    for path in folder.glob("*.json"):
+        json.loads(path.read_text())
+    for path in folder.glob("*.yaml"):
+        assert {"format", "space", "choices", "resources"} <= yaml.safe_load(path.read_text()).keys()
+    pointer = folder / "last_checkpoint"
+    if pointer.exists():
+        named = Path(pointer.read_text())
+        assert named.parent == folder.resolve()
+        assert {"state_dict", "optimizer", "param_schedulers"} <= read_checkpoint(named).keys()
+
+
+def assert_equal(found: Any, expected: Any, where: str) -> None:
+    """Compare nested data, tensors bit by bit."""
+    assert type(found) is type(expected), where
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for key in expected:
+            assert_equal(found[key], expected[key], f"{where}: {key}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected), where
+        for index, pair in enumerate(zip(found, expected, strict=True)):
+            assert_equal(*pair, f"{where}: {index}")
+    else:
+        assert found == expected, where
+
+
+def names(folder: Path, *patterns: str) -> list[str]:
+    return sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+
+
+TRAINING = {
+    "epochs": (BY_EPOCH, [Write("epoch_*", 1, "half"), Write("epoch_*", 3, "before"), Write("last_*", 2, "before")]),
+    "iterations": (
+        WITHIN_EPOCHS,
+        [Write("iter_*", 2, "half"), Write("iter_*", 4, "after"), Write("last_*", 3, "half")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("epochs", 0), ("iterations", 2)])
+def test_training(command, tmp_path, kind, workers):
+    hooks, writes = TRAINING[kind]
+    options = [*DATA, *hooks, f"train_dataloader.num_workers={workers}", f"val_dataloader.num_workers={workers}"]
+
+    def train(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:
+        return command("train", "supernet", "--work-dir", place, *resume, options=options, kill=kill)
+
+    whole = tmp_path / "whole"
+    _, seconds = train(whole)
+    last = Path((whole / "last_checkpoint").read_text()).name
+    expected = read_checkpoint(whole / last)
+    for place in kill_and_resume(train, tmp_path, seconds, moments(10, 0, writes), check_files, resume=["--resume"]):
+        check_files(place)
+        assert names(place, "*.pth") == names(whole, "*.pth")
+        assert Path((place / "last_checkpoint").read_text()).name == last
+        assert_equal(read_checkpoint(place / last), expected, str(place))
+
+
+@pytest.fixture(scope="module")
+def supernet(command, tmp_path_factory) -> Path:
+    """Checkpoint of a supernet."""
+    folder = tmp_path_factory.mktemp("supernet")
+    command("train", "supernet", "--work-dir", folder, options=[*DATA, "train_cfg.val_interval=9"])
+    return folder / "epoch_4.pth"
+
+
+@pytest.fixture(scope="module")
+def search(command, supernet) -> Callable:
+    """Search with a number of worker processes."""
+
+    def search(place: Path, *resume: str, kill: Any = None, workers: int = 0) -> tuple[int, float]:
+        loaders = [f"search_cfg.{name}.num_workers={workers}" for name in ("dataloader", "calibrate_dataloader")]
+        words = [supernet, "--work-dir", place, *resume]
+        return command("search", "search", *words, options=[*SEARCH_DATA, *loaders], kill=kill)
+
+    return search
+
+
+@pytest.fixture(scope="module")
+def searched(search, tmp_path_factory) -> tuple[Path, float]:
+    """Folder and seconds of an uninterrupted search."""
+    folder = tmp_path_factory.mktemp("searched")
+    return folder, search(folder)[1]
+
+
+def log_without_times(folder: Path) -> dict:
+    log = json.loads((folder / "search_log.json").read_text())
+    return {**log, "steps": [{key: step[key] for key in step if key != "seconds"} for step in log["steps"]]}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_search(search, searched, tmp_path, workers):
+    writes = {
+        0: [Write("search_state.json", 2, "half"), Write("search_state.json", 4, "after"), Write("*.yaml", 2, "half")],
+        2: [Write("search_state.json", 1, "before"), Write("search_log.json", 3, "after"), Write("*.yaml", 1, "after")],
+    }
+    whole, seconds = searched
+
+    def run_search(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:
+        return search(place, *resume, kill=kill, workers=workers)
+
+    at = moments(10, 1 + workers, writes[workers])
+    for place in kill_and_resume(run_search, tmp_path, seconds, at, check_files, resume=["--resume"]):
+        check_files(place)
+        assert names(place, "*.yaml") == names(whole, "*.yaml") != []
+        for name in names(whole, "*.yaml"):
+            assert (place / name).read_bytes() == (whole / name).read_bytes()
+        assert log_without_times(place) == log_without_times(whole)
+        states = [json.loads((folder / "search_state.json").read_text()) for folder in (place, whole)]
+        assert states[0]["memo"] == states[1]["memo"]
+
+
+def programme_weights(path: Path) -> dict[str, int]:
+    """Check sum of every weight in a ``.pt2``."""
+    with zipfile.ZipFile(path) as archive:
+        return {item.filename: item.CRC for item in archive.infolist() if "/weights/" in item.filename}
+
+
+def test_split(command, searched, tmp_path):
+    files = [str(searched[0] / name) for name in names(searched[0], "*.yaml")]
+    chosen = [f"algorithm.channel_cfg={','.join(files)}", "train_cfg.max_epochs=1", "param_scheduler.end=1"]
+    joint = tmp_path / "joint"
+    command("train", "subnet", "--work-dir", joint, options=[*DATA, *chosen])
+
+    def split(place: Path, kill: Any = None) -> tuple[int, float]:
+        return command(
+            "split", "subnet", joint / "epoch_1.pth", "--output-dir", place, "--channel-cfgs", *files, kill=kill
+        )
+
+    whole = tmp_path / "whole"
+    _, seconds = split(whole)
+    writes = [
+        Write("checkpoint_1.pth", 1, "half"),
+        Write("*_2.pth", 1, "before"),
+        Write("*_1.pt2", 1, "half"),
+        Write("*_2.pt2", 1, "after"),
+    ]
+    for place in kill_and_resume(split, tmp_path, seconds, moments(20, 4, writes), check_files, resume=[]):
+        check_files(place)
+        assert names(place, "checkpoint_*") == names(whole, "checkpoint_*") != []
+        for name in names(whole, "*.pth"):
+            assert_equal(read_checkpoint(place / name), read_checkpoint(whole / name), f"{place}/{name}")
+        for name in names(whole, "*.pt2"):
+            assert programme_weights(place / name) == programme_weights(whole / name) != {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -149,7 +148,7 @@ def sandwich(size: int, rounds: int, channels_last: bool) -> dict:
 
 
 def memory_of(kind: str, size: int, channels_last: bool) -> int:
-    """Bytes that three steps of ``kind`` add at their peak; run in a process of its own."""
+    """Bytes that a step of ``kind`` holds at its peak beyond those before it; run in a process of its own."""
     algorithm = build(channels_last)
     images, labels = batch(size, channels_last)
     if kind == "sandwich":
@@ -168,20 +167,12 @@ def memory_of(kind: str, size: int, channels_last: bool) -> int:
         for _ in range(3):
             step(images, labels)
         return torch.cuda.max_memory_allocated()
-    with open("/proc/self/clear_refs", "w") as control:
-        control.write("5")  # resets the peak of the resident size
-    base = _resident("VmRSS")
-    for _ in range(3):
+    step(images, labels)  # the optimizer's buffers are there from now on
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
         step(images, labels)
-    return _resident("VmHWM") - base
-
-
-def _resident(key: str) -> int:
-    with open("/proc/self/status") as lines:
-        for line in lines:
-            if line.startswith(key):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    events = profile.kineto_results.events()
+    memory = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max(int(total) for total in np.cumsum([size for _, size in memory]))
 
 
 def memory(size: int, channels_last: bool) -> dict:

@@ -23,7 +23,7 @@ from mmrazor_lite.export import read_checkpoint
 
 AUTOSLIM = "configs/pruning/autoslim/autoslim_{}_digits.py"
 TINY = [
-    "model.architecture.backbone.settings=[[1,12,1,1],[2,16,2,1]]",
+    "model.architecture.backbone.settings=[[2,12,2,1]]",
     "model.architecture.backbone.stem_channels=8",
     "model.architecture.backbone.last_channels=16",
     "model.architecture.head.in_channels=16",

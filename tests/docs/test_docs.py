@@ -111,6 +111,8 @@ def test_flags_and_make_targets_exist(page):
     parsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     for parser in [build_parser(), *parsers.values()]:
         known |= {option for action in parser._actions for option in action.option_strings}
+    for script in (ROOT / "benchmarks").glob("*.py"):  # each declares its own
+        known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text(encoding="utf-8")))
     assert set(FLAG.findall(prose(page))) <= known
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^    )make (\w+)", prose(page), re.MULTILINE)) <= targets

@@ -5,13 +5,15 @@ Letters: N batch, C channels, H W space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 aten = torch.ops.aten
@@ -45,18 +47,58 @@ def assert_close(ours: object, theirs: object, relative: float = 1e-10) -> None:
 
 # what a subnet keeps --------------------------------------------------------------------------------------------
 
+Places = dict[str, Tensor]  # parameter or buffer -> for every element of the export, its place in the flat full tensor
 
-def kept_channels(mutator: object, subnet: Mapping[str, int]) -> dict[str, Tensor]:
-    """Producing layer -> mask (C,) of the output channels that ``subnet`` keeps, as the mutator publishes its groups.
 
-    Channels of one unit, or of a plain group, are a prefix; the order behind shuffles is the mutator's.
+def places(mutator: object, subnet: Mapping[str, int], plain: nn.Module | None = None) -> Places:
+    """Which elements of each tensor the export of ``subnet`` holds, found by exporting a model that holds numbers.
+
+    The model is in float64, where numbers up to 2**53 are exact. It has its values again afterwards: those of
+    ``plain``, or else a copy of its own.
     """
-    kept = np.array([subnet[m.group.name] // m.group.unit for m in mutator.mutables])
+    model = mutator.architecture
+    before = _tensors_of(copy.deepcopy(model) if plain is None else plain)
+    with torch.no_grad():
+        for tensor in _tensors_of(model).values():
+            if tensor.is_floating_point():
+                assert tensor.dtype == torch.float64
+                tensor.copy_(torch.arange(tensor.numel(), dtype=torch.float64).view(tensor.shape))
+    try:
+        exported = _tensors_of(mutator.export(subnet))
+    finally:
+        _restore(model, before)
+    return {name: tensor.detach().long() for name, tensor in exported.items() if tensor.is_floating_point()}
+
+
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    return dict([*model.named_parameters(), *model.named_buffers()])
+
+
+def _restore(model: nn.Module, before: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in _tensors_of(model).items():
+            tensor.copy_(before[name])
+
+
+def kept_channels(mutator: object, subnet: Mapping[str, int], where: Places | None = None) -> dict[str, Tensor]:
+    """Producing layer -> mask (C,) of its output channels in the export.
+
+    Where the mutator publishes the width of a layer, and no unit of several channels, they are the first ones.
+    """
+    where = where or places(mutator, subnet)
+    full = dict(mutator.architecture.named_parameters())  # not by attribute: a dynamic layer shows its active part
     masks = {}
+    for name, module in mutator.architecture.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not getattr(module, "transposed", False):
+            key = f"{name}.weight"
+        elif isinstance(module, nn.MultiheadAttention):
+            key = f"{name}.in_proj_weight"
+        else:
+            continue
+        if key in where:  # not the second name of a shared one
+            masks[name] = _rows(where[key], full[key])
     for mutable in mutator.mutables:
         for name in mutable.group.producers:
-            side = mutator._graph.layers[name][1]
-            masks[name] = torch.from_numpy(side.active(kept))
             width = mutator.search_space.layers.get(name)
             if width is not None and mutable.group.unit == 1:
                 assert width.choice == mutable.name
@@ -65,82 +107,194 @@ def kept_channels(mutator: object, subnet: Mapping[str, int]) -> dict[str, Tenso
     return masks
 
 
+def _rows(kept: Tensor, weight: Tensor) -> Tensor:
+    """Mask over the first dimension of ``weight``: rows of which the export holds something."""
+    mask = torch.zeros(weight.shape[0], dtype=torch.bool)
+    mask[kept.reshape(-1) // weight[0].numel()] = True
+    return mask
+
+
+# activations that do not map zero to zero, and those that may give zero where something was
 ACTIVATIONS = frozenset(
-    "relu hardtanh hardswish hardsigmoid sigmoid silu gelu elu softplus exp tanh leaky_relu clamp clamp_min _softmax "
-    "add sub".split()  # the last two with a number
+    "relu hardtanh hardswish hardsigmoid sigmoid silu gelu elu softplus exp tanh leaky_relu clamp clamp_min celu selu "
+    "mish rsub reciprocal rsqrt cos log threshold "
+    "add sub".split()  # the last two with a number, or with a tensor made of parameters alone
 )
 NORMS = frozenset("native_batch_norm native_layer_norm native_group_norm".split())
 
 
 class _DeadStaysDead(TorchDispatchMode):
-    """Zeroes after every norm, activation and depthwise conv the channels that were zero before it.
+    """Zeroes what was zero before it after every norm, activation and grouped conv, and after a bias is added.
 
-    A layer norm leaves them out of its statistics.
+    Layer norms, group norms, softmax and means leave dropped elements out.
 
-    A first run finds these channels: there activations are the identity, so that no channel is zero by chance. The
-    second run is the real one and uses what the first one found.
+    A first run finds what is dropped: there no activation gives zero by chance. The second run is the real one and
+    uses what the first one found.
+
+    Args:
+        model: the full network; what is computed of its parameters and buffers alone is never dropped.
+        weights: parameter -> mask of the elements that the subnet holds, for weights that are normalised.
     """
 
-    def __init__(self, found: list[Tensor] | None = None) -> None:
+    def __init__(self, model: nn.Module, weights: Mapping[Tensor, Tensor], found: list[Tensor] | None = None) -> None:
         super().__init__()
         self.probing = found is None
         self.found = found or []
         self._next = 0
+        self._constants = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+        self._held: list[Tensor] = []  # keeps derived constants alive, so that no other tensor takes their place
+        self._weights = {weight.untyped_storage().data_ptr(): mask for weight, mask in weights.items()}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
         plain = name.rstrip("_")
-        if name == "convolution" and args[8] > 1 and args[1].shape[1] == 1:
-            alive = self._alive(args[0], 1).repeat_interleave(args[1].shape[0] // args[8], 1)
-            return func(*args, **kwargs) * alive
-        if plain not in ACTIVATIONS | NORMS or args[0].dim() < 2:
-            return func(*args, **kwargs)
-        if plain in ("add", "sub") and isinstance(args[1], Tensor):
-            return func(*args, **kwargs)
-        alive = self._alive(args[0], args[0].dim() - 1 if plain == "native_layer_norm" else 1)
-        if plain == "native_layer_norm":
-            return self._layer_norm(func, alive, *args)
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if all(self._is_constant(tensor) for tensor in inputs):
+            return self._of_constants(func, plain, args, kwargs)
+        if name.endswith("_"):
+            self._constants.discard(inputs[0].untyped_storage().data_ptr())
         if plain in NORMS:
+            return self._norm(func, plain, args)
+        if name == "convolution" and args[8] > 1 and not args[6]:
+            groups = self._alive(args[0], [1]).view(args[8], -1).any(1)
+            alive = groups.repeat_interleave(args[1].shape[0] // args[8]).view(-1, *[1] * (args[1].dim() - 2))
+            return func(*args, **kwargs) * alive
+        if plain == "mean" and len(args) > 1 and args[1]:
+            return self._mean(func, args, kwargs)
+        if plain == "_softmax":
+            alive = self._alive(args[0])
+            result = func(args[0].masked_fill(~alive, -torch.inf), *args[1:]).nan_to_num(0.0)
+            return self._nowhere_zero(result, args[0], alive)
+        flowing = [tensor for tensor in inputs if not self._is_constant(tensor)]
+        if plain in ("addcmul", "lerp") or (plain in ACTIVATIONS and len(inputs) > 1):
+            if len(flowing) != 1 and plain != "addcmul":
+                return func(*args, **kwargs)
+            alive = self._alive(flowing[-1])
             result = func(*args, **kwargs)
-            return (result[0] * alive, *result[1:])
-        if self.probing:
-            return args[0] if name.endswith("_") else args[0].clone()
-        result = func(*args, **kwargs)
-        return result.mul_(alive) if name.endswith("_") else result * alive
+            return self._masked(name, result, alive.expand(result.shape))
+        if plain in ACTIVATIONS:
+            alive = self._alive(args[0])
+            before = args[0].clone()
+            result = func(*args, **kwargs)
+            masked = self._nowhere_zero(result, before, alive)
+            return result.copy_(masked) if name.endswith("_") else masked
+        return func(*args, **kwargs)
 
-    def _alive(self, x: Tensor, dim: int) -> Tensor:
+    def _is_constant(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self._constants
+
+    def _of_constants(self, func: Callable, name: str, args: tuple, kwargs: dict) -> object:
+        """Parameters reshaped, looked up or normalised; a normalised weight leaves out what the subnet drops."""
+        mask = None
+        if name == "native_batch_norm":
+            mask = self._weights.get(args[0].untyped_storage().data_ptr())
+        if mask is None or bool(mask.all()):
+            result = func(*args, **kwargs)
+        else:
+            dims = [d for d in range(args[0].dim()) if d != 1]
+            shape = [1, -1] + [1] * (args[0].dim() - 2)
+            affine = [p if p is None else p.view(shape) for p in args[1:3]]
+            result = (_normalised(args[0], mask.view(args[0].shape), dims, args[7], *affine), None, None)
+        for tensor in tensors(result):
+            self._constants.add(tensor.untyped_storage().data_ptr())
+            self._held.append(tensor)
+        return result
+
+    def _alive(self, x: Tensor, keep: list[int] | None = None) -> Tensor:
+        """Where ``x`` is not dropped: elementwise, or one answer for all of a channel where ``keep`` names dims."""
         if self.probing:
-            self.found.append((x != 0).sum([d for d in range(x.dim()) if d != dim], keepdim=True) > 0)
-            return self.found[-1]
+            alive = x != 0
+            for dim in range(x.dim()) if keep is not None else ():
+                if dim not in keep:
+                    alive = alive.any(dim, keepdim=True)
+            self.found.append(alive)
+            return alive
         self._next += 1
         return self.found[self._next - 1]
 
+    def _nowhere_zero(self, result: Tensor, before: Tensor, alive: Tensor) -> Tensor:
+        """Zero where it was zero; in the first run nowhere else."""
+        if self.probing:
+            result = torch.where(result == 0, 0.01 * before, result)
+        return torch.where(alive, result, torch.zeros_like(result))
+
     @staticmethod
-    def _layer_norm(func: Callable, alive: Tensor, x: Tensor, shape: list[int], weight, bias, eps: float) -> tuple:
-        if bool(alive.all()) or len(shape) > 1:
-            return func(x, shape, weight, bias, eps)
-        index = alive.reshape(-1).nonzero().reshape(-1)
-        affine = [None if p is None else p[index] for p in (weight, bias)]
-        part = func(x.index_select(-1, index), [len(index)], *affine, eps)
-        return torch.zeros_like(x).index_copy_(-1, index, part[0]), *part[1:]
+    def _masked(name: str, result: Tensor, alive: Tensor) -> Tensor:
+        return result.mul_(alive) if name.endswith("_") else result * alive
+
+    def _norm(self, func: Callable, name: str, args: tuple) -> tuple:
+        x = args[0]
+        if name == "native_layer_norm":
+            dims = list(range(x.dim() - len(args[1]), x.dim()))
+            alive = self._alive(x, dims)
+            if bool(alive.all()):
+                return func(*args)
+            return _normalised(x, alive, dims, args[4], *args[2:4]), None, None
+        alive = self._alive(x, [1])
+        if name == "native_group_norm" and not bool(alive.all()):
+            c, groups = x.shape[1], args[6]
+            parts = [tensor.reshape(tensor.shape[0], groups, c // groups, -1) for tensor in (x, alive)]
+            shape = (1, c, *[1] * (x.dim() - 2))
+            result = _normalised(*parts, [2, 3], args[7]).view(x.shape)
+            weight, bias = (None if p is None else p.view(shape) for p in args[1:3])
+            result = result if weight is None else result * weight
+            return (result if bias is None else result + bias) * alive, None, None
+        result = func(*args)
+        return (result[0] * alive, *result[1:])
+
+    def _mean(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
+        dims = [dim % args[0].dim() for dim in args[1]]
+        alive = self._alive(args[0], dims)
+        share = alive.double().mean(dims).reshape(-1)[0].clamp(min=1e-30)
+        return func(*args, **kwargs) / share
 
 
-def zeroed(plain: nn.Module, masks: Mapping[str, Tensor], images: Tensor) -> object:
-    """Output of the full network with every dropped channel zeroed after each producer, norm and activation."""
-    modules = dict(plain.named_modules())
-    with ExitStack() as stack, torch.no_grad():
+def _normalised(
+    x: Tensor, alive: Tensor, dims: list[int], eps: float, weight: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """A norm over ``dims`` whose statistics are those of the elements that are alive; zero elsewhere."""
+    alive = alive.expand(x.shape)
+    count = alive.sum(dims, keepdim=True).clamp(min=1)
+    mean = torch.where(alive, x, 0.0).sum(dims, keepdim=True) / count
+    centred = torch.where(alive, x - mean, 0.0)
+    result = centred / (centred.square().sum(dims, keepdim=True) / count + eps).sqrt()
+    result = result if weight is None else result * weight
+    return torch.where(alive, result if bias is None else result + bias, 0.0)
+
+
+@contextmanager
+def _rows_zeroed(layer: nn.Module, mask: Tensor) -> Iterator[None]:
+    """Zero the rows of a conv, linear or attention input that ``mask`` (C,) leaves out, and put them back."""
+    names = ("in_proj_weight", "in_proj_bias") if isinstance(layer, nn.MultiheadAttention) else ("weight", "bias")
+    tensors = [tensor for name in names if (tensor := getattr(layer, name)) is not None]
+    rows = [tensor[~mask] for tensor in tensors]
+    for tensor in tensors:
+        tensor[~mask] = 0
+    try:
+        yield
+    finally:
+        for tensor, values in zip(tensors, rows, strict=True):
+            tensor[~mask] = values
+
+
+def zeroed(plain: nn.Module, masks: Mapping[str, Tensor], where: Places, images: Tensor) -> object:
+    """Output of the full network with every dropped channel zeroed after each producer, norm and activation.
+
+    Only the rows of a producer's weight are taken from the export; which columns belong to them shows in the output.
+    """
+    weights = {}
+    for name, parameter in plain.named_parameters():
+        weights[parameter] = torch.zeros(parameter.numel(), dtype=torch.bool)
+        weights[parameter][where[name].reshape(-1)] = True
+    with torch.no_grad(), ExitStack() as stack:
         for name, mask in masks.items():
-            last = isinstance(modules[name], nn.Linear)
-
-            def hook(_: nn.Module, __: tuple, out: Tensor, mask: Tensor = mask, last: bool = last) -> Tensor:
-                return out * (mask if last else mask.view(-1, *[1] * (out.dim() - 2)))
-
-            handle = modules[name].register_forward_hook(hook)
-            stack.callback(handle.remove)
-        with _DeadStaysDead() as probe:
-            plain.eval()(images)
-        stack.enter_context(_DeadStaysDead(probe.found))
+            if not bool(mask.all()):
+                stack.enter_context(_rows_zeroed(plain.get_submodule(name), mask))
+        with _DeadStaysDead(plain, weights) as probe:
+            plain.eval()
+            plain(images)
+        stack.enter_context(_DeadStaysDead(plain, weights, probe.found))
         return plain(images)
 
 
@@ -150,16 +304,17 @@ def zeroed(plain: nn.Module, masks: Mapping[str, Tensor], images: Tensor) -> obj
 class _Extras(TorchDispatchMode):
     """What MMRazor's flops hold beside the macs: conv bias, 2 per norm element, 1 per ReLU element, pool inputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.total = 0
+        self._weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.removeprefix("aten::").rstrip("_")
         if name == "convolution" and args[2] is not None:
             self.total += result.numel()
-        elif name in ("native_batch_norm", "native_layer_norm", "native_group_norm"):
+        elif name in NORMS and args[0].untyped_storage().data_ptr() not in self._weights:  # of images, not of weights
             weight = args[2] if name == "native_layer_norm" else args[1]
             self.total += args[0].numel() * (1 if weight is None else 2)
         elif self._counts_once(name, args):
@@ -180,7 +335,7 @@ def count(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
     model.eval()
     image = torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype)
     # with gradients: without them attention takes a short cut that the counter does not know
-    with FlopCounterMode(display=False) as counter, _Extras() as extras:
+    with FlopCounterMode(display=False) as counter, _Extras(model) as extras:
         model(image)
     macs = counter.get_total_flops() // 2
     params = sum(parameter.numel() for parameter in model.parameters())
@@ -231,59 +386,85 @@ def assert_subnet_is_right(twin: object, subnet: Mapping[str, int]) -> None:
 
     ``twin`` is a prepared model in float64 that may be changed (``zoo.Prepared.double()``).
     """
-    images = twin.images(4)
-    masks = kept_channels(twin.mutator, subnet)
+    where = places(twin.mutator, subnet, twin.plain)
+    assert_same_as_export(twin, subnet, where)
+    assert_same_as_zeroed(twin, subnet, where)
+    assert_cost_is_counted(twin.mutator, subnet, twin.input_shape)
+
+
+def assert_same_as_export(
+    twin: object, subnet: Mapping[str, int], where: Places, batch: int = 4, relative: float = 1e-10
+) -> None:
+    """The activated subnet and its export: outputs in both modes, gradients, running statistics."""
+    images = twin.images(batch)
     exported = twin.mutator.export(subnet)
     twin.mutator.activate(subnet)
-    for mode in (False, True):
-        torch.manual_seed(1)
-        own = twin.model.train(mode) and twin.model(images)
-        torch.manual_seed(1)
-        other = exported.train(mode) and exported(images)
-        assert_close(own, other)
-    _assert_gradients(twin, exported, own, other)
+    for training in (False, True):
+        outputs = []
+        for model in (twin.model, exported):
+            model.train(training)
+            torch.manual_seed(1)
+            with torch.set_grad_enabled(training):
+                outputs.append(model(images))
+        assert_close(*outputs, relative)
+    _assert_gradients(twin, exported, where, *outputs, relative)
     twin.model.zero_grad(set_to_none=True)
-    twin.model.load_state_dict(twin.plain.state_dict())
+    _restore(twin.model, _tensors_of(twin.plain))
+
+
+def assert_same_as_zeroed(
+    twin: object, subnet: Mapping[str, int], where: Places, batch: int = 4, relative: float = 1e-10
+) -> None:
+    """The activated subnet and the full network whose dropped channels are zeroed."""
+    images = twin.images(batch)
+    twin.mutator.activate(subnet)
     twin.model.eval()
     with torch.no_grad():
-        assert_close(twin.model(images), zeroed(twin.plain, masks, images))
-    counted = count(twin.mutator.export(subnet), twin.input_shape)
-    costs = twin.mutator.cost_model.of(subnet)
-    assert {name: costs[name] for name in counted} == counted
+        own = twin.model(images)
+    assert_close(own, zeroed(twin.plain, kept_channels(twin.mutator, subnet, where), where, images), relative)
 
 
-def _assert_gradients(twin: object, exported: nn.Module, own: object, other: object) -> None:
+def assert_cost_is_counted(mutator: object, subnet: Mapping[str, int], input_shape: tuple[int, ...]) -> None:
+    """The cost model's macs, flops and params are those counted on the export."""
+    counted = count(mutator.export(subnet), input_shape)
+    costs = mutator.cost_model.of(subnet)
+    ours = {name: costs[name] for name in counted}
+    assert ours == counted, f"cost model {ours}, counted {counted}"
+
+
+def _assert_gradients(
+    twin: object, exported: nn.Module, where: Places, own: object, other: object, relative: float
+) -> None:
     """Gradients of the active slices equal the export's, the rest are zero or None; running statistics likewise."""
     generator = torch.Generator().manual_seed(2)
     weights = [torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in tensors(own)]
     for output in (own, other):
         total = sum((tensor * weight).sum() for tensor, weight in zip(tensors(output), weights, strict=True))
         total.backward()
-    layers = dict(twin.model.named_modules())
-    kept = np.array([mutable.kept for mutable in twin.mutator.mutables])
     theirs = dict(exported.named_parameters())
     scale = max(float(p.grad.abs().max()) for p in theirs.values() if p.grad is not None)
     assert scale > 0
     ours = dict(twin.model.named_parameters())
     assert list(ours) == list(theirs)
     for name, parameter in ours.items():
-        where = active_positions(layers[name.rpartition(".")[0]], parameter, kept)
-        assert parameter[where].shape == theirs[name].shape, name
         if theirs[name].grad is None:
             assert parameter.grad is None or not parameter.grad.any(), name
             continue
-        assert (parameter.grad[where] - theirs[name].grad).abs().max() <= 1e-10 * scale, name
-        rest = parameter.grad.clone()
-        rest[where] = 0
-        assert not rest.any(), f"{name}: a weight that is not active has a gradient"
+        gradient = parameter.grad.reshape(-1)
+        assert (gradient[where[name]] - theirs[name].grad).abs().max() <= relative * scale, name
+        gradient = gradient.clone()
+        gradient[where[name]] = 0
+        assert not gradient.any(), f"{name}: a weight that is not active has a gradient"
     before = dict(twin.plain.named_buffers())
     for (name, buffer), (_, static) in zip(twin.model.named_buffers(), exported.named_buffers(), strict=True):
-        where = active_positions(layers[name.rpartition(".")[0]], buffer, kept)
-        assert (buffer[where] - static).abs().max() <= 1e-10 * max(1.0, float(static.abs().max())), name
-        if buffer.dim() == 1:
-            rest = torch.ones_like(buffer, dtype=torch.bool)
-            rest[where] = False
-            assert torch.equal(buffer[rest], before[name][rest]), name
+        if name not in where:
+            assert torch.equal(buffer, static), name
+            continue
+        own, full = buffer.reshape(-1), before[name].reshape(-1)
+        assert (own[where[name]] - static).abs().max() <= relative * max(1.0, float(static.abs().max())), name
+        rest = torch.ones_like(own, dtype=torch.bool)
+        rest[where[name]] = False
+        assert torch.equal(own[rest], full[rest]), name
 
 
 def active_positions(layer: nn.Module, tensor: Tensor, kept: np.ndarray) -> tuple:

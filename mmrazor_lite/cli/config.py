@@ -19,6 +19,8 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = ()) -> Con
 
     ``data_root`` among them reaches every dataset whose ``data_root`` was copied from it.
 
+    A ``model`` that names a network of torchvision, timm or the user's own gets a ``PlainClassifier`` around it.
+
     Raises:
         UserError: missing or broken file, MMRazor 0.x style, a name that is not registered, a key that nothing reads.
     """
@@ -33,7 +35,19 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = ()) -> Con
     cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
     names.normalise(cfg._cfg_dict)
     schema.validate(cfg._cfg_dict, source=str(path))
+    _put_classifier_around(cfg, str(path))
     return cfg
+
+
+def _put_classifier_around(cfg: Config, source: str) -> None:
+    """Write out a ``model`` that names a plain network; an algorithm does this to its architecture."""
+    from mmrazor_lite.models.classifiers import nets
+
+    model = cfg.get("model")
+    if model and nets.source_of(model.get("type")):
+        expanded = nets.expand(model, f"{source}: model")
+        if nets.is_wrapper(expanded):
+            cfg.model = expanded
 
 
 def _read(path: str | os.PathLike) -> Config:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
 
-from . import allocator, demo, flops, print_config, search, split, test, train
+from . import allocator, analyze, demo, flops, print_config, search, split, test, train
 
 SUBCOMMANDS = {
     "train": train,
     "search": search,
     "test": test,
     "split": split,
+    "analyze": analyze,
     "flops": flops,
     "print-config": print_config,
     "demo": demo,

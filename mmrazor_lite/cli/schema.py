@@ -68,11 +68,13 @@ def _registries() -> Iterator[Any]:
     import mmengine.registry
     import mmengine.runner
     import mmengine.visualization  # registers its backends
+    import mmpretrain.registry  # some of its registries (mixup, cutmix) are nobody's children
 
     from mmrazor_lite.registry import OURS
 
-    waiting = [value for value in vars(mmengine.registry).values() if isinstance(value, mmengine.registry.Registry)]
-    waiting += OURS
+    modules = (mmengine.registry, mmpretrain.registry)
+    values = [value for module in modules for value in vars(module).values()]
+    waiting = [value for value in values if isinstance(value, mmengine.registry.Registry)] + list(OURS)
     seen: set[int] = set()
     while waiting:
         registry = waiting.pop()
@@ -101,6 +103,9 @@ def find(name: Any) -> list[tuple[str, Callable]]:
     if not found and dot:
         from mmengine.utils import get_object_from_string
 
+        from mmrazor_lite.models.classifiers.nets import import_from_current_directory
+
+        import_from_current_directory()
         built = get_object_from_string(name)
         return [("", built)] if callable(built) else []
     return [(registry, built) for _, registry, built in found]
@@ -155,6 +160,8 @@ def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> N
         return
     where = ".".join(path)
     name = node.get("type")
+    if name is not None and _is_place_of_net(path) and _validate_net(node, path, source):
+        return
     if name is not None and not find(name):
         bare = str(name).rpartition(".")[2]
         raise UserError(f"{source}: {where}.type is '{name}', which is not registered{nearest(bare, _index())}")
@@ -166,6 +173,37 @@ def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> N
                 f"{source}: unknown key '{key}' in {where}{nearest(key, options)}; allowed: {', '.join(options)}"
             )
         validate(value, (*path, str(key)), source)
+
+
+def _is_place_of_net(path: tuple[str, ...]) -> bool:
+    return path == ("model",) or (bool(path) and path[-1] in ("architecture", "net"))
+
+
+def _validate_net(node: Mapping, path: tuple[str, ...], source: str) -> bool:
+    """Check a section that names a network of torchvision, timm or the user's own; tell whether it is one.
+
+    What is inside the network's own arguments is the network's business.
+    """
+    from mmrazor_lite.models.classifiers import nets
+
+    if nets.source_of(node["type"]) is None:
+        return False
+    where = f"{source}: {'.'.join(path)}"
+    around: dict[str, Any] = {}
+    if path[-1] != "net":
+        if not nets.is_wrapper(nets.expand(node, where)):
+            return False  # a classifier of the user's own
+        around = {key: node[key] for key in nets.AROUND if key in node}
+    arguments = nets.argument_names(node["type"], where)
+    if arguments is not None:
+        allowed = arguments | (META if path[-1] == "net" else META | set(nets.AROUND))
+        for key in node:
+            if key not in allowed:
+                options = sorted(allowed - META)
+                raise UserError(f"{where}: unknown key '{key}'{nearest(key, options)}; allowed: {', '.join(options)}")
+    for key, value in around.items():
+        validate(value, (*path, str(key)), source)
+    return True
 
 
 def check_top_level(cfg: Mapping, source: str) -> None:

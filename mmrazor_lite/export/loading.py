@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint
-from mmrazor_lite.export.rebuild import rebuild, rebuild_mutator
+from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint, state_dict_of
+from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
+from mmrazor_lite.models.classifiers import plain_module
 from mmrazor_lite.subnet import parse_document
 
 _ADVICE = {
@@ -19,37 +20,52 @@ _ADVICE = {
 }
 
 
-def load_subnet(path: str | os.PathLike) -> nn.Module:
-    """Load one subnet as a plain module in eval mode, without any class of ours around or in it.
+def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) -> nn.Module:
+    """Load one subnet as a plain module in eval mode, without any class of ours in it.
+
+    A network of torchvision, timm or the user's own comes back as itself. Where a head of mmpretrain was put around it,
+    the ``PlainClassifier`` with ``net``, ``neck`` and ``head`` comes back.
 
     Args:
         path: A file that split wrote, or a checkpoint of a subnet that was trained alone.
+        architecture: A fresh module of full size, as the config built it. Needed where the network is code of the
+            user's own, which a file may not import. It is changed: its layers become searchable ones.
 
     Returns:
         The model of the config the file carries, at the widths of its subnet, with its weights; on the CPU.
 
     Raises:
         UserError: The file is missing or damaged, holds something else, or carries a config that names anything but
-            registered classes (nothing of it is imported or executed).
+            registered classes and models of torchvision and timm (nothing else is imported or executed).
     """
     checkpoint = read_checkpoint(path)
     meta = subnet_meta(checkpoint, str(path))
     shape = meta.get("input_shape")
     if not (isinstance(shape, (list, tuple)) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
         raise UserError(f"{path}: input_shape must be three whole numbers (C, H, W), got {shape!r}")
-    if meta.get("architecture") is None:
+    if architecture is not None:
+        model = put_around(architecture, meta.get("architecture"), str(path))
+    elif meta.get("architecture") is None:
         raise UserError(
-            f"{path}: carries no config to rebuild the model from (it was given as a module); use the .pt2 beside it, "
-            "or load the weights into your own model"
+            f"{path}: carries no config to rebuild the model from (it was given as a module); give a fresh one, "
+            "load_subnet(path, architecture=MyNet(...)), or use the .pt2 beside it"
         )
-    model = rebuild(meta["architecture"], meta.get("data_preprocessor"), str(path))
+    else:
+        model = rebuild(meta["architecture"], meta.get("data_preprocessor"), str(path))
     mutator = rebuild_mutator(meta.get("mutator"), str(path))
     mutator.prepare(model, tuple(shape), any_width=True)
     subnet = parse_document(meta["subnet"], mutator.search_space, str(path)).subnet
-    module = mutator.export(subnet)
-    load_weights(module, checkpoint, path)
+    exported = mutator.export(subnet).cpu()
+    module = plain_module(exported)
+    of_training = exported.state_dict().keys() - module.state_dict().keys()  # what a loss keeps
+    weights = state_dict_of(checkpoint, path)
+    load_weights(module, {key: weights[key] for key in weights if _bare(key) not in of_training}, path)
     module.eval()  # some backbones return None from it
     return module
+
+
+def _bare(key: str) -> str:
+    return key.removeprefix("module.").removeprefix("architecture.")
 
 
 def subnet_meta(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """From the config that a checkpoint carries back to a model, without trusting it.
 
 mmengine's registries import whatever a dotted ``type`` names, and many classes read files when asked to. A carried
-config is therefore plain data, may name registered classes only, and none of its values may name a file to load.
+config is therefore plain data, may name registered classes and the classifiers of torchvision and timm only, and none
+of its values may name a file to load. Code of the user's own is never imported: it is given as a module.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from mmengine.registry import DefaultScope, Registry
 from torch import nn
 
 from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
+from mmrazor_lite.models.classifiers.nets import FETCHING, LIBRARIES, check_library_name, is_wrapper
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
 
@@ -61,11 +64,7 @@ def rebuild(architecture: Any, data_preprocessor: Any, where: str) -> nn.Module:
         UserError: The config names a class that is not registered, is no plain data, would read or fetch something,
             or its class refuses the arguments.
     """
-    _register()
-    check_config(architecture, where, "architecture")
-    if "type" not in architecture:
-        raise UserError(f"{where}: the carried architecture has no 'type'")
-    config = carried(architecture)
+    config = carried(check_architecture(architecture, where))
     if data_preprocessor is not None:
         check_config(data_preprocessor, where, "data_preprocessor")
         cls = _known_builder(config["type"])
@@ -75,6 +74,68 @@ def rebuild(architecture: Any, data_preprocessor: Any, where: str) -> nn.Module:
 
     with seeded(0), _default_scope("mmpretrain"):  # the random states of the caller stay
         return _build(PRETRAIN_MODELS, config, f"{where}: architecture")
+
+
+def check_architecture(architecture: Any, where: str) -> dict[str, Any]:
+    """Return the explicit form of a carried architecture after everything in it was found harmless.
+
+    Raises:
+        UserError: As :func:`rebuild`; nothing was built, and nothing imported but torchvision or timm.
+    """
+    _register()
+    if not isinstance(architecture, dict):
+        raise UserError(f"{where}: carries no architecture to build (expected a config dict)")
+    config = explicit(architecture)
+    rest = config
+    if is_wrapper(config):
+        net = config.get("net")
+        if not isinstance(net, dict) or net.get("type") is None:
+            raise UserError(f"{where}: architecture.net is {net!r}, expected a config dict with a 'type'")
+        source = source_of(net["type"])
+        if source == "own":
+            raise UserError(
+                f"{where}: architecture.type: {str(net['type'])!r} is not a registered model, and code of your own is "
+                "never imported from a file; nothing was run; give a fresh module of full size: load_subnet(path, "
+                "architecture=MyNet(...))"
+            )
+        if source in LIBRARIES:
+            _check_library_net(net, where)
+            rest = {**config, "net": {key: value for key, value in net.items() if key != "type"}}
+    check_config(rest, where, "architecture")
+    if "type" not in config:
+        raise UserError(f"{where}: the carried architecture has no 'type'")
+    return config
+
+
+def is_rebuildable(architecture: Any) -> bool:
+    """Whether a file with this architecture config can be read without the module being given."""
+    try:
+        check_architecture(carried(offline(architecture)), "architecture")
+    except UserError:
+        return False
+    return True
+
+
+def put_around(net: nn.Module, architecture: Any, where: str) -> nn.Module:
+    """Return the model of a carried config with ``net`` in the place of its network.
+
+    Args:
+        net: A full-size network, or the whole model where the config is of one that has losses of its own.
+        architecture: The carried config; only a neck and a head in it are built.
+        where: Names the file in errors.
+    """
+    _register()
+    around = explicit(architecture) if isinstance(architecture, dict) else {}
+    model = as_classifier(net)
+    if model is net or not is_wrapper(around):
+        return model
+    options = carried({key: value for key, value in around.items() if key not in ("type", "net")})
+    check_config(options, where, "architecture")
+    with seeded(0), _default_scope("mmpretrain"):
+        try:
+            return PlainClassifier(net, **options)
+        except TypeError as error:
+            raise UserError(f"{where}: architecture: cannot be built ({' '.join(str(error).split())[:300]})") from None
 
 
 def rebuild_mutator(config: Any, where: str) -> Any:
@@ -105,6 +166,16 @@ def check_config(config: Any, where: str, key: str) -> None:
         loads = any(word in name.lower() for word in _LOADS) and name != "use_checkpoint"
         if (loads and (value is True or (isinstance(value, str) and value))) or _fetches(value):
             raise UserError(f"{where}: {path}: {value!r} would load another file; a carried config must not")
+
+
+def _check_library_net(net: Mapping[str, Any], where: str) -> None:
+    """Refuse a model of torchvision or timm that does not exist, or that would fetch its weights."""
+    check_library_name(net["type"], f"{where}: architecture")
+    for key in sorted(FETCHING & set(net)):
+        if net[key]:
+            raise UserError(
+                f"{where}: architecture.{key}: {str(net[key])!r} would load another file; a carried config must not"
+            )
 
 
 def _check_plain(value: Any, where: str, path: str) -> None:
@@ -162,8 +233,8 @@ def _known_builder(name: Any) -> Callable[..., nn.Module] | None:
 def _build(registry: Registry, config: Mapping[str, Any], where: str) -> Any:
     try:
         return registry.build(dict(config))
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except Exception as error:  # whatever a model's constructor raises for arguments it does not take
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{where} {config['type']}: cannot be built ({reason})") from None

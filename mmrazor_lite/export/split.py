@@ -25,8 +25,10 @@ from mmrazor_lite.export.checkpoint import (
 )
 from mmrazor_lite.export.loading import load_subnet
 from mmrazor_lite.export.portable import export_pt2
-from mmrazor_lite.export.rebuild import carried
+from mmrazor_lite.export.rebuild import carried, is_rebuildable
 from mmrazor_lite.fileio import atomic_write
+from mmrazor_lite.models.algorithms.construct import build_architecture
+from mmrazor_lite.models.classifiers import main_logits, offline, plain_module
 from mmrazor_lite.subnet import Subnet, parse_document, read_subnet, subnet_document, write_subnet
 
 TOLERANCE = 1e-5  # of float32 logits, relative to the largest of them or to 1
@@ -72,7 +74,7 @@ def split(
 
 
 def _write(algorithm: nn.Module, subnet: Subnet, stem: Path) -> Path:
-    module = algorithm.mutator.export(subnet).cpu()
+    module = plain_module(algorithm.mutator.export(subnet)).cpu()
     module.eval()
     images, expected = _probe(algorithm, subnet)
     costs = algorithm.mutator.cost_model.of(subnet)
@@ -80,8 +82,7 @@ def _write(algorithm: nn.Module, subnet: Subnet, stem: Path) -> Path:
     programme, weights = stem.with_suffix(".pt2"), stem.with_suffix(".pth")
     with tempfile.TemporaryDirectory() as folder, atomic_write(weights) as temporary:
         save_checkpoint(content, temporary)
-        rebuildable = algorithm.config["architecture"] is not None
-        _compare(lambda: load_subnet(temporary) if rebuildable else module, images, expected, weights)
+        _compare(lambda: _read_back(algorithm, temporary, module), images, expected, weights)
         draft = Path(folder) / programme.name
         has_programme = _write_pt2(module, draft, images, expected)
         # All is well. The old pair goes, the .pth comes back last: where it stands, its .pt2 is of the same subnet.
@@ -95,6 +96,14 @@ def _write(algorithm: nn.Module, subnet: Subnet, stem: Path) -> Path:
     resources = ", ".join(f"{value:,} {key}" for key, value in costs.items())
     print_log(f"split: {weights.name} costs {resources}", logger="current")
     return weights
+
+
+def _read_back(algorithm: nn.Module, path: Path, module: nn.Module) -> nn.Module:
+    """Load a written file as a user will; where nothing tells how to build the network, return ``module`` itself."""
+    architecture = algorithm.config["architecture"]
+    if architecture is None or is_rebuildable(architecture):
+        return module if architecture is None else load_subnet(path)
+    return load_subnet(path, build_architecture(architecture, algorithm.config["data_preprocessor"]))
 
 
 def _write_pt2(module: nn.Module, path: Path, images: Tensor, expected: Tensor) -> bool:
@@ -115,7 +124,8 @@ def _meta(algorithm: nn.Module, subnet: Subnet, costs: Mapping[str, int]) -> dic
         "space": algorithm.search_space.fingerprint,
         "subnet": subnet_document(subnet, algorithm.search_space, resources=costs),
         "resources": dict(costs),
-        **{key: carried(algorithm.config[key]) for key in ("architecture", "mutator", "data_preprocessor")},
+        "architecture": carried(offline(algorithm.config["architecture"])),
+        **{key: carried(algorithm.config[key]) for key in ("mutator", "data_preprocessor")},
         "input_shape": list(algorithm.input_shape),
     }
 
@@ -131,7 +141,7 @@ def _probe(algorithm: nn.Module, subnet: Subnet) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _compare(load: Callable[[], nn.Module], images: Tensor, expected: Tensor, path: Path) -> None:
-    difference = (load()(images) - expected).abs().max().item()
+    difference = (main_logits(load()(images)) - expected).abs().max().item()
     allowed = TOLERANCE * max(1.0, expected.abs().max().item())
     if not difference <= allowed:
         raise UserError(

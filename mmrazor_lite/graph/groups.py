@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -13,9 +13,9 @@ from torch import fx
 from mmrazor_lite.errors import UserError, nearest
 
 from .channels import FIXED, Side, WidthGroup
-from .ids import CONSTANT, Ids
+from .ids import CONSTANT
 from .propagate import Propagation
-from .trace import TracedModel
+from .trace import Op, TracedModel
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,17 @@ class FixedLayer:
 class WidthGraph:
     """Width groups of a model, and how each layer and each tensor of its graphs is made of them.
 
-    ``layers`` maps a layer to its (input, output) sides; ``nodes`` a graph node to (dim, side of that dim).
+    ``layers`` maps a layer to its (input, output) sides; ``nodes`` a graph node to the side of its channels, of all
+    dimensions they vary in; ``held`` a module to the dimension and side of each of its other parameters and buffers;
+    ``numbers`` a module to those of its plain integers that are the size of a side, as far as its reshapes tell.
     ``assumed`` names the groups that rest on something the graph does not show.
     """
 
     groups: list[WidthGroup]
     layers: dict[str, tuple[Side, Side]]
-    nodes: dict[fx.Node, tuple[int, Side]]
+    nodes: dict[fx.Node, Side]
+    held: dict[str, dict[str, tuple[int, Side]]]
+    numbers: dict[str, dict[str, Side]]
     fixed: list[FixedLayer]
     assumed: frozenset[str]
 
@@ -44,7 +48,7 @@ class WidthGraph:
 def find_width_groups(
     traced: TracedModel,
     layer_types: Mapping[type, str],
-    keep: Collection[str] = (),
+    keep: Mapping[str, str] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     by_hand: Sequence[Mapping] = (),
@@ -53,7 +57,7 @@ def find_width_groups(
 
     Args:
         layer_types: exact module type -> kind of dynamic layer (conv, linear, batch_norm, layer_norm, group_norm).
-        keep: group names that must stay at full width (they failed a check).
+        keep: group names that must stay at full width -> why (they failed a check).
         include: patterns (``fnmatch``) of layer names; if given, only groups with a matching producer are kept.
         exclude: patterns of layer names; a group with a matching producer stays at full width.
         by_hand: groups given by the user, each ``dict(out=[producing layers and norms], into=[reading layers])``;
@@ -62,30 +66,40 @@ def find_width_groups(
     flow = Propagation(traced, layer_types)
     if by_hand:
         _tie_by_hand(flow, by_hand)
-    return _Builder(flow, keep, include, exclude, by_hand).build()
+    return _Builder(flow, keep or {}, include, exclude, by_hand).build()
 
 
 class _Builder:
     def __init__(
         self,
         flow: Propagation,
-        keep: Collection[str],
+        keep: Mapping[str, str],
         include: Sequence[str],
         exclude: Sequence[str],
         by_hand: Sequence[Mapping],
     ) -> None:
         self.flow = flow
-        self.keep, self.include, self.exclude = set(keep), include, exclude
+        self.keep, self.include, self.exclude = dict(keep), include, exclude
         self.hand_layers = {name for group in by_hand for name in group["out"]}
-        self.component = flow.book.components()
         self.producers = [name for name in flow.layers if name not in flow.passes_through]
-        self.order = {name: index for index, name in enumerate(self.producers)}
+        self.component = flow.book.components()
         self.outputs = {name: self._components(flow.layers[name][1]) for name in self.producers}
+        self._fix_embeddings()
 
     def _components(self, ids: torch.Tensor) -> np.ndarray:
         """Component of each id, -1 for constants."""
         numbers = ids.numpy()
         return np.where(numbers == CONSTANT, -1, self.component[numbers])
+
+    def _fix_embeddings(self) -> None:
+        """What queries, keys and values are projected from stays: heads are dropped, not the embedding."""
+        made_by: dict[int, str] = {}
+        for ids, where in self.flow.attended:
+            made_by.update(dict.fromkeys(np.unique(self._components(ids.reshape(-1))).tolist(), where))
+        for name, outputs in self.outputs.items():
+            where = made_by.get(int(outputs[0]))
+            if where and outputs[0] != -1 and self.flow.kind(self.flow.traced.modules()[name]) == "linear":
+                self.flow.book.fix(self.flow.layers[name][0], f"the embedding that {where} reads")
 
     def build(self) -> WidthGraph:
         reasons = self._fixed_components()
@@ -94,13 +108,11 @@ class _Builder:
         for _ in range(len(groups) + 1):
             side_of = self._sides(place)
             sides = {name: tuple(side_of(ids) for ids in pair) for name, pair in self.flow.layers.items()}
-            nodes = {
-                node: (value.dim, side_of(value.vector))
-                for node, value in self.flow.nodes.items()
-                if isinstance(value, Ids)
-            }
+            nodes = {n: side_of(ids) for n, ids in self.flow.nodes.items() if isinstance(ids, torch.Tensor)}
+            held, crossed = self._held(place)
             uneven = self._uneven([side for pair in sides.values() for side in pair], groups)
-            uneven |= self._uneven([side for _, side in nodes.values()], groups)
+            uneven |= self._uneven(list(nodes.values()), groups) | crossed
+            uneven |= self._uneven([side for tensors in held.values() for _, side in tensors.values()], groups)
             if not uneven:
                 break
             for index in uneven:
@@ -110,17 +122,22 @@ class _Builder:
             groups, place = self._without(groups, place, dropped)
         assumed = {
             groups[place[c][0]].name
-            for ids, _ in self.flow.book.assumptions
-            for c in self._components(ids)
+            for ids in self.flow.book.assumptions
+            for c in np.unique(self._components(ids)).tolist()
             if c in place
         }
         produced = {name for group in groups for name in group.producers}
         fixed = [
             FixedLayer(name, why.get(name, "nothing can be dropped")) for name in self.producers if name not in produced
         ]
+        for name in self.flow.passes_through:
+            if name in sides and sides[name][1].is_fixed and self.flow.kind(self.flow.traced.modules()[name]) == "conv":
+                first = int(self._components(self.flow.layers[name][1][:1])[0])
+                maker = next((why[p] for p in self.producers if first in self.outputs[p] and p in why), None)
+                fixed.append(FixedLayer(name, maker or reasons.get(first, "it reads channels that stay")))
         others = {**self.flow.unreached(), **self.flow.refused}
         fixed += [FixedLayer(name, reason) for name, reason in others.items() if name not in self.outputs]
-        return WidthGraph(groups, sides, nodes, fixed, frozenset(assumed))
+        return WidthGraph(groups, sides, nodes, held, self._numbers(place), fixed, frozenset(assumed))
 
     def _fixed_components(self) -> dict[int, str]:
         reasons: dict[int, str] = {}
@@ -132,8 +149,8 @@ class _Builder:
                         reasons.setdefault(int(c), f"{name} is in no group given by hand")
             return reasons
         for ids, reason in self.flow.book.fixes:
-            for c in np.unique(self._components(ids)):
-                reasons.setdefault(int(c), reason)
+            for c in np.unique(self._components(ids)).tolist():
+                reasons.setdefault(c, reason)
         return reasons
 
     def _form_groups(
@@ -184,7 +201,7 @@ class _Builder:
         if len(row) < 2:
             return "its channels are one unit"
         if names[0] in self.keep:
-            return "the check of the smallest subnet failed with it"
+            return self.keep[names[0]]
         if self.include and not any(fnmatchcase(name, p) for name in names for p in self.include):
             return "not in include"
         for pattern in self.exclude:
@@ -208,13 +225,77 @@ class _Builder:
 
         return side
 
-    def _side(self, ids: torch.Tensor, place: dict[int, tuple[int, int]]) -> Side:
+    def _entries(self, ids: torch.Tensor, place: dict[int, tuple[int, int]]) -> np.ndarray:
+        """(group, unit) of every id, (*shape, 2)."""
         table = np.full((self.component.max() + 2, 2), [FIXED, 0], np.int64)  # last row answers for constants (-1)
         if place:
             keys = np.fromiter(place, np.int64, len(place))
             table[keys] = np.array(list(place.values()), np.int64)
-        entries = table[self._components(ids)]
+        return table[self._components(ids)]
+
+    def _side(self, ids: torch.Tensor, place: dict[int, tuple[int, int]]) -> Side:
+        entries = self._entries(ids.reshape(-1), place)
         return Side(entries[:, 0].copy(), entries[:, 1].copy())
+
+    def _held(self, place: dict[int, tuple[int, int]]) -> tuple[dict[str, dict[str, tuple[int, Side]]], set[int]]:
+        """Sides of the tensors that modules hold, and the groups that such a tensor does not hold along one dim."""
+        held: dict[str, dict[str, tuple[int, Side]]] = {}
+        crossed: set[int] = set()
+        for (module, name), ids in self.flow.held.items():
+            entries = self._entries(ids, place)
+            found = set(np.unique(entries[..., 0]).tolist()) - {FIXED}
+            if not found:
+                continue
+            dims = [d for d in range(ids.dim()) if (entries != entries.take([0], axis=d)).any()]
+            if len(dims) == 1:
+                line = np.moveaxis(entries, dims[0], 0).reshape(ids.shape[dims[0]], -1, 2)[:, 0]
+                held.setdefault(module, {})[name] = (dims[0], Side(line[:, 0].copy(), line[:, 1].copy()))
+            else:
+                crossed |= found
+        return held, crossed
+
+    def _numbers(self, place: dict[int, tuple[int, int]]) -> dict[str, dict[str, Side]]:
+        """Plain integers of modules that are the size of a side in one of their reshapes."""
+        found: dict[str, dict[str, Side]] = {}
+        clashes: set[tuple[str, str]] = set()
+        model = self.flow.traced.model
+        first_name = {module: name for name, module in model.named_modules()}
+        modules = dict(model.named_modules(remove_duplicate=False))
+        for op in self.flow.sites:
+            module = modules.get(op.module_path.split("@")[0])
+            integers = {k: v for k, v in vars(module).items() if type(v) is int and v > 1} if module else {}
+            if not integers:
+                continue
+            path = first_name[module]
+            for side in self._site_sides(op, place, set(integers.values())):
+                for name in [name for name, value in integers.items() if value == len(side)]:
+                    known = found.setdefault(path, {}).setdefault(name, side)
+                    if (known.counts, known.constant) != (side.counts, side.constant):
+                        clashes.add((path, name))
+        for module, name in clashes:
+            del found[module][name]
+        return found
+
+    def _site_sides(self, op: Op, place: dict[int, tuple[int, int]], sizes: Collection[int]) -> Iterator[Side]:
+        """Sides, of one of ``sizes``, of the tensors that an op takes or gives, and of the part up to a cut."""
+        source = self.flow.nodes.get(op.node.all_input_nodes[0])
+        results = self.flow.nodes.get(op.node)
+        tensors = [source, *(results if isinstance(results, list) else [results])]
+        if op.kind in ("slice", "narrow") and isinstance(source, torch.Tensor):
+            dim = int(op.argument("dim", 0)) % source.dim()
+            cuts = {
+                int(op.argument(key) or 0) % (source.shape[dim] + 1) for key in ("start", "end") if op.argument(key)
+            }
+            tensors += [source.narrow(dim, 0, cut) for cut in cuts if 1 < cut <= source.shape[dim]]
+        for ids in tensors:
+            if not isinstance(ids, torch.Tensor):
+                continue
+            for dim, size in enumerate(ids.shape):
+                if size not in sizes:
+                    continue
+                line = self._entries(ids.movedim(dim, 0).reshape(size, -1)[:, 0], place)
+                if not (line[:, 0] == FIXED).all() and not (line == line[:1]).all():
+                    yield Side(line[:, 0].copy(), line[:, 1].copy())
 
     @staticmethod
     def _uneven(sides: list[Side], groups: list[WidthGroup]) -> set[int]:

@@ -14,7 +14,9 @@ from torch import fx, nn
 
 from .channels import Side
 from .groups import WidthGraph
-from .propagate import SHAPE, SPLIT
+from .opaque import OPAQUE
+from .propagate import OWN_TENSORS
+from .reshaping import SHAPE, SPLIT
 from .trace import BATCH, Op, TracedGraph, TracedModel, shape_of
 
 ONE = Side.fixed(1)
@@ -37,7 +39,7 @@ class LayerRow:
     """
 
     name: str
-    kind: str  # conv, linear, norm, activation, pool, matmul, weights
+    kind: str  # conv, linear, norm, activation, pool, matmul, opaque, weights
     positions: int
     kernel: int
     inputs: Side
@@ -64,6 +66,7 @@ def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
     """Rows of a traced model; counts follow the eval graph, parameters also hold layers that only training reaches."""
     rows = [row for op in traced.eval if (row := _row(op, traced, graph)) is not None]
     rows += [row for op in traced.eval if op.kind.startswith("conv_transpose") for row in _transposed(op)]
+    rows += [_extra_flops(op) for op in traced.eval if op.kind == OPAQUE and op.argument("extra_flops")]
     itemsize = max((p.element_size() for p in traced.model.parameters()), default=4)
     return LayerTable(rows, list(_weights(traced.model, graph)), list(_alive(traced.eval, graph)), itemsize)
 
@@ -75,7 +78,8 @@ def _row(op: Op, traced: TracedModel, graph: WidthGraph) -> LayerRow | None:
         weight = shape_of(op.argument("weight"))
         groups = int(op.argument("groups", 1)) if kind != "linear" else 1
         known = graph.layers.get(op.layer or "")
-        outputs = known[1] if known else Side.fixed(weight[0])
+        outputs = known[1] if known else graph.nodes.get(op.node, ONE) if groups == weight[0] else ONE
+        outputs = outputs if len(outputs) == weight[0] else Side.fixed(weight[0])
         inputs = known[0] if known else Side.fixed(weight[1] * groups)
         positions = math.prod(shape) // BATCH // weight[0]
         taps = math.prod(weight[2:])
@@ -94,9 +98,17 @@ def _row(op: Op, traced: TracedModel, graph: WidthGraph) -> LayerRow | None:
     if kind in POOLS or (kind == "mean" and _is_global_pool(op)):
         per_channel, side = _elements(op.node.all_input_nodes[0], graph)
         return LayerRow(name, "pool", per_channel, 1, ONE, side)
+    if kind == OPAQUE:
+        return LayerRow(name, kind, int(op.argument("macs")), 1, ONE, ONE, macs=True)
     if kind in MATMULS:
-        return LayerRow(name, "matmul", _matmul_macs(op), 1, ONE, ONE, macs=True)
+        side = graph.nodes.get(op.node, ONE)
+        return LayerRow(name, "matmul", _matmul_macs(op) // len(side), 1, ONE, side, macs=True)
     return None
+
+
+def _extra_flops(op: Op) -> LayerRow:
+    """What a call that the trace did not look into was seen to cost beside its macs."""
+    return LayerRow(op.module_path, "activation", int(op.argument("extra_flops")), 1, ONE, ONE)
 
 
 def _transposed(op: Op) -> Iterator[LayerRow]:
@@ -116,7 +128,7 @@ def _is_global_pool(op: Op) -> bool:
 
 
 def _matmul_macs(op: Op) -> int:
-    """Multiply-adds of a product of activations; its sizes are fixed (both sides stay at full width)."""
+    """Multiply-adds of a product of activations at full width; only its heads may be dropped, whole ones."""
     shapes = [shape_of(node) for node in _operands(op.node.args)]
     if op.kind == "scaled_dot_product_attention":
         query, key, value = shapes[:3]
@@ -146,24 +158,26 @@ def _einsum_macs(equation: str, shapes: list[tuple[int, ...]]) -> int:
 
 def _elements(node: fx.Node, graph: WidthGraph) -> tuple[int, Side]:
     """Elements per channel of one image's tensor, and the side of its channels."""
-    shape = shape_of(node)
-    dim, side = graph.nodes.get(node, (None, None))
-    if side is None:
-        dim = 1 if len(shape) > 1 else 0
-        side = Side.fixed(shape[dim])
-    return math.prod(shape) // shape[dim] // BATCH, side
+    size = math.prod(shape_of(node)) // BATCH
+    side = graph.nodes.get(node)
+    if side is None or size % len(side):  # a table, the same for every image
+        return size, ONE
+    return size // len(side), side
 
 
 def _weights(model: nn.Module, graph: WidthGraph) -> Iterator[LayerRow]:
     seen: set[int] = set()  # a parameter that two modules share counts once
     for name, module in model.named_modules():
-        known = graph.layers.get(name)
+        known, held = graph.layers.get(name), graph.held.get(name, {})
         for key, parameter in module._parameters.items():
             if parameter is None or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
             path = f"{name}.{key}" if name else key
-            if known is None:
+            if key in held:
+                side = held[key][1]
+                yield LayerRow(path, "weights", 1, parameter.numel() // len(side), ONE, side)
+            elif known is None or key not in OWN_TENSORS:
                 yield LayerRow(path, "weights", 1, parameter.numel(), ONE, ONE)
             elif parameter.dim() == 1:
                 yield LayerRow(path, "weights", 1, 1, ONE, known[1])

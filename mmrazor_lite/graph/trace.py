@@ -5,8 +5,11 @@ Both are needed: auxiliary heads run in train mode only, and what differs betwee
 
 from __future__ import annotations
 
+import io
+import logging
 import operator
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +17,9 @@ import torch
 from torch import fx, nn
 
 from mmrazor_lite.errors import UserError
+
+from .explain import describe, explain, place_of
+from .opaque import NAME, OPAQUE, opaque
 
 BATCH = 2  # batch norm over 1x1 maps refuses a batch of one in train mode
 
@@ -42,6 +48,11 @@ class Op:
         stack = list((self.node.meta.get("nn_module_stack") or {}).values())
         return stack[-1][0] if stack else ""
 
+    @property
+    def place(self) -> str:
+        """The module path for a message."""
+        return self.module_path or "the model"
+
     def argument(self, name: str, default: Any = None) -> Any:
         """An argument by its schema name, whether it was passed by position, by keyword or left at its default."""
         if name in self.node.kwargs:
@@ -62,6 +73,28 @@ class TracedGraph:
     outputs: list[fx.Node]
     constants: set[fx.Node] = field(default_factory=set)  # parameters, buffers, lifted tensors
     owners: dict[fx.Node, list[str]] = field(default_factory=dict)  # parameter -> modules that hold it
+    names: dict[fx.Node, tuple[str, str]] = field(default_factory=dict)  # parameter or buffer -> (module, attribute)
+    mutated: set[fx.Node] = field(default_factory=set)  # buffers that the model writes to
+    values: dict[fx.Node, torch.Tensor] = field(default_factory=dict)  # buffers and lifted constants
+
+    @property
+    def shared(self) -> set[fx.Node]:
+        """Parameters that several modules hold."""
+        return {node for node, holders in self.owners.items() if len(holders) > 1}
+
+    def constant(self, node: fx.Node) -> torch.Tensor | None:
+        """Value of a tensor made from buffers and numbers only, None of any other."""
+        if node in self.values:
+            return self.values[node]
+        sources = node.all_input_nodes
+        if (
+            node.op != "call_function"
+            or not sources
+            or NAME in str(node.target)
+            or any(self.constant(source) is None for source in sources)
+        ):
+            return None
+        return node.target(*fx.map_arg(node.args, self.constant), **fx.map_arg(node.kwargs, self.constant))
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
@@ -91,44 +124,70 @@ def shape_of(node: fx.Node) -> tuple[int, ...] | None:
     return tuple(int(size) for size in value.shape) if isinstance(value, torch.Tensor) else None
 
 
-def trace(model: nn.Module, input_shape: Sequence[int]) -> TracedModel:
+def trace(model: nn.Module, input_shape: Sequence[int], opaque: Sequence[str] = ()) -> TracedModel:
     """Trace ``model`` on one image batch of ``input_shape`` = (C, H, W); its modes are left as they were.
 
-    Raises :class:`TraceError` naming the first line of the reason where ``torch.export`` cannot follow the model.
+    Args:
+        opaque: patterns (``fnmatch``) of modules that are not looked into; a call of one is one op of kind ``opaque``.
+
+    Raises:
+        TraceError: ``torch.export`` cannot follow the model; names the module, the line and the way out.
     """
     shape = tuple(int(size) for size in input_shape)[-3:]
     modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
     example = torch.zeros((BATCH, *shape), device=first.device, dtype=first.dtype)
     try:
-        graphs = {mode: _trace_mode(model, example, mode) for mode in (False, True)}
+        graphs = {mode: _trace_mode(model, example, mode, opaque) for mode in (False, True)}
     finally:
         for module, training in modes.items():
             module.training = training
     return TracedModel(model, shape, graphs[False], graphs[True])
 
 
-def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool) -> TracedGraph:
+def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str]) -> TracedGraph:
     model.train(training)
     try:
-        program = torch.export.export(model, (example,), strict=False)
+        with _quiet(), opaque(model, patterns, example):
+            program = torch.export.export(model, (example,), strict=False)
+    except UserError:
+        raise
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TraceError(
-            f"{type(model).__name__}: cannot be traced in {'train' if training else 'eval'} mode on an input of shape "
-            f"{tuple(example.shape)}: {reason}. Try another input_shape, or leave out what changes with the data"
-        ) from error
+        raise TraceError(explain(error, model, example, training)) from error
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and not all(isinstance(size, int) for size in value.shape):
+            reason = "the shape of its result depends on the data"
+            raise TraceError(describe(model, example, training, place_of(node, model), reason))
+    return _collect(program, model)
+
+
+def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedGraph:
+    """Ops in order, and what each parameter and buffer among the graph's inputs is."""
     signature = program.graph_signature
-    parameters = {**signature.inputs_to_parameters}
+    parameters = dict(signature.inputs_to_parameters)
+    named = {**parameters, **signature.inputs_to_buffers}
     owners = _owners(model)
-    lifted = set(parameters) | set(signature.inputs_to_buffers) | set(signature.inputs_to_lifted_tensor_constants)
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    stored = {name: buffers[path] for name, path in signature.inputs_to_buffers.items()}
+    stored |= {name: program.constants[path] for name, path in signature.inputs_to_lifted_tensor_constants.items()}
+    mutated = set(signature.buffers_to_mutate.values())
+    seen: dict[nn.Module, str] = {}
+    first_name = {name: seen.setdefault(module, name) for name, module in model.named_modules(remove_duplicate=False)}
     graph = TracedGraph([], [])
     for node in program.graph.nodes:
         if node.op == "placeholder":
-            if node.name in lifted:
+            if node.name in parameters or node.name in stored:
                 graph.constants.add(node)
             if node.name in parameters:
                 graph.owners[node] = owners.get(parameters[node.name], [])
+            if node.name in named:
+                module, _, attribute = named[node.name].rpartition(".")
+                graph.names[node] = (first_name[module], attribute)
+            if node.name in stored:
+                graph.values[node] = stored[node.name]
+            if named.get(node.name) in mutated:
+                graph.mutated.add(node)
         elif node.op == "output":
             graph.outputs = [arg for arg in node.all_input_nodes if arg.name in set(signature.user_outputs)]
         elif node.op == "call_function":
@@ -136,9 +195,23 @@ def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool) -> Trac
     return graph
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back the pages of graphs that torch logs and prints on a failure; the error says it in one line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _op(node: fx.Node, parameters: dict[str, str], owners: dict[str, list[str]]) -> Op:
     if node.target is operator.getitem:
         return Op(node, "getitem", False, None)
+    if hasattr(node.target, "_schema") and node.target._schema.name == NAME:
+        return Op(node, OPAQUE, False, None)
     name = node.target._schema.name.removeprefix("aten::") if hasattr(node.target, "_schema") else str(node.target)
     inplace = name.endswith("_") and not name.endswith("__")
     layer = None

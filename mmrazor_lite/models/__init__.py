@@ -1,5 +1,5 @@
 """Search spaces, dynamic layers, mutators, distillers and algorithms."""
 
-from . import algorithms, backbones, distillers, mutators
+from . import algorithms, backbones, classifiers, distillers, mutators
 
-__all__ = ["algorithms", "backbones", "distillers", "mutators"]
+__all__ = ["algorithms", "backbones", "classifiers", "distillers", "mutators"]

@@ -1,5 +1,7 @@
-"""Pictures of a result; matplotlib is imported when one is drawn."""
+"""Tables and pictures of a result; matplotlib and rich are imported when one is shown."""
 
+from .analysis import show_analysis
 from .channels import plot_channels
+from .layers import plot_layers
 
-__all__ = ["plot_channels"]
+__all__ = ["plot_channels", "plot_layers", "show_analysis"]

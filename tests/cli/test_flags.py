@@ -14,6 +14,7 @@ FLAGS = {
     "search": RUN | {"checkpoint", "--resume"},
     "test": RUN | {"checkpoint", "--metrics", "--out"},
     "split": {"config", "--cfg-options", "checkpoint", "--channel-cfgs", "--output-dir"},
+    "analyze": {"config", "--cfg-options", "--input-shape", "--shape", "--sort", "--top", "--full", "--plot", "--json"},
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
     "print-config": {"config", "--cfg-options"},
     "demo": {"--work-dir"},

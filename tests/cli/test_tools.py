@@ -12,6 +12,7 @@ SCRIPTS = {
     "train.py": "train",
     "search.py": "search",
     "test.py": "test",
+    "analyze.py": "analyze",
     "mmcls/train_mmcls.py": "train",
     "mmcls/search_mmcls.py": "search",
     "mmcls/test_mmcls.py": "test",

@@ -208,7 +208,7 @@ class FunctionalConv(Net):
 
 
 class WeightReadByAnotherConv(Net):
-    """The export would cut the weight that the functional conv reads whole."""
+    """Who asks a layer for its weight gets the active part of it, a functional conv too."""
 
     def make(self):
         self.d = nn.Conv2d(16, 16, 1)
@@ -289,15 +289,15 @@ class FunctionalNorm(Net):
 
 case([], {"stem.0": "functional conv2d", "a": "share a parameter"})(TiedParameter)
 case([], {"stem.0": "read by"})(FunctionalConv)
-case([], {"stem.0": "also read by 'conv2d'"})(WeightReadByAnotherConv)
+case([STEM])(WeightReadByAnotherConv)
 case([], {"stem.0": "also read by 'pow'"})(WeightInTheOutput)
 case([], {"a": "also read by 'sum'"})(BiasRead)
-case([("b.0", 16, 1)], {"a": "CentredConv"})(Subclass)
+case([("b.0", 16, 1)], {"a": "a weight of a is also read by"})(Subclass)
 case([("b.0", 16, 1)], {"a": "ParametrizedConv2d"})(WeightNorm)
 case([], {"a": "forward hook"})(HookThatChangesTheOutput)
-case([], {"stem.0": "b_scale"})(ChannelBuffer)
-case([], {"stem.0": "'index'"})(IndexBuffer)
-case([], {"stem.0": "normalised by n"})(FunctionalNorm)
+case([], {"stem.0": "scale, which the model itself holds"})(ChannelBuffer)
+case([], {"stem.0": "indexed along the channels"})(IndexBuffer)
+case([], {"stem.0": "the check of a small subnet failed"})(FunctionalNorm)
 
 
 @pytest.mark.parametrize("name", CASES)

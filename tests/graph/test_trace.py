@@ -31,20 +31,96 @@ class DependsOnTheData(nn.Module):
         return self.a(x) if x.sum() > 0 else self.a(-x)
 
 
-@pytest.mark.parametrize("cls", [TwoInputs, DependsOnTheData])
-def test_what_cannot_be_traced_is_refused_in_one_line(cls):
-    model = cls().train()
-    model.a[1].eval()
-    with pytest.raises(TraceError, match=f"{cls.__name__}: cannot be traced in eval mode") as error:
+class OnlyInTraining(DependsOnTheData):
+    def forward(self, x):
+        return self.a(x) if not self.training else super().forward(x)
+
+
+class ShapeFromTheData(DependsOnTheData):
+    def forward(self, x):
+        x = self.a(x)
+        return x[x > 0].sum() + x
+
+
+class Counts(DependsOnTheData):
+    """Keeps its place in a buffer that a run changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        self.seen += 1
+        return super().forward(x)
+
+
+class LeavesTorch(nn.Module):
+    def forward(self, x):
+        return torch.from_numpy(x.detach().numpy()) * 1
+
+
+class TooWide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(9, 8, 1)
+
+    def forward(self, x):
+        return self.a(x) + 1
+
+
+class Custom:
+    """An output that no graph can hold."""
+
+
+class ReturnsAnObject(nn.Module):
+    def forward(self, x):
+        return Custom()
+
+
+@pytest.mark.parametrize(
+    ("cls", "words"),
+    [
+        (TwoInputs, ["in eval mode", "nor run", "missing 1 required positional argument: 'y'", "wrap the model"]),
+        (
+            DependsOnTheData,
+            ["in eval mode", "module 'net' (DependsOnTheData)", "'return self.a(x) if x.sum() > 0 else self.a(-x)'"],
+        ),
+        (OnlyInTraining, ["in train mode", "module 'net' (OnlyInTraining)", "else self.a(-x)'", "opaque=['net']"]),
+        (ShapeFromTheData, ["module 'net'", "'return x[x > 0].sum() + x'", "op aten.index", "depends on the data"]),
+        (Counts, ["module 'net' (Counts)", "x.sum() > 0", "a Python value is made of a tensor's values"]),
+        (LeavesTorch, ["module 'net'", "'return torch.from_numpy(", "of test_trace.py:", ".numpy() is not supported"]),
+        (TooWide, ["nor run", "module 'net.a' (Conv2d)", "'return self.a(x) + 1'", "another input_shape"]),
+        (ReturnsAnObject, ["not a known type", "returns tensors, tuples, lists or dicts"]),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_in_one_line(cls, words, capfd):
+    model = nn.Sequential()
+    model.net = cls()
+    model.train()
+    for module in model.net.children():
+        module.eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    with pytest.raises(TraceError, match="^Sequential: cannot be traced in ") as error:
         OneShotChannelMutator().prepare(model, (3, 8, 8))
-    assert isinstance(error.value, UserError) and "\n" not in str(error.value)
-    assert model.training and not model.a[1].training
-    assert type(model.a[0]) is nn.Conv2d
+    line = str(error.value)
+    assert isinstance(error.value, UserError) and "\n" not in line
+    assert [word for word in words if word not in line] == [], line
+    assert capfd.readouterr() == ("", "")  # torch would print pages
+    assert model.training and not any(module.training for module in model.net.children())
+    assert not any(type(module).__name__.startswith("Dynamic") for module in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_the_model_itself_cannot_be_opaque():
+    with pytest.raises(TraceError, match=r"the model itself \(DependsOnTheData\), line .* into a module of its own"):
+        trace(DependsOnTheData(), (3, 8, 8))
 
 
 def test_an_image_too_small_is_refused():
     model = nn.Sequential(nn.Conv2d(3, 8, 7), nn.Conv2d(8, 4, 7))
-    with pytest.raises(TraceError, match="input_shape"):
+    with pytest.raises(TraceError, match=r"module '1' \(Conv2d\): .* try another input_shape"):
         trace(model, (3, 8, 8))
 
 

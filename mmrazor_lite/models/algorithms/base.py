@@ -19,6 +19,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
 from mmrazor_lite.models.algorithms.identity import CheckpointIdentity
 from mmrazor_lite.models.algorithms.pretrained import load_pretrained, take_pretrained
+from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
 from mmrazor_lite.randomness import seed_all
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Subnet
@@ -49,8 +50,8 @@ class Algorithm(BaseModel):
     A subclass says in :meth:`passes` which subnets one step trains and how; the step itself is written here, once.
 
     Args:
-        architecture: Config of a plain model, or the model. It returns its losses for ``mode='loss'`` and its logits
-            for ``mode='tensor'``, as mmpretrain's classifiers do.
+        architecture: Config of a plain model, or the model: see :func:`build_architecture`. What has no losses of its
+            own gets a ``PlainClassifier`` around it.
         mutator: Config of a mutator, or the mutator.
         data_preprocessor: Config of the preprocessor; by default the one of the architecture.
         input_shape: (C, H, W) of one image, for tracing and for costs.
@@ -69,6 +70,8 @@ class Algorithm(BaseModel):
         init_cfg: Any = None,
     ) -> None:
         built = build_architecture(architecture, data_preprocessor)
+        if isinstance(built, PlainClassifier):
+            check_sizes(built, input_shape)
         super().__init__(getattr(built, "data_preprocessor", data_preprocessor), init_cfg)
         self.architecture = built
         self.distiller: nn.Module | None = None
@@ -105,7 +108,7 @@ class Algorithm(BaseModel):
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return what goes into ``checkpoint['meta']['mmrazor_lite']``: plain data."""
-        return {**self.identity.to_dict(), **self.config}
+        return {**self.identity.to_dict(), **self.config, "architecture": offline(self.config["architecture"])}
 
     def check_meta(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
         """Raise ``UserError`` when a checkpoint with this ``meta['mmrazor_lite']`` holds something else."""
@@ -132,7 +135,10 @@ class Algorithm(BaseModel):
         """Run the active subnet on ``inputs`` (N, C, H, W); see mmengine's BaseModel for the modes."""
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return self.architecture(inputs, data_samples, mode=mode)
+        outputs = self.architecture(inputs, data_samples, mode=mode)
+        # Not in the classifier: tracing must see the auxiliary logits, DDP must not wait for their gradients.
+        is_plain = mode == "tensor" and isinstance(self.architecture, PlainClassifier)
+        return main_logits(outputs) if is_plain else outputs
 
     def train_step(
         self, data: dict | tuple | list, optim_wrapper: OptimWrapper, forward: Callable | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,15 +14,19 @@ from mmengine.registry import Registry
 from torch import nn
 
 from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.models.classifiers import as_classifier
+from mmrazor_lite.models.classifiers.nets import expand
 from mmrazor_lite.registry import SCOPE
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of a config value made of plain dicts, lists and scalars."""
+    """Return a copy of a config value made of plain dicts, lists and scalars; classes become their import paths."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return f"{value.__module__}.{value.__qualname__}"
     return copy.deepcopy(value)
 
 
@@ -46,18 +51,23 @@ def build_part(registry: Registry, value: Any, key: str) -> Any:
 def build_architecture(architecture: Mapping | nn.Module, data_preprocessor: Mapping | nn.Module | None) -> nn.Module:
     """Build the plain model that an algorithm wraps.
 
-    A classifier of mmpretrain merges its ``train_cfg`` (mixup, cutmix) into its data preprocessor, so the
-    preprocessor goes into the model's config, and the algorithm uses the one the model made of it.
+    A classifier merges its ``train_cfg`` (mixup, cutmix) into its data preprocessor, so the preprocessor goes into the
+    model's config, and the algorithm uses the one the model made of it.
 
     Args:
-        architecture: Config of a model in mmpretrain's registry, or a module.
+        architecture: Config of a model in mmpretrain's registry; ``torchvision.NAME``, ``timm.NAME`` or the import
+            path of the user's own network as ``type``, with its arguments and those of ``PlainClassifier``; or a
+            module, around which a ``PlainClassifier`` is put unless it has losses of its own.
         data_preprocessor: Preprocessor of the algorithm's config.
+
+    Raises:
+        UserError: The name is unknown or its arguments do not fit.
     """
     if isinstance(architecture, nn.Module):
-        return _without_sync_batchnorm(architecture)
+        return _without_sync_batchnorm(as_classifier(architecture, data_preprocessor))
     from mmpretrain.registry import MODELS  # slow to import
 
-    config = copy.deepcopy(dict(architecture))
+    config = expand(copy.deepcopy(dict(architecture)), "algorithm.architecture")
     name = config.get("type")
     kind = MODELS.get(name) if isinstance(name, str) else name
     if kind is None:

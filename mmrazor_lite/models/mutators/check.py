@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mmrazor_lite.graph import Side
 
@@ -33,25 +36,46 @@ def untouched(model: nn.Module) -> Iterable[None]:
             parameter.grad = gradient
 
 
-def failure(model: nn.Module, images: Tensor, compare: Callable[[], Tensor] | None) -> str | None:
+def probe_images(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
+    """Two random images for the check; small ones where the model takes them, as widths do not depend on their size."""
+    channels, *space = input_shape
+    parameter = next(model.parameters())
+    generator = torch.Generator().manual_seed(0)
+    sizes = [[min(size, 64) for size in space]] if min(space) >= 128 else []
+    for size in sizes:
+        images = torch.randn((2, channels, *size), generator=generator).to(parameter)
+        with untouched(model):
+            try:
+                model.train()
+                with torch.no_grad():
+                    model(images)
+            except Exception:  # whatever a model says to images it does not expect
+                continue
+            return images
+    return torch.randn((2, *input_shape), generator=generator).to(parameter)
+
+
+def failure(model: nn.Module, images: Tensor, compare: Callable[[], Tensor] | None, train: bool = True) -> str | None:
     """Run the active subnet forward and backward in train mode, then in eval mode; return what went wrong.
 
     Args:
         images: (N, C, H, W).
         compare: gives the output the subnet must have in eval mode, or None to run only.
+        train: run in train mode first, forward and backward.
     """
     with untouched(model):
         try:
-            model.train()
-            total = sum(output.float().sum() for output in _tensors(model(images)))
-            if isinstance(total, Tensor) and total.requires_grad:
-                total.backward()
+            if train:
+                model.train()
+                total = sum(output.float().sum() for output in _tensors(model(images)))
+                if isinstance(total, Tensor) and total.requires_grad:
+                    total.backward()
             model.eval()
             with torch.no_grad():
                 outputs = _tensors(model(images))
                 expected = compare() if compare is not None else None
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            return str(error).splitlines()[0]
+        except Exception as error:  # whatever the code of a model raises for a width it does not expect
+            return (str(error) or type(error).__name__).splitlines()[0]
     if expected is None:
         return None
     for own, other in zip(outputs, _tensors(expected), strict=True):
@@ -63,35 +87,61 @@ def failure(model: nn.Module, images: Tensor, compare: Callable[[], Tensor] | No
     return None
 
 
+def can_mask(layers: dict[str, nn.Module]) -> bool:
+    """Whether every layer norm can be told by its weight, see :func:`masked_inputs`."""
+    return all(layer.weight is not None for layer in layers.values() if isinstance(layer, nn.LayerNorm))
+
+
 @contextmanager
-def masked_inputs(layers: dict[str, nn.Module], sides: dict[str, tuple[Side, Side]], kept) -> Iterable[None]:
+def masked_inputs(
+    layers: dict[str, nn.Module], sides: dict[str, tuple[Side, Side]], kept: np.ndarray
+) -> Iterable[None]:
     """Zero what a subnet drops in front of every layer of the full network: ``kept`` units of each group stay.
 
-    Zeroing at the readers is enough: whatever a norm or an activation makes of a dropped channel, nobody sees it.
+    Zeroing at the readers is enough: whatever a norm or an activation makes of a dropped channel, nobody sees it. A
+    layer norm takes its statistics over what stays.
     """
-    handles = []
+    masks = {}
     for name, layer in layers.items():
-        mask = torch.as_tensor(sides[name][0].active(kept))
-        if bool(mask.all()):
-            continue
-        handles.append(
-            layer.register_forward_pre_hook(_masking(mask, last=isinstance(layer, (nn.Linear, nn.LayerNorm))))
-        )
-    try:
+        if name in sides and isinstance(layer, (nn.Conv2d, nn.Linear, nn.LayerNorm)):
+            mask = torch.as_tensor(sides[name][0].active(kept))
+            if not bool(mask.all()):
+                masks[id(layer._parameters["weight"])] = mask
+    with _Masked(masks):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _masking(mask: Tensor, last: bool) -> Callable:
-    def hook(_: nn.Module, args: tuple) -> tuple:
-        x = args[0]
-        shape = [1] * x.dim()
-        shape[-1 if last else 1] = -1
-        return (x * mask.to(x).view(shape), *args[1:])
+class _Masked(TorchFunctionMode):
+    """Masks the input of each call that is given one of these weights, whoever makes the call."""
 
-    return hook
+    def __init__(self, masks: dict[int, Tensor]) -> None:
+        super().__init__()
+        self._masks = masks
+
+    def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if name not in ("conv2d", "linear", "layer_norm"):
+            return func(*args, **kwargs)
+        names = ("input", "normalized_shape", "weight") if name == "layer_norm" else ("input", "weight")
+        given = dict(zip(names, args, strict=False))
+        mask = self._masks.get(id({**kwargs, **given}.get("weight")))
+        if mask is None:
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs.pop("input")
+        mask = mask.to(x.device)
+        if name == "layer_norm":
+            return _layer_norm(x, mask, *args[1:], **kwargs)
+        return func(x * mask.to(x).view(-1, *[1] * (0 if name == "linear" else x.dim() - 2)), *args[1:], **kwargs)
+
+
+def _layer_norm(
+    x: Tensor, mask: Tensor, normalized_shape: object, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    index = mask.nonzero().reshape(-1)
+    affine = [None if p is None else p[index] for p in (weight, bias)]
+    part = F.layer_norm(x[..., index], (len(index),), *affine, eps)
+    return torch.zeros_like(x).index_copy_(-1, index, part)
 
 
 def _tensors(output: object) -> list[Tensor]:

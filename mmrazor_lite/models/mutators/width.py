@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
-from mmrazor_lite.graph import FixedLayer, TracedModel, WidthGraph, find_width_groups, layer_table, trace
+from mmrazor_lite.graph import FixedLayer, Side, TracedModel, WidthGraph, find_width_groups, layer_table, trace
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
-from mmrazor_lite.models.ops import DYNAMIC, KIND, SwitchableBatchNorm
-from mmrazor_lite.models.ops.base import replace_layer
-from mmrazor_lite.models.ops.norm import copy_batch_norm
+from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, export, make_dynamic
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
-from .check import failure, masked_inputs
+from .check import can_mask, failure, masked_inputs, probe_images
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -34,6 +30,7 @@ class OneShotChannelMutator:
         units: overrides of these for some groups, ``{pattern of group names: dict(...)}``; the first match counts.
         groups: width groups given by hand, each ``dict(out=[layers], into=[layers])``; the rest stays at full width.
         include, exclude: patterns (``fnmatch``) of layer names that may, or may not, change their width.
+        opaque: patterns of module names that the trace does not look into: data-dependent code. What they touch stays.
         channel_unit_cfg, parse_cfg: MMRazor's spelling of the same options.
     """
 
@@ -50,12 +47,14 @@ class OneShotChannelMutator:
         groups: Sequence[Mapping] = (),
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        opaque: Sequence[str] = (),
         channel_unit_cfg: Mapping | None = None,
         parse_cfg: Mapping | None = None,
     ) -> None:
         self._rule = CandidateRule(tuple(candidate_choices), choice_mode, divisor, min_value, min_ratio)
         self._units = {pattern: dict(options) for pattern, options in (units or {}).items()}
         self._by_hand, self._include, self._exclude = tuple(groups), tuple(include), tuple(exclude)
+        self._opaque = tuple(opaque)
         if channel_unit_cfg is not None:
             self._read_channel_unit_cfg(dict(channel_unit_cfg))
         if parse_cfg is not None:
@@ -95,25 +94,27 @@ class OneShotChannelMutator:
             any_width: offer every width instead of the configured candidates (for subnets from files).
         """
         self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
-        traced = trace(architecture, self.input_shape)
-        plain = {name: module for name, module in traced.modules().items() if type(module) in KIND}
-        keep: set[str] = set()
+        traced = trace(architecture, self.input_shape, self._opaque)
+        self._images = probe_images(architecture, self.input_shape)
+        keep: dict[str, str] = {}
+        with_numbers = False
         while True:
-            graph = self._find(traced, keep)
-            self._build(graph, any_width)
-            failing = self._failing(plain)
-            if not failing:
+            graph = find_width_groups(traced, KIND, keep, self._include, self._exclude, self._by_hand)
+            self._build(graph, any_width, with_numbers)
+            problem = self._problem_of_small_subnets()
+            if problem is None:
                 break
-            keep |= failing
-            self._restore(plain)
+            if graph.numbers and not with_numbers:  # once more, with the numbers that modules hold
+                with_numbers = True
+            else:
+                keep.update(self._failing(problem))
+            self._restore()
+        del self._images
         self.fixed: list[FixedLayer] = graph.fixed
         self._publish(traced, graph)
         graph.nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
 
-    def _find(self, traced: TracedModel, keep: set[str]) -> WidthGraph:
-        return find_width_groups(traced, KIND, keep, self._include, self._exclude, self._by_hand)
-
-    def _build(self, graph: WidthGraph, every: bool) -> None:
+    def _build(self, graph: WidthGraph, every: bool, with_numbers: bool) -> None:
         self._graph = graph
         self.mutables = [
             MutableChannel(group, any_width(group) if every else rule_for(group, self._rule, self._units).widths(group))
@@ -122,55 +123,84 @@ class OneShotChannelMutator:
         self._by_name = {mutable.name: mutable for mutable in self.mutables}
         self._slices: dict[tuple, ChannelSlice] = {}
         self._dynamic: dict[str, nn.Module] = {}
-        modules = dict(self.architecture.named_modules())
+        self._plain: dict[str, nn.Module] = {}
         new: dict[nn.Module, nn.Module] = {}
-        for name, (inputs, outputs) in graph.layers.items():
-            if inputs.is_fixed and outputs.is_fixed:
+        for name, module in self.architecture.named_modules():
+            sides = graph.layers.get(name)
+            sliced = sides is not None and not (sides[0].is_fixed and sides[1].is_fixed)
+            held = graph.held.get(name, {})
+            counts = graph.numbers.get(name, {}) if with_numbers else {}
+            if not (sliced or held or counts):
                 continue
-            old = modules[name]
-            new[old] = self._dynamic[name] = replace_layer(
-                DYNAMIC[type(old)], old, self._slice(inputs), self._slice(outputs)
+            self._plain[name] = module
+            new[module] = self._dynamic[name] = make_dynamic(
+                module,
+                *([self._slice(side) for side in sides] if sliced else []),
+                held={key: (dim, self._slice(side)) for key, (dim, side) in held.items()},
+                numbers={key: self._slice(side) for key, side in counts.items()},
             )
         _swap(self.architecture, new)
         self._norms: list[SwitchableBatchNorm] = []
         self._sets: dict[Subnet, int] = {}
 
-    def _slice(self, side) -> ChannelSlice:
+    def _slice(self, side: Side) -> ChannelSlice:
         return self._slices.setdefault(side.key(), ChannelSlice(side, self.mutables))
 
-    def _restore(self, plain: dict[str, nn.Module]) -> None:
-        _swap(self.architecture, {self._dynamic[name]: plain[name] for name in self._dynamic})
+    def _restore(self) -> None:
+        _swap(self.architecture, {self._dynamic[name]: self._plain[name] for name in self._dynamic})
 
-    def _failing(self, plain: dict[str, nn.Module]) -> set[str]:
-        """Groups with which small subnets do not run, or not right; empty when all is well."""
+    def _problem_of_small_subnets(self) -> str | None:
+        """What happens to the smallest subnet or a mixed one, None when all is well."""
         if not self.mutables:
-            return set()
-        smallest = {mutable.name: mutable.candidates[0] for mutable in self.mutables}
+            return None
         rng = np.random.default_rng(0)
         mixed = {m.name: m.candidates[int(rng.integers(len(m.candidates)))] for m in self.mutables}
-        full = {mutable.name: mutable.group.full for mutable in self.mutables}
-        if all(self._works(widths) for widths in (smallest, mixed)):
-            return set()
-        suspects = sorted(self._graph.assumed) or list(smallest)
-        found = {name for name in suspects if not self._works({**full, name: smallest[name]})}
-        return found or set(suspects if self._graph.assumed else smallest)
+        return self._problem(self._smallest()) or self._problem(mixed)
 
-    def _works(self, widths: dict[str, int]) -> bool:
-        parameter = next(self.architecture.parameters())
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn((2, *self.input_shape), generator=generator).to(parameter)
+    def _smallest(self) -> dict[str, int]:
+        return {mutable.name: mutable.candidates[0] for mutable in self.mutables}
+
+    def _failing(self, problem: str) -> dict[str, str]:
+        """Groups with which small subnets do not run, or not right, and what happens."""
+        found: dict[str, str] = {}
+        names = list(self._smallest())
+        assumed = [name for name in names if name in self._graph.assumed]
+        for raises in (True, False):  # what raises shows in one forward; what differs takes the whole check
+            for suspects in (assumed, names):
+                if suspects and not found:
+                    self._isolate(suspects, found, raises)
+        return found or dict.fromkeys(names, f"the check of a small subnet failed: {problem}")
+
+    def _isolate(self, suspects: list[str], found: dict[str, str], raises: bool) -> None:
+        """Halve the suspects until each one that fails stands alone."""
+        smallest = self._smallest()
+        widths = {mutable.name: mutable.group.full for mutable in self.mutables}
+        problem = self._problem({**widths, **{name: smallest[name] for name in suspects}}, raises)
+        if problem is None:
+            return
+        if len(suspects) == 1:
+            found[suspects[0]] = f"the check of a small subnet failed: {problem}"
+            return
+        before, half = len(found), len(suspects) // 2
+        self._isolate(suspects[:half], found, raises)
+        self._isolate(suspects[half:], found, raises)
+        if len(found) == before:  # only together
+            found.update(dict.fromkeys(suspects, f"the check of a small subnet failed: {problem}"))
+
+    def _problem(self, widths: dict[str, int], raises: bool = False) -> str | None:
+        """What happens to a subnet; with ``raises`` only whether one forward raises."""
         self._set_widths(widths)
         kept = np.array([mutable.kept for mutable in self.mutables])
-        layer_norms = any(isinstance(layer, nn.LayerNorm) for layer in self._dynamic.values())
 
         def masked() -> object:
             self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
             with masked_inputs(self._dynamic, self._graph.layers, kept):
-                return self.architecture(images)
+                return self.architecture(self._images)
 
-        problem = failure(self.architecture, images, None if layer_norms else masked)
+        compare = masked if can_mask(self._dynamic) and not raises else None
+        problem = failure(self.architecture, self._images, compare, train=not raises)
         self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
-        return problem is None
+        return problem
 
     def _publish(self, traced: TracedModel, graph: WidthGraph) -> None:
         choices = [Choice(mutable.name, _plain(mutable.candidates)) for mutable in self.mutables]
@@ -215,10 +245,7 @@ class OneShotChannelMutator:
         before = self.active
         self.activate(subnet)
         try:
-            replaced = [*self._dynamic.values(), *self._norms]
-            skip = {id(layer): layer.static() for layer in replaced}
-            # deepcopy looks every object up in its memo first: a dynamic layer is answered by its static form.
-            return copy.deepcopy(self.architecture, skip)
+            return export(self.architecture)
         finally:
             self.activate(before)
 
@@ -230,10 +257,7 @@ class OneShotChannelMutator:
         for subnet in subnets:
             self.activate(subnet)
             for norm, copies in norms.items():
-                outputs = getattr(norm, "outputs", None)
-                width = norm.num_features if outputs is None else outputs.width
-                take = (lambda tensor: tensor) if outputs is None else outputs.take
-                copies.append(copy_batch_norm(norm, width, take, keep_type=True))
+                copies.append(export(norm, keep_sync=True))
         new = {norm: SwitchableBatchNorm(copies) for norm, copies in norms.items()}
         _swap(self.architecture, new)
         self._norms = list(new.values())
@@ -249,7 +273,7 @@ def _plain(candidates: Sequence[int]) -> tuple[int, ...] | range:
 
 def _swap(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
     """Put ``new[module]`` wherever ``module`` is a child, shared ones in every place."""
-    for parent in list(model.modules()):
+    for parent in [*model.modules(), *new.values()]:  # a new parent has its own list of children
         for name, child in parent._modules.items():
             if child in new:
                 parent._modules[name] = new[child]

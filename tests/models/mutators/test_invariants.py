@@ -11,6 +11,8 @@ from oracles import active_positions, assert_same_bits, assert_subnet_is_right, 
 from torch import nn
 from zoo import ZOO, Prepared, prepared
 
+from mmrazor_lite.models.ops import active_of
+
 ALL = pytest.mark.parametrize("name", ZOO)
 
 
@@ -119,10 +121,17 @@ def test_only_classifiers_stay_at_full_width(name):
     assert {layer.layer for layer in prepared(name).mutator.fixed} == EXPECTED_FIXED[name]
 
 
-def test_convnext_keeps_what_its_layer_scale_scales():
-    """LayerNorm2d has no dynamic layer and layer scale belongs to no layer: only the inner widths are choices."""
-    names = [mutable.name for mutable in prepared("convnext").mutator.mutables]
-    assert names == [f"features.{stage}.{i}.block.3" for stage, i in [(1, 0), (3, 0), (3, 1), (5, 0)]]
+def test_convnext_is_searchable_through_layer_norm_and_layer_scale():
+    mutator = prepared("convnext").mutator
+    hidden = [f"features.{stage}.{i}.block.3" for stage, i in [(1, 0), (3, 0), (3, 1), (5, 0)]]
+    stages = ["features.0.0", "features.2.1", "features.4.1"]
+    assert sorted(mutable.name for mutable in mutator.mutables) == sorted([*hidden, *stages])
+    mutator = copy.deepcopy(mutator)
+    block = mutator._dynamic["features.3.0"]
+    mutator.activate(mutator.search_space.min())
+    width = mutator.search_space.min()["features.2.1"]
+    assert block.layer_scale.shape == (width, 1, 1) and block._parameters["layer_scale"].shape == (24, 1, 1)
+    assert mutator._dynamic["features.3.0.block.2"].normalized_shape == (width,)
 
 
 def test_residual_stages_share_one_width():
@@ -136,7 +145,9 @@ def test_dense_layers_read_several_segments():
     layers = dict(prepared("densenet").model.named_modules())
     mutator = copy.deepcopy(prepared("densenet").mutator)
     mutator.activate(mutator.search_space.min())
-    pieces = {name: len(layer.inputs.pieces) for name, layer in mutator._dynamic.items() if name.endswith("conv1")}
+    pieces = {
+        name: len(active_of(layer).inputs.pieces) for name, layer in mutator._dynamic.items() if name.endswith("conv1")
+    }
     assert pieces["features.denseblock2.denselayer3.conv1"] > 2
     assert isinstance(layers["features.denseblock2.denselayer3.conv1"], nn.Conv2d)
 
@@ -161,7 +172,7 @@ def test_positions_of_a_layer_are_those_of_its_slices():
     subnet = twin.mutator.search_space.sample(np.random.default_rng(3))
     twin.mutator.activate(subnet)
     kept = np.array([mutable.kept for mutable in twin.mutator.mutables])
-    for layer in twin.mutator._dynamic.values():
+    for layer in map(active_of, twin.mutator._dynamic.values()):
         probe = torch.arange(layer.outputs.size, dtype=torch.float64)
         where = active_positions(layer, probe, kept)
         assert torch.equal(layer.outputs.take(probe), probe[where])

@@ -16,8 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmrazor_lite.graph import Side, WidthGroup
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
-from mmrazor_lite.models.ops import DYNAMIC, SwitchableBatchNorm
-from mmrazor_lite.models.ops.base import replace_layer
+from mmrazor_lite.models.ops import SwitchableBatchNorm, export, make_dynamic
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -46,7 +45,7 @@ def positions(channels: ChannelSlice) -> list[int]:
 
 
 def dynamic(static: nn.Module, inputs: ChannelSlice, outputs: ChannelSlice) -> nn.Module:
-    return replace_layer(DYNAMIC[type(static)], static, inputs, outputs)
+    return make_dynamic(static, inputs, outputs)
 
 
 ONE, TWO, MANY, FIXED = ((8, 5),), ((8, 3), (4, 2)), ((6, 2), 3, (5, 1), (4, 3)), ((4, 2), 4)
@@ -101,7 +100,7 @@ def test_dense_conv(parts, bias, mode):
     weight = static.weight[positions(outputs)][:, positions(inputs)]
     expected = F.conv2d(padded, weight, static.bias[positions(outputs)] if bias else None, 2)
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-    exported = layer.static()
+    exported = export(layer)
     assert type(exported) is nn.Conv2d and exported.padding_mode == mode
     torch.testing.assert_close(exported(x), expected, rtol=1e-12, atol=1e-12)
     assert exported.weight.untyped_storage().nbytes() == exported.weight.nbytes
@@ -114,7 +113,7 @@ def test_padding_by_name_and_dilation(padding):
     x = torch.randn(2, 5, 9, 9, **DOUBLE)
     expected = F.conv2d(x, static.weight[:2, :5], static.bias[:2], 1, 2 if padding == "same" else 0, 2)
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(layer.static()(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(export(layer)(x), expected, rtol=1e-12, atol=1e-12)
 
 
 @SIDES
@@ -130,7 +129,7 @@ def test_depthwise_conv(parts, multiplier):
     where = [i * multiplier + k for i in positions(inputs) for k in range(multiplier)]
     expected = F.conv2d(x, static.weight[where], static.bias[where], padding=1, groups=inputs.width)
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-    exported = layer.static()
+    exported = export(layer)
     assert exported.groups == exported.in_channels == inputs.width
     torch.testing.assert_close(exported(x), expected, rtol=1e-12, atol=1e-12)
 
@@ -143,7 +142,7 @@ def test_group_conv_drops_whole_groups(kept):
     x = torch.randn(2, 12, 5, 5, **DOUBLE)
     expected = static(x)[:, : 2 * kept]  # groups do not mix
     torch.testing.assert_close(layer(x[:, : 3 * kept]), expected, rtol=1e-12, atol=1e-12)
-    exported = layer.static()
+    exported = export(layer)
     assert (exported.groups, exported.in_channels, exported.out_channels) == (kept, 3 * kept, 2 * kept)
     torch.testing.assert_close(exported(x[:, : 3 * kept]), expected, rtol=1e-12, atol=1e-12)
 
@@ -158,8 +157,8 @@ def test_linear(parts, bias):
     where = positions(outputs)
     expected = x @ static.weight[where][:, positions(inputs)].T + (static.bias[where] if bias else 0)
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-    assert type(layer.static()) is nn.Linear
-    torch.testing.assert_close(layer.static()(x), expected, rtol=1e-12, atol=1e-12)
+    assert type(export(layer)) is nn.Linear
+    torch.testing.assert_close(export(layer)(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def filled_norm(cls: type[nn.Module], channels: int, **options: object) -> nn.Module:
@@ -181,7 +180,7 @@ def test_batch_norm(parts, cls, momentum, affine):
     norm = filled_norm(cls, channels.size, momentum=momentum, affine=affine, eps=0.01)
     before = copy.deepcopy(norm)
     layer = dynamic(norm, channels, channels)
-    static = layer.static()
+    static = export(layer)
     assert type(static) is cls and (static.eps, static.momentum, static.affine) == (0.01, momentum, affine)
     shape = (6, len(where), 4, 4) if cls is nn.BatchNorm2d else (6, len(where))
     for step in range(3):
@@ -202,7 +201,7 @@ def test_batch_norm_without_running_statistics():
     layer = dynamic(norm, channels, channels).eval()
     x = torch.randn(3, channels.width, 4, 4, **DOUBLE)
     torch.testing.assert_close(layer(x), F.batch_norm(x, None, None, training=True), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(layer.static()(x), layer(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(export(layer)(x), layer(x), rtol=1e-12, atol=1e-12)
 
 
 @SIDES
@@ -218,16 +217,16 @@ def test_layer_norm_takes_its_statistics_over_active_channels(parts, affine):
     if affine:
         expected = expected * norm.weight[positions(channels)] + norm.bias[positions(channels)]
     torch.testing.assert_close(layer(x), expected, rtol=1e-10, atol=1e-10)
-    assert type(layer.static()) is nn.LayerNorm
-    torch.testing.assert_close(layer.static()(x), expected, rtol=1e-10, atol=1e-10)
+    assert type(export(layer)) is nn.LayerNorm
+    torch.testing.assert_close(export(layer)(x), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_layer_norm_without_bias():
     channels = slice_of(*ONE)
     layer = dynamic(nn.LayerNorm(8, bias=False).double(), channels, channels)
-    assert layer.static().bias is None
+    assert export(layer).bias is None
     x = torch.randn(2, 5, **DOUBLE)
-    torch.testing.assert_close(layer.static()(x), layer(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(export(layer)(x), layer(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kept", [1, 3])
@@ -239,8 +238,8 @@ def test_group_norm_keeps_the_width_of_a_group(kept):
     x = torch.randn(2, 12, 4, 4, **DOUBLE)
     expected = norm(x)[:, : 3 * kept]
     torch.testing.assert_close(layer(x[:, : 3 * kept]), expected, rtol=1e-12, atol=1e-12)
-    assert layer.static().num_groups == kept
-    torch.testing.assert_close(layer.static()(x[:, : 3 * kept]), expected, rtol=1e-12, atol=1e-12)
+    assert export(layer).num_groups == kept
+    torch.testing.assert_close(export(layer)(x[:, : 3 * kept]), expected, rtol=1e-12, atol=1e-12)
 
 
 STATIC = {
@@ -274,7 +273,7 @@ def test_a_dynamic_layer_is_still_what_it_replaces(name):
     assert all((value == 2).all() for value in static.state_dict().values())
     layer.eval()
     assert static.training  # a module of its own
-    assert not layer.static().training
+    assert not export(layer).training
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="SyncBatchNorm takes CUDA tensors only")
@@ -282,7 +281,7 @@ def test_sync_batch_norm_on_one_process():
     channels = slice_of(*MANY)
     norm = nn.SyncBatchNorm(channels.size).cuda()
     layer = dynamic(norm, channels, channels)
-    static = layer.static().cuda()
+    static = export(layer).cuda()
     assert type(static) is nn.BatchNorm2d
     x = torch.randn(6, channels.width, 4, 4, device="cuda")
     torch.testing.assert_close(layer.train()(x), static.train()(x))
@@ -296,7 +295,7 @@ def test_switchable_norms_are_one_per_subnet():
     norm.index = 1
     norm(x)
     assert not first.running_mean.any() and second.running_mean.any()
-    static = norm.static()
+    static = export(norm)
     assert torch.equal(static.running_mean, second.running_mean) and static.running_mean is not second.running_mean
     assert sorted(name for name, _ in norm.named_parameters()) == [
         "bns.0.bias", "bns.0.weight", "bns.1.bias", "bns.1.weight",

@@ -1,0 +1,97 @@
+"""Show what of a model can be slimmed: width groups, what stays and why, cost per layer, smallest and largest costs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmrazor_lite.errors import UserError
+
+from . import arguments
+
+if TYPE_CHECKING:
+    from mmrazor_lite.estimators import Analysis
+
+DEFAULT_MUTATOR = {"type": "OneShotChannelMutator"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    arguments.add_config(parser)
+    parser.add_argument(
+        "--input-shape", "--shape", nargs="+", type=int, metavar="SIZE", help="H, or H W (default: the config's)"
+    )
+    parser.add_argument("--sort", choices=("network", "macs"), default="network", help="order of the table of layers")
+    parser.add_argument("--top", type=int, metavar="N", help="only the first N rows of the table of layers")
+    parser.add_argument("--full", action="store_true", help="name every layer of a group and of a reason")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the macs of each layer")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else, counts unscaled")
+
+
+def run(args: argparse.Namespace) -> Analysis:
+    """Print and return the analysis."""
+    from .config import load_config
+
+    if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
+        raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
+    if args.top is not None and args.top < 1:
+        raise UserError(f"--top {args.top}: give a number of rows, 1 or more")
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a model prints while it is built
+        cfg = load_config(args.config, args.cfg_options)
+        analysis = analyse_config(cfg, args.input_shape)
+    from mmrazor_lite.visualization import plot_layers, show_analysis
+
+    if args.json:
+        print(json.dumps({**analysis.as_dict(), "unscaled": True}))
+    else:
+        show_analysis(analysis, args.sort, args.top, args.full)
+    if args.plot:
+        title = f"{analysis.model}: {analysis.searchable_share:.1%} of the macs searchable"
+        bars = [(layer.name, layer.macs.max, layer.macs.min, layer.searchable) for layer in analysis.layers]
+        plot_layers(args.plot, bars, title)
+        if not args.json:
+            print(f"wrote {args.plot}")
+    return analysis
+
+
+def analyse_config(cfg: Any, size: Sequence[int] | None = None) -> Analysis:
+    """Analyse the architecture of a config of ours, with its mutator, or the model of a plain one with ours.
+
+    Args:
+        size: H, or H and W; by default those of the config's ``input_shape``, 224 without one.
+
+    Raises:
+        UserError: the config has no model, or one that cannot be traced.
+    """
+    from mmengine.registry import init_default_scope
+
+    from mmrazor_lite.estimators import analyse
+    from mmrazor_lite.models.algorithms.construct import build_architecture, build_part
+    from mmrazor_lite.registry import MUTATORS
+
+    init_default_scope(cfg.get("default_scope", "mmpretrain"))
+    if cfg.get("model") is None:
+        raise UserError(f"'{cfg.filename}' has no model: give a config with model=dict(type=...)")
+    section = cfg.model
+    channels, *default = section.get("input_shape", (3, 224, 224))[-3:]
+    height, *width = size or default
+    shape = (channels, height, *(width or [height]))
+    preprocessor = cfg.get("data_preprocessor")
+    architecture = section.get("architecture", section)
+    own = section.get("data_preprocessor") if "architecture" in section else None
+    model = build_architecture(architecture, own or preprocessor)
+    mutator = build_part(MUTATORS, section.get("mutator") or DEFAULT_MUTATOR, "algorithm.mutator")
+    mutator.prepare(model, shape)
+    return analyse(mutator, model, shape, _label(architecture))
+
+
+def _label(architecture: Mapping) -> str:
+    """The name of a model for people: its type, and that of its backbone."""
+    backbone = architecture.get("backbone")
+    types = [part.get("type") for part in (architecture, backbone) if isinstance(part, Mapping)]
+    names = [kind if isinstance(kind, str) else getattr(kind, "__name__", "model") for kind in types]
+    return " of ".join(name.removeprefix("mmpretrain.").removeprefix("mmrazor_lite.") for name in names)

@@ -1,0 +1,138 @@
+"""Why a model cannot be traced: the module, the line, the op, and the way out, in one line."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import Tensor, fx, nn
+
+TORCH = os.path.dirname(torch.__file__) + os.sep
+DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependentOutputException", "DynamicOutputShapeException")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it happened: the innermost module of the model, the innermost line outside torch, the op."""
+
+    module: str | None = None  # None: not known
+    type: str = ""
+    file: str = ""
+    number: int = 0
+    line: str = ""
+    op: str = ""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.module is not None:
+            parts.append(f"module '{self.module}' ({self.type})" if self.module else f"the model itself ({self.type})")
+        if self.file:
+            parts.append(
+                f"line '{self.line}' of {self.file}:{self.number}" if self.line else f"{self.file}:{self.number}"
+            )
+        if self.op:
+            parts.append(f"op {self.op}")
+        return ", ".join(parts)
+
+
+def explain(error: BaseException, model: nn.Module, example: Tensor, training: bool) -> str:
+    """Say in one line why ``torch.export`` failed on ``model(example)`` (N, C, H, W), and what the user can do."""
+    plain = _plain_error(model, example)
+    image = "x".join(map(str, example.shape[1:]))
+    mode = "train" if training else "eval"
+    if plain is not None:
+        place = find_place(plain, model)
+        if isinstance(plain, TypeError) and "required positional argument" in str(plain):
+            way = "wrap the model in one whose forward takes a batch of images and nothing else"
+        else:
+            way = "try another input_shape, or mend that line"
+        what = f"cannot be traced in {mode} mode on images of {image}, nor run"
+        return f"{type(model).__name__}: {what}: {_join(place, _first_line(plain))}. Way out: {way}"
+    chain = [type(cause).__name__ for cause in _causes(error)]
+    reason = "a Python value is made of a tensor's values" if set(chain) & set(DATA_DEPENDENT) else _first_line(error)
+    return describe(model, example, training, find_place(error, model), reason)
+
+
+def describe(model: nn.Module, example: Tensor, training: bool, place: Place, reason: str) -> str:
+    """The line for a model that runs and cannot be written as a graph, because of ``reason`` at ``place``."""
+    image = "x".join(map(str, example.shape[1:]))
+    what = f"{type(model).__name__}: cannot be traced in {'train' if training else 'eval'} mode on images of {image}"
+    if place.module:
+        way = f"rewrite that line, or keep the module out of the trace, at full width, with opaque=['{place.module}']"
+    elif place.module == "":
+        way = "rewrite that line, or move it into a module of its own and name that in opaque=[...]"
+    else:
+        way = "wrap the model in one whose forward takes a batch of images and returns tensors, tuples, lists or dicts"
+    return f"{what}: {_join(place, reason)}. Way out: {way}"
+
+
+def place_of(node: fx.Node, model: nn.Module) -> Place:
+    """Where an op of a traced graph comes from."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    name = stack[-1][0].split("@")[0] if stack else ""
+    module = dict(model.named_modules(remove_duplicate=False)).get(name, model)
+    found = re.findall(r'File "(.+?)", line (\d+), in \S+\n\s*(.*)', node.meta.get("stack_trace") or "")
+    outside = [entry for entry in found if not entry[0].startswith(TORCH)]
+    file, number, line = (outside or found or [("", "0", "")])[-1]
+    return Place(name, type(module).__name__, os.path.basename(file), int(number), line.strip(), str(node.target))
+
+
+def find_place(error: BaseException, model: nn.Module) -> Place:
+    """The innermost place inside ``model`` that the traceback of ``error``, or of what caused it, went through."""
+    names = {id(module): name for name, module in model.named_modules()}
+    for cause in _causes(error):
+        module, file, number, op = None, "", 0, ""
+        for code, line, variables in _frames(cause.__traceback__):
+            owner = variables.get("self")
+            if id(owner) in names:
+                module, op = owner, ""
+            if module is not None and not code.co_filename.startswith(TORCH):
+                file, number = code.co_filename, line
+            if isinstance(variables.get("func"), torch._ops.OpOverload):
+                op = str(variables["func"])
+        if module is not None:
+            text = linecache.getline(file, number).strip()
+            return Place(names[id(module)], type(module).__name__, os.path.basename(file), number, text, op)
+    return Place()
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple]:
+    while traceback is not None:
+        yield traceback.tb_frame.f_code, traceback.tb_lineno, traceback.tb_frame.f_locals
+        traceback = traceback.tb_next
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _plain_error(model: nn.Module, example: Tensor) -> Exception | None:
+    """What the model raises without tracing, None if it runs; its buffers and the random state stay as they were."""
+    before = {key: buffer.clone() for key, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[example.device] if example.is_cuda else []):
+            model(example)
+    except Exception as error:
+        return error
+    finally:
+        with torch.no_grad():
+            for key, buffer in model.named_buffers():
+                buffer.copy_(before[key])
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    text = text if len(text) < 160 else text.partition(". ")[0]
+    return f"{type(error).__name__}: {text}".rstrip(": .")
+
+
+def _join(place: Place, reason: str) -> str:
+    return f"{place}: {reason}" if str(place) else reason

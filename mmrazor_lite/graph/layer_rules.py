@@ -1,0 +1,176 @@
+"""How channel ids flow through layers: convs, linears, norms, PReLU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .ids import CONSTANT, along, varying
+from .trace import Op, shape_of
+
+if TYPE_CHECKING:
+    from .propagate import Propagation, Value
+
+LAYERS = frozenset("conv1d conv2d conv3d linear batch_norm instance_norm layer_norm group_norm".split())
+
+
+def conv(flow: Propagation, op: Op) -> Value:
+    source, weight = op.argument("input"), shape_of(op.argument("weight"))
+    outputs, groups = weight[0], int(op.argument("groups", 1))
+    ids = _vector(flow, source, 1, weight[1] * groups)
+    filters = flow.ids(op.argument("weight"))
+    if ids is not None and filters is not None and groups == outputs and weight[1] == 1:
+        return _depthwise_by(flow, filters, ids, op)
+    if ids is None or flow.layer_kind(op) != "conv":
+        _refuse(flow, op)
+        flow.fix_inputs(op, f"read by {_who(flow, op)}")
+        return None
+    shape = [1] * len(shape_of(op.node))
+    shape[1] = -1
+    if groups == 1:
+        return _layer(flow, op, ids, outputs).view(shape)
+    blocks = ids.reshape(groups, -1)
+    known = flow.layers.get(op.layer)
+    depthwise = blocks.shape[1] == 1
+    new = known[1] if known else (None if depthwise else flow.book.new(outputs))
+    out = ids.repeat_interleave(outputs // groups) if new is None else new
+    if depthwise:
+        flow.passes_through.add(op.layer)
+        out = ids.repeat_interleave(outputs // groups)
+    _record(flow, op.layer, ids, out, "two calls of one layer")
+    reason = f"the groups of {op.layer}"
+    flow.book.join(blocks, blocks[:, :1], reason)
+    flow.book.join(out.view(groups, -1), blocks[:, :1], reason)
+    return out.view(shape)
+
+
+def _depthwise_by(flow: Propagation, filters: torch.Tensor, ids: torch.Tensor, op: Op) -> Value:
+    """A functional depthwise conv by a tensor that a module holds, such as a blur."""
+    where = f"a functional conv in {op.place}"
+    flow.book.join(ids, flow.book.tie(filters, range(1, filters.dim()), where).reshape(-1), where)
+    flow.book.assume(ids)
+    flow.sites.append(op)
+    if flow.ids(op.argument("bias")) is not None:
+        flow.book.join(ids, flow.ids(op.argument("bias")), where)
+    return ids.view(1, -1, *[1] * (len(shape_of(op.node)) - 2))
+
+
+def linear(flow: Propagation, op: Op) -> Value:
+    source, weight = op.argument("input"), shape_of(op.argument("weight"))
+    ids = _vector(flow, source, len(shape_of(source)) - 1, weight[1])
+    if ids is None or flow.layer_kind(op) != "linear":
+        _refuse(flow, op)
+        flow.fix_inputs(op, f"read by {_who(flow, op)}")
+        return None
+    return _layer(flow, op, ids, weight[0]).view([1] * (len(shape_of(op.node)) - 1) + [-1])
+
+
+def _layer(flow: Propagation, op: Op, inputs: torch.Tensor, size: int) -> torch.Tensor:
+    known = flow.layers.get(op.layer)
+    outputs = known[1] if known else flow.book.new(size)
+    _record(flow, op.layer, inputs, outputs, f"{op.layer} is called on two inputs")
+    return outputs
+
+
+def _record(flow: Propagation, layer: str, inputs: torch.Tensor, outputs: torch.Tensor, reason: str) -> None:
+    known = flow.layers.setdefault(layer, (inputs, outputs))
+    if known[0] is not inputs:
+        flow.book.join(known[0], inputs, reason)
+        flow.book.join(known[1], outputs, reason)
+
+
+def batch_norm(flow: Propagation, op: Op) -> Value:
+    return _norm(flow, op, 1, op.kind)
+
+
+def layer_norm(flow: Propagation, op: Op) -> Value:
+    source = op.argument("input")
+    ids = flow.ids(source)
+    if len(op.argument("normalized_shape")) != 1:
+        flow.fix(source, f"{_who(flow, op)} normalises over more than the channels")
+        return ids
+    last = len(shape_of(op.node)) - 1
+    if ids is not None and len(varying(ids)) > 1:  # the norm of a head: its channels stay together
+        return flow.book.tie(ids, [last], f"normalised by {_who(flow, op)}")
+    return _norm(flow, op, last, "layer_norm")
+
+
+def group_norm(flow: Propagation, op: Op) -> Value:
+    value = _norm(flow, op, 1, "group_norm")
+    if isinstance(value, torch.Tensor) and value.numel() > 1:
+        blocks = value.reshape(int(op.argument("num_groups")), -1)
+        flow.book.join(blocks, blocks[:, :1], f"the groups of {_who(flow, op)}")
+    return value
+
+
+def _norm(flow: Propagation, op: Op, dim: int, kind: str) -> Value:
+    source = op.argument("input")
+    ids = flow.ids(source)
+    if ids is None:
+        return None
+    shape = shape_of(source)
+    vector = along(ids, dim, shape)
+    if vector is None or flow.layer_kind(op) != kind:
+        flow.fix(source, f"normalised by {_who(flow, op)}")
+        return ids
+    known = flow.layers.get(op.layer)
+    if known and len(known[1]) == len(vector) and torch.equal(known[1], vector):
+        vector = known[1]
+    flow.passes_through.add(op.layer)
+    _record(flow, op.layer, vector, vector, f"{op.layer} is called on two inputs")
+    return ids
+
+
+def prelu(flow: Propagation, op: Op) -> Value:
+    ids, slopes = flow.ids(op.node.args[0]), flow.ids(op.node.args[1])
+    shape = shape_of(op.node.args[1])
+    if ids is None or shape == (1,):
+        return ids
+    if slopes is None:
+        flow.fix(op.node.args[0], f"the slopes of {op.place}")
+        return ids
+    flow.book.join(ids, slopes.view(1, -1, *[1] * (ids.dim() - 2)), f"the slopes of {op.place}")
+    return ids
+
+
+def _vector(flow: Propagation, node: Any, dim: int, size: int) -> torch.Tensor | None:
+    """Input ids (C,) of a layer: constants for an input without ids, None where the ids lie along another dim."""
+    ids = flow.ids(node)
+    if ids is None:
+        return torch.full((size,), CONSTANT)
+    return along(ids, dim, shape_of(node))
+
+
+def _refuse(flow: Propagation, op: Op) -> None:
+    if not op.layer:  # a functional one
+        return
+    module = flow.modules[op.layer]
+    if flow.kind(module) is None or hasattr(module, "parametrizations"):
+        reason = f"no dynamic layer for {type(module).__name__}"
+    elif module._forward_hooks or module._forward_pre_hooks:
+        reason = "it has a forward hook"
+    else:
+        reason = "its input has its channels elsewhere, or another op takes its place"
+    flow.refused.setdefault(op.layer, reason)
+
+
+def _who(flow: Propagation, op: Op) -> str:
+    name = op.layer or op.module_path or "the model"
+    module = flow.modules.get(name)
+    if op.layer is None and op.kind in ("conv2d", "linear", "conv1d", "conv3d"):
+        return f"a functional {op.kind} in {name}"
+    if isinstance(module, nn.Module) and flow.kind(module) is None:
+        return f"{name} ({type(module).__name__}, no dynamic layer for this type)"
+    return name
+
+
+RULES = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), conv),
+    **dict.fromkeys(("batch_norm", "instance_norm"), batch_norm),
+    "linear": linear,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "prelu": prelu,
+}

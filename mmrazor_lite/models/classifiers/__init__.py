@@ -1,0 +1,18 @@
+"""Plain networks of any origin as classifiers that the training, search and test code can run."""
+
+from .nets import build_net, explicit, offline, source_of
+from .outputs import main_logits
+from .plain import PlainClassifier, as_classifier, plain_module
+from .sizes import check_sizes
+
+__all__ = [
+    "PlainClassifier",
+    "as_classifier",
+    "build_net",
+    "check_sizes",
+    "explicit",
+    "main_logits",
+    "offline",
+    "plain_module",
+    "source_of",
+]

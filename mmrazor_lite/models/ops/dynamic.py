@@ -1,0 +1,213 @@
+"""Layers whose width is a choice: the layer itself, seen through its active part.
+
+A dynamic layer is of a subclass of the layer it replaces and holds the same parameters and buffers. Reading ``weight``
+gives the slice of the active channels, reading ``out_channels`` their number; the layer's own forward does the rest,
+whatever it is. The same holds for any module with a parameter that follows the channels, such as layer scale.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmrazor_lite.models.mutables import ChannelSlice
+
+from .kinds import LayerKind, kind_of, width
+from .switchable import SwitchableBatchNorm
+
+KEY = "_mmrazor"  # attribute of a dynamic layer that holds its Active
+
+
+@dataclass
+class Number:
+    """A number of a layer that follows its sides; plain data, so that a copy of the layer has one of its own."""
+
+    rule: Callable
+    full: Mapping[str, Any]
+    inputs: ChannelSlice | None
+    outputs: ChannelSlice | None
+
+    def __call__(self) -> Any:
+        return self.rule(self.full, self.inputs, self.outputs)
+
+
+@dataclass
+class Active:
+    """What of a module is active now.
+
+    Attributes:
+        inputs, outputs: sides of a layer; None for another module.
+        tensors: parameter or buffer -> the (dimension, channels) it follows.
+        numbers: plain attribute -> its value now.
+        plain: class of the module that was replaced.
+    """
+
+    inputs: ChannelSlice | None
+    outputs: ChannelSlice | None
+    tensors: dict[str, tuple[tuple[int, ChannelSlice], ...]]
+    numbers: dict[str, Number]
+    plain: type[nn.Module]
+    running: bool = field(default=False)  # inside the forward of a norm with statistics
+    copies: dict[str, Tensor] = field(default_factory=dict)  # its statistics, where they are no view
+
+
+def take(tensor: Tensor | None, where: Iterable[tuple[int, ChannelSlice]]) -> Tensor | None:
+    """The active part of a tensor: a view where it is one piece along every dimension."""
+    if tensor is not None:
+        for dim, channels in where:
+            tensor = channels.take(tensor, dim)
+    return tensor
+
+
+def make_dynamic(
+    static: nn.Module,
+    inputs: ChannelSlice | None = None,
+    outputs: ChannelSlice | None = None,
+    held: Mapping[str, tuple[int, ChannelSlice]] | None = None,
+    numbers: Mapping[str, ChannelSlice] | None = None,
+) -> nn.Module:
+    """The module to put in place of ``static``: the same tensors, hooks, mode and attributes.
+
+    Args:
+        inputs, outputs: sides of a layer of a known kind.
+        held: further parameters and buffers -> the dimension and the channels they follow.
+        numbers: plain integers that are the width of some channels.
+    """
+    kind = kind_of(static) if outputs is not None else None
+    tensors = {name: (where,) for name, where in (held or {}).items()}
+    values = {name: Number(width, {}, None, channels) for name, channels in (numbers or {}).items()}
+    if kind is not None:
+        tensors.update(_layer_tensors(kind, static, {"inputs": inputs, "outputs": outputs}))
+        full = {name: getattr(static, name) for name in kind.numbers}
+        values.update({name: Number(rule, full, inputs, outputs) for name, rule in kind.numbers.items()})
+    cls = _dynamic_class(
+        type(static), tuple(sorted(tensors)), tuple(sorted(values)), bool(kind and kind.has_statistics)
+    )
+    layer = cls.__new__(cls)
+    vars(layer).update({k: copy.copy(v) if isinstance(v, dict) else v for k, v in vars(static).items()})
+    vars(layer)[KEY] = Active(inputs, outputs, tensors, values, type(static))
+    return layer
+
+
+def _layer_tensors(kind: LayerKind, static: nn.Module, sides: Mapping[str, ChannelSlice]) -> dict:
+    grouped = getattr(static, "groups", 1) > 1  # the width of a group stays
+    return {
+        name: tuple((dim, sides[side]) for dim, side in enumerate(follows) if not (grouped and side == "inputs"))
+        for name, follows in kind.tensors.items()
+    }
+
+
+@cache
+def _dynamic_class(cls: type, tensors: tuple[str, ...], numbers: tuple[str, ...], statistics: bool) -> type:
+    members: dict[str, Any] = {"__doc__": f"``{cls.__name__}`` on its active channels.", "__module__": __name__}
+    members |= {
+        name: _statistic(name) if statistics and name.startswith("running_") else _tensor(name) for name in tensors
+    }
+    members |= {name: property(lambda self, name=name: vars(self)[KEY].numbers[name]()) for name in numbers}
+    if statistics:
+        members["forward"] = _forward_with_statistics(cls)
+    return type(f"Dynamic{cls.__name__}", (cls,), members)
+
+
+def _tensor(name: str) -> property:
+    def active_part(self: nn.Module) -> Tensor | None:
+        own = vars(self)
+        parameters = own["_parameters"]
+        tensor = parameters[name] if name in parameters else own["_buffers"][name]
+        return take(tensor, own[KEY].tensors[name])
+
+    return property(active_part)
+
+
+def _statistic(name: str) -> property:
+    """The active part inside the layer's own forward, the whole for everybody else."""
+
+    def statistic(self: nn.Module) -> Tensor | None:
+        active, tensor = vars(self)[KEY], self._buffers[name]
+        if tensor is None or not active.running:
+            return tensor
+        if name not in active.copies:
+            active.copies[name] = take(tensor, active.tensors[name])
+        return active.copies[name]
+
+    return property(statistic)
+
+
+def _forward_with_statistics(cls: type) -> Callable:
+    """Statistics of the active channels are updated where they lie; those of the others stay as they are."""
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        active = vars(self)[KEY]
+        active.running = True
+        try:
+            result = cls.forward(self, *args, **kwargs)
+            if self.training and len(active.outputs.pieces) > 1:
+                with torch.no_grad():
+                    for name, part in active.copies.items():
+                        active.outputs.put(self._buffers[name], part)
+        finally:
+            active.running = False
+            active.copies.clear()
+        return result
+
+    return forward
+
+
+# the way back -------------------------------------------------------------------------------------------------------
+
+
+def active_of(module: nn.Module) -> Active | None:
+    """What is active of a dynamic layer; None for a plain module."""
+    return vars(module).get(KEY)
+
+
+def export(model: nn.Module, keep_sync: bool = False) -> nn.Module:
+    """A copy of ``model`` with tensors of its own and a plain layer of the active channels for every dynamic one.
+
+    A synchronised batch norm becomes an ordinary one, which runs on any device, unless ``keep_sync``.
+    """
+    memo: dict[int, Any] = {}
+    shells: list[tuple[nn.Module, nn.Module]] = []
+    modules = list(model.modules())
+    for module in modules:
+        if isinstance(module, SwitchableBatchNorm):
+            memo[id(module)] = export(module.current, keep_sync)
+    hidden = {id(norm) for module in modules if isinstance(module, SwitchableBatchNorm) for norm in module.modules()}
+    for module in modules:
+        active = active_of(module)
+        plain = type(module) if active is None else active.plain
+        if plain is nn.SyncBatchNorm and not keep_sync:
+            plain = nn.BatchNorm2d
+        if plain is type(module) or id(module) in hidden:
+            continue
+        shells.append((module, plain.__new__(plain)))
+        memo[id(module)] = shells[-1][1]
+        if active is not None:
+            _slice_tensors(module, active, memo)
+    for module, shell in shells:  # what else the module holds may lead to the other shells
+        active = active_of(module)
+        group = vars(module).get("process_group")
+        memo[id(group)] = group  # a process group cannot be copied
+        vars(shell).update(copy.deepcopy({k: v for k, v in vars(module).items() if k != KEY}, memo))
+        if type(shell) is nn.BatchNorm2d:
+            vars(shell).pop("process_group", None)
+        if active is not None:
+            vars(shell).update({name: number() for name, number in active.numbers.items()})
+    return copy.deepcopy(model, memo)
+
+
+def _slice_tensors(module: nn.Module, active: Active, memo: dict[int, Any]) -> None:
+    """Tell deepcopy that the copy of a sliced tensor is its active part, with storage of its own."""
+    for name, where in active.tensors.items():
+        tensor = module._parameters.get(name)
+        tensor = module._buffers.get(name) if tensor is None else tensor
+        if tensor is None:
+            continue
+        part = take(tensor, where).detach().clone(memory_format=torch.preserve_format)
+        memo[id(tensor)] = nn.Parameter(part, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else part

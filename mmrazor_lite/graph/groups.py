@@ -17,6 +17,8 @@ from .ids import CONSTANT
 from .propagate import Propagation
 from .trace import Op, TracedModel
 
+MAX_PARTS = 4  # a group whose units are read in more ways than this stays at full width
+
 
 @dataclass(frozen=True)
 class FixedLayer:
@@ -105,20 +107,25 @@ class _Builder:
         reasons = self._fixed_components()
         groups, place, why = self._form_groups(reasons)
         # A side that holds only some units of a group, or some more often than others, has no width as a rule.
-        for _ in range(len(groups) + 1):
+        for _ in range(2 * len(groups) + 2):
             side_of = self._sides(place)
             sides = {name: tuple(side_of(ids) for ids in pair) for name, pair in self.flow.layers.items()}
             nodes = {n: side_of(ids) for n, ids in self.flow.nodes.items() if isinstance(ids, torch.Tensor)}
             held, crossed = self._held(place)
-            uneven = self._uneven([side for pair in sides.values() for side in pair], groups)
-            uneven |= self._uneven(list(nodes.values()), groups) | crossed
-            uneven |= self._uneven([side for tensors in held.values() for _, side in tensors.values()], groups)
-            if not uneven:
+            every = [side for pair in sides.values() for side in pair]
+            every += [*nodes.values(), *(side for tensors in held.values() for _, side in tensors.values())]
+            uneven = self._uneven(every, groups)
+            if not (uneven or crossed):
                 break
-            for index in uneven:
+            parts = {index: self._classes(index, groups[index].units, every) for index in uneven - crossed}
+            split = {index: kinds for index, kinds in parts.items() if max(kinds) < MAX_PARTS}
+            if split:
+                groups, place = self._split(groups, place, split)
+                continue
+            for index in uneven | crossed:
                 for producer in groups[index].producers:
                     why[producer] = "a reader takes some of its channels only"
-            dropped = {groups[index].name for index in uneven}
+            dropped = {groups[index].name for index in uneven | crossed}
             groups, place = self._without(groups, place, dropped)
         assumed = {
             groups[place[c][0]].name
@@ -241,15 +248,18 @@ class _Builder:
         """Sides of the tensors that modules hold, and the groups that such a tensor does not hold along one dim."""
         held: dict[str, dict[str, tuple[int, Side]]] = {}
         crossed: set[int] = set()
+        alone = np.append(np.bincount(self.component) == 1, False)  # elements that nothing was tied to; last: constants
         for (module, name), ids in self.flow.held.items():
             entries = self._entries(ids, place)
             found = set(np.unique(entries[..., 0]).tolist()) - {FIXED}
             if not found:
                 continue
-            dims = [d for d in range(ids.dim()) if (entries != entries.take([0], axis=d)).any()]
-            if len(dims) == 1:
-                line = np.moveaxis(entries, dims[0], 0).reshape(ids.shape[dims[0]], -1, 2)[:, 0]
-                held.setdefault(module, {})[name] = (dims[0], Side(line[:, 0].copy(), line[:, 1].copy()))
+            untouched = alone[self._components(ids)]
+            lines = {dim: _line(entries, untouched, dim) for dim in range(ids.dim())}
+            fitting = [dim for dim, line in lines.items() if line is not None]
+            if len(fitting) == 1:
+                line = lines[fitting[0]]
+                held.setdefault(module, {})[name] = (fitting[0], Side(line[:, 0].copy(), line[:, 1].copy()))
             else:
                 crossed |= found
         return held, crossed
@@ -308,12 +318,54 @@ class _Builder:
         return bad
 
     @staticmethod
+    def _classes(index: int, units: int, sides: list[Side]) -> list[int]:
+        """Class of each unit of a group, from 0: units that every side takes equally often are of one class."""
+        signatures: list[tuple[int, ...]] = [()] * units
+        for side in {side.key(): side for side in sides}.values():
+            if index in side.counts:
+                found = np.bincount(side.unit[side.group == index], minlength=units)
+                signatures = [(*old, int(new)) for old, new in zip(signatures, found, strict=True)]
+        order = {signature: number for number, signature in enumerate(dict.fromkeys(signatures))}
+        return [order[signature] for signature in signatures]
+
+    def _split(
+        self, groups: list[WidthGroup], place: dict[int, tuple[int, int]], parts: Mapping[int, list[int]]
+    ) -> tuple[list[WidthGroup], dict[int, tuple[int, int]]]:
+        """Groups of the classes of their units; a class of one unit has no choice and gets none."""
+        made: list[WidthGroup] = []
+        moved: dict[tuple[int, int], tuple[int, int]] = {}
+        for index, group in enumerate(groups):
+            classes = parts.get(index, [0] * group.units)
+            for number in range(max(classes) + 1):
+                row = [unit for unit, kind in enumerate(classes) if kind == number]
+                if len(row) < 2:
+                    continue
+                moved.update({(index, unit): (len(made), rank) for rank, unit in enumerate(row)})
+                first = next(c for c, (g, u) in place.items() if (g, u) == (index, row[0]))
+                unit = int((self.outputs[group.producers[0]] == first).sum())
+                name = group.name if index not in parts else self._name(group.producers, made)
+                made.append(WidthGroup(name, len(row), unit, group.producers, group.members))
+        return made, {c: moved[at] for c, at in place.items() if at in moved}
+
+    @staticmethod
     def _without(
         groups: list[WidthGroup], place: dict[int, tuple[int, int]], dropped: set[str]
     ) -> tuple[list[WidthGroup], dict[int, tuple[int, int]]]:
         kept = [index for index, group in enumerate(groups) if group.name not in dropped]
         moved = {old: new for new, old in enumerate(kept)}
         return [groups[i] for i in kept], {c: (moved[g], u) for c, (g, u) in place.items() if g in moved}
+
+
+def _line(entries: np.ndarray, untouched: np.ndarray, dim: int) -> np.ndarray | None:
+    """(group, unit) along one dimension of a tensor (*shape, 2), None where it also varies along another.
+
+    Elements that no op touched, such as rows of a table that no index names, may be of any channel.
+    """
+    rows = np.moveaxis(entries, dim, 0).reshape(entries.shape[dim], -1, 2)
+    free = np.moveaxis(untouched, dim, 0).reshape(entries.shape[dim], -1)
+    first = np.argmin(free, axis=1)  # the first element that counts, or the first one
+    line = rows[np.arange(len(rows)), first]
+    return line if ((rows == line[:, None]).all(-1) | free).all() else None
 
 
 def _tie_by_hand(flow: Propagation, by_hand: Sequence[Mapping]) -> None:

@@ -50,6 +50,7 @@ class Propagation:
         self.refused: dict[str, str] = {}  # convs, linears and the like that cannot be dynamic -> why
         self.passes_through: set[str] = set()  # norms and depthwise convs: their width is their producer's
         self.modules = traced.modules()
+        self._mutated = {graph.names[node] for graph in traced.graphs for node in graph.mutated}
         self._layer_types = layer_types
         self._kinds: dict[type, str | None] = {}
         for graph in traced.graphs:
@@ -118,7 +119,7 @@ class Propagation:
         module, name = graph.names[node]
         shape = shape_of(node)
         own = name in OWN_TENSORS and self.kind(self.modules[module]) is not None
-        if not module or own or not shape or max(shape) < 2 or node in graph.shared or node in graph.mutated:
+        if not module or own or not shape or max(shape) < 2 or node in graph.shared or (module, name) in self._mutated:
             return None
         if not node.meta["val"].is_floating_point() or node.meta["val"].numel() > MAX_ELEMENTS:
             return None

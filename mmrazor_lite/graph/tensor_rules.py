@@ -134,10 +134,16 @@ def _cut(
     flow.book.assume(ids)
     if int(op.argument("step", 1) or 1) != 1:
         flow.book.fix(ids, where)
-    elif before[dim] % size == 0 and start % size == 0 and before[dim] // size <= 4:
+    elif before[dim] % size == 0 and start % size == 0 and _all_of_one_size(op, dim, size):
         parts = ids.split(size, dim)
         for part in parts[1:]:
             flow.book.join(parts[0], part, where)
+
+
+def _all_of_one_size(op: Op, dim: int, size: int) -> bool:
+    """Whether all slices of a tensor along ``dim`` are as long as this one: equal parts, not some and the rest."""
+    others = [user for user in op.node.all_input_nodes[0].users if user.target is op.node.target]
+    return all(shape_of(user)[dim] in (size, shape_of(op.node.all_input_nodes[0])[dim]) for user in others)
 
 
 def split(flow: Propagation, op: Op) -> Value:

@@ -192,6 +192,8 @@ def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedG
             graph.outputs = [arg for arg in node.all_input_nodes if arg.name in set(signature.user_outputs)]
         elif node.op == "call_function":
             graph.ops.append(_op(node, parameters, owners))
+            if graph.ops[-1].inplace and node.args[0] in graph.names:
+                graph.mutated.add(node.args[0])
     return graph
 
 
@@ -219,7 +221,7 @@ def _op(node: fx.Node, parameters: dict[str, str], owners: dict[str, list[str]])
     holders = {holder for parameter in names for holder in owners.get(parameter, [])}
     if len(holders) == 1:
         layer = holders.pop()
-    elif not names and name == "batch_norm":  # no affine parameters: the module that runs it
+    elif not names and name in ("batch_norm", "instance_norm", "layer_norm", "group_norm"):  # no weights: who runs it
         layer = Op(node, name, False, None).module_path.split("@")[0] or None
     return Op(node, name.removesuffix("_") if inplace else name, inplace, layer)
 

@@ -160,7 +160,7 @@ class ConvAlongTheChannels(Net):
 case([], {"stem.0": "the check of a small subnet failed"}, out=8)(Slices)
 case([("stem.0", 8, 2), ("a.0", 8, 1)])(ChunkAndConcat)
 case([STEM, ("pre.0", 5, 3), ("a.0", 5, 1)], out=15)(ChunkInThree)
-case([("a.0", 12, 1)], {"stem.0": "some of its channels only"})(UnequalSplit)
+case([("a.0", 12, 1)], {"stem.0": "the check of a small subnet failed"})(UnequalSplit)
 case([], {"stem.0": "the check of a small subnet failed"})(SplitByANumber)
 case([("stem.0", 8, 2), ("a.0", 16, 1)])(Shuffle)
 case([("a.0", 16, 1)], {"stem.0": "the check of a small subnet failed"})(ShuffleByNumbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -85,6 +85,29 @@ def failure(model: nn.Module, images: Tensor, compare: Callable[[], Tensor] | No
         if float((own - other).abs().max()) > TOLERANCE * scale:
             return "its output is not that of the full network with the dropped channels masked"
     return None
+
+
+def number_variants(numbers: Mapping[str, Mapping[str, Side]]) -> list[dict[str, dict[str, Side]]]:
+    """Which numbers of modules to take for widths: all; then one of those that are equal by chance, each in turn.
+
+    In an attention of 8 heads of 8 channels, nothing but a trial tells ``num_heads`` from ``head_dim``.
+    """
+    if not numbers:
+        return []
+    variants = [{module: dict(names) for module, names in numbers.items()}]
+    rivals = {module: _rivals(names) for module, names in numbers.items()}
+    for turn in range(max((len(names) for sets in rivals.values() for names in sets), default=0)):
+        losers = {m: {n for names in sets for i, n in enumerate(names) if i != turn} for m, sets in rivals.items()}
+        variants.append({m: {n: s for n, s in names.items() if n not in losers[m]} for m, names in numbers.items()})
+    return variants
+
+
+def _rivals(names: Mapping[str, Side]) -> list[list[str]]:
+    """Attributes of one module that would follow the same side."""
+    by_side: dict[tuple, list[str]] = {}
+    for name, side in names.items():
+        by_side.setdefault(side.key(), []).append(name)
+    return [rivals for rivals in by_side.values() if len(rivals) > 1]
 
 
 def can_mask(layers: dict[str, nn.Module]) -> bool:

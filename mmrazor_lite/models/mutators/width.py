@@ -16,7 +16,7 @@ from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
-from .check import can_mask, failure, masked_inputs, probe_images
+from .check import can_mask, failure, masked_inputs, number_variants, probe_images
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -97,24 +97,30 @@ class OneShotChannelMutator:
         traced = trace(architecture, self.input_shape, self._opaque)
         self._images = probe_images(architecture, self.input_shape)
         keep: dict[str, str] = {}
-        with_numbers = False
         while True:
             graph = find_width_groups(traced, KIND, keep, self._include, self._exclude, self._by_hand)
-            self._build(graph, any_width, with_numbers)
-            problem = self._problem_of_small_subnets()
+            problem = self._try(graph, any_width)
             if problem is None:
                 break
-            if graph.numbers and not with_numbers:  # once more, with the numbers that modules hold
-                with_numbers = True
-            else:
-                keep.update(self._failing(problem))
+            keep.update(self._failing(problem))
             self._restore()
         del self._images
         self.fixed: list[FixedLayer] = graph.fixed
         self._publish(traced, graph)
         graph.nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
 
-    def _build(self, graph: WidthGraph, every: bool, with_numbers: bool) -> None:
+    def _try(self, graph: WidthGraph, every: bool) -> str | None:
+        """Build dynamic layers and run small subnets; if that fails, once more with the numbers that modules hold."""
+        numbers = [{}, *number_variants(graph.numbers)]
+        for attempt in numbers:
+            self._build(graph, every, attempt)
+            problem = self._problem_of_small_subnets()
+            if problem is None or attempt is numbers[-1]:
+                return problem
+            self._restore()
+        raise AssertionError("unreachable")
+
+    def _build(self, graph: WidthGraph, every: bool, numbers: Mapping[str, Mapping[str, Side]]) -> None:
         self._graph = graph
         self.mutables = [
             MutableChannel(group, any_width(group) if every else rule_for(group, self._rule, self._units).widths(group))
@@ -129,7 +135,7 @@ class OneShotChannelMutator:
             sides = graph.layers.get(name)
             sliced = sides is not None and not (sides[0].is_fixed and sides[1].is_fixed)
             held = graph.held.get(name, {})
-            counts = graph.numbers.get(name, {}) if with_numbers else {}
+            counts = numbers.get(name, {})
             if not (sliced or held or counts):
                 continue
             self._plain[name] = module

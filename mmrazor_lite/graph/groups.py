@@ -8,13 +8,14 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
-from torch import fx
+from torch import fx, nn
 
 from mmrazor_lite.errors import UserError, nearest
 
 from .channels import FIXED, Side, WidthGroup
 from .ids import CONSTANT
 from .propagate import Propagation
+from .reshaping import SPLIT
 from .trace import Op, TracedModel
 
 MAX_PARTS = 4  # a group whose units are read in more ways than this stays at full width
@@ -34,7 +35,8 @@ class WidthGraph:
 
     ``layers`` maps a layer to its (input, output) sides; ``nodes`` a graph node to the side of its channels, of all
     dimensions they vary in; ``held`` a module to the dimension and side of each of its other parameters and buffers;
-    ``numbers`` a module to those of its plain integers that are the size of a side, as far as its reshapes tell.
+    ``numbers`` a module to those of its plain integers, and lists of them, that are sizes of sides, as far as its
+    reshapes and splits tell.
     ``assumed`` names the groups that rest on something the graph does not show.
     """
 
@@ -42,7 +44,7 @@ class WidthGraph:
     layers: dict[str, tuple[Side, Side]]
     nodes: dict[fx.Node, Side]
     held: dict[str, dict[str, tuple[int, Side]]]
-    numbers: dict[str, dict[str, Side]]
+    numbers: dict[str, dict[str, Side | tuple[Side, ...]]]
     fixed: list[FixedLayer]
     assumed: frozenset[str]
 
@@ -108,10 +110,11 @@ class _Builder:
         groups, place, why = self._form_groups(reasons)
         # A side that holds only some units of a group, or some more often than others, has no width as a rule.
         for _ in range(2 * len(groups) + 2):
-            side_of = self._sides(place)
+            table = self._table(place)
+            side_of = self._sides(table)
             sides = {name: tuple(side_of(ids) for ids in pair) for name, pair in self.flow.layers.items()}
             nodes = {n: side_of(ids) for n, ids in self.flow.nodes.items() if isinstance(ids, torch.Tensor)}
-            held, crossed = self._held(place)
+            held, crossed = self._held(table)
             every = [side for pair in sides.values() for side in pair]
             every += [*nodes.values(), *(side for tensors in held.values() for _, side in tensors.values())]
             uneven = self._uneven(every, groups)
@@ -144,7 +147,7 @@ class _Builder:
                 fixed.append(FixedLayer(name, maker or reasons.get(first, "it reads channels that stay")))
         others = {**self.flow.unreached(), **self.flow.refused}
         fixed += [FixedLayer(name, reason) for name, reason in others.items() if name not in self.outputs]
-        return WidthGraph(groups, sides, nodes, held, self._numbers(place), fixed, frozenset(assumed))
+        return WidthGraph(groups, sides, nodes, held, self._numbers(self._table(place)), fixed, frozenset(assumed))
 
     def _fixed_components(self) -> dict[int, str]:
         reasons: dict[int, str] = {}
@@ -221,36 +224,40 @@ class _Builder:
                 return f"{names[0]} and {name} order its channels differently"
         return None
 
-    def _sides(self, place: dict[int, tuple[int, int]]) -> Callable[[torch.Tensor], Side]:
+    def _sides(self, table: np.ndarray) -> Callable[[torch.Tensor], Side]:
         """Side of an id vector; vectors that are one tensor (a layer's output and all that pass it on) share it."""
         known: dict[int, Side] = {}
 
         def side(ids: torch.Tensor) -> Side:
             if id(ids) not in known:
-                known[id(ids)] = self._side(ids, place)
+                known[id(ids)] = self._side(ids, table)
             return known[id(ids)]
 
         return side
 
-    def _entries(self, ids: torch.Tensor, place: dict[int, tuple[int, int]]) -> np.ndarray:
-        """(group, unit) of every id, (*shape, 2)."""
-        table = np.full((self.component.max() + 2, 2), [FIXED, 0], np.int64)  # last row answers for constants (-1)
+    def _table(self, place: dict[int, tuple[int, int]]) -> np.ndarray:
+        """(group, unit) of every component; the last row answers for constants (-1)."""
+        table = np.full((self.component.max() + 2, 2), [FIXED, 0], np.int64)
         if place:
             keys = np.fromiter(place, np.int64, len(place))
             table[keys] = np.array(list(place.values()), np.int64)
+        return table
+
+    def _entries(self, ids: torch.Tensor, table: np.ndarray) -> np.ndarray:
+        """(group, unit) of every id, (*shape, 2)."""
         return table[self._components(ids)]
 
-    def _side(self, ids: torch.Tensor, place: dict[int, tuple[int, int]]) -> Side:
-        entries = self._entries(ids.reshape(-1), place)
+    def _side(self, ids: torch.Tensor, table: np.ndarray) -> Side:
+        entries = self._entries(ids.reshape(-1), table)
         return Side(entries[:, 0].copy(), entries[:, 1].copy())
 
-    def _held(self, place: dict[int, tuple[int, int]]) -> tuple[dict[str, dict[str, tuple[int, Side]]], set[int]]:
+    def _held(self, table: np.ndarray) -> tuple[dict[str, dict[str, tuple[int, Side]]], set[int]]:
         """Sides of the tensors that modules hold, and the groups that such a tensor does not hold along one dim."""
         held: dict[str, dict[str, tuple[int, Side]]] = {}
         crossed: set[int] = set()
         alone = np.append(np.bincount(self.component) == 1, False)  # elements that nothing was tied to; last: constants
         for (module, name), ids in self.flow.held.items():
-            entries = self._entries(ids, place)
+            entries = self._entries(ids, table)
             found = set(np.unique(entries[..., 0]).tolist()) - {FIXED}
             if not found:
                 continue
@@ -264,29 +271,46 @@ class _Builder:
                 crossed |= found
         return held, crossed
 
-    def _numbers(self, place: dict[int, tuple[int, int]]) -> dict[str, dict[str, Side]]:
-        """Plain integers of modules that are the size of a side in one of their reshapes."""
-        found: dict[str, dict[str, Side]] = {}
+    def _numbers(self, table: np.ndarray) -> dict[str, dict[str, Side | tuple[Side, ...]]]:
+        """Plain integers of modules that are the size of a side in one of their reshapes; lists of a split's sizes."""
+        found: dict[str, dict[str, Side | tuple[Side, ...]]] = {}
         clashes: set[tuple[str, str]] = set()
         model = self.flow.traced.model
         first_name = {module: name for name, module in model.named_modules()}
         modules = dict(model.named_modules(remove_duplicate=False))
         for op in self.flow.sites:
             module = modules.get(op.module_path.split("@")[0])
-            integers = {k: v for k, v in vars(module).items() if type(v) is int and v > 1} if module else {}
-            if not integers:
+            if not first_name.get(module):  # the model itself cannot be replaced
                 continue
-            path = first_name[module]
-            for side in self._site_sides(op, place, set(integers.values())):
+            own = found.setdefault(first_name[module], {})
+            integers = {k: v for k, v in vars(module).items() if type(v) is int and v > 1}
+            for side in self._site_sides(op, table, set(integers.values())):
                 for name in [name for name, value in integers.items() if value == len(side)]:
-                    known = found.setdefault(path, {}).setdefault(name, side)
+                    known = own.setdefault(name, side)
                     if (known.counts, known.constant) != (side.counts, side.constant):
-                        clashes.add((path, name))
+                        clashes.add((first_name[module], name))
+            for name, parts in self._site_lists(op, table, module):
+                own.setdefault(name, parts)
         for module, name in clashes:
             del found[module][name]
-        return found
+        return {module: names for module, names in found.items() if names}
 
-    def _site_sides(self, op: Op, place: dict[int, tuple[int, int]], sizes: Collection[int]) -> Iterator[Side]:
+    def _site_lists(self, op: Op, table: np.ndarray, module: nn.Module) -> Iterator[tuple[str, tuple[Side, ...]]]:
+        """Lists that a module holds of the sizes of the parts of a split along the channels."""
+        parts = self.flow.nodes.get(op.node)
+        if op.kind not in SPLIT or not isinstance(parts, list) or not all(isinstance(p, torch.Tensor) for p in parts):
+            return
+        dim = int(op.argument("dim", 0)) % parts[0].dim()
+        sizes = [part.shape[dim] for part in parts]
+        for name, value in vars(module).items():
+            if isinstance(value, (list, tuple)) and list(value) == sizes and all(type(size) is int for size in value):
+                yield name, tuple(self._line_side(part, dim, table) for part in parts)
+
+    def _line_side(self, ids: torch.Tensor, dim: int, table: np.ndarray) -> Side:
+        line = self._entries(ids.movedim(dim, 0).reshape(ids.shape[dim], -1)[:, 0], table)
+        return Side(line[:, 0].copy(), line[:, 1].copy())
+
+    def _site_sides(self, op: Op, table: np.ndarray, sizes: Collection[int]) -> Iterator[Side]:
         """Sides, of one of ``sizes``, of the tensors that an op takes or gives, and of the part up to a cut."""
         source = self.flow.nodes.get(op.node.all_input_nodes[0])
         results = self.flow.nodes.get(op.node)
@@ -303,9 +327,9 @@ class _Builder:
             for dim, size in enumerate(ids.shape):
                 if size not in sizes:
                     continue
-                line = self._entries(ids.movedim(dim, 0).reshape(size, -1)[:, 0], place)
-                if not (line[:, 0] == FIXED).all() and not (line == line[:1]).all():
-                    yield Side(line[:, 0].copy(), line[:, 1].copy())
+                side = self._line_side(ids, dim, table)
+                if not side.is_fixed and len({*zip(side.group, side.unit, strict=True)}) > 1:
+                    yield side
 
     @staticmethod
     def _uneven(sides: list[Side], groups: list[WidthGroup]) -> set[int]:

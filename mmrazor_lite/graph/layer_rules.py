@@ -99,7 +99,7 @@ def layer_norm(flow: Propagation, op: Op) -> Value:
 
 def group_norm(flow: Propagation, op: Op) -> Value:
     value = _norm(flow, op, 1, "group_norm")
-    if isinstance(value, torch.Tensor) and value.numel() > 1:
+    if isinstance(value, torch.Tensor) and value.numel() > 1 and int(op.argument("num_groups")) > 1:
         blocks = value.reshape(int(op.argument("num_groups")), -1)
         flow.book.join(blocks, blocks[:, :1], f"the groups of {_who(flow, op)}")
     return value

@@ -64,15 +64,26 @@ class LayerTable:
 
 def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
     """Rows of a traced model; counts follow the eval graph, parameters also hold layers that only training reaches."""
-    rows = [row for op in traced.eval if (row := _row(op, traced, graph)) is not None]
+    tables = _tables(traced.eval)
+    rows = [row for op in traced.eval if (row := _row(op, graph, tables)) is not None]
     rows += [row for op in traced.eval if op.kind.startswith("conv_transpose") for row in _transposed(op)]
     rows += [_extra_flops(op) for op in traced.eval if op.kind == OPAQUE and op.argument("extra_flops")]
     itemsize = max((p.element_size() for p in traced.model.parameters()), default=4)
     return LayerTable(rows, list(_weights(traced.model, graph)), list(_alive(traced.eval, graph)), itemsize)
 
 
-def _row(op: Op, traced: TracedModel, graph: WidthGraph) -> LayerRow | None:
+def _tables(graph: TracedGraph) -> set[fx.Node]:
+    """What is made of parameters and numbers only: the same for every image, made once for all."""
+    tables = set(graph.constants)
+    for op in graph:
+        if tables.issuperset(op.node.all_input_nodes):
+            tables.add(op.node)
+    return tables
+
+
+def _row(op: Op, graph: WidthGraph, tables: set[fx.Node]) -> LayerRow | None:
     kind, shape = op.kind, shape_of(op.node)
+    images = 1 if op.node in tables else BATCH
     name = op.layer or op.module_path
     if kind in ("conv1d", "conv2d", "conv3d", "linear"):
         weight = shape_of(op.argument("weight"))
@@ -81,7 +92,7 @@ def _row(op: Op, traced: TracedModel, graph: WidthGraph) -> LayerRow | None:
         outputs = known[1] if known else graph.nodes.get(op.node, ONE) if groups == weight[0] else ONE
         outputs = outputs if len(outputs) == weight[0] else Side.fixed(weight[0])
         inputs = known[0] if known else Side.fixed(weight[1] * groups)
-        positions = math.prod(shape) // BATCH // weight[0]
+        positions = math.prod(shape) // images // weight[0]
         taps = math.prod(weight[2:])
         bias = op.argument("bias") is not None
         if groups > 1:
@@ -89,20 +100,22 @@ def _row(op: Op, traced: TracedModel, graph: WidthGraph) -> LayerRow | None:
         return LayerRow(
             name, "linear" if kind == "linear" else "conv", positions, taps, inputs, outputs, bias, macs=True
         )
+    if kind in ("batch_norm", "layer_norm", "group_norm", "instance_norm") and op.node in tables:
+        return None  # of a weight
     if kind in ("batch_norm", "layer_norm", "group_norm", "instance_norm"):
-        per_channel, side = _elements(op.node, graph)
+        per_channel, side = _elements(op.node, graph, images)
         return LayerRow(name, "norm", per_channel, 1, ONE, side, affine=op.argument("weight") is not None)
     if kind in ACTIVATIONS or (kind == "hardtanh" and float(op.argument("min_val", -1.0)) == 0.0):
-        per_channel, side = _elements(op.node, graph)
+        per_channel, side = _elements(op.node, graph, images)
         return LayerRow(name, "activation", per_channel, 1, ONE, side)
     if kind in POOLS or (kind == "mean" and _is_global_pool(op)):
-        per_channel, side = _elements(op.node.all_input_nodes[0], graph)
+        per_channel, side = _elements(op.node.all_input_nodes[0], graph, images)
         return LayerRow(name, "pool", per_channel, 1, ONE, side)
     if kind == OPAQUE:
         return LayerRow(name, kind, int(op.argument("macs")), 1, ONE, ONE, macs=True)
     if kind in MATMULS:
         side = graph.nodes.get(op.node, ONE)
-        return LayerRow(name, "matmul", _matmul_macs(op) // len(side), 1, ONE, side, macs=True)
+        return LayerRow(name, "matmul", _matmul_macs(op) * BATCH // images // len(side), 1, ONE, side, macs=True)
     return None
 
 
@@ -156,9 +169,9 @@ def _einsum_macs(equation: str, shapes: list[tuple[int, ...]]) -> int:
     return math.prod(sizes.values())
 
 
-def _elements(node: fx.Node, graph: WidthGraph) -> tuple[int, Side]:
+def _elements(node: fx.Node, graph: WidthGraph, images: int = BATCH) -> tuple[int, Side]:
     """Elements per channel of one image's tensor, and the side of its channels."""
-    size = math.prod(shape_of(node)) // BATCH
+    size = math.prod(shape_of(node)) // images
     side = graph.nodes.get(node)
     if side is None or size % len(side):  # a table, the same for every image
         return size, ONE

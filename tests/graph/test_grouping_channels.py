@@ -283,7 +283,7 @@ class NeverReached(Net):
 case([STEM, ("a", 20, 1), ("b", 16, 1)])(LayerNormLast)
 case([STEM, ("a", 6, 1), ("b", 10, 1)])(LayerNormOnConcat)
 case([], {"stem.0": "more than the channels"})(LayerNormOverSpace)
-case([("stem.0", 4, 4), ("b.0", 16, 1)], {"a": "one unit"})(GroupNorms)
+case([("stem.0", 4, 4), ("a", 12, 1), ("b.0", 16, 1)])(GroupNorms)
 case([], {"stem.0": "the check of a small subnet failed"})(Products)
 case([STEM], {"a.0": "'softmax' over the channels"})(SoftmaxOverChannels)
 case([], {"stem.0": "'mean' over the channels"})(MeanOverChannels)

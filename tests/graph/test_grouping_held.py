@@ -253,6 +253,26 @@ class UnequalSplitByAttributes(Net):
         return self.partial(x)
 
 
+class SplitByAList(Net):
+    """Sizes in a list, in a forward that the module chose for itself."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.splits, self.convs = [6, 10], nn.ModuleList([nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(10, 8, 1)])
+            self.forward = self.forward_in_parts
+
+        def forward_in_parts(self, x):
+            parts = torch.split(x, self.splits, 1)
+            return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], 1)
+
+    def make(self):
+        self.mixed = self.Mixed()
+
+    def body(self, x):
+        return self.mixed(x)
+
+
 class SplitByAnAttribute(Net):
     """Res2Net: as many parts as the width of one goes into the whole."""
 
@@ -296,6 +316,7 @@ case([STEM, ("a.0", 16, 1)])(ViewByAnAttribute)
 case([("stem.0", 8, 2), ("a.0", 16, 1)])(ShuffleByAnAttribute)
 case([STEM, ("block.conv", 8, 1)], out=24)(PartialResidual)
 case([("stem.0", 4, 1), ("stem.0#2", 12, 1), ("partial.conv", 4, 1)])(UnequalSplitByAttributes)
+case([("stem.0", 6, 1), ("stem.0#2", 10, 1), ("mixed.convs.0", 6, 1), ("mixed.convs.1", 8, 1)], out=14)(SplitByAList)
 case([("stem.0", 4, 4), *((f"split.convs.{i}", 4, 1) for i in range(3)), ("a.0", 16, 1)])(SplitByAnAttribute)
 
 

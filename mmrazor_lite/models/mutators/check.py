@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmrazor_lite.graph import Side
 
+Sides = Side | tuple[Side, ...]
+MASKED = (nn.Conv2d, nn.Linear, nn.LayerNorm, nn.GroupNorm)  # what reads more than one channel at a time
 TOLERANCE = 1e-3  # of the largest output; single precision and another order of summation stay far below
 
 
@@ -87,7 +88,7 @@ def failure(model: nn.Module, images: Tensor, compare: Callable[[], Tensor] | No
     return None
 
 
-def number_variants(numbers: Mapping[str, Mapping[str, Side]]) -> list[dict[str, dict[str, Side]]]:
+def number_variants(numbers: Mapping[str, Mapping[str, Sides]]) -> list[dict[str, dict[str, Sides]]]:
     """Which numbers of modules to take for widths: all; then one of those that are equal by chance, each in turn.
 
     In an attention of 8 heads of 8 channels, nothing but a trial tells ``num_heads`` from ``head_dim``.
@@ -102,17 +103,19 @@ def number_variants(numbers: Mapping[str, Mapping[str, Side]]) -> list[dict[str,
     return variants
 
 
-def _rivals(names: Mapping[str, Side]) -> list[list[str]]:
+def _rivals(names: Mapping[str, Sides]) -> list[list[str]]:
     """Attributes of one module that would follow the same side."""
     by_side: dict[tuple, list[str]] = {}
     for name, side in names.items():
-        by_side.setdefault(side.key(), []).append(name)
+        if isinstance(side, Side):
+            by_side.setdefault(side.key(), []).append(name)
     return [rivals for rivals in by_side.values() if len(rivals) > 1]
 
 
 def can_mask(layers: dict[str, nn.Module]) -> bool:
-    """Whether every layer norm can be told by its weight, see :func:`masked_inputs`."""
-    return all(layer.weight is not None for layer in layers.values() if isinstance(layer, nn.LayerNorm))
+    """Whether every norm over channels can be told by its weight, see :func:`masked_inputs`."""
+    over_channels = [layer for layer in layers.values() if getattr(layer, "num_groups", 1) == 1]
+    return all(layer.weight is not None for layer in over_channels if isinstance(layer, (nn.LayerNorm, nn.GroupNorm)))
 
 
 @contextmanager
@@ -126,7 +129,7 @@ def masked_inputs(
     """
     masks = {}
     for name, layer in layers.items():
-        if name in sides and isinstance(layer, (nn.Conv2d, nn.Linear, nn.LayerNorm)):
+        if name in sides and isinstance(layer, MASKED) and layer.weight is not None:
             mask = torch.as_tensor(sides[name][0].active(kept))
             if not bool(mask.all()):
                 masks[id(layer._parameters["weight"])] = mask
@@ -144,27 +147,37 @@ class _Masked(TorchFunctionMode):
     def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        if name not in ("conv2d", "linear", "layer_norm"):
+        if name not in ("conv2d", "linear", "layer_norm", "group_norm"):
             return func(*args, **kwargs)
-        names = ("input", "normalized_shape", "weight") if name == "layer_norm" else ("input", "weight")
+        names = ("input", "shape", "weight") if name.endswith("_norm") else ("input", "weight")
         given = dict(zip(names, args, strict=False))
         mask = self._masks.get(id({**kwargs, **given}.get("weight")))
         if mask is None:
             return func(*args, **kwargs)
         x = args[0] if args else kwargs.pop("input")
         mask = mask.to(x.device)
-        if name == "layer_norm":
-            return _layer_norm(x, mask, *args[1:], **kwargs)
+        if name == "group_norm" and int(args[1]) > 1:  # whole groups are dropped, the others do not see them
+            return func(*args, **kwargs)
+        if name.endswith("_norm"):
+            return _norm(func, x, mask, -1 if name == "layer_norm" else 1, *args[1:], **kwargs)
         return func(x * mask.to(x).view(-1, *[1] * (0 if name == "linear" else x.dim() - 2)), *args[1:], **kwargs)
 
 
-def _layer_norm(
-    x: Tensor, mask: Tensor, normalized_shape: object, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5
+def _norm(
+    func: Callable,
+    x: Tensor,
+    mask: Tensor,
+    dim: int,
+    shape: object,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
+    """A layer norm, or a group norm of one group, of the channels that stay."""
     index = mask.nonzero().reshape(-1)
     affine = [None if p is None else p[index] for p in (weight, bias)]
-    part = F.layer_norm(x[..., index], (len(index),), *affine, eps)
-    return torch.zeros_like(x).index_copy_(-1, index, part)
+    part = func(x.index_select(dim, index), (len(index),) if dim == -1 else 1, *affine, eps)
+    return torch.zeros_like(x).index_copy_(dim, index, part)
 
 
 def _tensors(output: object) -> list[Tensor]:

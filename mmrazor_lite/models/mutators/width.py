@@ -143,11 +143,14 @@ class OneShotChannelMutator:
                 module,
                 *([self._slice(side) for side in sides] if sliced else []),
                 held={key: (dim, self._slice(side)) for key, (dim, side) in held.items()},
-                numbers={key: self._slice(side) for key, side in counts.items()},
+                numbers={key: self._slices_of(sides) for key, sides in counts.items()},
             )
         _swap(self.architecture, new)
         self._norms: list[SwitchableBatchNorm] = []
         self._sets: dict[Subnet, int] = {}
+
+    def _slices_of(self, sides: Side | tuple[Side, ...]) -> ChannelSlice | tuple[ChannelSlice, ...]:
+        return self._slice(sides) if isinstance(sides, Side) else tuple(self._slice(side) for side in sides)
 
     def _slice(self, side: Side) -> ChannelSlice:
         return self._slices.setdefault(side.key(), ChannelSlice(side, self.mutables))

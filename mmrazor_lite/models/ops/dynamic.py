@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import MethodType
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.models.mutables import ChannelSlice
 
-from .kinds import LayerKind, kind_of, width
+from .kinds import LayerKind, kind_of, width, widths
 from .switchable import SwitchableBatchNorm
 
 KEY = "_mmrazor"  # attribute of a dynamic layer that holds its Active
@@ -31,7 +32,7 @@ class Number:
     rule: Callable
     full: Mapping[str, Any]
     inputs: ChannelSlice | None
-    outputs: ChannelSlice | None
+    outputs: ChannelSlice | tuple[ChannelSlice, ...] | None
 
     def __call__(self) -> Any:
         return self.rule(self.full, self.inputs, self.outputs)
@@ -70,18 +71,21 @@ def make_dynamic(
     inputs: ChannelSlice | None = None,
     outputs: ChannelSlice | None = None,
     held: Mapping[str, tuple[int, ChannelSlice]] | None = None,
-    numbers: Mapping[str, ChannelSlice] | None = None,
+    numbers: Mapping[str, ChannelSlice | tuple[ChannelSlice, ...]] | None = None,
 ) -> nn.Module:
     """The module to put in place of ``static``: the same tensors, hooks, mode and attributes.
 
     Args:
         inputs, outputs: sides of a layer of a known kind.
         held: further parameters and buffers -> the dimension and the channels they follow.
-        numbers: plain integers that are the width of some channels.
+        numbers: plain integers that are the width of some channels, and lists of such integers.
     """
     kind = kind_of(static) if outputs is not None else None
     tensors = {name: (where,) for name, where in (held or {}).items()}
-    values = {name: Number(width, {}, None, channels) for name, channels in (numbers or {}).items()}
+    values = {
+        name: Number(widths if isinstance(channels, tuple) else width, {}, None, channels)
+        for name, channels in (numbers or {}).items()
+    }
     if kind is not None:
         tensors.update(_layer_tensors(kind, static, {"inputs": inputs, "outputs": outputs}))
         full = {name: getattr(static, name) for name in kind.numbers}
@@ -90,9 +94,16 @@ def make_dynamic(
         type(static), tuple(sorted(tensors)), tuple(sorted(values)), bool(kind and kind.has_statistics)
     )
     layer = cls.__new__(cls)
-    vars(layer).update({k: copy.copy(v) if isinstance(v, dict) else v for k, v in vars(static).items()})
+    vars(layer).update({name: _own(value, static, layer) for name, value in vars(static).items()})
     vars(layer)[KEY] = Active(inputs, outputs, tensors, values, type(static))
     return layer
+
+
+def _own(value: Any, static: nn.Module, layer: nn.Module) -> Any:
+    """An attribute of ``static`` for ``layer``: dictionaries of its own, and methods bound to it."""
+    if isinstance(value, MethodType) and value.__self__ is static:
+        return MethodType(value.__func__, layer)
+    return copy.copy(value) if isinstance(value, dict) else value
 
 
 def _layer_tensors(kind: LayerKind, static: nn.Module, sides: Mapping[str, ChannelSlice]) -> dict:

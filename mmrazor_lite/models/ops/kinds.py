@@ -36,7 +36,8 @@ def _groups(full: Mapping[str, Any], inputs: ChannelSlice, outputs: ChannelSlice
 
 
 def _norm_groups(full: Mapping[str, Any], inputs: ChannelSlice, outputs: ChannelSlice) -> int:
-    return outputs.width * full["num_groups"] // full["num_channels"]
+    """A norm over all channels stays one; else the width of a group stays and their number varies."""
+    return 1 if full["num_groups"] == 1 else outputs.width * full["num_groups"] // full["num_channels"]
 
 
 def _inputs(full: Mapping[str, Any], inputs: ChannelSlice, outputs: ChannelSlice) -> int:
@@ -46,6 +47,11 @@ def _inputs(full: Mapping[str, Any], inputs: ChannelSlice, outputs: ChannelSlice
 def width(full: Mapping[str, Any], inputs: ChannelSlice | None, outputs: ChannelSlice) -> int:
     """Number of active output channels."""
     return outputs.width
+
+
+def widths(full: Mapping[str, Any], inputs: None, outputs: tuple[ChannelSlice, ...]) -> list[int]:
+    """Numbers of active channels of several parts."""
+    return [part.width for part in outputs]
 
 
 WEIGHTED = {"weight": ("outputs", "inputs"), "bias": ("outputs",)}

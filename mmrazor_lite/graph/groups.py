@@ -64,12 +64,12 @@ def find_width_groups(
         keep: group names that must stay at full width -> why (they failed a check).
         include: patterns (``fnmatch``) of layer names; if given, only groups with a matching producer are kept.
         exclude: patterns of layer names; a group with a matching producer stays at full width.
-        by_hand: groups given by the user, each ``dict(out=[producing layers and norms], into=[reading layers])``;
-            all other layers then stay at full width.
+        by_hand: groups given by the user, each ``dict(out=[producing layers and norms], into=[reading layers])``, by
+            name or pattern; all other layers then stay at full width.
     """
     flow = Propagation(traced, layer_types)
-    if by_hand:
-        _tie_by_hand(flow, by_hand)
+    by_hand = _named(flow, by_hand)
+    _tie_by_hand(flow, by_hand)
     return _Builder(flow, keep or {}, include, exclude, by_hand).build()
 
 
@@ -392,18 +392,28 @@ def _line(entries: np.ndarray, untouched: np.ndarray, dim: int) -> np.ndarray | 
     return line if ((rows == line[:, None]).all(-1) | free).all() else None
 
 
-def _tie_by_hand(flow: Propagation, by_hand: Sequence[Mapping]) -> None:
+def _named(flow: Propagation, by_hand: Sequence[Mapping]) -> list[dict[str, list[str]]]:
+    """Groups given by hand with their patterns replaced by the names of layers, in network order."""
+    named = []
     for number, group in enumerate(by_hand):
         unknown = set(group) - {"out", "into"}
         if unknown or "out" not in group or not group["out"]:
             raise UserError(f"groups[{number}]: expected dict(out=[layers], into=[layers]), got keys {sorted(group)}")
-        names = [*group["out"], *group.get("into", ())]
-        for name in names:
-            if name not in flow.layers:
-                raise UserError(
-                    f"groups[{number}]: no conv, linear or norm named '{name}' was reached in the traced model"
-                    f"{nearest(name, flow.layers)}"
-                )
+        named.append({})
+        for key, patterns in group.items():
+            for pattern in patterns:
+                found = [name for name in flow.layers if name == pattern or fnmatchcase(name, pattern)]
+                if not found:
+                    raise UserError(
+                        f"groups[{number}]: no conv, linear or norm named '{pattern}' was reached in the traced model"
+                        f"{nearest(pattern, flow.layers)}"
+                    )
+                named[-1][key] = list(dict.fromkeys([*named[-1].get(key, []), *found]))
+    return named
+
+
+def _tie_by_hand(flow: Propagation, by_hand: Sequence[Mapping]) -> None:
+    for number, group in enumerate(by_hand):
         first = flow.layers[group["out"][0]][1]
         for name in group["out"][1:]:
             other = flow.layers[name][1]

@@ -28,7 +28,7 @@ class OneShotChannelMutator:
     Args:
         candidate_choices, choice_mode, divisor, min_value, min_ratio: the widths offered, see :class:`CandidateRule`.
         units: overrides of these for some groups, ``{pattern of group names: dict(...)}``; the first match counts.
-        groups: width groups given by hand, each ``dict(out=[layers], into=[layers])``; the rest stays at full width.
+        groups: width groups by hand, each ``dict(out=[layers], into=[layers])`` of names or patterns; the rest stays.
         include, exclude: patterns (``fnmatch``) of layer names that may, or may not, change their width.
         opaque: patterns of module names that the trace does not look into: data-dependent code. What they touch stays.
         channel_unit_cfg, parse_cfg: MMRazor's spelling of the same options.

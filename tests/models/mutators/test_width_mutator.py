@@ -49,6 +49,15 @@ def test_groups_by_hand_tie_layers():
     assert_subnet_is_right(twin, Subnet({"stem.0": 5}))
 
 
+def test_groups_by_hand_take_patterns():
+    by_pattern = prepare(Chain(), groups=[{"out": ["b.*"], "into": ["head*"]}])
+    by_name = prepare(Chain(), groups=[{"out": ["b.0", "b.1"], "into": ["head"]}])
+    assert [m.group for m in by_pattern.mutator.mutables] == [m.group for m in by_name.mutator.mutables]
+    assert len(by_pattern.mutator.mutables) == 1
+    with pytest.raises(UserError, match="'stam"):
+        prepare(Chain(), groups=[{"out": ["stam.*"]}])
+
+
 @pytest.mark.parametrize(
     "group, words",
     [

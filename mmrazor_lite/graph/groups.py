@@ -158,10 +158,20 @@ class _Builder:
                     if c not in free:
                         reasons.setdefault(int(c), f"{name} is in no group given by hand")
             return reasons
-        for ids, reason in self.flow.book.fixes:
-            for c in np.unique(self._components(ids)).tolist():
-                reasons.setdefault(c, reason)
+        if not self.outputs:
+            return reasons
+        first = np.full(self.component.max() + 2, -1)  # of each component, the number of its first fix
+        for number, (ids, _) in enumerate(self.flow.book.fixes):
+            found = self._components(ids)
+            first[found[first[found] == -1]] = number
+        for c in np.unique(np.concatenate([*self.outputs.values(), *self._passed()])).tolist():
+            if c != -1 and first[c] != -1:
+                reasons[c] = self.flow.book.fixes[first[c]][1]
         return reasons
+
+    def _passed(self) -> list[np.ndarray]:
+        """Components of what passes through norms and depthwise convs."""
+        return [self._components(self.flow.layers[name][1]) for name in self.flow.passes_through]
 
     def _form_groups(
         self, reasons: dict[int, str]

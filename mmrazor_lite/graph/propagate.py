@@ -22,7 +22,7 @@ from .opaque import OPAQUE
 from .trace import Op, TracedGraph, TracedModel, shape_of
 
 OWN_TENSORS = frozenset("weight bias running_mean running_var num_batches_tracked".split())  # of a known layer
-MAX_ELEMENTS = 4_000_000  # of a parameter that gets ids of its own
+MAX_ELEMENTS = 2**18  # of a parameter that gets ids of its own: scales, tables and embeddings, not matrices
 
 RULES: dict[str, Callable] = {**layer_rules.RULES, **product_rules.RULES, **tensor_rules.RULES}
 

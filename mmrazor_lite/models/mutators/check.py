@@ -56,12 +56,14 @@ def probe_images(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
     return torch.randn((2, *input_shape), generator=generator).to(parameter)
 
 
-def failure(model: nn.Module, images: Tensor, compare: Callable[[], Tensor] | None, train: bool = True) -> str | None:
+def failure(
+    model: nn.Module, images: Tensor, compare: Callable[[Tensor], object] | None, train: bool = True
+) -> str | None:
     """Run the active subnet forward and backward in train mode, then in eval mode; return what went wrong.
 
     Args:
         images: (N, C, H, W).
-        compare: gives the output the subnet must have in eval mode, or None to run only.
+        compare: gives the output the subnet must have for one image in eval mode, or None to run only.
         train: run in train mode first, forward and backward.
     """
     with untouched(model):
@@ -73,8 +75,8 @@ def failure(model: nn.Module, images: Tensor, compare: Callable[[], Tensor] | No
                     total.backward()
             model.eval()
             with torch.no_grad():
-                outputs = _tensors(model(images))
-                expected = compare() if compare is not None else None
+                outputs = _tensors(model(images[:1]))
+                expected = compare(images[:1]) if compare is not None else None
         except Exception as error:  # whatever the code of a model raises for a width it does not expect
             return (str(error) or type(error).__name__).splitlines()[0]
     if expected is None:

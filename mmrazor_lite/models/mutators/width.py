@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
@@ -164,15 +164,12 @@ class OneShotChannelMutator:
             return None
         rng = np.random.default_rng(0)
         mixed = {m.name: m.candidates[int(rng.integers(len(m.candidates)))] for m in self.mutables}
-        return self._problem(self._smallest()) or self._problem(mixed)
-
-    def _smallest(self) -> dict[str, int]:
-        return {mutable.name: mutable.candidates[0] for mutable in self.mutables}
+        return self._problem({m.name: m.candidates[0] for m in self.mutables}) or self._problem(mixed, train=False)
 
     def _failing(self, problem: str) -> dict[str, str]:
         """Groups with which small subnets do not run, or not right, and what happens."""
         found: dict[str, str] = {}
-        names = list(self._smallest())
+        names = list(self._by_name)
         assumed = [name for name in names if name in self._graph.assumed]
         for raises in (True, False):  # what raises shows in one forward; what differs takes the whole check
             for suspects in (assumed, names):
@@ -182,9 +179,13 @@ class OneShotChannelMutator:
 
     def _isolate(self, suspects: list[str], found: dict[str, str], raises: bool) -> None:
         """Halve the suspects until each one that fails stands alone."""
-        smallest = self._smallest()
-        widths = {mutable.name: mutable.group.full for mutable in self.mutables}
-        problem = self._problem({**widths, **{name: smallest[name] for name in suspects}}, raises)
+        full = {mutable.name: mutable.group.full for mutable in self.mutables}
+        offered = {name: self._by_name[name].candidates for name in suspects}
+        smallest = {**full, **{name: widths[0] for name, widths in offered.items()}}
+        middle = {**full, **{name: widths[(len(widths) - 1) // 2] for name, widths in offered.items()}}
+        problem = self._problem(smallest, train=not raises, compare=not raises)
+        if problem is None and not raises:  # of very few channels, all may be zero by chance
+            problem = self._problem(middle, train=False)
         if problem is None:
             return
         if len(suspects) == 1:
@@ -196,18 +197,18 @@ class OneShotChannelMutator:
         if len(found) == before:  # only together
             found.update(dict.fromkeys(suspects, f"the check of a small subnet failed: {problem}"))
 
-    def _problem(self, widths: dict[str, int], raises: bool = False) -> str | None:
-        """What happens to a subnet; with ``raises`` only whether one forward raises."""
+    def _problem(self, widths: dict[str, int], train: bool = True, compare: bool = True) -> str | None:
+        """What happens to a subnet in one step of training, and in eval mode beside the masked full network."""
         self._set_widths(widths)
         kept = np.array([mutable.kept for mutable in self.mutables])
 
-        def masked() -> object:
+        def masked(images: Tensor) -> object:
             self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
             with masked_inputs(self._dynamic, self._graph.layers, kept):
-                return self.architecture(self._images)
+                return self.architecture(images)
 
-        compare = masked if can_mask(self._dynamic) and not raises else None
-        problem = failure(self.architecture, self._images, compare, train=not raises)
+        against = masked if compare and can_mask(self._dynamic) else None
+        problem = failure(self.architecture, self._images, against, train)
         self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
         return problem
 

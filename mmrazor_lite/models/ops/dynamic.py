@@ -123,7 +123,9 @@ def _dynamic_class(cls: type, tensors: tuple[str, ...], numbers: tuple[str, ...]
     members |= {name: property(lambda self, name=name: vars(self)[KEY].numbers[name]()) for name in numbers}
     if statistics:
         members["forward"] = _forward_with_statistics(cls)
-    return type(f"Dynamic{cls.__name__}", (cls,), members)
+    # Initialisers by name look at direct base classes: those of the layer itself stay among them.
+    bases = (cls, *(base for base in cls.__bases__ if base is not object))
+    return type(f"Dynamic{cls.__name__}", bases, members)
 
 
 def _tensor(name: str) -> property:

@@ -300,3 +300,32 @@ def test_switchable_norms_are_one_per_subnet():
     assert sorted(name for name, _ in norm.named_parameters()) == [
         "bns.0.bias", "bns.0.weight", "bns.1.bias", "bns.1.weight",
     ]  # fmt: skip
+
+
+def test_initialisers_by_name_find_what_they_find_in_the_plain_network():
+    from mmcv.cnn.bricks import Conv2dAdaptivePadding
+    from mmengine.model import BaseModule
+    from mmpretrain.models.utils import LayerNorm2d
+
+    from mmrazor_lite.models.mutators import OneShotChannelMutator
+
+    class Net(BaseModule):
+        def __init__(self) -> None:
+            names = ["Conv2d", "_BatchNorm", "LayerNorm", "GroupNorm", "Linear"]
+            super().__init__([{"type": "Normal", "layer": name, "mean": 3.0, "std": 0.1} for name in names])
+            convs = [Conv2dAdaptivePadding(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)]
+            norms = [nn.BatchNorm2d(8), LayerNorm2d(8), nn.GroupNorm(2, 8), nn.Identity()]
+            self.body = nn.Sequential(*(layer for pair in zip(convs, norms, strict=True) for layer in pair))
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(self.body(x).mean((2, 3)))
+
+    plain, model = Net(), Net()
+    OneShotChannelMutator(divisor=1).prepare(model, (3, 8, 8))
+    for net in (plain, model):
+        torch.manual_seed(0)
+        net.init_weights()
+    for (name, own), other in zip(model.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(own, other), name
+        assert "weight" not in name or abs(float(own.mean()) - 3) < 1, name

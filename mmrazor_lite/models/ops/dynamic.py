@@ -120,7 +120,7 @@ def _dynamic_class(cls: type, tensors: tuple[str, ...], numbers: tuple[str, ...]
     members |= {
         name: _statistic(name) if statistics and name.startswith("running_") else _tensor(name) for name in tensors
     }
-    members |= {name: property(lambda self, name=name: vars(self)[KEY].numbers[name]()) for name in numbers}
+    members |= {name: _number(name, statistics) for name in numbers}
     if statistics:
         members["forward"] = _forward_with_statistics(cls)
     # Initialisers by name look at direct base classes: those of the layer itself stay among them.
@@ -138,8 +138,16 @@ def _tensor(name: str) -> property:
     return property(active_part)
 
 
+def _number(name: str, statistics: bool) -> property:
+    def number(self: nn.Module) -> Any:
+        active = vars(self)[KEY]
+        return vars(self)[name] if statistics and not active.running else active.numbers[name]()
+
+    return property(number)
+
+
 def _statistic(name: str) -> property:
-    """The active part inside the layer's own forward, the whole for everybody else."""
+    """The active part inside the layer's own forward; for everybody else the whole, which may be reset or read."""
 
     def statistic(self: nn.Module) -> Tensor | None:
         active, tensor = vars(self)[KEY], self._buffers[name]

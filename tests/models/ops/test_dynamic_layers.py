@@ -329,3 +329,32 @@ def test_initialisers_by_name_find_what_they_find_in_the_plain_network():
     for (name, own), other in zip(model.named_parameters(), plain.parameters(), strict=True):
         assert torch.equal(own, other), name
         assert "weight" not in name or abs(float(own.mean()) - 3) < 1, name
+
+
+def test_statistics_are_whole_outside_the_layers_own_forward():
+    """Who resets or reads them means all channels; who asks for the weight gets what is active."""
+    norm = make_dynamic(nn.BatchNorm2d(8), slice_of((8, 3)), slice_of((8, 3)))
+    assert norm.running_mean.shape == norm.running_var.shape == (8,) and norm.num_features == 8
+    assert norm.weight.shape == (3,)
+    norm.running_mean.fill_(5.0)
+    norm.reset_running_stats()
+    assert torch.equal(norm._buffers["running_mean"], torch.zeros(8))
+    assert export(norm).num_features == 3 and export(norm).running_mean.shape == (3,)
+
+
+def test_methods_bound_to_the_layer_are_bound_to_what_takes_its_place():
+    class Chooses(nn.Conv2d):
+        def __init__(self) -> None:
+            super().__init__(8, 8, 1)
+            self.forward = self.forward_chosen
+
+        def forward_chosen(self, x):
+            return F.conv2d(x, self.weight, self.bias) * 2
+
+    layer = make_dynamic(Chooses(), slice_of((8, 3)), slice_of((8, 5)))
+    x = torch.randn(2, 3, 4, 4)
+    expected = F.conv2d(x, layer._parameters["weight"][:5, :3], layer._parameters["bias"][:5]) * 2
+    assert torch.equal(layer(x), expected)
+    static = export(layer)
+    assert type(static) is Chooses and static.forward.__self__ is static
+    torch.testing.assert_close(static(x), expected)

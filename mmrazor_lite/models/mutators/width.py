@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.graph import FixedLayer, Side, TracedModel, WidthGraph, find_width_groups, layer_table, trace
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
-from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, export, make_dynamic
+from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, export, kind_of, make_dynamic
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
@@ -95,6 +96,7 @@ class OneShotChannelMutator:
         """
         self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
         traced = trace(architecture, self.input_shape, self._opaque)
+        plain = traced.modules()
         self._images = probe_images(architecture, self.input_shape)
         keep: dict[str, str] = {}
         while True:
@@ -105,9 +107,21 @@ class OneShotChannelMutator:
             keep.update(self._failing(problem))
             self._restore()
         del self._images
+        self._check_patterns([name for name, module in plain.items() if kind_of(module)], graph)
         self.fixed: list[FixedLayer] = graph.fixed
         self._publish(traced, graph)
         graph.nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
+
+    def _check_patterns(self, layers: Sequence[str], graph: WidthGraph) -> None:
+        """Refuse a pattern that names nothing: it is a typo, and would be ignored."""
+        names = [*layers, *(group.name for group in graph.groups)]
+        for option, patterns in (("include", self._include), ("exclude", self._exclude), ("units", self._units)):
+            for pattern in patterns:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    raise UserError(
+                        f"mutator.{option}: '{pattern}' matches no layer of {type(self.architecture).__name__}, like "
+                        f"'{layers[0] if layers else ''}'{nearest(pattern, names)}"
+                    )
 
     def _try(self, graph: WidthGraph, every: bool) -> str | None:
         """Build dynamic layers and run small subnets; if that fails, once more with the numbers that modules hold."""

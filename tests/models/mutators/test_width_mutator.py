@@ -82,6 +82,12 @@ def test_include_and_exclude():
     assert {f.layer: f.reason for f in twin.mutator.fixed}["stem.0"] == "excluded by 'stem.*'"
 
 
+@pytest.mark.parametrize("option", [{"include": ["c.*"]}, {"exclude": ["stm.*"]}, {"units": {"net.a.*": {}}}])
+def test_patterns_that_match_nothing_are_refused(option):
+    with pytest.raises(UserError, match=f"mutator.{next(iter(option))}: .* matches no layer of Chain, like 'stem.0'"):
+        prepare(Chain(), **option)
+
+
 def test_units_override_the_default():
     twin = prepare(
         Chain(), divisor=2, units={"a.*": {"candidate_choices": [3, 12], "choice_mode": "number", "divisor": 1}}

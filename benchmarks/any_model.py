@@ -18,10 +18,11 @@ import multiprocessing
 import os
 import resource
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +57,7 @@ def run_one(entry: Entry, options: argparse.Namespace) -> dict:
 
 
 def child(entry: Entry, options: argparse.Namespace, sender: Connection) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     limit = options.memory * 2**30
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     logging.disable(logging.WARNING)
@@ -63,6 +65,11 @@ def child(entry: Entry, options: argparse.Namespace, sender: Connection) -> None
     from benchmarks.any_model_measure import measure
 
     sender.send(measure(entry, options.divisor, options.subnets, options.fast))
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def done_before(path: Path) -> dict[str, dict]:

@@ -82,9 +82,9 @@ def _timm(entry: Entry) -> nn.Module:
 def _mmpretrain(entry: Entry) -> nn.Module:
     from mmpretrain.registry import MODELS
 
-    from mmrazor_lite.registry import register_all
+    from mmrazor_lite.cli.environment import register_quietly
 
-    register_all()
+    register_quietly()
     backbone = {"type": entry.name, **entry.args}
     probe = MODELS.build(backbone)
     probe.eval()  # some backbones return nothing here

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from benchmarks.any_model_lists import SETS, Entry
@@ -78,39 +77,35 @@ def _left(record: dict) -> str:
 
 
 def floors(records: dict[str, dict], chosen: list[Entry]) -> list[str]:
-    """One line for each floor: what was reached, and every model that is below it."""
-    entries = [entry for entry in chosen if entry.key in records]
-    tv = [records[entry.key] for entry in entries if entry.set == "torchvision"]
-    prepared = [record for record in tv if "groups" in record]
-    lines = [
-        _line(f"torchvision prepared without a crash: {len(prepared)} of 80", len(prepared) == 80, _names(tv, prepared))
-    ]
-    cnns = [record for record in tv if record["kind"] == "cnn"]
+    """One line for each floor, with every model below it; then what failed in each set, and the reasons in all."""
+    measured = [(entry.set, records[entry.key]) for entry in chosen if entry.key in records]
+    lines = _of_torchvision([record for name, record in measured if name == "torchvision"])
+    for name in SETS:
+        lines += _failures(name, [record for other, record in measured if other == name])
+    return lines + _reasons([record for _, record in measured])
+
+
+def _of_torchvision(records: list[dict]) -> list[str]:
+    if not records:
+        return []
+    prepared = [record for record in records if "groups" in record]
+    lines = [_line(f"prepared without a crash: {len(prepared)} of 80", len(prepared) == 80, _names(records, prepared))]
+    cnns = [record for record in records if record["kind"] == "cnn"]
     passed = [record for record in cnns if passes(record)]
-    lines.append(
-        _line(
-            f"torchvision CNNs that pass the invariants: {len(passed)}, of 68", len(passed) >= 68, _names(cnns, passed)
-        )
-    )
-    named = [r for r in cnns if "groups" in r and any(fnmatchcase(r["model"].partition("/")[2], p) for p in NAMED)]
+    lines.append(_line(f"CNNs that pass the invariants: {len(passed)} of 68", len(passed) >= 68, _names(cnns, passed)))
+    named = [r for r in cnns if "groups" in r and any(fnmatchcase(_name(r), pattern) for pattern in NAMED)]
     poor = [f"{_name(record)} {record['searchable']:.1%}" for record in named if record["searchable"] < 0.9]
-    lines.append(
-        _line(
-            f"named families, at least 90% of macs searchable: {len(named) - len(poor)} of {len(named)}", not poor, poor
-        )
-    )
+    text = f"named families, at least 90% of macs searchable: {len(named) - len(poor)} of {len(named)}"
+    lines.append(_line(text, not poor, poor))
     wide = [f"{_name(record)} {ratio(record):.1%}" for record in named if ratio(record) > 0.1]
-    lines.append(
-        _line(f"named families, min at most 10% of max: {len(named) - len(wide)} of {len(named)}", not wide, wide)
-    )
+    text = f"named families, min at most 10% of max: {len(named) - len(wide)} of {len(named)}"
+    lines.append(_line(text, not wide, wide))
     times = sorted(record["prepare_s"] for record in prepared)
     if times:
         slow = [f"{_name(record)} {record['prepare_s']:.0f} s" for record in prepared if record["prepare_s"] > SLOW]
         median = times[len(times) // 2]
-        text = f"seconds to prepare, torchvision: median {median:.1f}, largest {times[-1]:.1f}"
+        text = f"seconds to prepare: median {median:.1f}, largest {times[-1]:.1f}"
         lines.append(_line(text, not slow and median <= TYPICAL, slow))
-    everything = [records[entry.key] for entry in entries]
-    lines += _summary(everything)
     return lines
 
 
@@ -119,9 +114,10 @@ def passes(record: dict) -> bool:
     return all(found.get(which) == "ok" for which in INVARIANTS)
 
 
-def _line(text: str, reached: bool, below: Iterable[str]) -> str:
-    below = list(below)
-    return f"{'reached' if reached else 'BELOW'}: {text}" + (f" (not: {', '.join(below)})" if below else "")
+def _line(text: str, reached: bool, below: list[str]) -> str:
+    return f"{'reached' if reached else 'BELOW'}: torchvision, {text}" + (
+        f" (not: {', '.join(below)})" if below else ""
+    )
 
 
 def _name(record: dict) -> str:
@@ -132,22 +128,24 @@ def _names(all_of: list[dict], good: list[dict]) -> list[str]:
     return [_name(record) for record in all_of if record not in good]
 
 
-def _summary(records: list[dict]) -> list[str]:
-    lines = []
-    for name in SETS:
-        of = [record for record in records if record["model"].startswith(f"{name}/")]
-        wrong = [
-            f"{_name(record)} {which}: {verdict}"
-            for record in of
-            for which, verdict in record.get("invariants", {}).items()
-            if verdict != "ok" and not verdict.startswith("left out")
-        ]
-        failed = [f"{_name(r)} {r['failed']['stage']}: {r['failed']['error']}" for r in of if "failed" in r]
-        lines.append(f"{name}: {len(of)} models, {sum(passes(record) for record in of)} pass every invariant")
-        lines += [f"  {text}" for text in [*failed, *wrong]]
+def _failures(name: str, records: list[dict]) -> list[str]:
+    if not records:
+        return []
+    failed = [f"{_name(r)} {r['failed']['stage']}: {r['failed']['error']}" for r in records if "failed" in r]
+    wrong = [
+        f"{_name(record)} {which}: {verdict}"
+        for record in records
+        for which, verdict in record.get("invariants", {}).items()
+        if verdict != "ok"
+    ]
+    lines = [f"{name}: {len(records)} models, {sum(map(passes, records))} pass every invariant"]
+    return lines + [f"  {text}" for text in [*failed, *wrong]]
+
+
+def _reasons(records: list[dict]) -> list[str]:
     reasons: Counter = Counter()
     for record in records:
         for reason, counts in record.get("fixed", {}).items():
             reasons[reason] += counts["output_macs"]
-    lines.append("what keeps outputs at full width, in macs of whole models:")
+    lines = ["what keeps outputs at full width, in macs of whole models:"]
     return lines + [f"  {macs:.2f} {reason}" for reason, macs in reasons.most_common(25) if macs >= 0.005]

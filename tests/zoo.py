@@ -2,8 +2,8 @@
 
 Not in the zoo, with the reason:
 
-- vision transformers: attention keeps its width, nothing in them is left to choose by this mutator;
-- Inception v3: its auxiliary head needs images of 299 pixels; GoogLeNet covers auxiliary heads and concats.
+- Inception v3: its auxiliary head needs images of 299 pixels; GoogLeNet covers auxiliary heads and concats;
+- models of timm and of mmpretrain's longer list: ``tests/benchmarks/test_any_model.py`` has the small ones.
 """
 
 from __future__ import annotations
@@ -127,6 +127,14 @@ def _vgg() -> nn.Module:
     return model
 
 
+def _vit() -> nn.Module:
+    return tv.VisionTransformer(32, 8, num_layers=4, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=CLASSES)
+
+
+def _swin() -> nn.Module:
+    return tv.SwinTransformer([4, 4], 24, [2, 2], [3, 6], [4, 4], num_classes=CLASSES)
+
+
 ZOO: dict[str, Variant] = {
     "demo": Variant(_demo, (3, 8, 8), {"candidate_choices": SIXTHS, "divisor": 4}, small=True),
     "mobilenet_v2_mmpretrain": Variant(_mobilenet_v2_mmpretrain),
@@ -149,20 +157,26 @@ ZOO: dict[str, Variant] = {
     ),
     "convnext": Variant(_convnext, mutator={"divisor": 8}),
     "vgg": Variant(_vgg, mutator={"divisor": 4}, small=True),
+    "vit": Variant(_vit, mutator={"divisor": 8}),
+    "swin": Variant(_swin, mutator={"divisor": 8}),
 }
 SMALL = [name for name, variant in ZOO.items() if variant.small]
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give norms, biases and scales random values, so that nothing is zero or one by chance."""
+    """Give every tensor that a model starts with as a constant random values: nothing is zero or one by chance.
+
+    These are statistics, norms, scales, gains, and biases where they are zero at first. Most biases are above zero: a
+    small subnet whose rectifiers are all off says nothing.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if not tensor.is_floating_point() or (tensor.dim() > 1 and not name.endswith("layer_scale")):
+            if not tensor.is_floating_point() or not tensor.numel() or (tensor != tensor.reshape(-1)[0]).any():
                 continue
             noise = torch.rand(tensor.shape, generator=generator)
-            positive = name.endswith(("running_var", "layer_scale")) or (tensor.dim() == 1 and name.endswith("weight"))
-            tensor.copy_(noise + 0.5 if positive else 0.4 * noise - 0.2)
+            positive = bool((tensor > 0).all()) or (tensor.dim() == 1 and name.endswith("weight"))
+            tensor.copy_(noise + 0.5 if positive else 0.3 * noise - 0.1)
     return model
 
 

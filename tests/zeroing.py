@@ -169,7 +169,8 @@ def _normalised(
     centred = torch.where(alive, x - mean, 0.0)
     result = centred / (centred.square().sum(dims, keepdim=True) / count + eps).sqrt()
     result = result if weight is None else result * weight
-    return torch.where(alive, result if bias is None else result + bias, 0.0)
+    result = result if bias is None else result + bias
+    return torch.where(alive, result, 0.0).contiguous()  # as the norm itself: later ops must be the same in every run
 
 
 @contextmanager

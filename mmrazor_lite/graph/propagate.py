@@ -73,7 +73,7 @@ class Propagation:
         return self._kinds[cls]
 
     def unreached(self) -> dict[str, str]:
-        """Layers that neither mode runs."""
+        """Layers that no op is the call of, and why."""
         read = {
             name
             for graph in self.traced.graphs
@@ -82,9 +82,11 @@ class Propagation:
             for name in graph.owners.get(node, ())
         }
         return {
-            name: "reached in neither eval nor train mode"
+            name: "something is computed of its weight first"
+            if name in read
+            else "reached in neither eval nor train mode"
             for name, module in self.modules.items()
-            if self.kind(module) in ("conv", "linear") and name not in read
+            if self.kind(module) in ("conv", "linear") and name not in self.layers
         }
 
     # one op ---------------------------------------------------------------------------------------------------

@@ -236,6 +236,21 @@ class CentredConv(nn.Conv2d):
         return F.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias, padding=1)
 
 
+class StandardisedConv(nn.Conv2d):
+    """Without a bias, no tensor of its own reaches its conv."""
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight / self.weight.std((1, 2, 3), keepdim=True), padding=1)
+
+
+class WeightStandardisation(Net):
+    def make(self):
+        self.a, self.b = StandardisedConv(16, 16, 3, bias=False), block(16, 16)
+
+    def body(self, x):
+        return self.b(self.a(x))
+
+
 class Subclass(Net):
     def make(self):
         self.a, self.b = CentredConv(16, 16, 3), block(16, 16)
@@ -292,6 +307,7 @@ case([], {"stem.0": "read by"})(FunctionalConv)
 case([STEM])(WeightReadByAnotherConv)
 case([], {"stem.0": "also read by 'pow'"})(WeightInTheOutput)
 case([], {"a": "also read by 'sum'"})(BiasRead)
+case([("b.0", 16, 1)], {"a": "computed of its weight first", "stem.0": "functional conv2d in a"})(WeightStandardisation)
 case([("b.0", 16, 1)], {"a": "a weight of a is also read by"})(Subclass)
 case([("b.0", 16, 1)], {"a": "ParametrizedConv2d"})(WeightNorm)
 case([], {"a": "forward hook"})(HookThatChangesTheOutput)

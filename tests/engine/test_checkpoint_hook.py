@@ -59,6 +59,18 @@ def test_a_kill_while_writing_leaves_the_files_before_it(runner, run_config, mon
     assert sorted(path.name for path in folder.glob(".*.tmp")) == [".notes.tmp"]
 
 
+def test_what_a_kill_left_over_goes_on_resume(runner, run_config):
+    """Killed after the last file, before the old one went: nothing is left to train, and the old one still goes."""
+    run = runner(config(run_config, max_keep_ckpts=2))
+    run.train()
+    folder = Path(run.work_dir)
+    (folder / "epoch_1.pth").write_bytes((folder / "epoch_2.pth").read_bytes())
+    again = config(run_config, max_keep_ckpts=2)
+    again["resume"] = True
+    runner(again).train()
+    assert names(run) == ["epoch_2.pth", "epoch_3.pth"]
+
+
 def test_equal_runs_write_equal_files(runner, run_config):
     files = []
     for work_dir in ("a", "b"):

@@ -64,6 +64,9 @@ class SafeCheckpointHook(Hook):
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise UserError("default_hooks.checkpoint.by_epoch: set it to False, train_cfg counts iterations")
         runner.logger.info(f"Checkpoints will be saved to {runner.work_dir}.")
+        last = Path(runner.work_dir) / LAST
+        if runner._resume and last.is_file():  # the run before may have been killed just before its old files went
+            self._remove_old(last.parent, Path(last.read_text(encoding="utf-8").strip()).name)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Save when the interval or the last epoch is reached."""
@@ -90,6 +93,11 @@ class SafeCheckpointHook(Hook):
                 path.unlink()
         runner.save_checkpoint(str(folder), name, by_epoch=self.by_epoch)
         write_text_atomic(folder / LAST, str((folder / name).resolve()))
+        self._remove_old(folder, name)
+
+    @master_only
+    def _remove_old(self, folder: Path, name: str) -> None:
+        """Remove what is older than the newest files up to ``name`` that are kept."""
         if self.max_keep_ckpts > 0:
             kind = name.partition("_")[0]
             files = sorted(folder.glob(f"{kind}_*.pth"), key=_number)

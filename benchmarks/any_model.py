@@ -91,6 +91,7 @@ def walk(options: argparse.Namespace) -> None:
     print(f"{len(chosen)} models, {len(chosen) - len(todo)} measured before", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of the packages that the children import
     os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
     with ThreadPoolExecutor(options.jobs) as pool, options.out.open("a") as file:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from oracles import assert_subnet_is_right
+from oracles import assert_subnet_is_right, tensors
 from torch import Tensor, nn
-from zoo import prepare
+from zoo import Prepared, prepare
+
+from mmrazor_lite.subnet import Subnet
 
 
 def block(inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> nn.Sequential:
@@ -51,5 +53,15 @@ class Cases(dict):
         for layer, reason in fixed.items():
             assert reason in reasons[layer], reasons[layer]
         space = twin.mutator.search_space
-        for subnet in (space.min(), space.sample(np.random.default_rng(0))):
+        drawn = space.sample(np.random.default_rng(0))
+        assert_output_depends_on_the_image(twin, drawn)
+        for subnet in (space.min(), drawn):
             assert_subnet_is_right(twin, subnet)
+
+
+def assert_output_depends_on_the_image(twin: Prepared, subnet: Subnet) -> None:
+    """Else two outputs agree whatever the subnet: a check that cannot fail."""
+    twin.mutator.activate(subnet)
+    with torch.no_grad():
+        outputs = tensors(twin.model.eval()(twin.images(2)))[0]
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-4 * outputs.abs().max()

@@ -5,17 +5,9 @@ _base_ = "./resnet10t_supernet_cifar10.py"
 search_cfg = dict(
     target_macs=["75%", "50%"],
     searcher=dict(type="GreedySearcher", max_channel_bins=4),
-    dataloader=dict(
-        batch_size=500,
-        num_workers=0,
-        dataset=dict(type="HeldOut", part="held_out", fraction=0.05, dataset=_base_._held_out),
-    ),
-    evaluator=dict(type="Accuracy", topk=(1, 5)),
+    dataloader=_base_._search_dataloader,
+    evaluator=_base_.val_evaluator,
     score_key="accuracy/top1",
-    calibrate_dataloader=dict(
-        batch_size=256,
-        num_workers=0,
-        dataset=dict(type="HeldOut", part="train", fraction=0.05, dataset=_base_._train),
-    ),
+    calibrate_dataloader=_base_._calibrate_dataloader,
     calibrate_sample_num=512,
 )

@@ -1,11 +1,6 @@
 # python ./tools/train.py configs/any_model/resnet10t_supernet_cifar10.py --work-dir W1
 # Hardware: 2 CPU cores; time and result: docs/results.md.
-_base_ = [
-    "../_base_/datasets/cifar10.py",
-    "../_base_/models/any_model_cifar10.py",
-    "../_base_/schedules/autoslim_cifar10.py",
-    "../_base_/runtime.py",
-]
+_base_ = "../_base_/any_model_cifar10.py"
 
 model = dict(
     # timm's ResNet-10-T with narrow stages and squeeze-and-excitation; everything but the type is timm's own argument.
@@ -17,4 +12,3 @@ model = dict(
         block_args=dict(attn_layer="se"),
     ),
 )
-channels_last = True

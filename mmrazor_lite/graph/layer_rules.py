@@ -17,6 +17,7 @@ LAYERS = frozenset("conv1d conv2d conv3d linear batch_norm instance_norm layer_n
 
 
 def conv(flow: Propagation, op: Op) -> Value:
+    """New ids for a dense conv or one of groups, whose groups stay whole; a depthwise conv passes its input on."""
     source, weight = op.argument("input"), shape_of(op.argument("weight"))
     outputs, groups = weight[0], int(op.argument("groups", 1))
     ids = _vector(flow, source, 1, weight[1] * groups)
@@ -58,6 +59,7 @@ def _depthwise_by(flow: Propagation, filters: torch.Tensor, ids: torch.Tensor, o
 
 
 def linear(flow: Propagation, op: Op) -> Value:
+    """New ids for the features; the ids it reads must lie along the last dimension."""
     source, weight = op.argument("input"), shape_of(op.argument("weight"))
     ids = _vector(flow, source, len(shape_of(source)) - 1, weight[1])
     if ids is None or flow.layer_kind(op) != "linear":
@@ -82,10 +84,12 @@ def _record(flow: Propagation, layer: str, inputs: torch.Tensor, outputs: torch.
 
 
 def batch_norm(flow: Propagation, op: Op) -> Value:
+    """Batch and instance norms pass (N, C, ...) on."""
     return _norm(flow, op, 1, op.kind)
 
 
 def layer_norm(flow: Propagation, op: Op) -> Value:
+    """A layer norm over the last dimension passes it on; over the channels of one head it keeps them together."""
     source = op.argument("input")
     ids = flow.ids(source)
     if len(op.argument("normalized_shape")) != 1:
@@ -98,6 +102,7 @@ def layer_norm(flow: Propagation, op: Op) -> Value:
 
 
 def group_norm(flow: Propagation, op: Op) -> Value:
+    """A group norm passes (N, C, ...) on; of several groups, each stays whole."""
     value = _norm(flow, op, 1, "group_norm")
     if isinstance(value, torch.Tensor) and value.numel() > 1 and int(op.argument("num_groups")) > 1:
         blocks = value.reshape(int(op.argument("num_groups")), -1)
@@ -124,6 +129,7 @@ def _norm(flow: Propagation, op: Op, dim: int, kind: str) -> Value:
 
 
 def prelu(flow: Propagation, op: Op) -> Value:
+    """Passes on; slopes by channel follow the channels."""
     ids, slopes = flow.ids(op.node.args[0]), flow.ids(op.node.args[1])
     shape = shape_of(op.node.args[1])
     if ids is None or shape == (1,):

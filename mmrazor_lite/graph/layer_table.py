@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from .channels import Side
+from .flops import ACTIVATIONS, is_global_pool
 from .groups import WidthGraph
 from .opaque import OPAQUE
 from .propagate import OWN_TENSORS
@@ -20,7 +21,6 @@ from .reshaping import SHAPE, SPLIT
 from .trace import BATCH, Op, TracedGraph, TracedModel, shape_of
 
 ONE = Side.fixed(1)
-ACTIVATIONS = frozenset({"relu", "leaky_relu", "prelu", "elu"})
 POOLS = frozenset(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d "
     "adaptive_max_pool2d".split()
@@ -108,7 +108,7 @@ def _row(op: Op, graph: WidthGraph, tables: set[fx.Node]) -> LayerRow | None:
     if kind in ACTIVATIONS or (kind == "hardtanh" and float(op.argument("min_val", -1.0)) == 0.0):
         per_channel, side = _elements(op.node, graph, images)
         return LayerRow(name, "activation", per_channel, 1, ONE, side)
-    if kind in POOLS or (kind == "mean" and _is_global_pool(op)):
+    if kind in POOLS or (kind == "mean" and _pools_all(op)):
         per_channel, side = _elements(op.node.all_input_nodes[0], graph, images)
         return LayerRow(name, "pool", per_channel, 1, ONE, side)
     if kind == OPAQUE:
@@ -133,11 +133,8 @@ def _transposed(op: Op) -> Iterator[LayerRow]:
         yield LayerRow(name, "conv", math.prod(shape) // BATCH, 1, ONE, ONE, bias=True)
 
 
-def _is_global_pool(op: Op) -> bool:
-    """A mean over the two spatial dimensions is a global average pool written by hand."""
-    shape = shape_of(op.node.all_input_nodes[0])
-    dims = op.argument("dim")
-    return len(shape) == 4 and isinstance(dims, (list, tuple)) and {d % 4 for d in dims} == {2, 3}
+def _pools_all(op: Op) -> bool:
+    return is_global_pool(shape_of(op.node.all_input_nodes[0]), op.argument("dim"))
 
 
 def _matmul_macs(op: Op) -> int:

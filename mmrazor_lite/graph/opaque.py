@@ -21,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmrazor_lite.errors import UserError, nearest
 
+from .flops import ACTIVATIONS, is_global_pool
+
 OPAQUE = "opaque"  # the kind of the op
 NAME = f"mmrazor_lite::{OPAQUE}"
 # All that later steps ask is in the op itself; ``weights`` are there so that the graph shows who reads them.
@@ -149,7 +151,7 @@ class _ExtraFlops(TorchDispatchMode):
     """What flops hold beside macs (see ``CostModel``), counted while ops run."""
 
     NORMS = {"native_batch_norm": 1, "native_layer_norm": 2, "native_group_norm": 1}  # op -> place of the weight
-    ONCE = frozenset("relu leaky_relu elu prelu _prelu_kernel".split())
+    ONCE = ACTIVATIONS | {"_prelu_kernel"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,11 +165,10 @@ class _ExtraFlops(TorchDispatchMode):
         elif kind in self.NORMS:
             self.total += args[0].numel() * (1 if args[self.NORMS[kind]] is None else 2)
         elif (
-            kind in self.ONCE or "_pool" in kind or (kind == "hardtanh" and args[1] == 0) or _is_global_pool(kind, args)
+            kind in self.ONCE
+            or "_pool" in kind
+            or (kind == "hardtanh" and args[1] == 0)
+            or (kind == "mean" and len(args) > 1 and is_global_pool(args[0].shape, args[1]))
         ):
             self.total += args[0].numel()
         return result
-
-
-def _is_global_pool(kind: str, args: tuple) -> bool:
-    return kind == "mean" and len(args) > 1 and args[0].dim() == 4 and {dim % 4 for dim in args[1]} == {2, 3}

@@ -31,10 +31,12 @@ SOFTMAX = frozenset("softmax log_softmax _softmax _log_softmax".split())
 
 
 def same(flow: Propagation, op: Op) -> Value:
+    """An op of one element at a time passes its first input on."""
     return flow.nodes.get(op.node.all_input_nodes[0]) if op.node.all_input_nodes else None
 
 
 def spatial(flow: Propagation, op: Op) -> Value:
+    """Pooling and resizing pass channels on; along the channels themselves they fix them."""
     ids = flow.ids(op.node.all_input_nodes[0])
     space = 1 if op.kind.endswith("1d") else 2
     if ids is not None and any(size > 1 for size in ids.shape[-space:]):
@@ -44,6 +46,7 @@ def spatial(flow: Propagation, op: Op) -> Value:
 
 
 def elementwise(flow: Propagation, op: Op) -> Value:
+    """Ties what meets in one element; what one channel is broadcast over, and what no layer makes, stays."""
     shape = shape_of(op.node)
     known: list[torch.Tensor] = []
     tables: list[torch.Tensor] = []
@@ -97,6 +100,7 @@ def _joined(flow: Propagation, known: list[torch.Tensor], where: str) -> torch.T
 
 
 def shape(flow: Propagation, op: Op) -> Value:
+    """Runs views, moves and cuts on the ids; where a view spreads channels over dimensions, a block must stay."""
     source = op.node.all_input_nodes[0]
     ids = flow.ids(source)
     if ids is None:
@@ -147,6 +151,7 @@ def _all_of_one_size(op: Op, dim: int, size: int) -> bool:
 
 
 def split(flow: Propagation, op: Op) -> Value:
+    """One value per part; equal parts keep the same channels, unequal ones rest on numbers of the module."""
     source = op.node.all_input_nodes[0]
     ids = flow.ids(source)
     if ids is None:
@@ -178,6 +183,7 @@ def split(flow: Propagation, op: Op) -> Value:
 
 
 def glu(flow: Propagation, op: Op) -> Value:
+    """One half gates the other: both keep the same channels."""
     ids = flow.ids(op.node.args[0])
     dim = int(op.argument("dim", -1))
     if ids is None or ids.shape[dim] == 1:
@@ -189,11 +195,13 @@ def glu(flow: Propagation, op: Op) -> Value:
 
 
 def getitem(flow: Propagation, op: Op) -> Value:
+    """One result of an op that has several."""
     value = flow.nodes.get(op.node.args[0])
     return value[op.node.args[1]] if isinstance(value, list) else value
 
 
 def cat(flow: Propagation, op: Op) -> Value:
+    """Along the channels, the ids of one after the other; elsewhere, the parts are tied."""
     nodes = list(op.argument("tensors"))
     shape = shape_of(op.node)
     dim = int(op.argument("dim", 0)) % len(shape)
@@ -201,6 +209,7 @@ def cat(flow: Propagation, op: Op) -> Value:
 
 
 def stack(flow: Propagation, op: Op) -> Value:
+    """A concat along a new dimension."""
     nodes = list(op.argument("tensors"))
     dim = int(op.argument("dim", 0)) % len(shape_of(op.node))
     pairs = []
@@ -239,6 +248,7 @@ def _concatenated(
 
 
 def pad(flow: Propagation, op: Op) -> Value:
+    """Padding along the channels adds some that stay."""
     source = op.node.all_input_nodes[0]
     ids = flow.ids(source)
     if ids is None:
@@ -259,6 +269,7 @@ def pad(flow: Propagation, op: Op) -> Value:
 
 
 def reduce(flow: Propagation, op: Op) -> Value:
+    """What is reduced away is tied; a statistic over all channels fixes them."""
     source = op.node.all_input_nodes[0]
     ids = flow.ids(source)
     if ids is None:
@@ -267,7 +278,8 @@ def reduce(flow: Propagation, op: Op) -> Value:
     dims = op.argument("dim")
     dims = {dim % rank for dim in ([dims] if isinstance(dims, int) else list(dims or range(rank)))}
     where = f"'{op.kind}' over the channels in {op.place}"
-    if len(op.node.all_input_nodes) > 1 or set(varying(ids) or [1]) <= dims:
+    channels = varying(ids) or [1]  # of a single channel, where it lies by convention
+    if len(op.node.all_input_nodes) > 1 or set(channels) <= dims:
         flow.fix_inputs(op, where)
         return None
     ids = flow.book.tie(ids, dims, where)
@@ -277,6 +289,7 @@ def reduce(flow: Propagation, op: Op) -> Value:
 
 
 def softmax(flow: Propagation, op: Op) -> Value:
+    """Over something else than the channels it passes them on; over branches it ties these."""
     source = op.node.all_input_nodes[0]
     ids = flow.ids(source)
     if ids is None:

@@ -225,7 +225,7 @@ class SoftmaxOverChannels(Net):
         self.a = block(16, 16)
 
     def body(self, x):
-        return self.a(x.flatten(2).softmax(-1).view_as(x)).softmax(1)
+        return self.a(x * x.flatten(2).softmax(-1).view_as(x) * 64).softmax(1)
 
 
 class MeanOverChannels(Net):

@@ -20,6 +20,14 @@ _train = dict(type="CustomDataset", data_root=data_root, data_prefix="train", pi
 _held_out = dict(type="CustomDataset", data_root=data_root, data_prefix="train", pipeline=test_pipeline)
 _test = dict(type="CustomDataset", data_root=data_root, data_prefix="test", pipeline=test_pipeline)
 
+# What a search scores its subnets on, and what it recalibrates them with.
+_search_dataloader = dict(
+    batch_size=500, num_workers=0, dataset=dict(type="HeldOut", part="held_out", fraction=0.05, dataset=_held_out)
+)
+_calibrate_dataloader = dict(
+    batch_size=256, num_workers=0, dataset=dict(type="HeldOut", part="train", fraction=0.05, dataset=_train)
+)
+
 train_dataloader = dict(
     batch_size=128,
     num_workers=2,

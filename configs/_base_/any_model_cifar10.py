@@ -1,4 +1,7 @@
-# What AutoSlim needs beside an architecture, for 32x32 images; a config adds model=dict(architecture=dict(type=...)).
+# All of an AutoSlim supernet on CIFAR-10 but the architecture; a config adds model=dict(architecture=dict(type=...)).
+_base_ = ["./datasets/cifar10.py", "./schedules/autoslim_cifar10.py", "./runtime.py"]
+
+channels_last = True
 model = dict(
     type="AutoSlim",
     input_shape=(3, 32, 32),

@@ -1,6 +1,6 @@
 """Closed-form costs of subnets: polynomials in the numbers of units kept, summed once from the layer table.
 
-Shape letters: S subnets, D width choices, T moments of the forward pass.
+Shape letters: S subnets, D choices, G width groups, T moments of the forward pass, K candidates of a choice.
 """
 
 from __future__ import annotations
@@ -36,9 +36,44 @@ class _Polynomial:
         for j, n in b_counts.items():
             self.linear[j] += scale * a.constant * n
 
+    def used(self) -> np.ndarray:
+        """Groups (G,) that the value depends on, as a mask."""
+        return (self.linear != 0) | self.quadratic.any(0) | self.quadratic.any(1)
+
+    def restricted(self, groups: np.ndarray) -> _Polynomial:
+        """The same over the given groups alone."""
+        part = _Polynomial(0)
+        part.constant, part.linear = self.constant, self.linear[groups]
+        part.quadratic = self.quadratic[np.ix_(groups, groups)]
+        return part
+
     def __call__(self, units: np.ndarray) -> np.ndarray:
         value = ((units @ self.quadratic) * units).sum(1) + units @ self.linear + self.constant
         return value.astype(np.int64)
+
+
+class _Part:
+    """Costs of one part of a network: all of it that is always there, or one candidate of an operator choice."""
+
+    def __init__(self, table: LayerTable, size: int) -> None:
+        macs, extra, params = _Polynomial(size), _Polynomial(size), _Polynomial(size)
+        for row in table.rows:
+            if row.macs:
+                macs.add(row.positions * row.kernel, row.inputs, row.outputs)
+            _add_extra(extra, row)
+        for row in table.weights:
+            params.add(row.kernel, row.inputs, row.outputs)
+        alive = _peak_candidates(table.alive, size)
+        used = macs.used() | extra.used() | params.used() | alive[:, :-1].any(0)
+        self.groups = np.flatnonzero(used)
+        self._macs, self._extra, self._params = (p.restricted(self.groups) for p in (macs, extra, params))
+        self._alive = np.concatenate([alive[:, self.groups], alive[:, -1:]], axis=1)
+
+    def __call__(self, units: np.ndarray) -> np.ndarray:
+        """(S, G) units to (S, 4): macs, flops beside them, params, bytes of tensors alive at the peak."""
+        units = units[:, self.groups]
+        peak = (units @ self._alive[:, :-1].T + self._alive[:, -1]).max(1).astype(np.int64)
+        return np.stack([self._macs(units), self._extra(units), self._params(units), peak], axis=1)
 
 
 class CostModel:
@@ -50,52 +85,118 @@ class CostModel:
     - ``params``: elements of all parameters.
     - ``memory``: bytes of the parameters + the largest sum of tensors alive during one image's forward pass (outputs
       live until their last reader; views and in-place results take nothing of their own; no workspace of a kernel).
+
+    Args:
+        space: The search space.
+        table: What is in every subnet.
+        groups: Width groups that the sides in the tables speak of.
+        operators: ``(operator choice, candidate)`` -> what that candidate adds where it is chosen. The candidates of
+            one choice take and give tensors of one shape, so what they cost adds up, and the peak of the memory is
+            the largest of theirs.
+        choices: The width choice of each group; by default the one of its name.
     """
 
-    def __init__(self, space: SearchSpace, table: LayerTable, groups: Sequence[WidthGroup]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        table: LayerTable,
+        groups: Sequence[WidthGroup],
+        operators: Mapping[tuple[str, str], LayerTable] | None = None,
+        choices: Sequence[str] | None = None,
+    ) -> None:
         self.space, self.table = space, table
         self._unit = np.array([group.unit for group in groups], dtype=np.float64)
-        size = len(groups)
-        self._macs, self._extra, self._params = _Polynomial(size), _Polynomial(size), _Polynomial(size)
-        for row in table.rows:
-            if row.macs:
-                self._macs.add(row.positions * row.kernel, row.inputs, row.outputs)
-            _add_extra(self._extra, row)
-        for row in table.weights:
-            self._params.add(row.kernel, row.inputs, row.outputs)
-        self._alive = _peak_candidates(table.alive, size)
+        names, self._choices = list(space), list(space.values())
+        width_of = [group.name for group in groups] if choices is None else list(choices)
+        self._columns = np.array([names.index(name) for name in width_of], dtype=np.int64)
+        self._always = _Part(table, len(groups))
+        self._tabulate(operators or {}, width_of)
+
+    def _tabulate(self, operators: Mapping[tuple[str, str], LayerTable], width_of: Sequence[str]) -> None:
+        """Costs of every candidate at every width inside it: ``_table`` (D operator choices, K, W, 4)."""
+        names = [choice.name for choice in self._choices]
+        self._operators = np.array(sorted({names.index(name) for name, _ in operators}), dtype=np.int64)
+        self._inner = np.full(len(self._operators), -1)  # column of the width inside an operator choice, -1 for none
+        parts = {key: _Part(table, len(width_of)) for key, table in operators.items()}
+        for (name, candidate), part in parts.items():
+            inside = {names.index(width_of[group]) for group in part.groups}
+            place = self._operators.searchsorted(names.index(name))
+            if len(inside) > 1 or (inside and self._inner[place] not in (-1, *inside)):
+                raise ValueError(f"'{name}' = {candidate} depends on several width choices")
+            self._inner[place] = next(iter(inside), self._inner[place])
+        sizes = [len(choice.candidates) for choice in self._choices]
+        most = max((sizes[column] for column in self._operators), default=0)
+        widest = max((sizes[column] for column in self._inner if column >= 0), default=1)
+        self._table = np.zeros((len(self._operators), most, widest, len(RESOURCES)), np.int64)
+        for (name, candidate), part in parts.items():
+            place = self._operators.searchsorted(names.index(name))
+            inner = self._inner[place]
+            widths = self._choices[inner].candidates if inner >= 0 else [0]
+            units = np.asarray(widths, np.float64)[:, None] / self._unit[None]  # the other groups do not matter to it
+            index = self._choices[names.index(name)].index(candidate)
+            self._table[place, index, : len(widths)] = part(units)
 
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Costs of the subnets with candidate ``indices`` (S, D): arrays (S,) of int64 for each of RESOURCES."""
         indices = np.atleast_2d(np.asarray(indices))
-        parts = [self._costs(indices[start : start + CHUNK]) for start in range(0, max(len(indices), 1), CHUNK)]
+        chunks = [indices[start : start + CHUNK] for start in range(0, max(len(indices), 1), CHUNK)]
+        parts = [self._costs(self.space.numeric(chunk), chunk) for chunk in chunks]
         return {name: np.concatenate([part[name] for part in parts]) for name in RESOURCES}
 
-    def _costs(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        units = np.asarray(self.space.numeric(indices), np.float64).reshape(len(indices), len(self._unit)) / self._unit
-        macs, params = self._macs(units), self._params(units)
-        peak = (units @ self._alive[:, :-1].T + self._alive[:, -1]).max(1).astype(np.int64)
+    def _costs(self, values: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Costs of subnets given by candidate values (S, D), and by indices where operators are chosen."""
+        units = np.asarray(values, np.float64)[:, self._columns] / self._unit
+        total = self._always(units)
+        if len(self._operators):
+            inner = np.where(self._inner >= 0, indices[:, self._inner], 0)
+            places = np.arange(len(self._operators))
+            chosen = self._table[places, indices[:, self._operators], inner]  # (S, operators, 4)
+            total[:, :3] += chosen[:, :, :3].sum(1)
+            total[:, 3] = np.maximum(total[:, 3], chosen[:, :, 3].max(1))
+        macs, extra, params, peak = total.T
         memory = params * self.table.parameter_bytes + peak
-        return {"macs": macs, "flops": macs + self._extra(units), "params": params, "memory": memory}
+        return {"macs": macs, "flops": macs + extra, "params": params, "memory": memory}
 
-    def of(self, subnet: Mapping[str, int]) -> dict[str, int]:
+    def of(self, subnet: Mapping[str, int | str]) -> dict[str, int]:
         """Costs of one subnet as plain integers."""
-        units = np.array([[float(subnet[name]) for name in self.space]]).reshape(1, -1)
-        row = units / self._unit
-        macs, params = self._macs(row), self._params(row)
-        peak = int((row @ self._alive[:, :-1].T + self._alive[:, -1]).max())
-        return {
-            "macs": int(macs[0]),
-            "flops": int(macs[0] + self._extra(row)[0]),
-            "params": int(params[0]),
-            "memory": int(params[0]) * self.table.parameter_bytes + peak,
-        }
+        indices, values = np.zeros((1, len(self.space)), np.int64), np.zeros((1, len(self.space)))
+        for column in {*self._operators.tolist(), *self._inner[self._inner >= 0].tolist()}:
+            choice = self._choices[column]
+            indices[0, column] = choice.index(subnet[choice.name])
+        for column in set(self._columns.tolist()):  # any width, also one that is no candidate
+            values[0, column] = float(subnet[self._choices[column].name])
+        return {name: int(value[0]) for name, value in self._costs(values, indices).items()}
 
     def max(self) -> dict[str, int]:
-        return self.of(self.space.max())
+        """The largest cost of any subnet, in each resource."""
+        return {resource: self.extreme(resource, largest=True) for resource in RESOURCES}
 
     def min(self) -> dict[str, int]:
-        return self.of(self.space.min())
+        """The smallest cost of any subnet, in each resource."""
+        return {resource: self.extreme(resource, largest=False) for resource in RESOURCES}
+
+    def extreme(self, resource: str, largest: bool) -> int:
+        """The largest, or smallest, cost in one of RESOURCES that a subnet of the space can have."""
+        return int(self(self.extreme_row(resource, largest)[None])[resource][0])
+
+    def extreme_row(self, resource: str, largest: bool) -> np.ndarray:
+        """The row (D,) of a subnet with that cost.
+
+        Costs grow with every width, and operator choices add up, so each choice is settled on its own; of memory, which
+        holds the peak of one block, it is at least one that no single choice improves.
+        """
+        sign = 1 if largest else -1
+        ends = [len(choice.candidates) - 1 if largest else 0 for choice in self.space.values()]
+        row, before = np.array(ends, np.int64), None
+        while before is None or not np.array_equal(row, before):  # once more for memory, whose peak is one block's
+            before = row
+            for column in self._operators.tolist():
+                candidates = np.repeat(row[None], len(self._choices[column].candidates), axis=0)
+                candidates[:, column] = np.arange(len(candidates))
+                costs = sign * self(candidates)[resource]
+                if costs.max() > costs[row[column]]:
+                    row = candidates[costs.argmax()]
+        return self.space.canonical(row[None])[0]
 
 
 def _add_extra(extra: _Polynomial, row: LayerRow) -> None:
@@ -108,7 +209,7 @@ def _add_extra(extra: _Polynomial, row: LayerRow) -> None:
 
 
 def _peak_candidates(alive: Iterable[list[tuple[int, Side]]], size: int) -> np.ndarray:
-    """Bytes alive at each moment as rows (T, D + 1) of coefficients, constant last, without moments that never win."""
+    """Bytes alive at each moment as rows (T, G + 1) of coefficients, constant last, without moments that never win."""
     rows = []
     for tensors in alive:
         row = np.zeros(size + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmrazor_lite.export.best import write_best_checkpoint
 from mmrazor_lite.export.checkpoint import (
     checkpoint_hash,
     load_weights,
@@ -23,4 +24,5 @@ __all__ = [
     "save_checkpoint",
     "split",
     "state_dict_of",
+    "write_best_checkpoint",
 ]

@@ -24,8 +24,12 @@ from mmrazor_lite.fileio import atomic_write
 
 _PREFIXES = ("module.", "architecture.")
 _PREFIXES_0X = ("module.", "architecture.model.", "architecture.")
+PREFIXES = _PREFIXES_0X  # ignored in every file
 _EXECUTABLE_META = ("config", "cfg")  # text that mmengine would run as Python when it resumes
 _MASKS_0X = re.compile(r"\.(in_mask|out_mask)$")  # buffers of MMRazor 0.x, all ones in a trained supernet
+# An operator choice and what runs there: MMRazor 1.x, and ours; and 0.x.
+_OPERATOR = re.compile(r"^(?P<choice>.+?)\._candidates\.(?P<name>[^.]+)\.")
+_CHOICES_0X = re.compile(r"\.choices\.(?=[^.]+\.)")
 _SHOWN = 5
 
 
@@ -122,7 +126,8 @@ def fitting_weights(
     """Return the weights of ``checkpoint`` under the names of ``model``.
 
     The prefixes ``module.``, ``architecture.model.`` and ``architecture.`` are ignored on both sides, so a plain
-    model, an algorithm around it and a wrapped algorithm read each other's files.
+    model, an algorithm around it and a wrapped algorithm read each other's files. Operators are found under MMRazor
+    0.x's name for them too, and those of a subnet also where the file names the operator that was chosen.
 
     Args:
         model: The module that the weights are for; it is not changed.
@@ -139,7 +144,7 @@ def fitting_weights(
     if not given.keys() <= names.keys():  # MMRazor 0.x put one more level between the algorithm and its model
         older = _without_prefixes(state, str(where), _PREFIXES_0X)
         older = {key: name for key, name in older.items() if key in names or not _MASKS_0X.search(key)}
-        given = older if len(older.keys() & names.keys()) > len(given.keys() & names.keys()) else given
+        given = max(given, older, _by_operator(given), _by_operator(older), key=lambda keys: _fitting(keys, names))
     missing = [key for key in names if key not in given]
     unexpected = [key for key in given if key not in names]
     shapes = [
@@ -158,6 +163,16 @@ def fitting_weights(
     # With the module versions of the running code, a model does not take the keys for those of an older release.
     weights._metadata = getattr(target, "_metadata", OrderedDict())  # type: ignore[attr-defined]
     return weights
+
+
+def operators(state: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return the operators whose weights a state dict holds, by choice: several of one choice make a supernet."""
+    found: dict[str, set[str]] = {}
+    for key in state:
+        match = _OPERATOR.match(_CHOICES_0X.sub("._candidates.", key))
+        if match:
+            found.setdefault(match["choice"], set()).add(match["name"])
+    return found
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -220,6 +235,19 @@ def _without_prefixes(keys: Mapping[str, Any], where: str, prefixes: tuple[str, 
             raise UserError(f"{where}: both '{result[short]}' and '{key}' stand for the weight '{short}'")
         result[short] = key
     return result
+
+
+def _by_operator(given: dict[str, str]) -> dict[str, str]:
+    """Name the weights of operators as we do: in a supernet under ``_candidates``, in a subnet as the plain model."""
+    named = {_CHOICES_0X.sub("._candidates.", key): name for key, name in given.items()}
+    chosen = operators(named)
+    if not chosen or any(len(names) > 1 for names in chosen.values()):
+        return named
+    return {_OPERATOR.sub(r"\g<choice>.", key): name for key, name in named.items()}
+
+
+def _fitting(given: Mapping[str, str], names: Mapping[str, str]) -> int:
+    return len(given.keys() & names.keys())
 
 
 def _title(model: nn.Module) -> str:

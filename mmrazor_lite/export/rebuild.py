@@ -40,6 +40,7 @@ _LOADS = (
     "url",
     "load",
     "channel_cfg",
+    "fix_subnet",
 )
 _FETCHES = ("://", "hf-hub:", "hf_hub:", "local-dir:")
 _GATEWAYS = ("HuggingFaceClassifier", "ImageToImageRetriever")  # they exist to fetch or read something

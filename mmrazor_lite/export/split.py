@@ -6,15 +6,14 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import nn
 
-from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import (
     check_space,
@@ -23,15 +22,10 @@ from mmrazor_lite.export.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from mmrazor_lite.export.loading import load_subnet
 from mmrazor_lite.export.portable import export_pt2
-from mmrazor_lite.export.rebuild import carried, is_rebuildable
+from mmrazor_lite.export.subnet_file import Extract, compare, extract, read_back
 from mmrazor_lite.fileio import atomic_write
-from mmrazor_lite.models.algorithms.construct import build_architecture
-from mmrazor_lite.models.classifiers import main_logits, offline, plain_module
-from mmrazor_lite.subnet import Subnet, parse_document, read_subnet, subnet_document, write_subnet
-
-TOLERANCE = 1e-5  # of float32 logits, relative to the largest of them or to 1
+from mmrazor_lite.subnet import Subnet, parse_document, read_subnet, write_subnet
 
 
 def split(
@@ -74,17 +68,13 @@ def split(
 
 
 def _write(algorithm: nn.Module, subnet: Subnet, stem: Path) -> Path:
-    module = plain_module(algorithm.mutator.export(subnet)).cpu()
-    module.eval()
-    images, expected = _probe(algorithm, subnet)
-    costs = algorithm.mutator.cost_model.of(subnet)
-    content = {"state_dict": module.state_dict(), "meta": {"mmrazor_lite": _meta(algorithm, subnet, costs)}}
+    found = extract(algorithm, subnet)
     programme, weights = stem.with_suffix(".pt2"), stem.with_suffix(".pth")
     with tempfile.TemporaryDirectory() as folder, atomic_write(weights) as temporary:
-        save_checkpoint(content, temporary)
-        _compare(lambda: _read_back(algorithm, temporary, module), images, expected, weights)
+        save_checkpoint(found.content, temporary)
+        compare(lambda: read_back(algorithm, temporary, found.module), found, weights)
         draft = Path(folder) / programme.name
-        has_programme = _write_pt2(module, draft, images, expected)
+        has_programme = _write_pt2(found, draft)
         # All is well. The old pair goes, the .pth comes back last: where it stands, its .pt2 is of the same subnet.
         weights.unlink(missing_ok=True)
         programme.unlink(missing_ok=True)
@@ -93,61 +83,20 @@ def _write(algorithm: nn.Module, subnet: Subnet, stem: Path) -> Path:
                 shutil.copyfile(draft, target)
     for path in (weights, programme) if has_programme else (weights,):
         print_log(f"split: wrote {path} (sha256 {checkpoint_hash(path)})", logger="current")
-    resources = ", ".join(f"{value:,} {key}" for key, value in costs.items())
+    resources = ", ".join(f"{value:,} {key}" for key, value in found.costs.items())
     print_log(f"split: {weights.name} costs {resources}", logger="current")
     return weights
 
 
-def _read_back(algorithm: nn.Module, path: Path, module: nn.Module) -> nn.Module:
-    """Load a written file as a user will; where nothing tells how to build the network, return ``module`` itself."""
-    architecture = algorithm.config["architecture"]
-    if architecture is None or is_rebuildable(architecture):
-        return module if architecture is None else load_subnet(path)
-    return load_subnet(path, build_architecture(architecture, algorithm.config["data_preprocessor"]))
-
-
-def _write_pt2(module: nn.Module, path: Path, images: Tensor, expected: Tensor) -> bool:
+def _write_pt2(found: Extract, path: Path) -> bool:
     """Write the program; tell whether there is one. A model with a batch size in its code still gets its ``.pth``."""
     try:
-        export_pt2(module, path, images.shape[1:])
+        export_pt2(found.module, path, found.images.shape[1:])
     except UserError as error:
         print_log(f"split: no {path.name} ({error})", logger="current", level=logging.WARNING)
         return False
-    _compare(lambda: torch.export.load(str(path)).module(), images, expected, path)
+    compare(lambda: torch.export.load(str(path)).module(), found, path)
     return True
-
-
-def _meta(algorithm: nn.Module, subnet: Subnet, costs: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "kind": "subnet",
-        "space": algorithm.search_space.fingerprint,
-        "subnet": subnet_document(subnet, algorithm.search_space, resources=costs),
-        "resources": dict(costs),
-        "architecture": carried(offline(algorithm.config["architecture"])),
-        **{key: carried(algorithm.config[key]) for key in ("mutator", "data_preprocessor")},
-        "input_shape": list(algorithm.input_shape),
-    }
-
-
-@torch.no_grad()
-def _probe(algorithm: nn.Module, subnet: Subnet) -> tuple[Tensor, Tensor]:
-    """Return seeded images (2, C, H, W) and their logits by ``subnet`` inside the joint model, on the CPU."""
-    algorithm.mutator.activate(subnet)
-    images = torch.randn((2, *algorithm.input_shape), generator=torch.Generator().manual_seed(0))
-    parameter = next(algorithm.parameters())
-    return images.to(parameter.dtype), algorithm(images.to(parameter), mode="tensor").cpu()
-
-
-@torch.no_grad()
-def _compare(load: Callable[[], nn.Module], images: Tensor, expected: Tensor, path: Path) -> None:
-    difference = (main_logits(load()(images)) - expected).abs().max().item()
-    allowed = TOLERANCE * max(1.0, expected.abs().max().item())
-    if not difference <= allowed:
-        raise UserError(
-            f"{path}: not written, its logits differ from those of the joint model by {difference:.3g} "
-            f"(allowed {allowed:.3g}); are the weights finite?"
-        )
 
 
 def _trained(content: Mapping[str, Any], space: Any, where: str) -> list[Subnet] | None:

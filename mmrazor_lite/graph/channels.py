@@ -62,6 +62,10 @@ class Side:
     def __len__(self) -> int:
         return len(self.group)
 
+    def renumbered(self, offset: int) -> Side:
+        """The same side where the groups of its graph come after ``offset`` others."""
+        return Side(np.where(self.group == FIXED, FIXED, self.group + offset), self.unit)
+
     @property
     def is_fixed(self) -> bool:
         return not self.counts

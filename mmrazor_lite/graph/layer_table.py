@@ -6,8 +6,8 @@ Everything a cost model needs is a sum over these rows; no forward pass is run a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
@@ -53,13 +53,53 @@ class LayerRow:
 class LayerTable:
     """Rows by op (``rows``), by parameter (``weights``), and the tensors alive at each moment (``alive``).
 
-    ``alive`` lists, for every op of the eval graph, (bytes per channel, side) of each tensor held while it runs.
+    ``alive`` lists, for every op of the eval graph, (bytes per channel, side) of each tensor held while it runs;
+    ``places`` the module that runs it.
     """
 
     rows: list[LayerRow]
     weights: list[LayerRow]
     alive: list[list[tuple[int, Side]]]
     parameter_bytes: int
+    places: list[str]
+
+    def outside(self, prefixes: Sequence[str]) -> LayerTable:
+        """What belongs to none of the modules called ``prefixes``."""
+        names = tuple(prefixes)
+        return self._where(lambda name: not _is_within(name, names))
+
+    def placed(self, prefix: str, offset: int, held: int) -> LayerTable:
+        """The table of a module traced alone, as a part of a network.
+
+        Args:
+            prefix: Name of the module in the network.
+            offset: Number of width groups before those of the module.
+            held: Bytes that the network keeps alive around it.
+        """
+        rows, weights = (
+            [
+                replace(
+                    row,
+                    name=f"{prefix}.{row.name}" if row.name else prefix,
+                    inputs=row.inputs.renumbered(offset),
+                    outputs=row.outputs.renumbered(offset),
+                )
+                for row in part
+            ]
+            for part in (self.rows, self.weights)
+        )
+        alive = [[*((size, side.renumbered(offset)) for size, side in tensors), (held, ONE)] for tensors in self.alive]
+        places = [f"{prefix}.{place}" if place else prefix for place in self.places]
+        return LayerTable(rows, weights, alive, self.parameter_bytes, places)
+
+    def _where(self, belongs: Callable[[str], bool]) -> LayerTable:
+        return LayerTable(
+            [row for row in self.rows if belongs(row.name)],
+            [row for row in self.weights if belongs(row.name)],
+            [tensors for tensors, place in zip(self.alive, self.places, strict=True) if belongs(place)],
+            self.parameter_bytes,
+            [place for place in self.places if belongs(place)],
+        )
 
 
 def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
@@ -69,7 +109,13 @@ def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
     rows += [row for op in traced.eval if op.kind.startswith("conv_transpose") for row in _transposed(op)]
     rows += [_extra_flops(op) for op in traced.eval if op.kind == OPAQUE and op.argument("extra_flops")]
     itemsize = max((p.element_size() for p in traced.model.parameters()), default=4)
-    return LayerTable(rows, list(_weights(traced.model, graph)), list(_alive(traced.eval, graph)), itemsize)
+    alive, places = list(_alive(traced.eval, graph)), [op.module_path for op in traced.eval]
+    return LayerTable(rows, list(_weights(traced.model, graph)), alive, itemsize, places)
+
+
+def _is_within(name: str, prefixes: tuple[str, ...]) -> bool:
+    """``a.b`` is within ``a`` and ``a.b``; a second call of a module is written ``a.b@1``."""
+    return any(name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in ("", ".", "@") for prefix in prefixes)
 
 
 def _tables(graph: TracedGraph) -> set[fx.Node]:

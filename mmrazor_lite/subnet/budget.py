@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.subnet.choice import short
@@ -66,6 +68,34 @@ def parse_budget(value: int | float | str, resource: str, maximum: float | None 
     if not math.isfinite(result):
         raise UserError(f"{resource} budget {short(value)} is too large; write it such as {example}")
     return result
+
+
+def parse_range(value: Any, resource: str, maximum: float | None = None) -> tuple[float, float]:
+    """Turn a constraint of a config into the lowest and the highest cost that it allows, both included.
+
+    Args:
+        value: ``(low, high)``, each as :func:`parse_budget` takes it; ``None`` as an end is no bound, and so is a low
+            end of 0. One number or text v is ``(0, v)``.
+        resource: A key of :data:`RESOURCE_UNITS`.
+        maximum: As for :func:`parse_budget`.
+
+    Raises:
+        UserError: As :func:`parse_budget`; not two ends, or a low end above the high one.
+    """
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    ends = list(value) if several else [0, value]
+    if len(ends) != 2:
+        example = "(200, 330) or ('200M', '50%')" if resource != "latency" else "(0, 20)"
+        raise UserError(f"{resource} constraint {short(value)} must be one number or (low, high) such as {example}")
+    low = 0.0 if ends[0] is None or _is_zero(ends[0]) else parse_budget(ends[0], resource, maximum)
+    high = math.inf if ends[1] is None else parse_budget(ends[1], resource, maximum)
+    if low > high:
+        raise UserError(f"{resource} constraint {short(value)}: the low end is above the high one; swap them")
+    return low, high
+
+
+def _is_zero(value: Any) -> bool:
+    return not isinstance(value, bool) and (value == 0 or (isinstance(value, str) and value.strip() == "0"))
 
 
 def _split(value: int | float | str, resource: str, example: str) -> tuple[float, str]:

@@ -14,7 +14,7 @@ import yaml
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.subnet.choice import at, plain_scalar, short
-from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen
+from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules
 from mmrazor_lite.subnet.space import SearchSpace, listed
 from mmrazor_lite.subnet.subnet import Subnet
 from mmrazor_lite.subnet.yamlio import load_yaml
@@ -36,7 +36,7 @@ class SubnetFile:
 
 
 def read_subnet(path: str | os.PathLike, space: SearchSpace) -> SubnetFile:
-    """Read a subnet of ``space``: our format, MMRazor 0.x channel or mutable yaml, or MMRazor 1.x fix_subnet yaml.
+    """Read a subnet of ``space``: our format, or MMRazor's (0.x channel and mutable yaml, 1.x fix_subnet yaml).
 
     Raises:
         UserError: The file is missing or no YAML, in none of these formats, or does not fit the space; names the file.
@@ -69,10 +69,12 @@ def parse_document(document: Any, space: SearchSpace, where: str, path: Path | N
         choices = read_chosen(document, space, where)
     elif "out_channels" in keys:
         choices = read_channels(document, space, where)
+    elif "modules" in document:
+        choices = read_modules(document, space, where)
     else:
         raise UserError(
-            f"{where}: not a subnet file: expected '{FORMAT}', or MMRazor's layers with 'out_channels' (0.x) or names "
-            f"with 'chosen' (0.x, 1.x); found the keys {listed(list(document))}"
+            f"{where}: not a subnet file: expected '{FORMAT}', or MMRazor's layers with 'out_channels' (0.x), names "
+            f"with 'chosen' (0.x, 1.x) or 'modules' (1.0 rc); found the keys {listed(list(document))}"
         )
     return SubnetFile(space.subnet(space.index(choices, where)), path=path)
 

@@ -56,11 +56,12 @@ def read_chosen(document: Mapping[str, Any], space: SearchSpace, where: str) -> 
     """MMRazor 0.x mutable yaml (``name: {chosen: [x]}``) and 1.x fix_subnet yaml (``name: {chosen: x}``).
 
     Raises:
-        UserError: A name that is no choice of the space, or more or less than one value.
+        UserError: A name that is no choice of the space and no alias of one, or more or less than one value.
     """
     chosen: dict[str, Any] = {}
+    known = {**{name: name for name in space}, **space.aliases}
     for key, entry in document.items():
-        name = _resolve(key, space, "choice", where)
+        name = known[_resolve(key, known, "choice", where)]
         value = _part(entry, "chosen", f"{where}: '{key}'")
         if isinstance(value, list):
             if space[name].kind == "resolution" and len(value) == 2 and value[0] == value[1]:
@@ -72,6 +73,24 @@ def read_chosen(document: Mapping[str, Any], space: SearchSpace, where: str) -> 
             raise UserError(f"{where}: the choice '{name}' is given twice, the second time as '{key}'")
         chosen[name] = value
     return chosen
+
+
+def read_modules(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, Any]:
+    """MMRazor 1.0 rc yaml: ``modules: {name: x}``, and ``channels:`` with nothing below it.
+
+    Raises:
+        UserError: As :func:`read_chosen`, another key, or channels, which no space of operators has.
+    """
+    odd = [key for key in document if key not in ("modules", "channels")]
+    if odd:
+        raise UserError(f"{where}: unknown key '{odd[0]}' beside 'modules' (allowed: modules, channels)")
+    channels = document.get("channels")
+    if channels:
+        raise UserError(f"{where}: 'channels' beside 'modules' cannot be read, only operators can: {short(channels)}")
+    modules = document["modules"]
+    if not isinstance(modules, dict) or not all(isinstance(key, str) for key in modules):
+        raise UserError(f"{where}: 'modules' must map names to operators, got {short(modules)}")
+    return read_chosen({key: {"chosen": value} for key, value in modules.items()}, space, where)
 
 
 def _resolve(key: str, known: Iterable[str], what: str, where: str) -> str:

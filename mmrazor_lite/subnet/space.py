@@ -33,13 +33,19 @@ class SearchSpace(Mapping[str, Choice]):
         choices: The choices; parents may come before or after the choices that depend on them.
         layers: For every layer whose width is known, the choice that sets it. Needed to read channel files that list
             widths layer by layer.
+        aliases: Other names of choices, as the files of other tools have them.
 
     Raises:
         UserError: A name is given twice, ``active_if`` names an unknown choice or value or goes in a circle, or a
-            layer names an unknown width choice.
+            layer or an alias names an unknown choice.
     """
 
-    def __init__(self, choices: Iterable[Choice], layers: Mapping[str, LayerWidth] | None = None) -> None:
+    def __init__(
+        self,
+        choices: Iterable[Choice],
+        layers: Mapping[str, LayerWidth] | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         self._choices: dict[str, Choice] = {}
         for choice in choices:
             if choice.name in self._choices:
@@ -59,6 +65,10 @@ class SearchSpace(Mapping[str, Choice]):
         for layer, width in self.layers.items():
             if width.choice is not None and getattr(self.get(width.choice), "kind", None) != "width":
                 raise UserError(f"layer '{layer}': '{width.choice}' is not a width choice of the space")
+        self.aliases: Mapping[str, str] = MappingProxyType(dict(aliases or {}))
+        for alias, name in self.aliases.items():
+            if name not in self._choices or alias in self._choices:
+                raise UserError(f"alias '{alias}': '{name}' is not a choice of the space, or the alias is one itself")
 
     def __getitem__(self, name: str) -> Choice:
         return self._choices[name]
@@ -73,8 +83,8 @@ class SearchSpace(Mapping[str, Choice]):
         return f"SearchSpace({len(self)} choices, about 10^{math.log10(self.size):.0f} subnets, {self.fingerprint})"
 
     def __reduce__(self) -> tuple:
-        # The read-only view of the layers cannot be copied or pickled, so a copy is built anew.
-        return SearchSpace, (list(self._choices.values()), dict(self.layers))
+        # The read-only views cannot be copied or pickled, so a copy is built anew.
+        return SearchSpace, (list(self._choices.values()), dict(self.layers), dict(self.aliases))
 
     # -- identity ------------------------------------------------------------------------------------------------
 

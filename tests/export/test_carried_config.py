@@ -47,6 +47,7 @@ def _set(path, value):
         ("architecture.type", ["ImageClassifier"]),
         ("architecture.backbone.type", "os.system"),
         ("architecture.channel_cfg", "a.yaml"),
+        ("architecture.fix_subnet", "a.yaml"),
         ("architecture.backbone.norm_cfg", {"type": "torch.nn.BatchNorm2d"}),
         ("architecture.head.loss", [{"type": "pathlib.Path.touch"}]),
         ("data_preprocessor.type", "tempfile.mkstemp"),

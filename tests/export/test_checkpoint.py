@@ -11,6 +11,7 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.export.checkpoint import operators
 
 
 def _net():
@@ -180,3 +181,33 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint({}, path)
     assert path.read_bytes() == before and [item.name for item in tmp_path.iterdir()] == ["a.pth"]
+
+
+def _operator_net(several: bool) -> nn.Module:
+    """A layer, then a choice between two operators (or the first of them, as a plain layer)."""
+    chosen = nn.ModuleDict({"_candidates": nn.ModuleDict({"conv_1": nn.Linear(2, 2), "conv_3": nn.Linear(2, 2)})})
+    return nn.ModuleDict({"stem": nn.Linear(2, 2), "block": chosen if several else nn.Linear(2, 2)})
+
+
+@pytest.mark.parametrize("word", ["_candidates", "choices"])
+def test_operators_are_found_under_the_names_of_mmrazor(word):
+    state = _operator_net(several=True).state_dict()
+    renamed = {f"architecture.model.{key.replace('_candidates', word)}": value for key, value in state.items()}
+    net = _operator_net(several=True)
+    load_weights(net, {"state_dict": renamed})
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    assert operators(renamed) == {"architecture.model.block": {"conv_1", "conv_3"}}
+
+
+@pytest.mark.parametrize("word", ["_candidates", "choices"])
+def test_a_subnet_with_the_name_of_its_operator_fits_the_plain_one(word):
+    state = _operator_net(several=False).state_dict()
+    named = {key.replace("block.", f"block.{word}.conv_3."): value for key, value in state.items()}
+    net = _operator_net(several=False)
+    load_weights(net, {"state_dict": named})
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+def test_several_operators_do_not_fit_a_plain_one():
+    with pytest.raises(UserError, match=r"missing: block\.weight.*unexpected: .*_candidates\.conv_1"):
+        load_weights(_operator_net(several=False), {"state_dict": _operator_net(several=True).state_dict()})

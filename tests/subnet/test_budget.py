@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet import parse_budget
+from mmrazor_lite.subnet.budget import parse_range
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,47 @@ def test_a_percentage_needs_the_maximum() -> None:
     with pytest.raises(UserError, match="not known"):
         parse_budget("50%", "latency")
     assert parse_budget("20ms", "latency") == 20
+
+
+@pytest.mark.parametrize(
+    ("value", "resource", "low", "high"),
+    [
+        ((0, 330), "flops", 0, 330e6),
+        ([0.0, 330.0], "flops", 0, 330e6),
+        (330, "flops", 0, 330e6),
+        ("330M", "flops", 0, 330e6),
+        (("0.1G", "50%"), "flops", 100e6, 351.45e6),
+        (("10%", "50%"), "macs", 70.29e6, 351.45e6),
+        ((None, 330), "flops", 0, 330e6),
+        ((290, None), "flops", 290e6, math.inf),
+        ((None, None), "params", 0, math.inf),
+        (("0", "800K"), "params", 0, 800e3),
+        ((5, 5), "memory", 5e6, 5e6),
+        (("250us", 20), "latency", 0.25, 20),
+    ],
+)
+def test_ranges(value: object, resource: str, low: float, high: float) -> None:
+    assert parse_range(value, resource, 702.90e6) == pytest.approx((low, high), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ((330, 0), "must be a positive number"),
+        (0, "must be a positive number"),
+        ((400, 330), "flops constraint (400, 330): the low end is above the high one"),
+        ((1, 2, 3), "must be one number or (low, high) such as (200, 330)"),
+        ([330], "must be one number or (low, high)"),
+        ((0, 330e6), "a bare number is in M"),
+        ((-1, 330), "must be a positive number"),
+        ((0, float("nan")), "must be a positive number"),
+        ((float("nan"), 5), "must be a positive number"),
+        ((False, 5), "is not a budget"),
+        ({"low": 3}, "is not a budget"),
+        (("0ms", 5), "must be a positive number"),
+    ],
+)
+def test_what_is_no_range(value: object, part: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_range(value, "flops", 702.90e6)
+    assert part in str(error.value) and "\n" not in str(error.value)

@@ -169,3 +169,64 @@ def test_chosen_that_does_not_fit() -> None:
         with pytest.raises(UserError) as error:
             parse_document(document, space, "A")
         assert str(error.value) == message
+
+
+BLOCKS_OF_SPOS = (4, 4, 8, 4)
+SHUFFLES = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "shuffle_xception")
+
+
+def spos_space() -> SearchSpace:
+    """The 20 operators by MMRazor 1.x's names, with those of 0.x as aliases."""
+    places = [(stage, block) for stage, blocks in enumerate(BLOCKS_OF_SPOS) for block in range(blocks)]
+    names = {f"stage_{stage}_block_{block}": f"backbone.layers.{stage}.{block}" for stage, block in places}
+    return SearchSpace([Choice(name, SHUFFLES, kind="operator") for name in names.values()], aliases=names)
+
+
+def test_aliases_of_spos(mmrazor_files: Path) -> None:
+    path = mmrazor_files / "v0_mutable_SPOS_SHUFFLENETV2_330M_IN1k_PAPER.yaml"
+    document, space = yaml.safe_load(path.read_text()), spos_space()
+    subnet = read_subnet(path, space).subnet
+    assert list(subnet) == list(space)
+    for name, chosen in subnet.items():
+        stage, block = name.split(".")[2:]
+        assert document[f"stage_{stage}_block_{block}"]["chosen"] == [chosen]
+    # The same list as 1.x writes it, and as the release candidates of 1.0 wrote it.
+    assert parse_document({name: {"chosen": value} for name, value in subnet.items()}, space, "A").subnet == subnet
+    candidate = {"modules": subnet.to_dict(), "channels": None}
+    assert parse_document(candidate, space, "A").subnet == subnet
+    prefixed = {"modules": {f"architecture.{name}": value for name, value in subnet.items()}}
+    assert parse_document(prefixed, space, "A").subnet == subnet
+
+
+def test_operators_that_do_not_fit() -> None:
+    space = spos_space()
+    document = {alias: {"chosen": ["shuffle_3x3"]} for alias in space.aliases}
+    full = {"modules": dict.fromkeys(space, "shuffle_3x3")}
+    without_last = {alias: entry for alias, entry in document.items() if not alias.startswith("stage_3_block_3")}
+    bad = {
+        "A: choice 'backbone.layers.2.7': 'shuffle_9x9' is not a candidate "
+        "(allowed: shuffle_3x3, shuffle_5x5, shuffle_7x7, shuffle_xception)": {
+            **document,
+            "stage_2_block_7": {"chosen": ["shuffle_9x9"]},
+        },
+        "A: unknown choice 'stage_3_block_4' (did you mean 'stage_3_block_3'?); the file is of another model or "
+        "config": {**document, "stage_3_block_4": {"chosen": ["shuffle_3x3"]}},
+        "A: 1 of 20 choices missing: 'backbone.layers.3.3'": without_last,
+        "A: the choice 'backbone.layers.0.0' is given twice, the second time as 'backbone.layers.0.0'": {
+            **document,
+            "backbone.layers.0.0": {"chosen": "shuffle_3x3"},
+        },
+        "A: unknown key 'module' beside 'modules' (allowed: modules, channels)": {**full, "module": {}},
+        "A: 'channels' beside 'modules' cannot be read, only operators can: {'backbone.conv1': 8}": {
+            **full,
+            "channels": {"backbone.conv1": 8},
+        },
+        "A: 'modules' must map names to operators, got ['shuffle_3x3']": {"modules": ["shuffle_3x3"]},
+        "A: 'backbone.layers.0.1' has 2 values chosen, ['shuffle_3x3', 'shuffle_5x5']; a subnet has one": {
+            "modules": {**full["modules"], "backbone.layers.0.1": ["shuffle_3x3", "shuffle_5x5"]}
+        },
+    }
+    for message, wrong in bad.items():
+        with pytest.raises(UserError) as error:
+            parse_document(wrong, space, "A")
+        assert str(error.value) == message

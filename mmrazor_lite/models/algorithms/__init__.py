@@ -2,5 +2,7 @@
 
 from .autoslim import AutoSlim
 from .base import Algorithm, Pass
+from .spos import SPOS
+from .sub_model import SubModel
 
-__all__ = ["Algorithm", "AutoSlim", "Pass"]
+__all__ = ["SPOS", "Algorithm", "AutoSlim", "Pass", "SubModel"]

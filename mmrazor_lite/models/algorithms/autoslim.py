@@ -11,7 +11,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import build_part
-from mmrazor_lite.models.algorithms.identity import CheckpointIdentity
+from mmrazor_lite.models.algorithms.identity import CHANNEL_CFG
 from mmrazor_lite.registry import DISTILLERS, MODELS
 from mmrazor_lite.subnet import Subnet, read_subnet
 
@@ -45,6 +45,7 @@ class AutoSlim(Algorithm):
     """
 
     paper = "https://arxiv.org/abs/1903.11728"
+    subnet_option = CHANNEL_CFG
 
     def __init__(
         self,
@@ -63,15 +64,12 @@ class AutoSlim(Algorithm):
         self.mutator.prepare(self.architecture, self.input_shape, any_width=channel_cfg is not None)
         self.search_space = self.mutator.search_space
         self.cost_model = self.mutator.cost_model
-        self.subnets: list[Subnet] = []
         if channel_cfg is None:
             self.kind = "supernet"
             self.num_random_samples = 2 if num_random_samples is None else num_random_samples
             self.distiller = build_part(DISTILLERS, distiller or {"type": "KLDivergence"}, "algorithm.distiller")
         elif isinstance(channel_cfg, str):
-            self.kind = "subnet"
-            self.subnets = [read_subnet(channel_cfg, self.search_space).subnet]
-            self._become_static()
+            self._become_static(read_subnet(channel_cfg, self.search_space).subnet)
         else:
             self.kind = "joint"
             self.subnets = [read_subnet(path, self.search_space).subnet for path in channel_cfg]
@@ -101,27 +99,9 @@ class AutoSlim(Algorithm):
             return {f"subnet_{number}": subnet for number, subnet in enumerate(self.subnets, start=1)}
         return {}
 
-    def resources(self) -> dict[str, dict[str, int]]:
-        """As in :class:`Algorithm`; a plain subnet is called ``subnet``."""
-        named = {"subnet": self.subnets[0]} if self.kind == "subnet" else self.named_subnets()
-        return {name: self.cost_model.of(subnet) for name, subnet in named.items()}
-
-    @cached_property
-    def identity(self) -> CheckpointIdentity:
-        """What a checkpoint of this algorithm holds."""
-        resources = [self.cost_model.of(subnet) for subnet in self.subnets]
-        return CheckpointIdentity(self.kind, self.search_space, self.subnets, resources)
-
     @cached_property
     def _bounds(self) -> tuple[Subnet, Subnet]:
         return self.search_space.max(), self.search_space.min()
-
-    def _become_static(self) -> None:
-        """Replace the architecture by the plain network of the one subnet."""
-        self.architecture = self.mutator.export(self.subnets[0])
-        self.mutator = None  # nothing is searchable any more, and it holds the weights of the full network
-        if isinstance(getattr(self.architecture, "data_preprocessor", None), nn.Module):
-            self.data_preprocessor = self.architecture.data_preprocessor
 
 
 def _check_options(channel_cfg: Any, retraining: bool | None, num_random_samples: int | None, distiller: Any) -> None:

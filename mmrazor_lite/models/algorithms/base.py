@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
-from mmrazor_lite.models.algorithms.identity import CheckpointIdentity
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, CheckpointIdentity
 from mmrazor_lite.models.algorithms.pretrained import load_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
 from mmrazor_lite.randomness import seed_all
@@ -47,7 +48,8 @@ class Pass:
 class Algorithm(BaseModel):
     """An architecture, the mutator that makes it searchable, and the rule for one training step.
 
-    A subclass says in :meth:`passes` which subnets one step trains and how; the step itself is written here, once.
+    A subclass says in :meth:`passes` which subnets one step trains and how; the step itself is written here, once. It
+    sets ``search_space`` and ``cost_model``; ``kind`` and ``subnets`` too, where it is no supernet.
 
     Args:
         architecture: Config of a plain model, or the model: see :func:`build_architecture`. What has no losses of its
@@ -60,6 +62,8 @@ class Algorithm(BaseModel):
 
     seed: int = 0
     channels_last: bool = False
+    kind: str = "supernet"
+    subnet_option: str = FIX_SUBNET  # what in the config says the subnet, for errors
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Algorithm(BaseModel):
         self.distiller: nn.Module | None = None
         self.mutator = build_part(MUTATORS, mutator, "algorithm.mutator")
         self.input_shape = tuple(int(size) for size in input_shape)
+        self.subnets: list[Subnet] = []
         self.config = {
             "architecture": plain(architecture) if isinstance(architecture, Mapping) else None,
             "mutator": plain(mutator) if isinstance(mutator, Mapping) else None,
@@ -88,10 +93,11 @@ class Algorithm(BaseModel):
     def passes(self, step: int) -> list[Pass]:
         """Return what step number ``step`` trains; the same list on every rank and in a resumed run."""
 
-    @property
-    @abstractmethod
+    @cached_property
     def identity(self) -> CheckpointIdentity:
         """What a checkpoint of this algorithm holds."""
+        resources = [self.cost_model.of(subnet) for subnet in self.subnets]
+        return CheckpointIdentity(self.kind, self.search_space, self.subnets, resources, self.subnet_option)
 
     @abstractmethod
     def named_subnets(self) -> dict[str, Subnet]:
@@ -116,8 +122,9 @@ class Algorithm(BaseModel):
             self.identity.check(meta, where)
 
     def resources(self) -> dict[str, dict[str, int]]:
-        """Return macs, flops, params and memory (unscaled) of each of :meth:`named_subnets`."""
-        return {name: self.cost_model.of(subnet) for name, subnet in self.named_subnets().items()}
+        """Return macs, flops, params and memory (unscaled) of each of :meth:`named_subnets`; or of ``subnet``."""
+        named = {"subnet": self.subnets[0]} if self.kind == "subnet" else self.named_subnets()
+        return {name: self.cost_model.of(subnet) for name, subnet in named.items()}
 
     def use_channels_last(self) -> None:
         """Keep weights and images with the channels innermost in memory; faster on most CPUs and on tensor cores."""
@@ -182,6 +189,14 @@ class Algorithm(BaseModel):
         if passes[0].subnet is not None:
             self.mutator.activate(passes[0].subnet)  # a plain validation loop evaluates this one
         return {"loss": torch.stack(losses).sum(), **log}
+
+    def _become_static(self, subnet: Subnet) -> None:
+        """Become the plain network of ``subnet``, with its part of the weights."""
+        self.kind, self.subnets = "subnet", [subnet]
+        self.architecture = self.mutator.export(subnet)
+        self.mutator = None  # nothing is searchable any more, and it holds the weights of the full network
+        if isinstance(getattr(self.architecture, "data_preprocessor", None), nn.Module):
+            self.data_preprocessor = self.architecture.data_preprocessor
 
     def _run_pass(
         self, forward: Callable, batch: Any, item: Pass, teacher: Tensor | None

@@ -10,10 +10,25 @@ from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet import SearchSpace, Subnet, parse_document, subnet_document
 
-_TITLES = {
-    "supernet": ("a supernet", "load it with algorithm.channel_cfg=None, or search it"),
-    "joint": ("a joint model of {n} subnets", "split it, or give algorithm.channel_cfg the list it was trained with"),
-    "subnet": ("one subnet", "give algorithm.channel_cfg its one file, as a string"),
+CHANNEL_CFG, FIX_SUBNET = "algorithm.channel_cfg", "model.fix_subnet"
+
+_TITLES = {"supernet": "a supernet", "joint": "a joint model of {n} subnets", "subnet": "one subnet"}
+_FIXES = {
+    CHANNEL_CFG: {
+        "supernet": "load it with algorithm.channel_cfg=None, or search it",
+        "joint": "split it, or give algorithm.channel_cfg the list it was trained with",
+        "subnet": "give algorithm.channel_cfg its one file, as a string",
+    },
+    FIX_SUBNET: {
+        "supernet": "search it, or take the subnet's weights out of it: model.init_cfg=dict(type='Pretrained', "
+        "checkpoint=FILE) with model.init_weight_from_supernet=True",
+        "joint": "split it first (tools/model_converters/split_checkpoint.py)",
+        "subnet": "it is for a subnet's config (model.type='sub_model'), without model.init_weight_from_supernet",
+    },
+}
+_SAME_SUBNET = {
+    CHANNEL_CFG: "give the subnet file it was made from",
+    FIX_SUBNET: "leave out model.fix_subnet, the checkpoint says its own; or give the checkpoint of that subnet",
 }
 
 
@@ -26,12 +41,14 @@ class CheckpointIdentity:
         space: The search space.
         subnets: Those of a joint model, in the order of their batch norms, or the one of a subnet.
         resources: macs, flops, params and memory of each, unscaled.
+        option: What in the config says the subnets, for errors; a file's name may follow.
     """
 
     kind: str
     space: SearchSpace
     subnets: Sequence[Subnet] = ()
     resources: Sequence[Mapping[str, int]] = field(default=())
+    option: str = FIX_SUBNET
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -53,9 +70,10 @@ class CheckpointIdentity:
         found = meta.get("kind")
         documents = [meta["subnet"]] if "subnet" in meta else list(meta.get("subnets", ()))
         if found != self.kind:
-            title, fix = _TITLES.get(str(found), (f"{found!r}, written by a newer version", "update mmrazor_lite"))
-            wanted = _TITLES[self.kind][0].format(n=len(self.subnets))
-            raise UserError(f"{where} holds {title.format(n=len(documents))}, the config asks for {wanted}; {fix}")
+            title = _TITLES.get(str(found), f"{found!r}, written by a newer version").format(n=len(documents))
+            fix = _FIXES[self._key].get(str(found), "update mmrazor_lite")
+            wanted = _TITLES[self.kind].format(n=len(self.subnets))
+            raise UserError(f"{where} holds {title}, the config asks for {wanted}; {fix}")
         space = meta.get("space") or (documents[0].get("space") if documents else None)
         if space is not None and space != self.space.fingerprint:
             raise UserError(
@@ -69,17 +87,21 @@ class CheckpointIdentity:
         if found == wanted or self.kind == "supernet":
             return
         if len(found) != len(wanted):
-            raise UserError(f"{where} holds {len(found)} subnets, algorithm.channel_cfg lists {len(wanted)}")
+            raise UserError(f"{where} holds {len(found)} subnets, {self.option} lists {len(wanted)}")
         if len(wanted) > 1 and set(found) == set(wanted):
             order = ", ".join(str(found.index(subnet) + 1) for subnet in wanted)
             raise UserError(
-                f"{where} holds the subnets of algorithm.channel_cfg in another order ({order}); list them as trained"
+                f"{where} holds the subnets of {self.option} in another order ({order}); list them as trained"
             )
         for number, (mine, theirs) in enumerate(zip(wanted, found, strict=True), start=1):
             for name in mine:
                 if mine[name] != theirs[name]:
-                    which = f"subnet {number} of algorithm.channel_cfg" if len(wanted) > 1 else "algorithm.channel_cfg"
+                    which = f"subnet {number} of {self.option}" if len(wanted) > 1 else self.option
                     raise UserError(
                         f"{where} holds another subnet than {which}: {name} is {theirs[name]} in the checkpoint and "
-                        f"{mine[name]} in the config; give the subnet file it was made from"
+                        f"{mine[name]} in the config; {_SAME_SUBNET[self._key]}"
                     )
+
+    @property
+    def _key(self) -> str:
+        return CHANNEL_CFG if self.option.startswith(CHANNEL_CFG) else FIX_SUBNET

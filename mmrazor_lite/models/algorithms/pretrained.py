@@ -10,7 +10,9 @@ from mmengine.model.weight_init import PretrainedInit
 from torch import nn
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.registry import SCOPE
 
+FROM_SUPERNET = "model.init_weight_from_supernet"
 _KEYS = ("type", "checkpoint", "prefix", "map_location", "_scope_")
 
 
@@ -44,21 +46,85 @@ def load_pretrained(module: nn.Module, config: Mapping[str, Any]) -> None:
     Raises:
         UserError: An unknown key, no file, or one that does not fit.
     """
-    from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, state_dict_of
+    from mmrazor_lite.export.checkpoint import load_weights
+
+    load_weights(module, read_pretrained(config, type(module).__name__), config["checkpoint"])
+    log_loaded(module, config["checkpoint"])
+
+
+def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Read the file of a ``Pretrained`` entry: ``state_dict``, of ``prefix`` where one is given, and ``meta``.
+
+    Args:
+        config: The entry.
+        owner: Whose ``init_cfg`` it is, for errors.
+
+    Raises:
+        UserError: An unknown key, no file, or no weight with the prefix.
+    """
+    from mmrazor_lite.export.checkpoint import PREFIXES, read_checkpoint, state_dict_of
 
     unknown = [key for key in config if key not in _KEYS]
     if unknown or not config.get("checkpoint"):
         what = f"unknown key {unknown[0]!r}" if unknown else "no checkpoint"
-        raise UserError(f"init_cfg of {type(module).__name__}: {what}; allowed are {', '.join(_KEYS[:3])}")
+        raise UserError(f"init_cfg of {owner}: {what}; allowed are {', '.join(_KEYS[:3])}")
     path = config["checkpoint"]
-    state = state_dict_of(read_checkpoint(path), path)
+    checkpoint = read_checkpoint(path)
+    state = state_dict_of(checkpoint, path)
     prefix = config.get("prefix")
     if prefix:
         prefix = prefix.rstrip(".") + "."
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if not state:
+        part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if not part and prefix not in PREFIXES:  # those are ignored anyway, so a plain file may lack them
             raise UserError(f"{path}: no weight starts with init_cfg.prefix={config['prefix']!r}")
-    load_weights(module, state, path)
+        state = part or state
+    meta = checkpoint.get("meta")
+    return {"state_dict": state, "meta": meta if isinstance(meta, Mapping) else {}}
+
+
+def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
+    """Load a checkpoint into an algorithm after a look at what it says it holds; ``where`` names it.
+
+    Raises:
+        UserError: It holds something else, or does not fit; the algorithm is as it was.
+    """
+    from mmrazor_lite.export.checkpoint import check_space, load_weights
+
+    _check_operators(algorithm, checkpoint, where)
+    meta = checkpoint.get("meta")
+    if isinstance(meta, Mapping):
+        identity = algorithm.identity
+        check_space(algorithm, checkpoint, where, identity.kind, identity.space.fingerprint)
+        algorithm.check_meta(meta.get(SCOPE), where)
+    load_weights(algorithm, checkpoint, where)
+
+
+def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
+    """Tell a supernet of operators from a subnet by the weights: files of MMRazor do not say what they hold."""
+    from mmrazor_lite.export.checkpoint import operators, state_dict_of
+
+    def is_supernet(state: Mapping[str, Any]) -> bool:
+        return any(len(names) > 1 for names in operators(state).values())
+
+    found, wanted = is_supernet(state_dict_of(checkpoint, where)), is_supernet(algorithm.state_dict())
+    says = checkpoint.get("meta")
+    if found == wanted or (isinstance(says, Mapping) and says.get(SCOPE)):
+        return  # or its meta is checked, and tells more
+    if found:
+        raise UserError(
+            f"{where} holds a supernet (several operators for a choice), the config asks for one subnet; give it as "
+            f"model.init_cfg.checkpoint with {FROM_SUPERNET}=True, which takes the subnet's part of it"
+        )
+    raise UserError(
+        f"{where} holds one subnet, the config asks for a supernet (several operators for a choice); it is for a "
+        f"subnet's config (model.type='sub_model'), with {FROM_SUPERNET}=False"
+    )
+
+
+def log_loaded(module: nn.Module, path: str) -> None:
+    """Log which file was loaded, with its hash."""
+    from mmrazor_lite.export.checkpoint import checkpoint_hash
+
     print_log(f"loaded {path} (sha256 {checkpoint_hash(path)}) into {type(module).__name__}", logger="current")
 
 

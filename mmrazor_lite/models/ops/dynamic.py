@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.models.mutables import ChannelSlice
+from mmrazor_lite.models.mutables import ChannelSlice, MutableOP
 
 from .kinds import LayerKind, kind_of, width, widths
 from .switchable import SwitchableBatchNorm
@@ -191,15 +191,18 @@ def active_of(module: nn.Module) -> Active | None:
 def export(model: nn.Module, keep_sync: bool = False) -> nn.Module:
     """A copy of ``model`` with tensors of its own and a plain layer of the active channels for every dynamic one.
 
-    A synchronised batch norm becomes an ordinary one, which runs on any device, unless ``keep_sync``.
+    A choice of several modules becomes the one that is active. A synchronised batch norm becomes an ordinary one, which
+    runs on any device, unless ``keep_sync``.
     """
     memo: dict[int, Any] = {}
     shells: list[tuple[nn.Module, nn.Module]] = []
     modules = list(model.modules())
+    hidden: set[int] = set()  # what stands behind a choice of modules
     for module in modules:
-        if isinstance(module, SwitchableBatchNorm):
-            memo[id(module)] = export(module.current, keep_sync)
-    hidden = {id(norm) for module in modules if isinstance(module, SwitchableBatchNorm) for norm in module.modules()}
+        chosen = _chosen_module(module)
+        if chosen is not None and id(module) not in hidden:
+            memo[id(module)] = export(chosen, keep_sync)
+            hidden |= {id(part) for part in module.modules()}
     for module in modules:
         active = active_of(module)
         plain = type(module) if active is None else active.plain
@@ -221,6 +224,12 @@ def export(model: nn.Module, keep_sync: bool = False) -> nn.Module:
         if active is not None:
             vars(shell).update({name: number() for name, number in active.numbers.items()})
     return copy.deepcopy(model, memo)
+
+
+def _chosen_module(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, SwitchableBatchNorm):
+        return module.current
+    return module.chosen if isinstance(module, MutableOP) else None
 
 
 def _slice_tensors(module: nn.Module, active: Active, memo: dict[int, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,8 @@ class SubnetEvaluator:
         self.metrics = Evaluator(evaluator).metrics
         for metric in self.metrics:
             metric.dataset_meta = self.batches.metainfo
+        #: Seconds spent so far; what every evaluation does besides is not in them.
+        self.seconds = {"recalibration": 0.0, "validation": 0.0}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -94,8 +97,14 @@ class SubnetEvaluator:
         previous = mutator.active
         try:
             mutator.activate(subnet)
+            began = time.perf_counter()
             with recalibrated(self.algorithm, self.calibration):
+                if torch.cuda.is_initialized():
+                    torch.cuda.synchronize()  # once a subnet: recalibration only waits in the queue until here
+                ready = time.perf_counter()
                 metrics = self._measure()
+                self.seconds["recalibration"] += ready - began
+                self.seconds["validation"] += time.perf_counter() - ready
         finally:
             mutator.activate(previous)
         if self.score_key not in metrics:

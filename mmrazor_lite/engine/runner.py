@@ -18,8 +18,8 @@ from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.resume import position_data, restore_optimizer, seeded_dataloader
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import check_space, checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
-from mmrazor_lite.models.algorithms.pretrained import has_pretrained
+from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.models.algorithms.pretrained import has_pretrained, load_checked
 from mmrazor_lite.registry import RUNNERS, SCOPE
 
 _OURS = {
@@ -123,7 +123,7 @@ class RazorRunner(Runner):
         if self._load_from is not None:
             self.resume(self._load_from) if self._resume else self.load_checkpoint(self._load_from)
         elif self._resume:
-            latest = self._latest_checkpoint()
+            latest = latest_checkpoint(self.work_dir)
             if latest is None:
                 self.logger.warning(f"nothing to resume in {self.work_dir}: starting from the beginning")
             else:
@@ -136,12 +136,8 @@ class RazorRunner(Runner):
             UserError: The file cannot be read or holds something else than this model; the model is as it was.
         """
         checkpoint = read_checkpoint(filename, map_location=map_location)
-        meta = checkpoint.get("meta")
-        if hasattr(self.algorithm, "check_meta") and isinstance(meta, Mapping):
-            identity = self.algorithm.identity
-            check_space(self.algorithm, checkpoint, filename, identity.kind, identity.space.fingerprint)
-            self.algorithm.check_meta(meta.get(SCOPE), str(filename))
-        load_weights(self.algorithm, checkpoint, filename)
+        load = load_checked if hasattr(self.algorithm, "check_meta") else load_weights
+        load(self.algorithm, checkpoint, str(filename))
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self._has_loaded = True
         self.logger.info(f"loaded {filename} (sha256 {checkpoint_hash(filename)})")
@@ -220,13 +216,15 @@ class RazorRunner(Runner):
             raise UserError("no weights to test: give a checkpoint, or init_cfg=dict(type='Pretrained', ...)")
         self._init_model_weights()
 
-    def _latest_checkpoint(self) -> str | None:
-        pointer = Path(self.work_dir) / LAST
-        if not pointer.is_file():
-            return None
-        path = Path(pointer.read_text(encoding="utf-8").strip())
-        moved = pointer.parent / path.name  # the folder may have another name by now
-        return str(moved if moved.is_file() else path)
+
+def latest_checkpoint(work_dir: str | Path) -> str | None:
+    """Return the file that a run in ``work_dir`` would resume from, or None."""
+    pointer = Path(work_dir) / LAST
+    if not pointer.is_file():
+        return None
+    path = Path(pointer.read_text(encoding="utf-8").strip())
+    moved = pointer.parent / path.name  # the folder may have another name by now
+    return str(moved if moved.is_file() else path)
 
 
 def _our_type(name: Any) -> Any:

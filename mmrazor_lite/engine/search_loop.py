@@ -9,7 +9,8 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,22 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite import __version__, search
+from mmrazor_lite.engine.calibration import recalibrated
 from mmrazor_lite.engine.evaluator import SubnetEvaluator
 from mmrazor_lite.engine.progress import StepProgress
+from mmrazor_lite.engine.search_limits import finite, read_limits
 from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
 from mmrazor_lite.export import checkpoint_hash
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.registry import LOOPS, SEARCHERS
 from mmrazor_lite.search import Searcher
-from mmrazor_lite.subnet import parse_budget, write_subnet
+from mmrazor_lite.subnet import Subnet, write_subnet
 
 LOG_NAME = "search_log.json"
+BEST = "best_subnet"
+MMRAZOR_RANGE = {"flops": (0, 330)}
 
 for _name in search.__all__:  # search/ knows no registry, hence no torch
     if _name.endswith("Searcher") and _name != "Searcher":
@@ -44,18 +50,22 @@ class SearchLoop:
     same, so all ask for the same next. No subnet is scored twice. After every step the state is on disk, and
     ``run(resume=True)`` goes on from there to the same result.
 
-    Writes into ``work_dir``: ``subnet_<resource>_<limit>M.yaml`` per budget, ``search_log.json`` (the steps, for
-    people), ``search_state.json`` (for resuming).
+    Writes into ``work_dir``: ``subnet_<resource>_<limit>M.yaml`` per budget, or ``best_subnet.yaml`` and its weights
+    ``best_subnet.pth`` where the searcher takes constraints; ``search_log.json`` (the steps, for people),
+    ``search_state.json`` (for resuming).
 
     Args:
         algorithm: The supernet with its weights loaded.
         dataloader: Config of the images to score on.
         evaluator: Config of the metric.
-        searcher: Config of the searcher.
+        searcher: Config of the searcher; by default the greedy one, or the evolution where constraints are given.
         target_flops: One budget or several; a bare number is in millions, ``'50%'`` is of the max subnet.
         target_macs: Likewise.
         target_params: Likewise.
         target_memory: Likewise, in MB.
+        constraints_range: Resource -> ``(low, high)``, both included, in the same units (milliseconds for latency);
+            ``None`` is no bound, one value is the upper one. For the evolution, which takes no ``target_*``.
+        latency_table: File that says what each candidate takes, see :class:`LatencyTable`; makes latency a resource.
         calibrate_dataloader: See :class:`SubnetEvaluator`.
         calibrate_sample_num: See :class:`SubnetEvaluator`.
         score_key: See :class:`SubnetEvaluator`.
@@ -66,7 +76,8 @@ class SearchLoop:
         config: Name of the config file; goes into the results.
 
     Raises:
-        UserError: No budget, one out of reach, an unknown searcher or option, and what the evaluator refuses.
+        UserError: No limit, one out of reach or of a resource without costs, an unknown searcher or option, and what
+            the evaluator refuses.
     """
 
     def __init__(
@@ -79,6 +90,8 @@ class SearchLoop:
         target_macs: float | str | Sequence[float | str] | None = None,
         target_params: float | str | Sequence[float | str] | None = None,
         target_memory: float | str | Sequence[float | str] | None = None,
+        constraints_range: Mapping[str, Any] | None = None,
+        latency_table: str | Path | None = None,
         calibrate_dataloader: Mapping[str, Any] | None = None,
         calibrate_sample_num: int = 4096,
         score_key: str = "accuracy/top1",
@@ -88,13 +101,17 @@ class SearchLoop:
         checkpoint: str | Path | None = None,
         config: str | None = None,
     ) -> None:
-        self.mutator = algorithm.mutator
+        self.algorithm, self.mutator = algorithm, algorithm.mutator
         self.space, self.cost = self.mutator.search_space, self.mutator.cost_model
+        if latency_table is not None:
+            self.cost = CostWithLatency(self.cost, LatencyTable.read(latency_table, self.space))
         self.work_dir = Path(work_dir)
+        searcher = {"type": "GreedySearcher" if constraints_range is None else "EvolutionSearcher", **(searcher or {})}
         targets = {"flops": target_flops, "macs": target_macs, "params": target_params, "memory": target_memory}
-        budgets = self._budgets(targets)
-        searcher = dict(searcher or {"type": "GreedySearcher"})
-        self.searcher = _build_searcher(searcher, space=self.space, cost=self.cost, budgets=budgets, seed=seed)
+        cls = _searcher_class(searcher)
+        takes = "constraints" if "constraints" in inspect.signature(cls).parameters else "budgets"
+        self.limits = read_limits(takes, cls.__name__, targets, constraints_range, self.cost.max())
+        self.searcher = _build_searcher(cls, searcher, space=self.space, cost=self.cost, seed=seed, **self.limits)
         self.evaluator = SubnetEvaluator(
             algorithm,
             dataloader,
@@ -113,7 +130,8 @@ class SearchLoop:
             {
                 "space": self.space.fingerprint,
                 "grid": self.space.grid,
-                "budgets": [[resource, limit] for resource, limit in budgets],
+                **finite(self.limits),
+                **({"latency_table": self.cost.table.digest} if latency_table is not None else {}),
                 "searcher": searcher,
                 "evaluator": self.evaluator.settings,
                 "seed": seed,
@@ -121,6 +139,7 @@ class SearchLoop:
             },
         )
         self.rank, self.world_size = get_dist_info()
+        self._clock = time.perf_counter()  # end of the last step, what was written after it included
 
     def run(self, resume: bool = False) -> list[dict[str, Any]]:
         """Search to the end.
@@ -129,24 +148,27 @@ class SearchLoop:
             resume: Go on from the state in ``work_dir`` (from the start when there is none yet).
 
         Returns:
-            Per budget: ``budget`` (resource, limit), ``file``, ``subnet``, ``resources`` and ``score``.
+            Per budget: ``budget`` (resource, limit; ``None`` for the best within constraints), ``file``, ``subnet``,
+            ``resources`` and ``score``.
 
         Raises:
             UserError: The state in ``work_dir`` is of another search; a score is not a finite number.
         """
         self._load_state(resume)
+        self._clock = time.perf_counter()
         with StepProgress("search", start=self.searcher.progress()[0], quiet=self.rank != 0) as progress:
             while not self.searcher.done:
                 self._step()
                 progress.update(*self.searcher.progress())
+        self._log_speed()
         return self._write_results()
 
     def _step(self) -> None:
-        began = time.monotonic()
         rows = np.asarray(self.searcher.ask())
         keys = [_key(row) for row in self.space.canonical(rows)]
         new = [key for key in dict.fromkeys(keys) if key not in self.state.memo]
-        self.state.memo.update(self._score(new))
+        scored, spent = self._score(new)
+        self.state.memo.update(scored)
         metrics = [dict(self.state.memo[key]) for key in keys]
         self.searcher.tell(rows, metrics)
         self.state.searcher = self.searcher.state_dict()
@@ -156,30 +178,44 @@ class SearchLoop:
                 "scored": len(new),
                 "best_score": max(metric["score"] for metric in metrics),
                 **_chosen(self.searcher),
-                "seconds": round(time.monotonic() - began, 3),
+                "seconds": self._seconds(spent),
             }
         )
         if self.rank == 0:
             self._write_log()
             self.state.save()
 
-    def _score(self, keys: list[str]) -> dict[str, dict[str, float]]:
-        """Score the subnets ``keys`` on all processes; everyone gets everything, in the order of ``keys``."""
+    def _seconds(self, spent: Mapping[str, float]) -> dict[str, float]:
+        """Wall time since the last step ended, and of it the mean over the processes of what ``spent`` says."""
+        now = time.perf_counter()
+        total, self._clock = now - self._clock, now
+        seconds = {"all": total, **spent, "rest": total - sum(spent.values())}
+        return {name: round(value, 3) for name, value in seconds.items()}
+
+    def _score(self, keys: list[str]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+        """Score the subnets ``keys`` on all processes; everyone gets everything, in the order of ``keys``.
+
+        Returns:
+            The scores, and the seconds that a process spent on each part of an evaluation (mean over the processes).
+        """
         mine: dict[str, dict[str, float]] = {}
+        before = dict(self.evaluator.seconds)
         error: Exception | None = None
         try:
             for key in keys[self.rank :: self.world_size]:
                 mine[key] = self._score_one(key)
         except Exception as problem:  # the others wait for this process below
             error = problem
-        gathered = all_gather_object((mine, error and f"{type(error).__name__}: {error}"))
+        spent = {name: value - before[name] for name, value in self.evaluator.seconds.items()}
+        gathered = all_gather_object((mine, error and f"{type(error).__name__}: {error}", spent))
         if error is not None:
             raise error
-        failed = next((text for _, text in gathered if text), None)
+        failed = next((text for _, text, _ in gathered if text), None)
         if failed is not None:
             raise UserError(f"another process could not score its subnets: {failed}")
-        scored = {key: metrics for part, _ in gathered for key, metrics in part.items()}
-        return {key: scored[key] for key in keys}
+        scored = {key: metrics for part, _, _ in gathered for key, metrics in part.items()}
+        mean = {name: sum(times[name] for _, _, times in gathered) / len(gathered) for name in spent}
+        return {key: scored[key] for key in keys}, mean
 
     def _score_one(self, key: str) -> dict[str, float]:
         subnet = self.space.subnet(_row(key))
@@ -212,25 +248,24 @@ class SearchLoop:
         elif resume:
             print_log(f"search: nothing to resume in {self.work_dir}, starting anew", logger="current")
 
-    def _budgets(self, targets: Mapping[str, Any]) -> list[tuple[str, float]]:
-        largest = self.cost.max()
-        budgets = []
-        for resource, values in targets.items():
-            if values is None:
-                continue
-            several = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-            budgets += [(resource, parse_budget(value, resource, largest[resource])) for value in several]
-        if not budgets:
-            raise UserError(f"the search has no budget; give {' or '.join(f'target_{key}' for key in targets)}")
-        return budgets
+    def _log_speed(self) -> None:
+        steps = [step["seconds"] for step in self.state.steps]
+        total, scored = sum(seconds["all"] for seconds in steps), len(self.state.memo)
+        if self.rank == 0 and total > 0:
+            parts = ", ".join(f"{name} {sum(s[name] for s in steps) / total:.1%}" for name in steps[0] if name != "all")
+            print_log(
+                f"search: {scored} subnets scored in {total:.1f} s, {scored / total:.3g} per second ({parts})",
+                logger="current",
+            )
 
     def _write_results(self) -> list[dict[str, Any]]:
         results = []
-        for (resource, limit), row, metrics in self.searcher.results():
+        for budget, row, metrics in self.searcher.results():
             subnet = self.space.subnet(row)
             costs = self.cost.of(subnet)
             score = {name: value for name, value in metrics.items() if name != "score"}
-            path = self.work_dir / f"subnet_{resource}_{limit / 1e6:g}M.yaml"
+            name = BEST if budget is None else f"subnet_{budget.resource}_{budget.limit / 1e6:g}M"
+            path = self.work_dir / f"{name}.yaml"
             if self.rank == 0:
                 write_subnet(path, subnet, self.space, resources=costs, score=score, made_by=self.made_by)
                 print_log(
@@ -238,12 +273,21 @@ class SearchLoop:
                     f"{costs['params'] / 1e6:.2f}M params, {self.evaluator.score_key} {metrics['score']:.2f})",
                     logger="current",
                 )
-            results.append(
-                {"budget": (resource, limit), "file": path, "subnet": subnet, "resources": costs, "score": score}
-            )
+                if budget is None:
+                    self._write_weights(subnet, path.with_suffix(".pth"), score)
+            limit = None if budget is None else tuple(budget)
+            results.append({"budget": limit, "file": path, "subnet": subnet, "resources": costs, "score": score})
         if self.rank == 0:
             self._write_log(results)
         return results
+
+    def _write_weights(self, subnet: Subnet, path: Path, score: Mapping[str, float]) -> None:
+        from mmrazor_lite.export.best import write_best_checkpoint
+
+        def calibrated() -> AbstractContextManager:
+            return recalibrated(self.algorithm, self.evaluator.calibration)
+
+        write_best_checkpoint(self.algorithm, subnet, path, score=score, calibrated=calibrated)
 
     def _write_log(self, results: Sequence[Mapping[str, Any]] = ()) -> None:
         found = [
@@ -252,7 +296,7 @@ class SearchLoop:
         ]
         log = {
             "made_by": self.made_by,
-            "budgets": self.state.identity["budgets"],
+            **{kind: self.state.identity[kind] for kind in self.limits},
             "subnets_scored": len(self.state.memo),
             "results": found,
             "steps": self.state.steps,
@@ -264,8 +308,8 @@ def build_search_loop(search_cfg: Mapping[str, Any], **context: Any) -> SearchLo
     """Build the loop of a ``search_cfg``, refusing unknown keys with the nearest one.
 
     Args:
-        search_cfg: ``type`` (``SearchLoop`` or MMRazor's ``AutoSlimGreedySearchLoop``) and arguments of
-            :class:`SearchLoop`.
+        search_cfg: ``type`` and its arguments: of :class:`SearchLoop` (also under MMRazor's name
+            ``AutoSlimGreedySearchLoop``), or of :func:`evolution_search_loop` (``EvolutionSearchLoop``).
         **context: Arguments that the config need not give (algorithm, work_dir, checkpoint ...).
 
     Raises:
@@ -281,18 +325,117 @@ def build_search_loop(search_cfg: Mapping[str, Any], **context: Any) -> SearchLo
     return loop(**arguments)
 
 
-def _build_searcher(config: Mapping[str, Any], **context: Any) -> Searcher:
-    config = dict(config)
-    kind = str(config.pop("type", "GreedySearcher")).removeprefix(f"{SEARCHERS.scope}.")
+def is_search_loop(kind: Any) -> bool:
+    """Whether what a config's ``type`` names is the search loop, under whichever name."""
+    return kind is evolution_search_loop or (inspect.isclass(kind) and issubclass(kind, SearchLoop))
+
+
+@LOOPS.register_module(name="EvolutionSearchLoop")
+def evolution_search_loop(
+    algorithm: nn.Module,
+    dataloader: Mapping[str, Any],
+    evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    max_epochs: int = 20,
+    max_keep_ckpts: int | None = None,
+    resume_from: str | None = None,
+    num_candidates: int = 50,
+    top_k: int = 10,
+    num_mutation: int = 25,
+    num_crossover: int = 25,
+    mutate_prob: float = 0.1,
+    crossover_prob: float = 0.5,
+    calibrate_sample_num: int = -1,
+    constraints_range: Mapping[str, Any] | None = MMRAZOR_RANGE,
+    estimator_cfg: Mapping[str, Any] | None = None,
+    predictor_cfg: Mapping[str, Any] | None = None,
+    score_key: str = "accuracy/top1",
+    init_candidates: Sequence[Any] | None = None,
+    calibrate_dataloader: Mapping[str, Any] | None = None,
+    latency_table: str | Path | None = None,
+    cache_gb: float = 2.0,
+    seed: int = 0,
+    work_dir: str | Path = ".",
+    checkpoint: str | Path | None = None,
+    config: str | None = None,
+) -> SearchLoop:
+    """Build a :class:`SearchLoop` with an ``EvolutionSearcher`` from the options of MMRazor's ``EvolutionSearchLoop``.
+
+    Two of them mean something else here. ``calibrate_sample_num=-1``, MMRazor's default, recalibrates on as many
+    images as :class:`SearchLoop` does by default (0 turns it off); ``max_keep_ckpts`` changes nothing, as the one state
+    file is replaced after each epoch.
+
+    Raises:
+        UserError: A predictor, ``resume_from``, an estimator for another input size, and what the loop refuses.
+    """
+    if predictor_cfg is not None:
+        raise UserError("predictor_cfg is not supported: subnets are scored by evaluating them; remove it")
+    if resume_from is not None:
+        raise UserError("resume_from is not supported: give the same --work-dir and --resume instead")
+    check_estimator(estimator_cfg or {}, algorithm.input_shape)
+    if max_keep_ckpts is not None:
+        print_log("search: max_keep_ckpts has no effect: one search_state.json is kept up to date", logger="current")
+    if calibrate_sample_num < 0:
+        calibrate_sample_num = inspect.signature(SearchLoop).parameters["calibrate_sample_num"].default
+        print_log(
+            f"search: batch norm is recalibrated on {calibrate_sample_num} images per subnet (calibrate_sample_num=0 "
+            "turns it off)",
+            logger="current",
+        )
+    searcher = {
+        "type": "EvolutionSearcher",
+        "max_epochs": max_epochs,
+        "num_candidates": num_candidates,
+        "top_k": top_k,
+        "num_mutation": num_mutation,
+        "num_crossover": num_crossover,
+        "mutate_prob": mutate_prob,
+        "crossover_prob": crossover_prob,
+        "init_candidates": init_candidates,
+    }
+    return SearchLoop(
+        algorithm,
+        dataloader,
+        evaluator,
+        searcher,
+        constraints_range={} if constraints_range is None else constraints_range,
+        latency_table=latency_table,
+        calibrate_dataloader=calibrate_dataloader,
+        calibrate_sample_num=calibrate_sample_num,
+        score_key=score_key,
+        cache_gb=cache_gb,
+        seed=seed,
+        work_dir=work_dir,
+        checkpoint=checkpoint,
+        config=config,
+    )
+
+
+def check_estimator(config: Mapping[str, Any], input_shape: tuple[int, ...]) -> None:
+    """Refuse an ``estimator_cfg`` for images of another size: costs are counted for the model's."""
+    for part in (config, config.get("flops_params_cfg") or {}):
+        shape = part.get("input_shape")
+        if shape is not None and tuple(shape)[-3:] != tuple(input_shape):
+            raise UserError(
+                f"estimator_cfg: input_shape {tuple(shape)} is not the model's {tuple(input_shape)}, which costs are "
+                "counted for; set model.input_shape, or leave estimator_cfg out"
+            )
+
+
+def _searcher_class(config: Mapping[str, Any]) -> type:
+    kind = str(config["type"]).removeprefix(f"{SEARCHERS.scope}.")
     if kind not in SEARCHERS.module_dict:
         options = ", ".join(SEARCHERS.module_dict)
         raise UserError(f"search_cfg.searcher: unknown type '{kind}'{nearest(kind, SEARCHERS.module_dict)} ({options})")
-    cls = SEARCHERS.module_dict[kind]
-    _check_arguments(cls, {**config, **context}, f"search_cfg.searcher ({kind})")
-    return cls(**config, **context)
+    return SEARCHERS.module_dict[kind]
 
 
-def _check_arguments(cls: type, arguments: Mapping[str, Any], where: str) -> None:
+def _build_searcher(cls: type, config: Mapping[str, Any], **context: Any) -> Searcher:
+    options = {key: value for key, value in config.items() if key != "type"}
+    _check_arguments(cls, {**options, **context}, f"search_cfg.searcher ({cls.__name__})")
+    return cls(**options, **context)
+
+
+def _check_arguments(cls: Callable, arguments: Mapping[str, Any], where: str) -> None:
     parameters = inspect.signature(cls).parameters
     for key in arguments:
         if key not in parameters:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import FixedBatches
 from mmrazor_lite.engine.calibration import batch_norms, recalibrated
+from mmrazor_lite.engine.search_loop import check_estimator
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import LOOPS
 from mmrazor_lite.subnet import Subnet
@@ -38,6 +39,11 @@ class SubnetValLoop(ValLoop):
         fp16: Use mixed precision.
         calibrate_sample_num: Training images for recalibration; 0 or -1 keeps the statistics. For supernets only.
         calibrate_dataloader: Config of these images; by default that of the training images.
+        evaluate_fixed_subnet: MMRazor's; what is evaluated follows from the model, so ``True`` needs one fixed subnet.
+        estimator_cfg: MMRazor's; costs need no options, so it may only say the input size that the model has.
+
+    Raises:
+        UserError: No images to recalibrate on, or options that the model contradicts.
     """
 
     stage = "val"
@@ -50,9 +56,17 @@ class SubnetValLoop(ValLoop):
         fp16: bool = False,
         calibrate_sample_num: int = 4096,
         calibrate_dataloader: Mapping[str, Any] | None = None,
+        evaluate_fixed_subnet: bool = False,
+        estimator_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
         self.algorithm = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if evaluate_fixed_subnet and getattr(self.algorithm, "kind", None) != "subnet":
+            raise UserError(
+                f"{self.stage}_cfg.evaluate_fixed_subnet=True: the model is no fixed subnet; set model.type='sub_model'"
+            )
+        if estimator_cfg:
+            check_estimator(estimator_cfg, getattr(self.algorithm, "input_shape", ()))
         self.calibration: FixedBatches | None = None
         shares_norms = getattr(self.algorithm, "kind", None) == "supernet" and batch_norms(self.algorithm)
         if calibrate_sample_num > 0 and shares_norms:

@@ -5,6 +5,7 @@ Shapes: n rows, D choices; see :mod:`mmrazor_lite.subnet.space` for what a row i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -21,10 +22,18 @@ class Budget(NamedTuple):
     limit: float
 
 
-class Result(NamedTuple):
-    """The row found for a budget, with its metrics as they were told."""
+class Constraint(NamedTuple):
+    """A range, both ends included: unscaled counts and bytes, milliseconds for latency."""
 
-    budget: Budget
+    resource: str
+    low: float = 0.0
+    high: float = math.inf
+
+
+class Result(NamedTuple):
+    """The row found for a budget, or (``None``) within all constraints of the search; its metrics as they were told."""
+
+    budget: Budget | None
     row: np.ndarray
     metrics: dict[str, Any]
 
@@ -42,13 +51,13 @@ class Searcher(Protocol):
         """Whether all results are there."""
 
     def ask(self) -> np.ndarray:
-        """Rows (n, D) to score next; none when done."""
+        """Rows (n, D) to score next, canonical and none twice; none when done."""
 
     def tell(self, rows: np.ndarray, metrics: Sequence[Mapping[str, Any]]) -> None:
         """Take the metrics of the rows asked for, in their order; ``'score'`` is compared, higher is better."""
 
     def results(self) -> list[Result]:
-        """What was found so far, in the order in which the budgets were given."""
+        """What was found so far, in the order in which the budgets were given; the best one under constraints."""
 
     def progress(self) -> tuple[float, str]:
         """An estimate of the part done, from 0 to 1, and a line for people."""

@@ -78,7 +78,9 @@ def test_log_says_what_was_chosen(reference):
     assert log["subnets_scored"] == len(scored)
     assert [entry["file"] for entry in log["results"]] == [result["file"].name for result in results]
     for step in log["steps"]:
-        assert step["from"] > step["to"] and step["choice"] and step["costs"]["macs"] and step["seconds"] >= 0
+        assert step["from"] > step["to"] and step["choice"] and step["costs"]["macs"]
+        assert step["seconds"].keys() == {"all", "recalibration", "validation", "rest"}
+        assert min(step["seconds"].values()) >= 0
         assert step["best_score"] == step["score"]
 
 

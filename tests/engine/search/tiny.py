@@ -1,6 +1,6 @@
 """A supernet small enough to search within seconds, on real images. Also a script: one process of a search.
 
-RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python tiny.py WORK_DIR [--resume] [--kill-at STEP]
+RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python tiny.py WORK_DIR [--resume] [--kill-at STEP] [--evolution]
 """
 
 from __future__ import annotations
@@ -88,6 +88,17 @@ def search_cfg(**changes) -> dict:
     }
 
 
+def evolution_cfg(**changes) -> dict:
+    """Return the config of an evolution within a range, under MMRazor's name."""
+    return {
+        **{key: value for key, value in search_cfg().items() if key != "target_macs"},
+        "type": "EvolutionSearchLoop",
+        "constraints_range": {"macs": ("20%", "60%"), "params": (0, None)},
+        **{"max_epochs": 4, "num_candidates": 6, "top_k": 3, "num_mutation": 2, "num_crossover": 2},
+        **changes,
+    }
+
+
 def _check_local_calibration() -> None:
     """Recalibrate on one process alone; a norm that waits for the other one would hang."""
     from mmrazor_lite.engine.calibration import recalibrate
@@ -118,6 +129,7 @@ def main() -> None:
     parser.add_argument("work_dir")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--kill-at", type=int)
+    parser.add_argument("--evolution", action="store_true")
     args = parser.parse_args()
     from mmrazor_lite.engine.search_loop import build_search_loop
     from mmrazor_lite.engine.search_state import SearchState
@@ -134,7 +146,8 @@ def main() -> None:
         save(state)
 
     SearchState.save = save_or_die
-    loop = build_search_loop(search_cfg(), algorithm=build_algorithm(), work_dir=args.work_dir, config="tiny.py")
+    config = evolution_cfg() if args.evolution else search_cfg()
+    loop = build_search_loop(config, algorithm=build_algorithm(), work_dir=args.work_dir, config="tiny.py")
     scored = []
     evaluate = loop.evaluator.evaluate
     loop.evaluator.evaluate = lambda subnet: scored.append(subnet) or evaluate(subnet)

@@ -1,0 +1,85 @@
+"""What a search config says about limits: budgets for a searcher that goes down to them, constraints for one within."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.subnet import RESOURCE_UNITS, parse_budget
+from mmrazor_lite.subnet.budget import parse_range
+from mmrazor_lite.subnet.choice import short
+
+Limits = dict[str, list[tuple]]  # 'budgets' or 'constraints' -> what the searcher takes under that name
+
+
+def read_limits(
+    takes: str,
+    searcher: str,
+    targets: Mapping[str, Any],
+    ranges: Mapping[str, Any] | None,
+    largest: Mapping[str, float],
+) -> Limits:
+    """Read the limits that a searcher takes, and refuse the others, which it would ignore.
+
+    Args:
+        takes: ``'budgets'`` or ``'constraints'``.
+        searcher: Its name, for errors.
+        targets: Resource -> one budget, several or ``None``: the loop's ``target_*``.
+        ranges: Resource -> range as :func:`parse_range` takes it, or ``None``: the loop's ``constraints_range``.
+        largest: The largest cost of any subnet, by resource; resources that are not in it cannot be limited.
+
+    Raises:
+        UserError: None given, the other kind given, a resource without costs, and what the parsers refuse.
+    """
+    given = {resource: value for resource, value in targets.items() if value is not None}
+    options = " or ".join(f"target_{resource}" for resource in targets)
+    if takes == "budgets":
+        if ranges is not None:
+            raise UserError(f"constraints_range is not for the {searcher}, which takes budgets; give {options}")
+        if not given:
+            raise UserError(f"the search has no budget; give {options}")
+        return {"budgets": _budgets(given, largest)}
+    if given:
+        raise UserError(
+            f"target_{next(iter(given))} is not for the {searcher}, which searches within constraints; "
+            f"give constraints_range=dict({next(iter(given))}=(0, LIMIT))"
+        )
+    if ranges is None:
+        raise UserError(
+            f"the {searcher} has no constraint; give constraints_range=dict(flops=(0, 330)), or {{}} for none"
+        )
+    return {"constraints": _constraints(ranges, largest)}
+
+
+def finite(limits: Limits) -> dict[str, list[list]]:
+    """The limits as JSON data, with ``None`` for no upper bound."""
+    return {kind: [[None if end == math.inf else end for end in limit] for limit in limits[kind]] for kind in limits}
+
+
+def _budgets(targets: Mapping[str, Any], largest: Mapping[str, float]) -> list[tuple[str, float]]:
+    budgets = []
+    for resource, values in targets.items():
+        several = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+        budgets += [(resource, parse_budget(value, resource, largest[resource])) for value in several]
+    if not budgets:
+        raise UserError(f"the search has no budget; give {' or '.join(f'target_{key}' for key in targets)}")
+    return budgets
+
+
+def _constraints(ranges: Mapping[str, Any], largest: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    if not isinstance(ranges, Mapping):
+        raise UserError(f"constraints_range must be such as dict(flops=(0, 330)), got {short(ranges)}")
+    constraints = []
+    for resource, value in ranges.items():
+        if value is None:
+            continue
+        if resource in RESOURCE_UNITS and resource not in largest:
+            fix = "give latency_table" if resource == "latency" else "leave it out"
+            known = ", ".join(largest)
+            raise UserError(
+                f"constraints_range: what a subnet costs in {resource} is not known; {fix}, or limit one of {known}"
+            )
+        constraints.append((resource, *parse_range(value, resource, largest.get(resource))))
+    return constraints

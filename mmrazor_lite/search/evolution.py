@@ -1,0 +1,291 @@
+"""The evolution of SPOS: keep the best subnets, change them a little, mix them, within hard constraints.
+
+Source: Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling" (arXiv:1904.00420), section
+3.4 and algorithm 1; the number of tries and the random fill as in the official code. Shapes: n rows, D choices.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.search.base import Constraint, CostFunction, Result
+from mmrazor_lite.search.legal import LegalRows, costs_of
+from mmrazor_lite.subnet import SearchSpace, read_subnet
+from mmrazor_lite.subnet.choice import plain_scalar, short
+
+TRIES = 10  # children drawn per child wanted, before random ones take their place
+
+
+class _Scored(NamedTuple):
+    """One of the best: its position in the order of evaluation, and its metrics."""
+
+    index: int
+    metrics: dict[str, Any]
+
+
+class EvolutionSearcher:
+    """Evolve subnets within constraints; the result is the best of all that were scored.
+
+    The first epoch scores random subnets. Every further one scores ``num_mutation`` children of one of the ``top_k``
+    best so far, ``num_crossover`` children of two of them (both drawn with replacement), and random subnets up to
+    ``num_candidates``. All are within every constraint, and none is scored twice in a search. Equal scores rank in the
+    order of evaluation. The search ends early when it finds no subnet that is new; :meth:`LegalRows.draw` says how it
+    looks for random ones.
+
+    Args:
+        space: The search space.
+        cost: What rows cost, see :data:`CostFunction`.
+        constraints: ``(resource, low, high)``, unscaled, both ends included; none at all is allowed.
+        seed: Of everything that is drawn.
+        max_epochs: Epochs, the random first one included.
+        num_candidates: Subnets scored per epoch.
+        top_k: Parents of the next epoch.
+        num_mutation: Children by mutation per epoch.
+        num_crossover: Children by crossover per epoch.
+        mutate_prob: Probability of each choice to be drawn anew (the same candidate may come).
+        crossover_prob: Probability of each choice to come from the second parent.
+        init_candidates: Subnets, or subnet files, that the first epoch scores before random ones.
+
+    Raises:
+        UserError: No subnet fits the constraints; a bad constraint or option; fewer candidates than ``top_k`` or than
+            children; an initial candidate that is not of the space or not within the constraints.
+    """
+
+    paper = "SPOS, arXiv:1904.00420"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        cost: CostFunction,
+        constraints: Sequence[tuple[str, float, float]],
+        seed: int = 0,
+        max_epochs: int = 20,
+        num_candidates: int = 50,
+        top_k: int = 10,
+        num_mutation: int = 25,
+        num_crossover: int = 25,
+        mutate_prob: float = 0.1,
+        crossover_prob: float = 0.5,
+        init_candidates: Sequence[Mapping[str, Any] | str | os.PathLike] | None = None,
+    ) -> None:
+        self.space, self.cost, self.seed = space, cost, seed
+        self.max_epochs, self.num_candidates, self.top_k = max_epochs, num_candidates, top_k
+        self.num_mutation, self.num_crossover = num_mutation, num_crossover
+        self.mutate_prob, self.crossover_prob = mutate_prob, crossover_prob
+        self._check_options()
+        self._legal = LegalRows(space, cost, constraints)
+        self._initial = self._initial_rows(init_candidates or ())
+        self._rows = np.zeros((0, len(space)), dtype=np.int64)  # all that were scored, in that order
+        self._top: list[_Scored] = []
+        self._history: list[dict[str, Any]] = []
+        self._proposed: tuple[np.ndarray, dict[str, int]] | None = None
+        if not len(self.ask()):
+            raise self._legal.nothing_fits()
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The constraints, in the order in which they were given."""
+        return self._legal.constraints
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are over, or no new subnet is found."""
+        return not len(self.ask())
+
+    def ask(self) -> np.ndarray:
+        """The rows (n, D) of the next epoch, new and legal; (0, D) when done."""
+        if self._proposed is None:
+            self._proposed = self._propose()
+        return self._proposed[0].copy()
+
+    def tell(self, rows: np.ndarray, metrics: Sequence[Mapping[str, Any]]) -> None:
+        """End the epoch.
+
+        Args:
+            rows: What :meth:`ask` returned.
+            metrics: One mapping per row, in their order, with a finite ``'score'``; higher is better.
+
+        Raises:
+            UserError: A score is missing or not finite.
+            ValueError: The rows are not the ones asked for, or the numbers of rows and metrics differ.
+        """
+        asked = self.ask()
+        if not len(asked) or not np.array_equal(rows, asked):
+            raise ValueError("tell() takes the rows that ask() returned last")
+        if len(metrics) != len(asked):
+            raise ValueError(f"{len(asked)} rows were asked for, metrics of {len(metrics)} were told")
+        told = [self._plain(metric, row) for metric, row in zip(metrics, asked, strict=True)]
+        origins = self._proposed[1]
+        scored = [_Scored(len(self._rows) + i, metric) for i, metric in enumerate(told)]
+        self._rows = np.concatenate([self._rows, asked])
+        # One that is not among the best now will never be: its score stays, others only come. sorted() keeps ties.
+        self._top = sorted([*self._top, *scored], key=lambda entry: -entry.metrics["score"])[: self.top_k]
+        best = self._top[0]
+        scores = [metric["score"] for metric in told]
+        self._history.append(
+            {
+                "epoch": len(self._history) + 1,
+                "evaluated": len(asked),
+                **origins,
+                "mean_score": math.fsum(scores) / len(scores),
+                "best_so_far": best.metrics["score"],
+                "costs": costs_of(self.cost, self._rows[best.index]),
+            }
+        )
+        self._proposed = None
+
+    def results(self) -> list[Result]:
+        """The best of all scored so far, the first one on ties; empty before the first epoch."""
+        return self.top()[:1]
+
+    def top(self) -> list[Result]:
+        """The ``top_k`` best so far, the best first."""
+        return [Result(None, self._rows[index].copy(), dict(metrics)) for index, metrics in self._top]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs: epoch, evaluated (of mutation, crossover and random), mean_score, best_so_far and its costs."""
+        return [dict(epoch) for epoch in self._history]
+
+    def progress(self) -> tuple[float, str]:
+        """The part of the epochs that is over, and the best so far."""
+        epoch = len(self._history)
+        if not epoch:
+            return 0.0, f"epoch 0 of {self.max_epochs}"
+        last = self._history[-1]
+        costs = ", ".join(f"{name} {last['costs'][name]:,.12g}" for name, _, _ in self.constraints)
+        text = f"epoch {epoch} of {self.max_epochs}, {len(self._rows)} subnets scored, best {last['best_so_far']:.6g}"
+        text += f" ({costs})" if costs else ""
+        if self.done:
+            return 1.0, text if epoch == self.max_epochs else f"{text}; no new subnet is within the constraints"
+        return epoch / self.max_epochs, text
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON data, from which :meth:`load_state_dict` goes on."""
+        return {
+            **self._identity(),
+            "rows": self._rows.tolist(),
+            "top": [{"index": index, "metrics": dict(metrics)} for index, metrics in self._top],
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``.
+
+        Raises:
+            UserError: It is of another search: names what differs (searcher, grid, constraints, seed, options, costs).
+        """
+        for key, mine in self._identity().items():
+            if state.get(key) != mine:
+                raise UserError(
+                    f"cannot resume the search: {key} was {short(state.get(key))}, now it is {short(mine)}; "
+                    f"start anew in another work directory, or go back to the config it was started with"
+                )
+        try:
+            rows = np.array(state["rows"], dtype=np.int64).reshape(-1, len(self.space))
+            top = [_Scored(int(entry["index"]), dict(entry["metrics"])) for entry in state["top"]]
+            history = [dict(epoch) for epoch in state["history"]]
+            self.space.active(rows)  # refuses indices that are none
+            then = history[-1]["costs"] if history else {}
+            now = costs_of(self.cost, rows[top[0].index]) if history else {}
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise UserError(f"cannot resume the search: its state is damaged ({error!r})") from None
+        for resource, value in then.items():
+            if now.get(resource) != value:
+                raise UserError(
+                    f"cannot resume the search: its best subnet cost {value} {resource}, now it costs "
+                    f"{now.get(resource)}; has the input size or the model changed?"
+                )
+        self._rows, self._top, self._history, self._proposed = rows, top, history, None
+
+    def _identity(self) -> dict[str, Any]:
+        options = ("max_epochs", "num_candidates", "top_k", "num_mutation", "num_crossover", "mutate_prob")
+        return {
+            "searcher": type(self).__name__,
+            "grid": self.space.grid,
+            "constraints": [[name, low, None if high == math.inf else high] for name, low, high in self.constraints],
+            "seed": self.seed,
+            **{name: getattr(self, name) for name in (*options, "crossover_prob")},
+            "init_candidates": self._initial.tolist(),
+        }
+
+    def _propose(self) -> tuple[np.ndarray, dict[str, int]]:
+        """The rows of the next epoch and how many come from where, drawn from the seed and the epoch alone."""
+        mutated = crossed = drawn = self._rows[:0]
+        if (epoch := len(self._history)) < self.max_epochs:
+            rng = np.random.default_rng([self.seed, epoch])
+            taken = {row.tobytes() for row in self._rows}
+            top = self._rows[[entry.index for entry in self._top]]
+            if epoch:
+                mutated = self._legal.new(self._mutants(rng, top), self.num_mutation, taken)
+                crossed = self._legal.new(self._crossings(rng, top), self.num_crossover, taken)
+            first = self._legal.new(self._initial, self.num_candidates, taken) if not epoch else self._rows[:0]
+            missing = self.num_candidates - len(mutated) - len(crossed) - len(first)
+            drawn = np.concatenate([first, self._legal.draw(rng, missing, taken, near=top)])
+        rows = np.concatenate([mutated, crossed, drawn])
+        return rows, {"mutation": len(mutated), "crossover": len(crossed), "random": len(drawn)}
+
+    def _mutants(self, rng: np.random.Generator, top: np.ndarray) -> np.ndarray:
+        parents = top[rng.integers(len(top), size=TRIES * self.num_mutation)]
+        return self.space.mutate(rng, parents, self.mutate_prob)
+
+    def _crossings(self, rng: np.random.Generator, top: np.ndarray) -> np.ndarray:
+        a, b = top[rng.integers(len(top), size=(2, TRIES * self.num_crossover))]
+        in_a, in_b = self.space.active(a), self.space.active(b)
+        # Where a choice matters in one parent only, it comes from that one: the other has no value for it.
+        from_b = np.where(in_a == in_b, rng.random(a.shape) < self.crossover_prob, in_b)
+        return self.space.canonical(np.where(from_b, b, a))
+
+    def _initial_rows(self, candidates: Sequence[Mapping[str, Any] | str | os.PathLike]) -> np.ndarray:
+        rows = []
+        for i, candidate in enumerate(candidates):
+            where = f"init_candidates[{i}]"
+            subnet = candidate if isinstance(candidate, Mapping) else read_subnet(candidate, self.space).subnet
+            row = self.space.index(subnet, where)
+            if self._legal.violation(row[None])[0]:
+                costs = costs_of(self.cost, row)
+                found = ", ".join(f"{costs[name]:,.12g} {name}" for name, _, _ in self.constraints)
+                raise UserError(f"{where} is outside of the constraints: it has {found}; leave it out or widen them")
+            rows.append(row)
+        if len(rows) > self.num_candidates:
+            raise UserError(
+                f"{len(rows)} init_candidates are more than num_candidates={self.num_candidates}; give fewer of them"
+            )
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self.space))
+
+    def _check_options(self) -> None:
+        smallest = {"max_epochs": 1, "num_candidates": 1, "top_k": 1, "num_mutation": 0, "num_crossover": 0, "seed": 0}
+        for name, low in smallest.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise UserError(f"{name} must be a whole number of {low} or more, got {short(value)}")
+        for name in ("mutate_prob", "crossover_prob"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise UserError(f"{name} must be a probability from 0 to 1, got {short(value)}")
+        if self.top_k > self.num_candidates:
+            raise UserError(
+                f"num_candidates={self.num_candidates} is smaller than top_k={self.top_k}: the first epoch has too few "
+                f"to keep; give num_candidates of {self.top_k} or more, or a smaller top_k"
+            )
+        if (children := self.num_mutation + self.num_crossover) > self.num_candidates:
+            raise UserError(
+                f"num_mutation={self.num_mutation} and num_crossover={self.num_crossover} make {children} children, "
+                f"more than num_candidates={self.num_candidates}; lower them or give more candidates"
+            )
+
+    def _plain(self, metrics: Mapping[str, Any], row: np.ndarray) -> dict[str, Any]:
+        plain = {str(key): plain_scalar(value) for key, value in metrics.items()}
+        score = plain.get("score")
+        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+            subnet = short(self.space.subnet(row).to_dict())
+            raise UserError(
+                f"epoch {len(self._history) + 1}: the score of {subnet} must be a finite number, got {short(score)}"
+            )
+        return plain

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mmrazor_lite.cli.config import load_config
 from mmrazor_lite.cli.environment import build_model
+from mmrazor_lite.models.mutables import MutableOP
+from mmrazor_lite.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CODE = ("any_model/my_net.py",)  # what a user would write beside a config
@@ -17,7 +20,7 @@ LEAVES = sorted(
     if "_base_" not in path.parts and (name := path.relative_to(CONFIGS).as_posix()) not in CODE
 )
 # Subnets of these come from a search, so no file of them is in the repository.
-SUBNETS_OF_A_RUN = ("subnet_digits.py", "subnet_cifar10.py")
+SUBNETS_OF_A_RUN = ("subnet_digits.py", "subnet_cifar10.py", "spos_subnet_shufflenetv2_cifar10.py")
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +38,21 @@ def test_head_of_the_file(name):
     assert "# Hardware:" in head
 
 
+def operators_of(name: str, folder: Path) -> Path:
+    """A subnet file for the config of a subnet: the first operator everywhere."""
+    backbone = MODELS.build(load_config(CONFIGS / name, []).model.cfg.backbone)
+    choices = {key: module for key, module in backbone.named_modules() if isinstance(module, MutableOP)}
+    path = folder / "best_subnet.yaml"
+    path.write_text(yaml.safe_dump({f"backbone.{key}": {"chosen": module.names[0]} for key, module in choices.items()}))
+    return path
+
+
 @pytest.mark.parametrize("name", LEAVES)
-def test_config_is_valid_and_builds(name):
+def test_config_is_valid_and_builds(name, tmp_path):
     options = []
     if name.endswith(SUBNETS_OF_A_RUN):
-        options = ["algorithm.channel_cfg=None"]
+        spos = name.startswith("nas/spos/")
+        options = [f"model.fix_subnet={operators_of(name, tmp_path)}" if spos else "algorithm.channel_cfg=None"]
     cfg = load_config(CONFIGS / name, options)
     for key in ("train_dataloader", "val_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         assert cfg.get(key), key

@@ -1,5 +1,6 @@
 """Plain networks of any origin as classifiers that the training, search and test code can run."""
 
+from .linear_head import bias_free_linear_head
 from .nets import build_net, explicit, offline, source_of
 from .outputs import main_logits
 from .plain import PlainClassifier, as_classifier, plain_module
@@ -8,6 +9,7 @@ from .sizes import check_sizes
 __all__ = [
     "PlainClassifier",
     "as_classifier",
+    "bias_free_linear_head",
     "build_net",
     "check_sizes",
     "explicit",

@@ -31,9 +31,10 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = ()) -> Con
     cfg = _read(path)
     schema.check_top_level(cfg._cfg_dict, str(path))
     overrides.apply(cfg, cfg_options)
-    cfg.setdefault("default_scope", "mmpretrain")
     cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
     names.normalise(cfg._cfg_dict)
+    if cfg.get("default_scope") in (None, *names.SCOPES):  # names of ours have their prefix by now
+        cfg.default_scope = "mmpretrain"
     schema.validate(cfg._cfg_dict, source=str(path))
     _put_classifier_around(cfg, str(path))
     return cfg

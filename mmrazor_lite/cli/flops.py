@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from . import arguments, environment
+from . import arguments, environment, subnets
 
 MEGA = 1e6
+SUB_MODEL = "mmrazor_lite.sub_model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,21 +34,22 @@ def run(args: argparse.Namespace) -> dict[str, int]:
     if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
         raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
     cfg = load_config(args.config, args.cfg_options)
-    height, *width = args.input_shape or cfg.model.get("input_shape", (3, 224, 224))[1:]
+    height, *width = args.input_shape or _input_shape(cfg.model)[1:]
     shape = (3, height, *(width or [height]))
-    searchable = "mutator" in cfg.model
-    if searchable:
+    fixed = subnets.is_sub_model(cfg.model)
+    searchable = "architecture" in cfg.model
+    if searchable or fixed:
         cfg.model.input_shape = shape
     if args.subnet:
-        if not searchable:
+        if not (searchable or fixed):
             raise UserError(f"--subnet: '{args.config}' builds a {cfg.model.type}, which has no subnets")
-        cfg.model.update(channel_cfg=[args.subnet], distiller=None, num_random_samples=None)
+        inner = cfg.model.cfg if fixed else cfg.model
+        cfg.model = {"type": SUB_MODEL, "cfg": inner, "fix_subnet": args.subnet, "input_shape": shape}
 
     from mmrazor_lite.estimators import ResourceEstimator
 
     model = environment.build_model(cfg)
-    subnet = model.subnets[0] if args.subnet else None
-    counts = dict(ResourceEstimator(input_shape=(1, *shape)).estimate(model, subnet))
+    counts = dict(ResourceEstimator(input_shape=(1, *shape)).estimate(model))
     if args.json:
         print(json.dumps({**counts, "unscaled": True}))
     else:
@@ -54,3 +58,9 @@ def run(args: argparse.Namespace) -> dict[str, int]:
             unit = "MB" if name == "memory" else "M"
             print(f"{name:8}{value / MEGA:12.2f} {unit:3}({value:,})")
     return counts
+
+
+def _input_shape(model: Any) -> Sequence[int]:
+    """The config's: a subnet's may say it in the supernet's config it is made from."""
+    inner = model.get("cfg") or {}
+    return model.get("input_shape") or inner.get("input_shape") or (3, 224, 224)

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
-RENAMED = {f"mmrazor_lite.{old}DDP": "mmrazor_lite.SubnetDDP" for old in ("AutoSlim", "SlimmableNetwork", "BigNAS")}
+RENAMED = {
+    **{f"mmrazor_lite.{old}DDP": "mmrazor_lite.SubnetDDP" for old in ("AutoSlim", "SlimmableNetwork", "BigNAS")},
+    # names of mmcls that mmpretrain gave up
+    **{f"{scope}PackClsInputs": "mmpretrain.PackInputs" for scope in ("", "mmpretrain.")},
+    **{f"{scope}ClsVisualizer": "mmpretrain.UniversalVisualizer" for scope in ("", "mmpretrain.")},
+}
 SCOPES = {"mmcls": "mmpretrain", "mmrazor": "mmrazor_lite"}
 
 
 def normalise(node: Any) -> None:
-    """Rewrite every ``type`` and ``_scope_`` below ``node`` in place; bare names of ours get our prefix."""
+    """Rewrite every ``type`` and ``_scope_`` below ``node`` in place; bare names of ours get our prefix.
+
+    That makes a ``_scope_`` of ours superfluous, and it goes: in its reach mmpretrain's names would not be found.
+    """
     from mmrazor_lite.registry import OURS, SCOPE
 
     ours = {name for registry in OURS for name in registry.module_dict}
@@ -26,6 +34,8 @@ def normalise(node: Any) -> None:
                 node["type"] = RENAMED.get(name, name)
             if isinstance(node.get("_scope_"), str):
                 node["_scope_"] = SCOPES.get(node["_scope_"], node["_scope_"])
+                if node["_scope_"] == SCOPE:
+                    del node["_scope_"]
             for value in node.values():
                 visit(value)
         elif isinstance(node, list | tuple):

@@ -61,7 +61,14 @@ READ_BY_BUILDER = {  # keys that a builder takes out before the class sees them
     "model": {"requires_grad", "init_cfg"},
     "loop": {"by_epoch"},
 }
-FREE = ("metainfo", "channel_unit_cfg", "parse_cfg", "estimator_cfg", "custom_keys")  # data, or MMRazor's own spelling
+FREE = (
+    "metainfo",
+    "channel_unit_cfg",
+    "parse_cfg",
+    "estimator_cfg",
+    "custom_keys",
+    "fix_subnet",
+)  # data, or MMRazor's own spelling
 
 
 def _registries() -> Iterator[Any]:
@@ -176,7 +183,7 @@ def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> N
 
 
 def _is_place_of_net(path: tuple[str, ...]) -> bool:
-    return path == ("model",) or (bool(path) and path[-1] in ("architecture", "net"))
+    return path in (("model",), ("model", "cfg")) or (bool(path) and path[-1] in ("architecture", "net"))
 
 
 def _validate_net(node: Mapping, path: tuple[str, ...], source: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest
 
-from . import arguments, environment
+from . import arguments, environment, subnets
 
 METRICS = {
     "accuracy": {"type": "mmpretrain.Accuracy", "topk": (1, 5)},
@@ -43,11 +43,12 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     environment.apply_run_flags(cfg, args)
     if args.metrics:
         cfg.test_evaluator = [metric(name, cfg.test_evaluator) for name in args.metrics]
-    needs_training_images = "mutator" in cfg.model and not cfg.model.get("channel_cfg")  # batch norm of a supernet
+    needs_training_images = "architecture" in cfg.model and not cfg.model.get("channel_cfg")  # BN of a supernet
     check_data(cfg, "test_dataloader", *(["train_dataloader"] if needs_training_images else []))
     cfg.load_from = None if args.checkpoint == "none" else args.checkpoint
     cfg.resume = False
-    runner = environment.build_runner(cfg)
+    settled = subnets.settle(cfg, args.cfg_options)
+    runner = environment.build_runner(cfg, settled)
     metrics = {key: float(value) for key, value in runner.test().items() if isinstance(value, int | float)}
     if args.out:
         from mmrazor_lite.fileio import write_text_atomic

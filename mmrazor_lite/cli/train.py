@@ -1,4 +1,4 @@
-"""Train a supernet, retrain the subnets of a search together, or train one subnet alone."""
+"""Train a supernet, the subnets of a search together, or one subnet alone; or search, where the config is of one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from . import arguments, environment
+from . import arguments, environment, search, subnets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,22 +20,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_resume(parser)
 
 
-def run(args: argparse.Namespace) -> Path | None:
-    """Train and return the path of the last checkpoint; None where there was nothing left to train, or to keep."""
+def run(args: argparse.Namespace) -> Path | list | None:
+    """Train and return the path of the last checkpoint; None where there was nothing left to train, or to keep.
+
+    A search config with ``load_from`` searches, as MMRazor's do, and returns what :func:`search.run` does.
+    """
     from .config import load_config
     from .data_check import check_data
 
     cfg = load_config(args.config, args.cfg_options)
+    if search.is_search(cfg):
+        return _search(cfg, args)
     environment.apply_run_flags(cfg, args)
     apply_train_flags(cfg, args)
     check_data(cfg, "train_dataloader", "val_dataloader")
-    runner = environment.build_runner(cfg)
+    settled = subnets.settle(cfg, args.cfg_options)
+    runner = environment.build_runner(cfg, settled)
     runner.train()
     pointer = Path(runner.work_dir, "last_checkpoint")
     if not pointer.is_file():
         runner.logger.warning("no checkpoint was written: nothing was left to train, or the config keeps none")
         return None
     return Path(pointer.read_text(encoding="utf-8").strip())
+
+
+def _search(cfg: Any, args: argparse.Namespace) -> list:
+    for flag in ("amp", "auto_scale_lr"):
+        if getattr(args, flag):
+            raise UserError(f"--{flag.replace('_', '-')}: '{args.config}' is a search config, nothing is trained")
+    if args.resume not in (None, "auto"):
+        raise UserError("--resume FILE: a search goes on from the state in its work dir; give --resume alone")
+    checkpoint = cfg.get("load_from")
+    if not checkpoint:
+        raise UserError(
+            f"'{args.config}' is a search config: give the trained supernet with --cfg-options load_from=CKPT, or as "
+            "tools/search.py CONFIG CKPT"
+        )
+    return search.search(cfg, args, checkpoint, resume=args.resume is not None)
 
 
 def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:

@@ -1,0 +1,89 @@
+"""Which subnet a ``sub_model`` is: the command line's, then the one a checkpoint carries, then the config's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import overrides
+
+KEY = "model.fix_subnet"
+
+
+def is_sub_model(model: Any) -> bool:
+    """Whether a ``model`` section is one fixed subnet."""
+    kind = model.get("type") if isinstance(model, Mapping) else None
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    return name.rpartition(".")[2] in ("sub_model", "SubModel")
+
+
+def settle(cfg: Any, cfg_options: Sequence[str]) -> str | None:
+    """Make ``cfg.model.fix_subnet`` the subnet that counts; nothing to do for other models.
+
+    The checkpoint is the one that is loaded last: ``load_from``, the one that ``resume`` goes on from, or that of
+    ``model.init_cfg``, which is not read where one of the others replaces its weights. A subnet of the command line
+    stays, and building or loading refuses a checkpoint of another one.
+
+    Args:
+        cfg: The config with every flag applied.
+        cfg_options: The ``KEY=VALUE`` of the command line.
+
+    Returns:
+        What was settled, as a line for the log.
+
+    Raises:
+        UserError: The checkpoint cannot be read.
+    """
+    model = cfg.model
+    if not is_sub_model(model):
+        return None
+    later = _loaded_later(cfg)
+    path = later or _pretrained(model.get("init_cfg"))
+    if later:
+        model.init_cfg, model.init_weight_from_supernet = _without_pretrained(model.get("init_cfg")), False
+    if any(key == KEY or key.startswith(f"{KEY}.") for key in overrides.parse(cfg_options)):
+        return f"subnet: {model.fix_subnet} (--cfg-options {KEY})"
+    carried = _carried(path) if path else None
+    if carried is None:
+        return f"subnet: {model.get('fix_subnet')} ({KEY} of the config)"
+    configured = model.get("fix_subnet")
+    model.fix_subnet = carried
+    instead = f", not {configured} of the config" if isinstance(configured, str) else ""
+    return f"subnet: the one that {path} carries{instead}"
+
+
+def _loaded_later(cfg: Any) -> str | None:
+    from mmrazor_lite.engine.runner import latest_checkpoint
+
+    return cfg.get("load_from") or (latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
+
+
+def _pretrained(init_cfg: Any) -> str | None:
+    return next((entry["checkpoint"] for entry in _entries(init_cfg) if _is_pretrained(entry)), None) or None
+
+
+def _without_pretrained(init_cfg: Any) -> list | None:
+    return [entry for entry in _entries(init_cfg) if not _is_pretrained(entry)] or None
+
+
+def _entries(init_cfg: Any) -> list:
+    return [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or ())
+
+
+def _is_pretrained(entry: Any) -> bool:
+    from mmrazor_lite.models.algorithms.pretrained import is_pretrained
+
+    return is_pretrained(entry) and "checkpoint" in entry
+
+
+def _carried(path: str) -> dict[str, Any] | None:
+    """Return the document of the subnet that a checkpoint is of, or None where it says none."""
+    from mmrazor_lite.export import read_checkpoint
+    from mmrazor_lite.registry import SCOPE
+
+    meta = read_checkpoint(path).get("meta")
+    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
+    if not isinstance(ours, Mapping) or ours.get("kind") != "subnet":
+        return None
+    document = ours.get("subnet")
+    return dict(document) if isinstance(document, Mapping) else None

@@ -33,8 +33,11 @@ MMRAZOR_STEP = 2.02  # seconds: MMRazor 1.0.0, torch 2.0.1, same kind of CPU, 2 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def build(channels_last: bool) -> nn.Module:
-    """The AutoSlim supernet of ``configs/pruning/autoslim/autoslim_mbv2_supernet_8xb256_in1k.py``, from its config."""
+CONFIG = "configs/pruning/autoslim/autoslim_mbv2_supernet_8xb256_in1k.py"
+
+
+def build(channels_last: bool, path: str = CONFIG) -> nn.Module:
+    """The supernet of a config, by default AutoSlim's MobileNetV2 1.5x."""
     from mmengine.logging import MMLogger
 
     from mmrazor_lite.cli.config import load_config
@@ -42,7 +45,7 @@ def build(channels_last: bool) -> nn.Module:
 
     MMLogger.get_instance("mmengine", log_level="WARNING")
     root = Path(__file__).resolve().parent.parent
-    config = load_config(root / "configs/pruning/autoslim/autoslim_mbv2_supernet_8xb256_in1k.py", {})
+    config = load_config(root / path, {})
     model = dict(config.model)
     model.setdefault("data_preprocessor", config.get("data_preprocessor"))
     torch.manual_seed(0)

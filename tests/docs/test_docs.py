@@ -58,7 +58,10 @@ def commands(page: Path) -> list[list[str]]:
         assignment = re.fullmatch(r"(\w+)=(\S+|\"[^\"]*\")", line)
         if assignment:
             variables[assignment[1]] = assignment[2].strip('"')
-        elif re.match(r"(python \S*tools/|mmrazor-lite |bash \S*tools/)", line):
+            continue
+        line = re.sub(r"^(\w+=\S+ )+", "", line)  # what is set for one command
+        line = f"bash {line}" if re.match(r"\./tools/\S+\.sh ", line) else line
+        if re.match(r"(python \S*tools/|mmrazor-lite |bash \S*tools/)", line):
             found.append(shlex.split(line.partition(" | ")[0]))
     return found
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
@@ -21,11 +23,13 @@ from mmrazor_lite.graph import (
     trace,
 )
 from mmrazor_lite.graph.opaque import OPAQUE
-from mmrazor_lite.graph.trace import shape_of
+from mmrazor_lite.graph.trace import BATCH, shape_of
 from mmrazor_lite.models.mutables import CANDIDATES, ChannelSlice, MutableChannel, MutableOP
 from mmrazor_lite.models.ops import KIND, export, make_dynamic
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Choice, SearchSpace, Subnet
+
+from .check import untouched
 
 WIDTH = "mid_channels"  # the width choice of an operator choice NAME is NAME.mid_channels
 NO_WIDTHS = WidthGraph([], {}, {}, {}, {}, [], frozenset())
@@ -85,8 +89,7 @@ class NasMutator:
 
         The trace of the network does not look into the choices; candidates that are built alike are traced once.
         """
-        # Of a copy without the other candidates: the time of a trace grows with the tensors of the model.
-        traced = trace(export(self.architecture), self.input_shape, list(self._operators), eval_only=True)
+        traced = trace(self._skeleton(), self.input_shape, eval_only=True)
         whole = layer_table(traced, NO_WIDTHS)
         sizes, held = self._surroundings(traced, whole)
         tables: dict[tuple[str, str], LayerTable] = {}
@@ -97,6 +100,24 @@ class NasMutator:
                 tables[name, candidate] = table.placed(place, len(self.mutables), held[name])
                 self._add_widths(name, place, groups, layers)
         return whole.outside(tuple(self._operators)), tables
+
+    def _skeleton(self) -> nn.Module:
+        """A copy with one op in the place of each choice: the time of a trace grows with the ops and tensors in it."""
+        places: dict[int, nn.Module] = {}
+
+        def record(module: nn.Module, args: tuple, output: Tensor) -> None:
+            places[id(module)] = _Place(tuple(output.shape))
+
+        handles = [module.register_forward_hook(record) for module in self._operators.values()]
+        parameter = next(self.architecture.parameters())
+        try:
+            with untouched(self.architecture), torch.no_grad():
+                self.architecture.eval()
+                self.architecture(torch.zeros((BATCH, *self.input_shape)).to(parameter))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return copy.deepcopy(self.architecture, places)
 
     def _surroundings(
         self, traced: TracedModel, whole: LayerTable
@@ -189,6 +210,17 @@ class NasMutator:
             return export(self.architecture)
         finally:
             self.activate(before)
+
+
+class _Place(nn.Module):
+    """Where one of several modules would run: an op that is not looked into, with an output of ``shape``."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mmrazor_lite.opaque([x], [], list(self.shape), x.dtype, x.device, 0, 0)
 
 
 def _place(name: str, candidate: str) -> str:

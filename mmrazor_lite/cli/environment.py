@@ -6,7 +6,10 @@ import argparse
 import contextlib
 import io
 import os
+import re
+import sys
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +71,21 @@ def check_processes(count: int) -> None:
         )
 
 
-def join_process_group(launcher: str) -> None:
+def join_process_group(launcher: str, timeout: float | None = None) -> None:
     """Join the process group of ``launcher``: nccl where there is CUDA, gloo elsewhere; nothing to do for ``none``.
 
     mmengine's own start calls ``torch.cuda.set_device`` also for gloo; it skips a group that exists already.
+
+    Args:
+        launcher: Key of :data:`LAUNCHED`, or ``none``.
+        timeout: Seconds to wait for the other processes, whenever one waits; by default torch's, 30 minutes with gloo
+            and 10 with nccl.
+
+    Raises:
+        UserError: The launcher did not start this process, too many processes for the GPUs, or a bad timeout.
     """
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise UserError(f"env_cfg.dist_cfg.timeout={timeout!r}: give seconds, more than 0, or leave it out")
     if launcher == "none":
         return
     variable, export, how = LAUNCHED[launcher]
@@ -86,7 +99,25 @@ def join_process_group(launcher: str) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        torch.distributed.init_process_group(
+            "nccl" if torch.cuda.is_available() else "gloo",
+            timeout=None if timeout is None else timedelta(seconds=timeout),
+        )
+
+
+def lost_process(error: BaseException) -> str | None:
+    """Return the line for the user where ``error`` says that another process is gone; ``None`` for other errors."""
+    torch = sys.modules.get("torch")  # not imported, nothing was joined
+    text = " ".join(str(error).split())
+    if torch is None or not isinstance(error, RuntimeError):
+        return None
+    if not isinstance(error, torch.distributed.DistError) and "/gloo/" not in text:  # gloo's have no class of their own
+        return None
+    reason = re.sub(r"^\[[^\]]*\] *", "", text).split(". ")[0]
+    return (
+        f"another process of this run has ended or does not answer ({reason}); what it said last tells why. Start all "
+        "of them again: train and search go on with --resume"
+    )
 
 
 def apply_run_flags(cfg: Any, args: argparse.Namespace) -> None:
@@ -99,7 +130,8 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace) -> None:
     if args.deterministic:
         randomness["deterministic"] = True
     cfg.randomness = {"seed": 0, **{key: value for key, value in randomness.items() if value is not None}}
-    join_process_group(args.launcher)
+    dist_cfg = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
+    join_process_group(args.launcher, dist_cfg.get("timeout"))
 
 
 def log_file(action: str, path: str | os.PathLike) -> None:
@@ -127,14 +159,17 @@ def require_file(path: str | os.PathLike, what: str) -> Path:
     raise UserError(f"{what} '{path}' not found{close}")
 
 
-def build_runner(cfg: Any) -> Any:
-    """Build the Runner and log the subnet files it read."""
+def build_runner(cfg: Any, note: str | None = None) -> Any:
+    """Build the Runner and log the subnet files it read; and ``note``."""
     from mmrazor_lite.engine.runner import RazorRunner
 
     runner = RazorRunner.from_cfg(cfg)
-    files = cfg.model.get("channel_cfg") or []
-    for file in [files] if isinstance(files, str) else files:
-        log_file("read", file)
+    files = [cfg.model.get(key) or [] for key in ("channel_cfg", "fix_subnet")]
+    for entry in files:
+        for file in [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []:
+            log_file("read", file)
+    if note:
+        runner.logger.info(note)
     return runner
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
 
-from . import allocator, analyze, demo, flops, print_config, search, split, test, train
+from . import allocator, analyze, demo, environment, flops, print_config, search, split, test, train
 
 SUBCOMMANDS = {
     "train": train,
@@ -51,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(2)  # the first process says the same, and its launcher then ends this one
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        line = environment.lost_process(error)
+        if line is None or os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
+            raise
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: --resume continues from the last checkpoint", file=sys.stderr)

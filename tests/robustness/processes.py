@@ -6,10 +6,11 @@ import fnmatch
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -52,6 +53,7 @@ def run(
     argv: Sequence[object],
     log: Path,
     kill: float | Write | None = None,
+    ranks: int = 1,
 ) -> tuple[int, float]:
     """Run one command line of ``mmrazor-lite``, its output appended to ``log``.
 
@@ -59,28 +61,77 @@ def run(
         context: From :func:`start_server`.
         argv: Words of the command line.
         log: File.
-        kill: Seconds after which, or the writing in which the process dies by SIGKILL.
+        kill: Seconds after which all processes die by SIGKILL, or the writing in which the first one does, and then the
+            others.
+        ranks: Processes, as torchrun would start them.
 
     Returns:
-        Exit status (``KILLED`` after a kill) and seconds.
+        Exit status (``KILLED`` after a kill) of the first process that did not end with 0, and seconds.
     """
     write = kill if isinstance(kill, Write) else None
-    process = context.Process(target=_work, args=([str(word) for word in argv], str(log), write))
     began = time.monotonic()
-    process.start()
-    process.join(None if write or kill is None else kill)
-    if process.exitcode is None:
+    processes = start(context, argv, log, ranks, write)
+    join(processes, None if write or kill is None else began + kill)
+    for process in processes:
         process.kill()
         process.join()
-    return process.exitcode, time.monotonic() - began
+    return next((process.exitcode for process in processes if process.exitcode), 0), time.monotonic() - began
 
 
-def _work(argv: list[str], log: str, write: Write | None) -> None:
+def start(
+    context: multiprocessing.context.ForkServerContext,
+    argv: Sequence[object],
+    log: Path,
+    ranks: int = 1,
+    write: Write | None = None,
+) -> list[multiprocessing.process.BaseProcess]:
+    """Start the processes of a command line; see :func:`run`."""
+    words = [str(word) for word in argv]
+    environments: list[dict[str, str]] = [{}]
+    if ranks > 1:
+        port = _free_port()
+        environments = [_environment(rank, ranks, port) for rank in range(ranks)]
+        words[1:1] = ["--launcher", "pytorch"]
+    processes = [
+        context.Process(target=_work, args=(words, str(log), environment, None if rank else write))
+        for rank, environment in enumerate(environments)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def join(processes: Sequence[multiprocessing.process.BaseProcess], end: float | None = None) -> None:
+    """Wait until all have ended with 0, one has ended otherwise, or the clock is at ``end``."""
+    waiting = list(processes)
+    while waiting and not any(process.exitcode for process in processes):
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            return
+        connection.wait([process.sentinel for process in waiting], left)
+        waiting = [process for process in waiting if process.exitcode is None]
+
+
+def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process; all on the loopback, whatever this machine is called."""
+    of_rank = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) | dict.fromkeys(
+        ("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(ranks)
+    )
+    return {**of_rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def _work(argv: list[str], log: str, environment: dict[str, str], write: Write | None) -> None:
     from mmrazor_lite.cli import main
 
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    os.environ.update(environment)
     if write is not None:
         _die_inside(write)
     raise SystemExit(main(argv))

@@ -5,7 +5,6 @@ Missing configs, ``none`` without a checkpoint and unknown metrics are in ``test
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from robustness.bad_input import Payload, line_of_failure
 
 from mmrazor_lite import load_subnet
 from mmrazor_lite.cli import main
@@ -66,22 +66,6 @@ class Stage:
         data = [] if step in ("split", "flops") else SEARCH if step == "search" else DATA
         words = [step, self.config(f"{name}_digits"), *argv, *work, "--cfg-options", *TINY, *data, *options]
         return [str(word) for word in words]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_logs():
-    """mmengine formats its config four times per run, for the log; that is a third of the time of a tiny run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, *args, **kwargs: (text, False))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _new_log():
-    """The loggers of the run before write to its captured, closed output."""
-    from mmengine.logging import MMLogger
-
-    MMLogger._instance_dict.clear()
 
 
 @pytest.fixture(scope="module")
@@ -139,28 +123,12 @@ def write_wrong_subnets(stage: Stage, space: Any) -> None:
         (stage / f"{name}.yaml").write_text(yaml.safe_dump(document))
 
 
-def files(folder: Path) -> dict[Path, str]:
-    """Hash of every file but the config that each run writes into its work dir, and the logs."""
-    found = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".log")]
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
-
-
 @pytest.fixture
 def fails(stage, capsys) -> Callable[..., str]:
     """Run a command line that must fail; return its one line."""
 
     def fails(words: Sequence[str], *parts: str) -> str:
-        before = files(stage.folder)
-        status = main(words)
-        captured = capsys.readouterr()
-        assert status == 2, captured.out[-2000:]
-        lines = captured.err.strip().splitlines()
-        assert len(lines) == 1 and lines[0].startswith("error: "), captured.err
-        missing = [part for part in parts if part not in lines[0]]
-        assert not missing, f"{missing} not in: {lines[0]}"
-        after = files(stage.folder)
-        assert {path: after.get(path) for path in before} == before
-        return lines[0]
+        return line_of_failure(capsys, stage.folder, words, *parts)
 
     return fails
 
@@ -237,16 +205,6 @@ def test_truncated_checkpoint(stage, fails, tmp_path, way):
     data = (stage / WAYS[way][3]).read_bytes()
     (tmp_path / "short.pth").write_bytes(data[: len(data) * 2 // 3])
     fails(way_in(stage, way, tmp_path / "short.pth"), f"{tmp_path}/short.pth", "cut short", "copy or write it again")
-
-
-class Payload:
-    """Unpickling it creates a file."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return open, (self.mark, "w")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.subnet import RESOURCE_UNITS, parse_budget
 from mmrazor_lite.subnet.budget import parse_range
 from mmrazor_lite.subnet.choice import short
@@ -75,7 +75,12 @@ def _constraints(ranges: Mapping[str, Any], largest: Mapping[str, float]) -> lis
     for resource, value in ranges.items():
         if value is None:
             continue
-        if resource in RESOURCE_UNITS and resource not in largest:
+        if resource not in RESOURCE_UNITS:
+            known = ", ".join(largest)
+            raise UserError(
+                f"constraints_range: unknown resource '{resource}'{nearest(resource, largest)} (allowed: {known})"
+            )
+        if resource not in largest:
             fix = "give latency_table" if resource == "latency" else "leave it out"
             known = ", ".join(largest)
             raise UserError(

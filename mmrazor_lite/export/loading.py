@@ -21,7 +21,10 @@ _ADVICE = {
 
 
 def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) -> nn.Module:
-    """Load one subnet as a plain module in eval mode, without any class of ours in it.
+    """Load one subnet as a plain module in eval mode, without choices, masks or dynamic layers.
+
+    Its classes are those of the architecture: of a backbone that declares choices, such as ``SearchableShuffleNetV2``,
+    the backbone and its blocks are this project's. The ``.pt2`` of a split needs torch alone.
 
     A network of torchvision, timm or the user's own comes back as itself. Where a head of mmpretrain was put around it,
     the ``PlainClassifier`` with ``net``, ``neck`` and ``head`` comes back.

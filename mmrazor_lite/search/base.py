@@ -38,6 +38,14 @@ class Result(NamedTuple):
     metrics: dict[str, Any]
 
 
+def check_told(asked: np.ndarray, rows: np.ndarray, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ``ValueError`` unless ``rows`` (n, D) are the ones ``asked`` for, with one mapping of metrics each."""
+    if not len(asked) or not np.array_equal(rows, asked):
+        raise ValueError("tell() takes the rows that ask() returned last")
+    if len(metrics) != len(asked):
+        raise ValueError(f"{len(asked)} rows were asked for, metrics of {len(metrics)} were told")
+
+
 @runtime_checkable
 class Searcher(Protocol):
     """Ask and tell.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.search.base import Constraint, CostFunction, Result
+from mmrazor_lite.search.base import Constraint, CostFunction, Result, check_told
 from mmrazor_lite.search.legal import LegalRows, costs_of
 from mmrazor_lite.subnet import SearchSpace, read_subnet
 from mmrazor_lite.subnet.choice import plain_scalar, short
@@ -116,10 +116,7 @@ class EvolutionSearcher:
             ValueError: The rows are not the ones asked for, or the numbers of rows and metrics differ.
         """
         asked = self.ask()
-        if not len(asked) or not np.array_equal(rows, asked):
-            raise ValueError("tell() takes the rows that ask() returned last")
-        if len(metrics) != len(asked):
-            raise ValueError(f"{len(asked)} rows were asked for, metrics of {len(metrics)} were told")
+        check_told(asked, rows, metrics)
         told = [self._plain(metric, row) for metric, row in zip(metrics, asked, strict=True)]
         origins = self._proposed[1]
         scored = [_Scored(len(self._rows) + i, metric) for i, metric in enumerate(told)]
@@ -237,10 +234,7 @@ class EvolutionSearcher:
 
     def _crossings(self, rng: np.random.Generator, top: np.ndarray) -> np.ndarray:
         a, b = top[rng.integers(len(top), size=(2, TRIES * self.num_crossover))]
-        in_a, in_b = self.space.active(a), self.space.active(b)
-        # Where a choice matters in one parent only, it comes from that one: the other has no value for it.
-        from_b = np.where(in_a == in_b, rng.random(a.shape) < self.crossover_prob, in_b)
-        return self.space.canonical(np.where(from_b, b, a))
+        return self.space.crossover(rng, a, b, self.crossover_prob)
 
     def _initial_rows(self, candidates: Sequence[Mapping[str, Any] | str | os.PathLike]) -> np.ndarray:
         rows = []

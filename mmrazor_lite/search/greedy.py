@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.search.base import Budget, CostFunction, Result
+from mmrazor_lite.search.base import Budget, CostFunction, Result, check_told
 from mmrazor_lite.subnet import Choice, SearchSpace
 from mmrazor_lite.subnet.choice import plain_scalar, short
 
@@ -91,10 +91,7 @@ class GreedySearcher:
             ValueError: The rows are not the ones asked for, or the numbers of rows and metrics differ.
         """
         asked = self.ask()
-        if not len(asked) or not np.array_equal(rows, asked):
-            raise ValueError("tell() takes the rows that ask() returned last")
-        if len(metrics) != len(asked):
-            raise ValueError(f"{len(asked)} rows were asked for, metrics of {len(metrics)} were told")
+        check_told(asked, rows, metrics)
         columns = self._reducible()
         scores = [self._score(metric, row, column) for metric, row, column in zip(metrics, asked, columns, strict=True)]
         best = max(range(len(scores)), key=scores.__getitem__)  # the first one on ties

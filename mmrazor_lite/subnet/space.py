@@ -133,8 +133,8 @@ class SearchSpace(Mapping[str, Choice]):
         anew = rng.random(rows.shape) < prob
         return self.canonical(np.where(anew | ~self.active(rows), fresh, rows))
 
-    def crossover(self, rng: np.random.Generator, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Take each choice from ``a`` or ``b`` with equal probability; (n, D) each, canonical.
+    def crossover(self, rng: np.random.Generator, a: np.ndarray, b: np.ndarray, prob: float = 0.5) -> np.ndarray:
+        """Take each choice from ``b`` with probability ``prob``, else from ``a``; (n, D) each, canonical.
 
         Where a choice is active in one parent only, it comes from that one.
         """
@@ -142,8 +142,8 @@ class SearchSpace(Mapping[str, Choice]):
         if a.shape != b.shape:
             raise ValueError(f"crossover needs as many rows on both sides, got {len(a)} and {len(b)}")
         in_a, in_b = self.active(a), self.active(b)
-        from_a = np.where(in_a == in_b, rng.random(a.shape) < 0.5, in_a)
-        return self.canonical(np.where(from_a, a, b))
+        from_b = np.where(in_a == in_b, rng.random(a.shape) < prob, in_b)
+        return self.canonical(np.where(from_b, b, a))
 
     def active(self, indices: np.ndarray) -> np.ndarray:
         """Tell which choices matter; (n, D) bool."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import matplotlib.pyplot  # noqa: F401  mmengine's visualizer imports it, a fifth of the time of a tiny run
 import torch
 import torch.export
@@ -17,3 +19,4 @@ with torch.no_grad():
     torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
 # mmengine formats its config four times per run, for the log; that would be a third of the time of a tiny run.
 yapf.yapflib.yapf_api.FormatCode = lambda text, *args, **kwargs: (text, False)
+gc.freeze()  # datasets collect garbage when they are built, which would go through all that was imported

@@ -1,5 +1,5 @@
 # python ./tools/search.py configs/nas/spos/spos_evolution_search_digits.py CKPT --work-dir W2
-# Hardware: 2 CPU cores, under a minute.
+# Hardware: 2 CPU cores, a minute or two.
 _base_ = ["./spos_supernet_digits.py", "../../_base_/spos_search.py"]
 
 search_cfg = dict(

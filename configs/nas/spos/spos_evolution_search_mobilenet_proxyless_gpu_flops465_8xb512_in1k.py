@@ -8,19 +8,9 @@ _base_ = ["./spos_supernet_mobilenet_proxyless_gpu_8xb128_in1k.py", "../../_base
 search_cfg = dict(
     # Millions of flops as MMRazor counts them, 3 to 4% more than multiply-adds.
     constraints_range=dict(flops=(0, 465)),
-    # Scored on the held-out training images. To score on the validation set instead:
-    # --cfg-options search_cfg.dataloader.dataset.part=all search_cfg.dataloader.dataset.dataset.split=val
-    dataloader=dict(
-        batch_size=512,
-        num_workers=8,
-        dataset=dict(type="HeldOut", part="held_out", fraction=0.04, dataset=_base_._held_out),
-    ),
-    evaluator=dict(type="Accuracy", topk=(1, 5)),
+    dataloader=dict(batch_size=512, **_base_._search_dataloader),
+    evaluator=_base_.val_evaluator,
     # Batch norm of every candidate: cumulative statistics of the same training images.
-    calibrate_dataloader=dict(
-        batch_size=128,
-        num_workers=8,
-        dataset=dict(type="HeldOut", part="train", fraction=0.04, dataset=_base_._train),
-    ),
+    calibrate_dataloader=_base_._calibrate_dataloader,
     calibrate_sample_num=25600,
 )

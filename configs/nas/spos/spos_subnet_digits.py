@@ -1,6 +1,6 @@
 # python ./tools/train.py configs/nas/spos/spos_subnet_digits.py --work-dir W3 \
 #   --cfg-options model.fix_subnet=W2/best_subnet.yaml
-# Hardware: 2 CPU cores, under a minute.
+# Hardware: 2 CPU cores, a minute or two.
 _base_ = "./spos_supernet_digits.py"
 
 model = dict(

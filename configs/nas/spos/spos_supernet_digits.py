@@ -1,5 +1,5 @@
 # python ./tools/train.py configs/nas/spos/spos_supernet_digits.py --work-dir W1
-# Hardware: 2 CPU cores, under a minute.
+# Hardware: 2 CPU cores, a minute or two.
 _base_ = [
     "../../_base_/datasets/digits.py",
     "../../_base_/models/spos_digits.py",

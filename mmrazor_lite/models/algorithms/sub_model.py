@@ -29,7 +29,7 @@ _DEFAULTS = {"mutator": {"type": "NasMutator"}, "input_shape": (3, 224, 224)}
 
 @MODELS.register_module(name=["SubModel", "sub_model"])
 class SubModel(Algorithm):
-    """Trains or tests one subnet as a plain network without anything of ours in it.
+    """Trains or tests one subnet as a plain network: no choice, mask or dynamic layer is left.
 
     The weights of ``init_cfg`` are loaded when the model is built, strictly and once, so that a test without
     ``init_weights()`` tests them, and training starts from them.

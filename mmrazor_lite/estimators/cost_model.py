@@ -1,6 +1,6 @@
 """Closed-form costs of subnets: polynomials in the numbers of units kept, summed once from the layer table.
 
-Shape letters: S subnets, D choices, G width groups, T moments of the forward pass, K candidates of a choice.
+Shape letters: S subnets, D choices, G width groups, T moments of the forward pass.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from mmrazor_lite.estimators.cells import Cell, CellTable
 from mmrazor_lite.graph.channels import Side, WidthGroup
 from mmrazor_lite.graph.layer_table import LayerRow, LayerTable
 from mmrazor_lite.subnet import SearchSpace
@@ -52,8 +53,13 @@ class _Polynomial:
         return value.astype(np.int64)
 
 
-class _Part:
-    """Costs of one part of a network: all of it that is always there, or one candidate of an operator choice."""
+class PartCosts:
+    """Costs of one part of a network as a function of the units that its width groups keep.
+
+    Args:
+        table: The layers of the part.
+        size: Number of width groups G that the sides in the table speak of.
+    """
 
     def __init__(self, table: LayerTable, size: int) -> None:
         macs, extra, params = _Polynomial(size), _Polynomial(size), _Polynomial(size)
@@ -88,53 +94,29 @@ class CostModel:
 
     Args:
         space: The search space.
-        table: What is in every subnet.
-        groups: Width groups that the sides in the tables speak of.
-        operators: ``(operator choice, candidate)`` -> what that candidate adds where it is chosen. The candidates of
-            one choice take and give tensors of one shape, so what they cost adds up, and the peak of the memory is
-            the largest of theirs.
-        choices: The width choice of each group; by default the one of its name.
+        table: The layers that are in every subnet, at the largest resolution.
+        groups: Width groups that the sides in ``table`` speak of.
+        cells: The parts of the network that depend on choices, with costs (..., 4) as :class:`PartCosts` gives them.
+            A part takes and gives tensors of one shape, whatever is chosen, so what parts cost adds up, and the peak
+            of the memory is the largest of theirs.
+        in_cells: Whether ``cells`` hold the costs of ``table`` as well, as they must where its resolution is a choice.
     """
 
     def __init__(
         self,
         space: SearchSpace,
         table: LayerTable,
-        groups: Sequence[WidthGroup],
-        operators: Mapping[tuple[str, str], LayerTable] | None = None,
-        choices: Sequence[str] | None = None,
+        groups: Sequence[WidthGroup] = (),
+        cells: Sequence[Cell] = (),
+        in_cells: bool = False,
     ) -> None:
         self.space, self.table = space, table
         self._unit = np.array([group.unit for group in groups], dtype=np.float64)
         names, self._choices = list(space), list(space.values())
-        width_of = [group.name for group in groups] if choices is None else list(choices)
-        self._columns = np.array([names.index(name) for name in width_of], dtype=np.int64)
-        self._always = _Part(table, len(groups))
-        self._tabulate(operators or {}, width_of)
-
-    def _tabulate(self, operators: Mapping[tuple[str, str], LayerTable], width_of: Sequence[str]) -> None:
-        """Costs of every candidate at every width inside it: ``_table`` (D operator choices, K, W, 4)."""
-        names = [choice.name for choice in self._choices]
-        self._operators = np.array(sorted({names.index(name) for name, _ in operators}), dtype=np.int64)
-        self._inner = np.full(len(self._operators), -1)  # column of the width inside an operator choice, -1 for none
-        parts = {key: _Part(table, len(width_of)) for key, table in operators.items()}
-        for (name, candidate), part in parts.items():
-            inside = {names.index(width_of[group]) for group in part.groups}
-            place = self._operators.searchsorted(names.index(name))
-            if len(inside) > 1 or (inside and self._inner[place] not in (-1, *inside)):
-                raise ValueError(f"'{name}' = {candidate} depends on several width choices")
-            self._inner[place] = next(iter(inside), self._inner[place])
-        sizes = [len(choice.candidates) for choice in self._choices]
-        most = max((sizes[column] for column in self._operators), default=0)
-        widest = max((sizes[column] for column in self._inner if column >= 0), default=1)
-        self._table = np.zeros((len(self._operators), most, widest, len(RESOURCES)), np.int64)
-        for (name, candidate), part in parts.items():
-            place = self._operators.searchsorted(names.index(name))
-            inner = self._inner[place]
-            widths = self._choices[inner].candidates if inner >= 0 else [0]
-            units = np.asarray(widths, np.float64)[:, None] / self._unit[None]  # the other groups do not matter to it
-            index = self._choices[names.index(name)].index(candidate)
-            self._table[place, index, : len(widths)] = part(units)
+        self._columns = np.array([names.index(group.name) for group in groups], dtype=np.int64)
+        empty = LayerTable([], [], [], table.parameter_bytes, [])
+        self._always = PartCosts(empty if in_cells else table, len(groups))
+        self.cells = CellTable(space, cells)
 
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Costs of the subnets with candidate ``indices`` (S, D): arrays (S,) of int64 for each of RESOURCES."""
@@ -144,25 +126,23 @@ class CostModel:
         return {name: np.concatenate([part[name] for part in parts]) for name in RESOURCES}
 
     def _costs(self, values: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Costs of subnets given by candidate values (S, D), and by indices where operators are chosen."""
-        units = np.asarray(values, np.float64)[:, self._columns] / self._unit
-        total = self._always(units)
-        if len(self._operators):
-            inner = np.where(self._inner >= 0, indices[:, self._inner], 0)
-            places = np.arange(len(self._operators))
-            chosen = self._table[places, indices[:, self._operators], inner]  # (S, operators, 4)
-            total[:, :3] += chosen[:, :, :3].sum(1)
-            total[:, 3] = np.maximum(total[:, 3], chosen[:, :, 3].max(1))
+        """Costs of subnets given by candidate values (S, D), and by indices for the parts that depend on choices."""
+        total = self._always(np.asarray(values, np.float64)[:, self._columns] / self._unit)
+        if len(self.cells):
+            parts = self.cells(indices)  # (S, parts, 4)
+            total[:, :3] += parts[:, :, :3].sum(1)
+            total[:, 3] = np.maximum(total[:, 3], parts[:, :, 3].max(1))
         macs, extra, params, peak = total.T
         memory = params * self.table.parameter_bytes + peak
         return {"macs": macs, "flops": macs + extra, "params": params, "memory": memory}
 
-    def of(self, subnet: Mapping[str, int | str]) -> dict[str, int]:
-        """Costs of one subnet as plain integers."""
+    def of(self, subnet: Mapping[str, int | float | str]) -> dict[str, int]:
+        """Costs of one subnet as plain integers. Choices that do not matter in it may be left out."""
         indices, values = np.zeros((1, len(self.space)), np.int64), np.zeros((1, len(self.space)))
-        for column in {*self._operators.tolist(), *self._inner[self._inner >= 0].tolist()}:
+        for column in self.cells.columns.tolist():
             choice = self._choices[column]
-            indices[0, column] = choice.index(subnet[choice.name])
+            if choice.name in subnet:
+                indices[0, column] = choice.index(subnet[choice.name])
         for column in set(self._columns.tolist()):  # any width, also one that is no candidate
             values[0, column] = float(subnet[self._choices[column].name])
         return {name: int(value[0]) for name, value in self._costs(values, indices).items()}
@@ -182,15 +162,15 @@ class CostModel:
     def extreme_row(self, resource: str, largest: bool) -> np.ndarray:
         """The row (D,) of a subnet with that cost.
 
-        Costs grow with every width, and operator choices add up, so each choice is settled on its own; of memory, which
-        holds the peak of one block, it is at least one that no single choice improves.
+        Costs grow with every width, and parts add up, so each choice is settled on its own; of memory, which holds the
+        peak of one block, it is at least one that no single choice improves.
         """
         sign = 1 if largest else -1
         ends = [len(choice.candidates) - 1 if largest else 0 for choice in self.space.values()]
         row, before = np.array(ends, np.int64), None
         while before is None or not np.array_equal(row, before):  # once more for memory, whose peak is one block's
             before = row
-            for column in self._operators.tolist():
+            for column in self.cells.columns.tolist():
                 candidates = np.repeat(row[None], len(self._choices[column].candidates), axis=0)
                 candidates[:, column] = np.arange(len(candidates))
                 costs = sign * self(candidates)[resource]

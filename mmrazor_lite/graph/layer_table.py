@@ -6,7 +6,7 @@ Everything a cost model needs is a sum over these rows; no forward pass is run a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,6 +91,37 @@ class LayerTable:
         alive = [[*((size, side.renumbered(offset)) for size, side in tensors), (held, ONE)] for tensors in self.alive]
         places = [f"{prefix}.{place}" if place else prefix for place in self.places]
         return LayerTable(rows, weights, alive, self.parameter_bytes, places)
+
+    def resized(self, positions: Mapping[int, int]) -> LayerTable:
+        """The table at another size of the image.
+
+        Args:
+            positions: Number of places in a map at the size of this table -> at the other size.
+
+        Raises:
+            KeyError: A map whose number of places is not in ``positions``.
+            ValueError: An op whose cost does not follow from the size of its maps.
+        """
+        wrong = next((row for row in self.rows if row.kind in (OPAQUE, "matmul")), None)
+        if wrong is not None:
+            raise ValueError(f"'{wrong.name}' ({wrong.kind})")
+        rows = [replace(row, positions=positions[row.positions]) for row in self.rows]
+        itemsize = self.parameter_bytes
+        alive = [
+            [(positions[size // itemsize] * itemsize if size else 0, side) for size, side in tensors]
+            for tensors in self.alive
+        ]
+        return LayerTable(rows, self.weights, alive, itemsize, self.places)
+
+    def with_kernel(self, layers: Sequence[str], full: int, taps: int) -> LayerTable:
+        """The table where the kernels of ``layers`` have ``taps`` instead of ``full`` places."""
+
+        def changed(row: LayerRow, name: str) -> LayerRow:
+            return replace(row, kernel=row.kernel // full * taps) if name in layers else row
+
+        rows = [changed(row, row.name) if row.kind == "conv" else row for row in self.rows]
+        weights = [changed(row, row.name.removesuffix(".weight")) for row in self.weights]
+        return LayerTable(rows, weights, self.alive, self.parameter_bytes, self.places)
 
     def _where(self, belongs: Callable[[str], bool]) -> LayerTable:
         return LayerTable(
@@ -216,6 +247,8 @@ def _elements(node: fx.Node, graph: WidthGraph, images: int = BATCH) -> tuple[in
     """Elements per channel of one image's tensor, and the side of its channels."""
     size = math.prod(shape_of(node)) // images
     side = graph.nodes.get(node)
+    if side is None and len(shape_of(node)) in (2, 4) and images > 1:
+        side = Side.fixed(shape_of(node)[1])
     if side is None or size % len(side):  # a table, the same for every image
         return size, ONE
     return size // len(side), side

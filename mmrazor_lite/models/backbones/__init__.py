@@ -2,6 +2,8 @@
 
 from .inverted_residual import inverted_residual_net
 from .mobile_blocks import Identity, MBBlock
+from .ofa import OFAMobileNetV3, OFAProxylessNAS
+from .ofa_blocks import OFABlock, SqueezeExcite
 from .searchable_mobilenet import SearchableMobileNet
 from .searchable_shufflenet_v2 import SearchableShuffleNetV2
 from .shuffle_blocks import ShuffleBlock, ShuffleXception
@@ -9,9 +11,13 @@ from .shuffle_blocks import ShuffleBlock, ShuffleXception
 __all__ = [
     "Identity",
     "MBBlock",
+    "OFABlock",
+    "OFAMobileNetV3",
+    "OFAProxylessNAS",
     "SearchableMobileNet",
     "SearchableShuffleNetV2",
     "ShuffleBlock",
     "ShuffleXception",
+    "SqueezeExcite",
     "inverted_residual_net",
 ]

@@ -1,4 +1,4 @@
-"""The mutator of declared choices: operators, and the widths inside them."""
+"""The mutator of declared choices: operators and the widths inside them, elastic depth, kernel, width, resolution."""
 
 from __future__ import annotations
 
@@ -11,49 +11,51 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
-from mmrazor_lite.graph import (
-    FixedLayer,
-    LayerTable,
-    Side,
-    TracedModel,
-    WidthGraph,
-    WidthGroup,
-    find_width_groups,
-    layer_table,
-    trace,
-)
+from mmrazor_lite.estimators.cells import Cell
+from mmrazor_lite.graph import FixedLayer, LayerTable, Side, TracedModel, WidthGroup, layer_table, trace
 from mmrazor_lite.graph.opaque import OPAQUE
 from mmrazor_lite.graph.trace import BATCH, shape_of
-from mmrazor_lite.models.mutables import CANDIDATES, ChannelSlice, MutableChannel, MutableOP
-from mmrazor_lite.models.ops import KIND, export, make_dynamic
+from mmrazor_lite.models.mutables import (
+    CANDIDATES,
+    ChannelSlice,
+    ElasticBlock,
+    MutableChannel,
+    MutableDepth,
+    MutableOP,
+)
+from mmrazor_lite.models.ops import export, make_dynamic
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Choice, SearchSpace, Subnet
 
+from .alone import NO_WIDTHS, PartTrace, trace_alone
+from .cells import Maps, always_cell, block_cell, operator_cell, resolutions_of
 from .check import untouched
 
 WIDTH = "mid_channels"  # the width choice of an operator choice NAME is NAME.mid_channels
-NO_WIDTHS = WidthGraph([], {}, {}, {}, {}, [], frozenset())
-MAX_KNOWN = 1024
-_KNOWN: dict[tuple, tuple] = {}  # what a trace of a candidate found: a supernet is built several times in one process
-PLAIN = (bool, int, float, str, tuple, list, type(None))
+RESOLUTION, DEPTH, KERNEL, RATIO = "resolution", "depth", "kernel_size", "expand_ratio"  # of NAME: NAME.depth ...
 
 
 @MUTATORS.register_module()
 class NasMutator:
-    """Collects the choices that an architecture declares: one operator per ``MutableOP``, and its inner width.
+    """Collects the choices that an architecture declares.
 
-    A choice has the name of its module, such as ``backbone.layers.0.0``; where the module offers ``inner_widths``, the
-    choice ``backbone.layers.0.0.mid_channels`` sets them in whichever candidate is chosen.
+    A choice has the name of its module, such as ``backbone.layers.0.0`` for a ``MutableOP``; where that offers
+    ``inner_widths``, the choice ``backbone.layers.0.0.mid_channels`` sets them in whichever candidate is chosen. A
+    ``MutableDepth`` gives ``NAME.depth``, an ``ElasticBlock`` ``NAME.kernel_size`` and ``NAME.expand_ratio``, which
+    matter only while the block runs.
 
     Args:
         custom_groups: MMRazor's way to let several modules share a choice; not supported, ``None`` only.
+        resolutions: Heights, which are also the widths, of the images that the network may be run on, ascending; the
+            choice ``resolution``. The last one is that of ``input_shape``. ``None``: there is no such choice.
     """
 
-    paper = "Single Path One-Shot Neural Architecture Search with Uniform Sampling, arXiv:1904.00420"
+    paper = "Single Path One-Shot, arXiv:1904.00420; Once-for-All, arXiv:1908.09791"
 
-    def __init__(self, custom_groups: Sequence | None = None) -> None:
+    def __init__(self, custom_groups: Sequence | None = None, resolutions: Sequence[int] | None = None) -> None:
         if custom_groups:
             raise UserError("mutator.custom_groups is not supported: every operator has a choice of its own; remove it")
+        self.resolutions = None if resolutions is None else resolutions_of(resolutions)
 
     def prepare(
         self, architecture: nn.Module, input_shape: Sequence[int] = (3, 224, 224), any_width: bool = False
@@ -61,7 +63,7 @@ class NasMutator:
         """Find the choices of ``architecture`` and what each candidate costs; parameters stay the same tensors.
 
         Args:
-            architecture: A model with at least one ``MutableOP``.
+            architecture: A model with at least one ``MutableOP`` or ``ElasticBlock``.
             input_shape: (C, H, W) of one image.
             any_width: Offer every inner width instead of the declared ones (for subnets from files).
 
@@ -70,21 +72,33 @@ class NasMutator:
         """
         self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
         self._any_width = any_width
-        self._operators = {
-            name: module for name, module in architecture.named_modules() if isinstance(module, MutableOP)
-        }
-        if not self._operators:
+        modules = dict(architecture.named_modules())
+        self._operators = {name: module for name, module in modules.items() if isinstance(module, MutableOP)}
+        self._blocks = {n: m for n, m in modules.items() if isinstance(m, ElasticBlock) and m.is_elastic}
+        self._stages = {n: m for n, m in modules.items() if isinstance(m, MutableDepth) and len(m.depths) > 1}
+        if not self._operators and not self._blocks:
             raise UserError(
                 f"NasMutator: {type(architecture).__name__} declares no choice; use a backbone with MutableOP modules, "
-                "such as SearchableShuffleNetV2 (widths of a plain network: OneShotChannelMutator)"
+                "such as SearchableShuffleNetV2, or an elastic one, such as OFAMobileNetV3 (widths of a plain network: "
+                "OneShotChannelMutator)"
             )
+        self._check_resolutions()
         self.mutables: list[MutableChannel] = []
         self._slices: dict[tuple, ChannelSlice] = {}
-        self._widths: list[str] = []  # group -> its choice
-        always, tables = self._costs()
-        self._publish(always, tables)
+        self._widths: list[str] = []  # choice of the first groups, those inside operators
+        self._inner: dict[str, list[MutableChannel]] = {}  # elastic block -> its mutables
+        self._publish(*self._costs())
 
-    def _costs(self) -> tuple[LayerTable, dict[tuple[str, str], LayerTable]]:
+    def _check_resolutions(self) -> None:
+        if self.resolutions is not None and self.input_shape[1:] != (self.resolutions[-1],) * 2:
+            raise UserError(
+                f"mutator.resolutions end at {self.resolutions[-1]}, algorithm.input_shape is {self.input_shape}; the "
+                f"largest resolution must be that of input_shape: [3, {self.resolutions[-1]}, {self.resolutions[-1]}]"
+            )
+
+    # costs ----------------------------------------------------------------------------------------------------
+
+    def _costs(self) -> tuple[LayerTable, list[Cell]]:
         """What is in every subnet, from one trace of the network; what each candidate adds, from a trace of it alone.
 
         The trace of the network does not look into the choices; candidates that are built alike are traced once.
@@ -92,14 +106,81 @@ class NasMutator:
         traced = trace(self._skeleton(), self.input_shape, eval_only=True)
         whole = layer_table(traced, NO_WIDTHS)
         sizes, held = self._surroundings(traced, whole)
-        tables: dict[tuple[str, str], LayerTable] = {}
-        for name, module in self._operators.items():
-            for candidate in module.names:
-                table, groups, layers = _alone(module.candidate(candidate), sizes[name], bool(module.inner_widths))
-                place = _place(name, candidate)
-                tables[name, candidate] = table.placed(place, len(self.mutables), held[name])
-                self._add_widths(name, place, groups, layers)
-        return whole.outside(tuple(self._operators)), tables
+        tables = {name: self._operator_tables(name, sizes[name], held[name]) for name in self._operators}
+        parts = {name: self._elastic_part(name, sizes[name], held[name]) for name in self._blocks}
+        self._shrink()
+        maps = Maps(self.architecture, self.input_shape, self.resolutions)
+        cells = [self._operator_cell(name, tables[name], maps) for name in self._operators]
+        cells += [self._block_cell(name, parts[name], held[name], maps) for name in self._blocks]
+        always = whole.outside((*self._operators, *self._blocks))
+        if self.resolutions:
+            cells.append(always_cell(always, maps, RESOLUTION))
+        return always, cells
+
+    def _operator_tables(
+        self, name: str, size: tuple[int, ...], held: int
+    ) -> list[tuple[LayerTable, Sequence[WidthGroup]]]:
+        """Make the inner widths of one operator choice dynamic; return layers and width groups of its candidates."""
+        module, found = self._operators[name], []
+        for candidate in module.names:
+            place = _place(name, candidate)
+            part = trace_alone(module.candidate(candidate), size, bool(module.inner_widths))
+            found.append((part.table.placed(place, 0, held), part.groups))
+            for group in part.groups:
+                if group.full != module.inner_widths[-1] or group.unit != 1:
+                    raise UserError(
+                        f"{place}.{group.name}: has {group.full} channels, inner_widths of '{name}' end at "
+                        f"{module.inner_widths[-1]}; build the candidates at the largest inner width"
+                    )
+                self._widths.append(f"{name}.{WIDTH}")
+            self._make_dynamic(place, part, [self._offered(module)] * len(part.groups))
+        return found
+
+    def _operator_cell(
+        self, name: str, candidates: Sequence[tuple[LayerTable, Sequence[WidthGroup]]], maps: Maps
+    ) -> Cell:
+        module, choices = self._operators[name], [*maps.choices(RESOLUTION), name]
+        if module.inner_widths is None:
+            return operator_cell(choices, candidates, None, maps)
+        return operator_cell([*choices, f"{name}.{WIDTH}"], candidates, self._offered(module), maps)
+
+    def _elastic_part(self, name: str, size: tuple[int, ...], held: int) -> PartTrace:
+        """Make one elastic block dynamic; return what a trace of it found."""
+        block = self._blocks[name]
+        if held and self.resolutions:
+            raise UserError(f"mutator.resolutions: something else is alive while '{name}' runs; remove it")
+        part = trace_alone(block, size, with_widths=True)
+        first = len(self.mutables)
+        widths = zip(*(block.inner_widths(ratio) for ratio in block.expand_ratios), strict=True)
+        self._make_dynamic(name, part, list(widths))
+        self._inner[name] = self.mutables[first:]
+        return part
+
+    def _block_cell(self, name: str, part: PartTrace, held: int, maps: Maps) -> Cell:
+        choices, runs = [*maps.choices(RESOLUTION)], None
+        stage, position = self._stage_of(name)
+        if stage is not None and position >= stage.depths[0]:
+            choices.append(f"{name.rpartition('.')[0]}.{DEPTH}")
+            runs = [position < depth for depth in stage.depths]
+        choices += [f"{name}.{KERNEL}", f"{name}.{RATIO}"]
+        return block_cell(name, choices, self._blocks[name], part, part.table.placed(name, 0, held), runs, maps)
+
+    def _shrink(self) -> None:
+        """Activate as little as possible, for runs that ask about the size of maps only."""
+        for stage in self._stages.values():
+            stage.active_depth = stage.depths[0]
+        for block in self._blocks.values():
+            block.activate_kernel(block.kernel_sizes[0])
+        for mutable in self.mutables:
+            mutable.width = mutable.candidates[0]
+        for channels in self._slices.values():
+            channels.refresh()
+
+    def _stage_of(self, name: str) -> tuple[MutableDepth | None, int]:
+        """The stage of elastic depth that a block belongs to, and its position there."""
+        parent, _, position = name.rpartition(".")
+        stage = self._stages.get(parent)
+        return stage, int(position) if stage is not None else 0
 
     def _skeleton(self) -> nn.Module:
         """A copy with one op in the place of each choice: the time of a trace grows with the ops and tensors in it."""
@@ -108,7 +189,8 @@ class NasMutator:
         def record(module: nn.Module, args: tuple, output: Tensor) -> None:
             places[id(module)] = _Place(tuple(output.shape))
 
-        handles = [module.register_forward_hook(record) for module in self._operators.values()]
+        opaque = [*self._operators.values(), *self._blocks.values()]
+        handles = [module.register_forward_hook(record) for module in opaque]
         parameter = next(self.architecture.parameters())
         try:
             with untouched(self.architecture), torch.no_grad():
@@ -122,7 +204,7 @@ class NasMutator:
     def _surroundings(
         self, traced: TracedModel, whole: LayerTable
     ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-        """The (C, H, W) that each operator choice reads, and the bytes alive beside its input and output."""
+        """The (C, H, W) that each choice reads, and the sizes in bytes of what is alive beside its input and output."""
         sizes: dict[str, tuple[int, ...]] = {}
         held: dict[str, int] = {}
         for op, alive in zip(traced.eval, whole.alive, strict=True):
@@ -135,74 +217,85 @@ class NasMutator:
             sizes[name] = shape_of(source)[1:]
             own = sum(node.meta["val"].nbytes for node in (source, op.node)) // len(source.meta["val"])
             held[name] = sum(size * len(side) for size, side in alive) - own
-        silent = [name for name in self._operators if name not in sizes]
+        silent = [name for name in (*self._operators, *self._blocks) if name not in sizes]
         if silent:
             raise UserError(f"NasMutator: '{silent[0]}' is not reached by a forward pass; remove it from the network")
         return sizes, held
 
-    def _add_widths(
-        self, name: str, place: str, groups: Sequence[WidthGroup], layers: Mapping[str, tuple[Side, Side]]
-    ) -> None:
-        """Make the layers of one candidate that have an inner width dynamic."""
+    # the search space -----------------------------------------------------------------------------------------
+
+    def _make_dynamic(self, place: str, part: PartTrace, offered: Sequence[Sequence[int]]) -> None:
+        """Make the layers of one part that have an inner width dynamic."""
         offset = len(self.mutables)
-        widths = self._operators[name].inner_widths
-        for group in groups:
-            if group.full != widths[-1] or group.unit != 1:
-                raise UserError(
-                    f"{place}.{group.name}: has {group.full} channels, inner_widths of '{name}' end at {widths[-1]}; "
-                    "build the candidates at the largest inner width"
-                )
-            group = replace(group, name=f"{place}.{group.name}")
-            self.mutables.append(MutableChannel(group, self._offered(self._operators[name])))
-            self._widths.append(f"{name}.{WIDTH}")
-        candidate = self.architecture.get_submodule(place)
-        for layer, sides in layers.items():
+        for group, widths in zip(part.groups, offered, strict=True):
+            self.mutables.append(MutableChannel(replace(group, name=f"{place}.{group.name}"), widths))
+        module = self.architecture.get_submodule(place)
+        for layer, sides in part.layers.items():
             if all(side.is_fixed for side in sides):
                 continue
             parent, _, child = layer.rpartition(".")
-            holder = candidate.get_submodule(parent)
+            holder = module.get_submodule(parent)
             slices = [self._slice(side.renumbered(offset)) for side in sides]
             holder._modules[child] = make_dynamic(holder._modules[child], *slices)
 
     def _offered(self, module: MutableOP) -> Sequence[int]:
-        return range(1, module.inner_widths[-1] + 1) if self._any_width else module.inner_widths
+        if module.inner_widths is None or not self._any_width:
+            return module.inner_widths
+        return range(1, module.inner_widths[-1] + 1)
 
     def _slice(self, side: Side) -> ChannelSlice:
         return self._slices.setdefault(side.key(), ChannelSlice(side, self.mutables))
 
-    def _publish(self, always: LayerTable, tables: Mapping[tuple[str, str], LayerTable]) -> None:
-        choices: list[Choice] = []
+    def _publish(self, always: LayerTable, cells: Sequence[Cell]) -> None:
+        choices = [] if self.resolutions is None else [Choice(RESOLUTION, self.resolutions, kind="resolution")]
         for name, module in self._operators.items():
             choices.append(Choice(name, module.names, kind="operator"))
             if module.inner_widths is not None:
-                full = module.inner_widths[-1]
-                choices.append(
-                    Choice(f"{name}.{WIDTH}", range(1, full + 1) if self._any_width else module.inner_widths)
-                )
+                choices.append(Choice(f"{name}.{WIDTH}", self._offered(module)))
+        for name, stage in self._stages.items():
+            choices.append(Choice(f"{name}.{DEPTH}", stage.depths, kind="depth"))
+        for name, block in self._blocks.items():
+            stage, position = self._stage_of(name)
+            rule = None
+            if stage is not None and position >= stage.depths[0]:
+                runs = tuple(depth for depth in stage.depths if depth > position)
+                rule = (f"{name.rpartition('.')[0]}.{DEPTH}", runs)
+            choices.append(Choice(f"{name}.{KERNEL}", block.kernel_sizes, kind="value", active_if=rule))
+            choices.append(Choice(f"{name}.{RATIO}", block.expand_ratios, kind="value", active_if=rule))
         aliases = {module.alias: name for name, module in self._operators.items() if module.alias}
         self.search_space = SearchSpace(choices, aliases=aliases)
-        groups = [mutable.group for mutable in self.mutables]
-        self.cost_model = CostModel(self.search_space, always, groups, tables, self._widths)
+        self.cost_model = CostModel(self.search_space, always, cells=cells, in_cells=self.resolutions is not None)
         self.fixed: list[FixedLayer] = []  # nothing was asked to change and could not
         self.active: Subnet | None = None
         self.activate(self.search_space.max())
 
     # subnets --------------------------------------------------------------------------------------------------
 
-    def activate(self, subnet: Mapping[str, int | str]) -> None:
+    @property
+    def resolution(self) -> int | None:
+        """Height and width of the images that the active subnet is meant for; None where it is no choice."""
+        return None if self.resolutions is None else self.active[RESOLUTION]
+
+    def activate(self, subnet: Mapping[str, int | float | str]) -> None:
         """Make ``subnet`` the one that runs. No weight is copied; validation is the caller's, once per subnet."""
         if subnet is self.active:
             return
         for name, module in self._operators.items():
             module.active = subnet[name]
-        if self.mutables:
-            for mutable, choice in zip(self.mutables, self._widths, strict=True):
-                mutable.width = subnet[choice]
-            for channels in self._slices.values():
-                channels.refresh()
+        for name, stage in self._stages.items():
+            stage.active_depth = subnet[f"{name}.{DEPTH}"]
+        for mutable, choice in zip(self.mutables, self._widths, strict=False):
+            mutable.width = subnet[choice]
+        for name, block in self._blocks.items():
+            block.activate_kernel(subnet.get(f"{name}.{KERNEL}", block.kernel_sizes[0]))
+            widths = block.inner_widths(subnet.get(f"{name}.{RATIO}", block.expand_ratios[0]))
+            for mutable, width in zip(self._inner[name], widths, strict=True):
+                mutable.width = width
+        for channels in self._slices.values():
+            channels.refresh()
         self.active = subnet if isinstance(subnet, Subnet) else Subnet(subnet)
 
-    def export(self, subnet: Mapping[str, int | str]) -> nn.Module:
+    def export(self, subnet: Mapping[str, int | float | str]) -> nn.Module:
         """The subnet as a module of its own: the chosen operators in the place of the choices, the same output."""
         before = self.active
         self.activate(subnet)
@@ -225,31 +318,3 @@ class _Place(nn.Module):
 
 def _place(name: str, candidate: str) -> str:
     return f"{name}.{CANDIDATES}.{candidate}"
-
-
-def _alone(
-    module: nn.Module, size: tuple[int, ...], with_widths: bool
-) -> tuple[LayerTable, Sequence[WidthGroup], Mapping[str, tuple[Side, Side]]]:
-    """The layer table of one candidate, and the width groups and layers inside it as it declares them."""
-    key = (size, with_widths, *_structure(module))
-    if key not in _KNOWN:
-        traced = trace(module, size, eval_only=True)
-        by_hand = getattr(module, "inner_groups", ()) if with_widths else ()
-        graph = find_width_groups(traced, KIND, by_hand=by_hand) if by_hand else NO_WIDTHS
-        if len(_KNOWN) >= MAX_KNOWN:
-            _KNOWN.clear()
-        _KNOWN[key] = layer_table(traced, graph), graph.groups, graph.layers
-    return _KNOWN[key]
-
-
-def _structure(module: nn.Module) -> tuple:
-    """What decides about costs: types, plain attributes and the shapes of parameters, of all modules inside."""
-    return tuple(
-        (
-            name,
-            type(part),
-            tuple((key, repr(value)) for key, value in vars(part).items() if isinstance(value, PLAIN)),
-            tuple((key, None if tensor is None else tuple(tensor.shape)) for key, tensor in part._parameters.items()),
-        )
-        for name, part in module.named_modules()
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .dynamic import Active, active_of, export, make_dynamic
+from .dynamic import Active, active_of, export, make_dynamic, settle
 from .kinds import KIND, KINDS, LayerKind, kind_of
 from .switchable import SwitchableBatchNorm
 
@@ -16,4 +16,5 @@ __all__ = [
     "export",
     "kind_of",
     "make_dynamic",
+    "settle",
 ]

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.models.mutables import ChannelSlice, MutableOP
+from mmrazor_lite.models.mutables import ChannelSlice, KernelConv2d, MutableDepth, MutableOP
 
 from .kinds import LayerKind, kind_of, width, widths
 from .switchable import SwitchableBatchNorm
 
+SETTLED = (KernelConv2d, MutableDepth)
 KEY = "_mmrazor"  # attribute of a dynamic layer that holds its Active
 
 
@@ -191,9 +192,24 @@ def active_of(module: nn.Module) -> Active | None:
 def export(model: nn.Module, keep_sync: bool = False) -> nn.Module:
     """A copy of ``model`` with tensors of its own and a plain layer of the active channels for every dynamic one.
 
-    A choice of several modules becomes the one that is active. A synchronised batch norm becomes an ordinary one, which
-    runs on any device, unless ``keep_sync``.
+    A choice of several modules becomes the one that is active, an elastic stage or kernel a plain one. A synchronised
+    batch norm becomes an ordinary one, which runs on any device, unless ``keep_sync``.
     """
+    return settle(_copied(model, keep_sync))
+
+
+def settle(model: nn.Module) -> nn.Module:
+    """Put a plain module in the place of every elastic stage and kernel of ``model``, as they are active now."""
+    if isinstance(model, SETTLED):
+        model = model.settled()
+    for name, child in model._modules.items():
+        if child is not None:
+            model._modules[name] = settle(child)
+    return model
+
+
+def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
+    """A copy with plain layers of the active channels, and the chosen module of every choice."""
     memo: dict[int, Any] = {}
     shells: list[tuple[nn.Module, nn.Module]] = []
     modules = list(model.modules())
@@ -201,7 +217,7 @@ def export(model: nn.Module, keep_sync: bool = False) -> nn.Module:
     for module in modules:
         chosen = _chosen_module(module)
         if chosen is not None and id(module) not in hidden:
-            memo[id(module)] = export(chosen, keep_sync)
+            memo[id(module)] = _copied(chosen, keep_sync)
             hidden |= {id(part) for part in module.modules()}
     for module in modules:
         active = active_of(module)

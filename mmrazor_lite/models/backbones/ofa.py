@@ -1,0 +1,235 @@
+"""The supernets of Once-for-All: MobileNetV3 and ProxylessNAS with elastic depth, kernel and expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.mutables import MutableDepth
+from mmrazor_lite.registry import MODELS
+
+from .ofa_blocks import OFABlock, conv_norm_act, divisible
+
+# [channels, blocks, stride, activation, squeeze-and-excitation] of each elastic stage, at width 1.0.
+MOBILENET_V3 = (
+    (24, 4, 2, "ReLU", False),
+    (40, 4, 2, "ReLU", True),
+    (80, 4, 2, "HSwish", False),
+    (112, 4, 1, "HSwish", True),
+    (160, 4, 2, "HSwish", True),
+)
+PROXYLESS_NAS = (
+    (24, 4, 2, "ReLU6", False),
+    (40, 4, 2, "ReLU6", False),
+    (80, 4, 2, "ReLU6", False),
+    (96, 4, 1, "ReLU6", False),
+    (192, 4, 2, "ReLU6", False),
+    (320, 1, 1, "ReLU6", False),
+)
+ROW = "[channels, blocks, stride, 'ReLU', 'ReLU6' or 'HSwish', True or False]"
+
+
+class OFABackbone(BaseModule):
+    """A stem, a first block, elastic stages and a tail that gives features: (N, 3, H, W) to ((N, out_channels),).
+
+    Module ``layers.S.B`` is block B of stage S; stage 0 is the first block, which is not elastic.
+
+    Args:
+        arch_setting: ``[channels, blocks, stride, activation, squeeze-and-excitation]`` of each elastic stage at width
+            1.0; by default the published ones.
+        width_mult: Times all channels, made multiples of 8.
+        kernel_sizes, expand_ratios: Of every elastic block, ascending.
+        depths: Blocks of a stage that may run, ascending; a stage has those up to its own number of blocks.
+        stem_channels, first_channels, tail_channels: Of the stem, of the first block, and of the layers of the tail.
+        stem_act: Activation of the stem and of the tail.
+        first_act: Activation of the first block.
+        stem_stride: 2, or 1 for small images.
+        dropout: Probability, on the features.
+        norm_cfg: Norm layers, as in mmcv.
+        init_cfg: mmengine's initialisation; default: Kaiming by fan-out.
+
+    Raises:
+        UserError: An option that makes no such network.
+    """
+
+    def __init__(
+        self,
+        arch_setting: Sequence[Sequence],
+        width_mult: float,
+        kernel_sizes: Sequence[int],
+        expand_ratios: Sequence[int | float],
+        depths: Sequence[int],
+        stem_channels: int,
+        first_channels: int,
+        tail_channels: Sequence[int],
+        stem_act: str,
+        first_act: str,
+        stem_stride: int,
+        dropout: float,
+        norm_cfg: dict,
+        init_cfg: Any,
+    ) -> None:
+        if init_cfg is None:
+            kaiming = {"type": "Kaiming", "layer": ["Conv2d"], "mode": "fan_out"}
+            init_cfg = [kaiming, {"type": "Constant", "val": 1, "layer": "_BatchNorm"}]
+        super().__init__(init_cfg)
+        name = type(self).__name__
+        if isinstance(width_mult, bool) or not isinstance(width_mult, int | float) or not 0.1 <= width_mult <= 10:
+            raise UserError(f"{name}: width_mult={width_mult!r} must be a number of 0.1 to 10, such as 1.0 or 1.2")
+        rows = _checked(arch_setting, name)
+        self.width_mult, self.norm_cfg = width_mult, norm_cfg
+        width = self._wide(stem_channels)
+        self.first_conv = conv_norm_act(
+            nn.Conv2d(3, width, 3, stem_stride, 1, bias=False), norm_cfg, activation(stem_act)
+        )
+        first = self._wide(first_channels)
+        block = OFABlock(width, first, (3,), (1,), 1, False, norm_cfg, activation(first_act))
+        stages: list[nn.Module] = [nn.Sequential(block)]
+        width = first
+        for channels, blocks, stride, act, use_se in rows:
+            out, made = self._wide(channels), []
+            for index in range(blocks):
+                step = 1 if index else stride
+                made.append(OFABlock(width, out, kernel_sizes, expand_ratios, step, use_se, norm_cfg, activation(act)))
+                width = out
+            stages.append(MutableDepth(*made, depths=_depths(depths, blocks, name)))
+        self.layers = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.out_channels = self._add_tail(width, [self._wide(channels) for channels in tail_channels], stem_act)
+        self.dropout = nn.Dropout(dropout)
+
+    def _wide(self, channels: int) -> int:
+        return divisible(channels * self.width_mult)
+
+    def _add_tail(self, width: int, channels: Sequence[int], act: str) -> int:
+        """Add the layers behind the stages; return the number of features."""
+        raise NotImplementedError
+
+    def _tail(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) of the last stage to (N, out_channels, 1, 1)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """Give the features of ``x``."""
+        return (self.dropout(self._tail(self.layers(self.first_conv(x))).flatten(1)),)
+
+
+@MODELS.register_module()
+class OFAMobileNetV3(OFABackbone):
+    """MobileNetV3 of Once-for-All (arXiv:1908.09791; its authors' ``OFAMobileNetV3``), published at width 1.0 and 1.2.
+
+    The arguments are those of :class:`OFABackbone`; ``tail_channels`` are of the 1x1 convolution before the pooling and
+    of the one behind it.
+    """
+
+    def __init__(
+        self,
+        arch_setting: Sequence[Sequence] = MOBILENET_V3,
+        width_mult: float = 1.0,
+        kernel_sizes: Sequence[int] = (3, 5, 7),
+        expand_ratios: Sequence[int | float] = (3, 4, 6),
+        depths: Sequence[int] = (2, 3, 4),
+        stem_channels: int = 16,
+        first_channels: int = 16,
+        tail_channels: Sequence[int] = (960, 1280),
+        stem_stride: int = 2,
+        dropout: float = 0.1,
+        norm_cfg: dict | None = None,
+        init_cfg: Any = None,
+    ) -> None:
+        norm_cfg = norm_cfg or {"type": "BN"}
+        tail = _tail_channels(tail_channels, 2, "OFAMobileNetV3")
+        super().__init__(
+            arch_setting, width_mult, kernel_sizes, expand_ratios, depths, stem_channels, first_channels,
+            tail, "HSwish", "ReLU", stem_stride, dropout, norm_cfg, init_cfg,
+        )  # fmt: skip
+
+    def _add_tail(self, width: int, channels: Sequence[int], act: str) -> int:
+        final, features = channels
+        self.final_expand_layer = conv_norm_act(nn.Conv2d(width, final, 1, bias=False), self.norm_cfg, activation(act))
+        self.feature_mix_layer = conv_norm_act(nn.Conv2d(final, features, 1, bias=False), None, activation(act))
+        return features
+
+    def _tail(self, x: Tensor) -> Tensor:
+        return self.feature_mix_layer(self.pool(self.final_expand_layer(x)))
+
+
+@MODELS.register_module()
+class OFAProxylessNAS(OFABackbone):
+    """ProxylessNAS of Once-for-All (arXiv:1908.09791; ``OFAProxylessNASNets`` of its authors), published at width 1.3.
+
+    The arguments are those of :class:`OFABackbone`; ``tail_channels`` has the one of the 1x1 convolution before the
+    pooling.
+    """
+
+    def __init__(
+        self,
+        arch_setting: Sequence[Sequence] = PROXYLESS_NAS,
+        width_mult: float = 1.3,
+        kernel_sizes: Sequence[int] = (3, 5, 7),
+        expand_ratios: Sequence[int | float] = (3, 4, 6),
+        depths: Sequence[int] = (2, 3, 4),
+        stem_channels: int = 32,
+        first_channels: int = 16,
+        tail_channels: Sequence[int] = (1280,),
+        stem_stride: int = 2,
+        dropout: float = 0.1,
+        norm_cfg: dict | None = None,
+        init_cfg: Any = None,
+    ) -> None:
+        norm_cfg = norm_cfg or {"type": "BN", "eps": 1e-3}
+        tail = _tail_channels(tail_channels, 1, "OFAProxylessNAS")
+        super().__init__(
+            arch_setting, width_mult, kernel_sizes, expand_ratios, depths, stem_channels, first_channels,
+            tail, "ReLU6", "ReLU6", stem_stride, dropout, norm_cfg, init_cfg,
+        )  # fmt: skip
+
+    def _add_tail(self, width: int, channels: Sequence[int], act: str) -> int:
+        self.feature_mix_layer = conv_norm_act(
+            nn.Conv2d(width, channels[0], 1, bias=False), self.norm_cfg, activation(act)
+        )
+        return channels[0]
+
+    def _tail(self, x: Tensor) -> Tensor:
+        return self.pool(self.feature_mix_layer(x))
+
+
+def activation(name: str) -> dict:
+    """Config of an activation by its short name."""
+    return {"type": name, "inplace": True}
+
+
+def _checked(rows: Any, where: str) -> list[tuple]:
+    checked = []
+    for row in rows if isinstance(rows, Sequence) and not isinstance(rows, str) else ():
+        row = tuple(row) if isinstance(row, Sequence) else (row,)
+        good = len(row) == 5 and all(type(value) is int and value > 0 for value in row[:3]) and row[2] in (1, 2)
+        if not good or row[3] not in ("ReLU", "ReLU6", "HSwish") or not isinstance(row[4], bool):
+            raise UserError(f"{where}: arch_setting has the row {str(list(row))[:80]}; each is {ROW}")
+        checked.append(row)
+    if not checked:
+        raise UserError(f"{where}: arch_setting must list at least one stage, {ROW}")
+    return checked
+
+
+def _depths(depths: Sequence[int], blocks: int, where: str) -> tuple[int, ...]:
+    """The depths that a stage of so many blocks can have: all of them is always one."""
+    kept = tuple(depth for depth in depths if depth <= blocks)
+    if not kept or kept[-1] != blocks:
+        kept = (*kept, blocks)
+    if list(kept) != sorted(set(kept)) or any(type(depth) is not int or depth < 1 for depth in kept):
+        raise UserError(
+            f"{where}: depths {list(depths)} must be ascending whole numbers of 1 or more, such as [2, 3, 4]"
+        )
+    return kept
+
+
+def _tail_channels(channels: Sequence[int], number: int, where: str) -> list[int]:
+    channels = list(channels) if isinstance(channels, Sequence) else [channels]
+    if len(channels) != number or any(type(value) is not int or value < 1 for value in channels):
+        raise UserError(f"{where}: tail_channels {channels} must be {number} positive whole number(s)")
+    return channels

@@ -1,0 +1,149 @@
+"""Elastic choices inside a model: how many blocks of a stage run, and which kernel and width a block has."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmrazor_lite.errors import UserError
+
+
+class KernelConv2d(nn.Conv2d):
+    """A depthwise convolution whose kernel is a choice: the centre of the largest one, through learned matrices.
+
+    The weights of each size come from the next larger size: ``w_5 = M_75 . centre_5x5(w_7)``, then ``w_3 = M_53 .
+    centre_3x3(w_5)``, with one matrix (k*k, k*k) per step that all channels share and that starts as the identity.
+
+    Source: "Once-for-All", arXiv:1908.09791, section 3.3 (elastic kernel size).
+
+    Args:
+        channels: In and out.
+        kernel_sizes: Odd, ascending; the last one is the size of the weights.
+        stride: 1 or 2.
+
+    Raises:
+        UserError: Sizes that are even, repeated or out of order.
+    """
+
+    def __init__(self, channels: int, kernel_sizes: Sequence[int], stride: int = 1) -> None:
+        sizes = tuple(kernel_sizes)
+        whole = sizes and all(type(size) is int and size > 0 and size % 2 for size in sizes)
+        if not whole or list(sizes) != sorted(set(sizes)):
+            raise UserError(f"kernel_sizes {list(sizes)} must be odd and ascending, such as [3, 5, 7]")
+        super().__init__(channels, channels, sizes[-1], stride, sizes[-1] // 2, groups=channels, bias=False)
+        self.kernel_sizes = sizes
+        self.active_kernel = sizes[-1]
+        for small, large in itertools.pairwise(sizes):
+            self.register_parameter(transform_name(large, small), nn.Parameter(torch.eye(small * small)))
+
+    def kernel_weight(self) -> Tensor:
+        """The weights (C, 1, k, k) of the active channels at the active kernel size."""
+        weight = self.weight
+        for large, small in zip(self.kernel_sizes[:0:-1], self.kernel_sizes[-2::-1], strict=True):
+            if large == self.active_kernel:
+                break
+            edge = (large - small) // 2
+            centre = weight[:, :, edge : edge + small, edge : edge + small]
+            matrix = self.get_parameter(transform_name(large, small))
+            weight = F.linear(centre.flatten(1), matrix).view(-1, 1, small, small)
+        return weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H / stride, W / stride), with the active channels and kernel."""
+        padding = self.active_kernel // 2
+        return F.conv2d(x, self.kernel_weight(), None, self.stride, padding, self.dilation, self.groups)
+
+    @torch.no_grad()
+    def settled(self) -> nn.Conv2d:
+        """A plain convolution of the active channels and kernel, with weights of its own."""
+        weight = self.kernel_weight().detach()
+        channels, size = len(weight), self.active_kernel
+        conv = nn.Conv2d(
+            channels, channels, size, self.stride, size // 2, groups=channels, bias=False, device=weight.device
+        ).to(weight.dtype)
+        conv.weight = nn.Parameter(weight.clone(memory_format=torch.preserve_format), self.weight.requires_grad)
+        return conv.train(self.training)
+
+
+def transform_name(large: int, small: int) -> str:
+    """Name of the matrix that makes the kernel of size ``small`` from the one of size ``large``."""
+    return f"transform_{large}to{small}"
+
+
+class MutableDepth(nn.Sequential):
+    """A stage of which the first d blocks run.
+
+    Args:
+        blocks: In order.
+        depths: Numbers of blocks that may run, ascending, up to all of them.
+
+    Raises:
+        UserError: Depths that are no such numbers.
+    """
+
+    def __init__(self, *blocks: nn.Module, depths: Sequence[int] | None = None) -> None:
+        super().__init__(*blocks)
+        self.depths = (len(blocks),) if depths is None else tuple(depths)
+        whole = self.depths and all(type(depth) is int and depth > 0 for depth in self.depths)
+        if not whole or list(self.depths) != sorted(set(self.depths)) or self.depths[-1] != len(blocks):
+            raise UserError(
+                f"depths {list(self.depths)} must be ascending and end at the {len(blocks)} blocks there are"
+            )
+        self.active_depth = len(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the first ``active_depth`` blocks."""
+        for index, block in enumerate(self._modules.values()):
+            if index < self.active_depth:
+                x = block(x)
+        return x
+
+    def settled(self) -> nn.Sequential:
+        """A plain sequence of the blocks that run."""
+        return nn.Sequential(*list(self)[: self.active_depth]).train(self.training)
+
+
+class ElasticBlock(BaseModule):
+    """A block whose kernel and inner width are choices; a subclass says which of its layers have that width.
+
+    Args:
+        kernel_sizes: Ascending; the largest is built.
+        expand_ratios: Ascending; the largest is built.
+    """
+
+    def __init__(self, kernel_sizes: Sequence[int], expand_ratios: Sequence[int | float]) -> None:
+        super().__init__()
+        self.kernel_sizes, self.expand_ratios = tuple(kernel_sizes), tuple(expand_ratios)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether there is anything to choose."""
+        return len(self.kernel_sizes) > 1 or len(self.expand_ratios) > 1
+
+    @property
+    def inner_groups(self) -> tuple[dict[str, list[str]], ...]:
+        """The layers that share a width, as groups of a width mutator with names inside the block."""
+        raise NotImplementedError
+
+    def inner_widths(self, ratio: int | float) -> tuple[int, ...]:
+        """The width of each of :attr:`inner_groups` at an expand ratio."""
+        raise NotImplementedError
+
+    def activate_kernel(self, size: int) -> None:
+        """Let all its :class:`KernelConv2d` run with one size."""
+        for module in self.modules():
+            if isinstance(module, KernelConv2d):
+                module.active_kernel = size
+
+    def sort_channels(self, widths: Sequence[int]) -> None:
+        """Order the inner channels by importance, most important first, without a change of what the block computes.
+
+        Args:
+            widths: Expand ratios already trained, ascending; their channels stay in front of the others.
+        """
+        raise NotImplementedError

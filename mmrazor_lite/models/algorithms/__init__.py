@@ -2,7 +2,8 @@
 
 from .autoslim import AutoSlim
 from .base import Algorithm, Pass
+from .ofa import OFA
 from .spos import SPOS
 from .sub_model import SubModel
 
-__all__ = ["SPOS", "Algorithm", "AutoSlim", "Pass", "SubModel"]
+__all__ = ["OFA", "SPOS", "Algorithm", "AutoSlim", "Pass", "SubModel"]

@@ -15,6 +15,7 @@ from mmengine.dist import all_reduce, get_rank
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
@@ -34,7 +35,8 @@ class Pass:
         subnet: What is active; None runs the network as it is.
         label: Weight of the loss against the labels; 0 skips it.
         soft: Weight of the distillation loss; 0 skips it.
-        teacher: Where the soft labels come from: ``'max'`` is the detached output of this step's max-subnet pass.
+        teacher: Where the soft labels come from: ``'max'`` is the detached output of this step's max-subnet pass,
+            ``'frozen'`` what :meth:`Algorithm.teacher_logits` gives.
         name: Prefix in the log, such as ``max_subnet``; empty for none.
     """
 
@@ -103,6 +105,20 @@ class Algorithm(BaseModel):
     def named_subnets(self) -> dict[str, Subnet]:
         """Return the subnets that validation and resource reports show, by the prefix of their metrics."""
 
+    def before_first_step(self) -> None:
+        """Do what has to be done once, before the first step of a run that does not resume; equal on every rank."""
+
+    def teacher_logits(self, batch: Any, subnet: Subnet) -> Tensor:
+        """Return the soft labels (N, classes) that a frozen network gives for a batch, as ``subnet`` would see it."""
+        raise NotImplementedError(f"{type(self).__name__} has no frozen teacher")
+
+    @property
+    def resolution(self) -> int | None:
+        """Height and width of the images that the active subnet is meant for; None where it is no choice."""
+        if self.kind == "subnet":
+            return self.subnets[0].get("resolution")
+        return getattr(self.mutator, "resolution", None)
+
     @property
     def logits_module(self) -> nn.Module:
         """The module whose output are the logits, also while the loss is computed."""
@@ -139,7 +155,11 @@ class Algorithm(BaseModel):
             load_pretrained(module, config)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor") -> Any:
-        """Run the active subnet on ``inputs`` (N, C, H, W); see mmengine's BaseModel for the modes."""
+        """Run the active subnet on ``inputs`` (N, C, H, W); see mmengine's BaseModel for the modes.
+
+        Images of another size than the subnet is meant for are resized to it.
+        """
+        inputs = resized(inputs, self.resolution)
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         outputs = self.architecture(inputs, data_samples, mode=mode)
@@ -167,12 +187,16 @@ class Algorithm(BaseModel):
         """
         forward = forward or self
         step = optim_wrapper.batch_index
+        if step == 0:
+            self.before_first_step()
         seed_all(self.seed, step, get_rank())
         batch = self.data_preprocessor(data, training=True)
         passes = self.passes(step)
         losses: list[Tensor] = []
         log: dict[str, Tensor] = {}
         teacher: Tensor | None = None
+        if any(item.teacher == "frozen" for item in passes):
+            teacher = self.teacher_logits(batch, passes[0].subnet)
         for item in passes:
             if item.subnet is not None:
                 self.mutator.activate(item.subnet)
@@ -194,6 +218,8 @@ class Algorithm(BaseModel):
         """Become the plain network of ``subnet``, with its part of the weights."""
         self.kind, self.subnets = "subnet", [subnet]
         self.architecture = self.mutator.export(subnet)
+        if "resolution" in subnet:
+            self.input_shape = (self.input_shape[0], subnet["resolution"], subnet["resolution"])
         self.mutator = None  # nothing is searchable any more, and it holds the weights of the full network
         if isinstance(getattr(self.architecture, "data_preprocessor", None), nn.Module):
             self.data_preprocessor = self.architecture.data_preprocessor
@@ -247,6 +273,13 @@ class Algorithm(BaseModel):
                 f"step {step}: the loss of {name} is {losses[k].item()}; training stopped before the update and the "
                 "checkpoints are kept; lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad, then --resume"
             )
+
+
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Images (N, C, H, W) as (N, C, size, size), smoothed where they shrink; as they are where size is None."""
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    return functional.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _call(forward: Callable, batch: Any, mode: str) -> Any:

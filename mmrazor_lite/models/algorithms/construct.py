@@ -81,6 +81,26 @@ def build_architecture(architecture: Mapping | nn.Module, data_preprocessor: Map
     return _without_sync_batchnorm(MODELS.build(config))
 
 
+def at_width(architecture: Mapping | nn.Module, width_mult: float | None) -> Mapping | nn.Module:
+    """The config of an architecture with another ``width_mult``, and a head of the width that comes with it.
+
+    Raises:
+        UserError: It is no config, or its backbone has no ``width_mult``.
+    """
+    if width_mult is None:
+        return architecture
+    from mmpretrain.registry import MODELS  # slow to import
+
+    backbone = architecture.get("backbone", {}) if isinstance(architecture, Mapping) else {}
+    kind = MODELS.get(backbone["type"]) if isinstance(backbone.get("type"), str) else None
+    if not hasattr(kind, "features_at"):
+        raise UserError("width_mult needs a config whose backbone has one, such as OFAMobileNetV3; remove it")
+    result = {**architecture, "backbone": {**backbone, "width_mult": width_mult}}
+    if "in_channels" in architecture.get("head", {}):
+        result["head"] = {**architecture["head"], "in_channels": kind.features_at(**result["backbone"])}
+    return result
+
+
 def _without_sync_batchnorm(model: nn.Module) -> nn.Module:
     """Replace synchronised batch norms where they cannot run: in one process, or on CPU tensors.
 

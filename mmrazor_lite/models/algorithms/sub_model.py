@@ -11,7 +11,7 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
-from mmrazor_lite.models.algorithms.construct import plain
+from mmrazor_lite.models.algorithms.construct import at_width, plain
 from mmrazor_lite.models.algorithms.identity import FIX_SUBNET
 from mmrazor_lite.models.algorithms.pretrained import (
     FROM_SUPERNET,
@@ -44,6 +44,7 @@ class SubModel(Algorithm):
             where the file holds more than this model; or mmengine's initialisation.
         init_weight_from_supernet: The file of ``init_cfg`` is a supernet's; the subnet's part of it is taken.
         data_preprocessor: As for :class:`Algorithm`.
+        width_mult: Overrides that of an elastic backbone, and the width of the head with it.
         mode: MMRazor's; only ``'mutable'``, the choices by name.
         prefix: What the names of choices here have in front of those in ``fix_subnet``.
         extra_prefix: What the names of choices in ``fix_subnet`` have in front of those here.
@@ -61,6 +62,7 @@ class SubModel(Algorithm):
         init_cfg: Any = None,
         init_weight_from_supernet: bool = False,
         data_preprocessor: Mapping | nn.Module | None = None,
+        width_mult: float | None = None,
         mode: str = "mutable",
         prefix: str = "",
         extra_prefix: str = "",
@@ -75,7 +77,10 @@ class SubModel(Algorithm):
         if init_weight_from_supernet and pretrained is None:
             raise UserError(f"{FROM_SUPERNET}=True needs model.init_cfg=dict(type='Pretrained', checkpoint=SUPERNET)")
         given = {"mutator": mutator, "input_shape": input_shape, "data_preprocessor": data_preprocessor}
-        super().__init__(**_parts(cfg, given), init_cfg=rest)
+        parts = _parts(cfg, given)
+        inner = cfg.get("width_mult") if isinstance(cfg, Mapping) and "architecture" in cfg else None
+        parts["architecture"] = at_width(parts["architecture"], inner if width_mult is None else width_mult)
+        super().__init__(**parts, init_cfg=rest)
         self.mutator.prepare(self.architecture, self.input_shape, any_width=True)
         self.search_space, self.cost_model = self.mutator.search_space, self.mutator.cost_model
         subnet = _read(fix_subnet, self.search_space, prefix, extra_prefix).subnet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,6 +102,13 @@ class OFABackbone(BaseModule):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.out_channels = self._add_tail(width, [self._wide(channels) for channels in tail_channels], stem_act)
         self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def features_at(cls, width_mult: float, tail_channels: Sequence[int] | None = None, **options: Any) -> int:
+        """The number of features of a network with these options."""
+        if tail_channels is None:
+            tail_channels = inspect.signature(cls).parameters["tail_channels"].default
+        return divisible(tail_channels[-1] * width_mult)
 
     def _wide(self, channels: int) -> int:
         return divisible(channels * self.width_mult)

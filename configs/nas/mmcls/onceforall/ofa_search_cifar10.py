@@ -1,0 +1,12 @@
+# python ./tools/search.py configs/nas/mmcls/onceforall/ofa_search_cifar10.py CKPT --work-dir W
+# Hardware: 2 CPU cores.
+_base_ = ["./ofa_supernet_cifar10.py", "../../../_base_/spos_search.py"]
+
+search_cfg = dict(
+    constraints_range=dict(macs=(0, 0.6)),
+    searcher=dict(max_epochs=10),
+    dataloader=_base_._search_dataloader,
+    evaluator=_base_.val_evaluator,
+    calibrate_dataloader=_base_._calibrate_dataloader,
+    calibrate_sample_num=1024,
+)

@@ -11,15 +11,34 @@ from collections.abc import Sequence
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
 
-from . import allocator, analyze, demo, environment, flops, print_config, search, split, test, train
+from . import (
+    allocator,
+    analyze,
+    demo,
+    environment,
+    flops,
+    latency,
+    predictor_collect,
+    predictor_train,
+    print_config,
+    search,
+    specialize,
+    split,
+    test,
+    train,
+)
 
 SUBCOMMANDS = {
     "train": train,
     "search": search,
+    "specialize": specialize,
     "test": test,
     "split": split,
     "analyze": analyze,
     "flops": flops,
+    "predictor-collect": predictor_collect,
+    "predictor-train": predictor_train,
+    "latency": latency,
     "print-config": print_config,
     "demo": demo,
 }

@@ -30,11 +30,12 @@ from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
 from mmrazor_lite.export import checkpoint_hash
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.registry import LOOPS, SEARCHERS
-from mmrazor_lite.search import Searcher
+from mmrazor_lite.search import AccuracyPredictor, Searcher
 from mmrazor_lite.subnet import Subnet, write_subnet
 
 LOG_NAME = "search_log.json"
 BEST = "best_subnet"
+SHOW_SECONDS, SAVE_SECONDS = 1.0, 5.0  # between two lines, and two writes of the state, while a predictor scores
 MMRAZOR_RANGE = {"flops": (0, 330)}
 
 for _name in search.__all__:  # search/ knows no registry, hence no torch
@@ -66,6 +67,8 @@ class SearchLoop:
         constraints_range: Resource -> ``(low, high)``, both included, in the same units (milliseconds for latency);
             ``None`` is no bound, one value is the upper one. For the evolution, which takes no ``target_*``.
         latency_table: File that says what each candidate takes, see :class:`LatencyTable`; makes latency a resource.
+        predictor: File of an :class:`AccuracyPredictor`; it scores the candidates, all at once, and only what was found
+            is evaluated. The state is on disk every few seconds then, and after the last step.
         calibrate_dataloader: See :class:`SubnetEvaluator`.
         calibrate_sample_num: See :class:`SubnetEvaluator`.
         score_key: See :class:`SubnetEvaluator`.
@@ -92,6 +95,7 @@ class SearchLoop:
         target_memory: float | str | Sequence[float | str] | None = None,
         constraints_range: Mapping[str, Any] | None = None,
         latency_table: str | Path | None = None,
+        predictor: str | Path | None = None,
         calibrate_dataloader: Mapping[str, Any] | None = None,
         calibrate_sample_num: int = 4096,
         score_key: str = "accuracy/top1",
@@ -122,6 +126,7 @@ class SearchLoop:
             seed=seed,
             cache_gb=cache_gb,
         )
+        self.predictor = None if predictor is None else AccuracyPredictor.read(predictor, self.space)
         digest = f"sha256:{checkpoint_hash(checkpoint)}" if checkpoint else None
         name = Path(config).name if config else None  # folders differ between machines, results must not
         self.made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
@@ -132,6 +137,7 @@ class SearchLoop:
                 "grid": self.space.grid,
                 **finite(self.limits),
                 **({"latency_table": self.cost.table.digest} if latency_table is not None else {}),
+                **({"predictor": checkpoint_hash(predictor)} if predictor is not None else {}),
                 "searcher": searcher,
                 "evaluator": self.evaluator.settings,
                 "seed": seed,
@@ -139,7 +145,7 @@ class SearchLoop:
             },
         )
         self.rank, self.world_size = get_dist_info()
-        self._clock = time.perf_counter()  # end of the last step, what was written after it included
+        self._clock = self._saved = time.perf_counter()  # end of the last step, what was written after it included
 
     def run(self, resume: bool = False) -> list[dict[str, Any]]:
         """Search to the end.
@@ -155,35 +161,50 @@ class SearchLoop:
             UserError: The state in ``work_dir`` is of another search; a score is not a finite number.
         """
         self._load_state(resume)
-        self._clock = time.perf_counter()
+        self._clock = shown = time.perf_counter()
         with StepProgress("search", start=self.searcher.progress()[0], quiet=self.rank != 0) as progress:
             while not self.searcher.done:
                 self._step()
-                progress.update(*self.searcher.progress())
+                if self.predictor is None or self.searcher.done or time.perf_counter() - shown > SHOW_SECONDS:
+                    progress.update(*self.searcher.progress())
+                    shown = time.perf_counter()
         self._log_speed()
         return self._write_results()
 
     def _step(self) -> None:
         rows = np.asarray(self.searcher.ask())
-        keys = [_key(row) for row in self.space.canonical(rows)]
-        new = [key for key in dict.fromkeys(keys) if key not in self.state.memo]
-        scored, spent = self._score(new)
-        self.state.memo.update(scored)
-        metrics = [dict(self.state.memo[key]) for key in keys]
+        metrics, scored, spent = self._evaluated(rows) if self.predictor is None else self._predicted(rows)
         self.searcher.tell(rows, metrics)
-        self.state.searcher = self.searcher.state_dict()
         self.state.steps.append(
             {
-                "asked": len(keys),
-                "scored": len(new),
+                "asked": len(rows),
+                "scored": scored,
                 "best_score": max(metric["score"] for metric in metrics),
                 **_chosen(self.searcher),
                 "seconds": self._seconds(spent),
             }
         )
-        if self.rank == 0:
+        # A step of predictions takes milliseconds: writing a file after each would take most of the time.
+        due = self.predictor is None or self.searcher.done or time.perf_counter() - self._saved > SAVE_SECONDS
+        if self.rank == 0 and due:
+            self.state.searcher = self.searcher.state_dict()
             self._write_log()
             self.state.save()
+            self._saved = time.perf_counter()
+
+    def _evaluated(self, rows: np.ndarray) -> tuple[list[dict[str, float]], int, dict[str, float]]:
+        """Metrics of each row, how many were not known before, and the seconds spent on each part."""
+        keys = [_key(row) for row in self.space.canonical(rows)]
+        new = [key for key in dict.fromkeys(keys) if key not in self.state.memo]
+        scored, spent = self._score(new)
+        self.state.memo.update(scored)
+        return [dict(self.state.memo[key]) for key in keys], len(new), spent
+
+    def _predicted(self, rows: np.ndarray) -> tuple[list[dict[str, float]], int, dict[str, float]]:
+        """The same from the predictor; every process predicts all of them."""
+        began = time.perf_counter()
+        scores = self.predictor(rows).tolist()
+        return [{"score": score} for score in scores], len(rows), {"prediction": time.perf_counter() - began}
 
     def _seconds(self, spent: Mapping[str, float]) -> dict[str, float]:
         """Wall time since the last step ended, and of it the mean over the processes of what ``spent`` says."""
@@ -250,7 +271,7 @@ class SearchLoop:
 
     def _log_speed(self) -> None:
         steps = [step["seconds"] for step in self.state.steps]
-        total, scored = sum(seconds["all"] for seconds in steps), len(self.state.memo)
+        total, scored = sum(seconds["all"] for seconds in steps), sum(step["scored"] for step in self.state.steps)
         if self.rank == 0 and total > 0:
             parts = ", ".join(f"{name} {sum(s[name] for s in steps) / total:.1%}" for name in steps[0] if name != "all")
             print_log(
@@ -263,6 +284,8 @@ class SearchLoop:
         for budget, row, metrics in self.searcher.results():
             subnet = self.space.subnet(row)
             costs = self.cost.of(subnet)
+            if self.predictor is not None:
+                metrics = {"predicted": metrics["score"], **self.evaluator.evaluate(subnet)}
             score = {name: value for name, value in metrics.items() if name != "score"}
             name = BEST if budget is None else f"subnet_{budget.resource}_{budget.limit / 1e6:g}M"
             path = self.work_dir / f"{name}.yaml"
@@ -297,7 +320,7 @@ class SearchLoop:
         log = {
             "made_by": self.made_by,
             **{kind: self.state.identity[kind] for kind in self.limits},
-            "subnets_scored": len(self.state.memo),
+            "subnets_scored": sum(step["scored"] for step in self.state.steps),
             "results": found,
             "steps": self.state.steps,
         }
@@ -352,6 +375,7 @@ def evolution_search_loop(
     init_candidates: Sequence[Any] | None = None,
     calibrate_dataloader: Mapping[str, Any] | None = None,
     latency_table: str | Path | None = None,
+    predictor: str | Path | None = None,
     cache_gb: float = 2.0,
     seed: int = 0,
     work_dir: str | Path = ".",
@@ -368,7 +392,10 @@ def evolution_search_loop(
         UserError: A predictor, ``resume_from``, an estimator for another input size, and what the loop refuses.
     """
     if predictor_cfg is not None:
-        raise UserError("predictor_cfg is not supported: subnets are scored by evaluating them; remove it")
+        raise UserError(
+            "predictor_cfg is not supported: MMRazor's predictors are fitted during the search; remove it, or give "
+            "predictor=FILE, one that tools/predictor/train.py wrote"
+        )
     if resume_from is not None:
         raise UserError("resume_from is not supported: give the same --work-dir and --resume instead")
     check_estimator(estimator_cfg or {}, algorithm.input_shape)
@@ -399,6 +426,7 @@ def evolution_search_loop(
         searcher,
         constraints_range={} if constraints_range is None else constraints_range,
         latency_table=latency_table,
+        predictor=predictor,
         calibrate_dataloader=calibrate_dataloader,
         calibrate_sample_num=calibrate_sample_num,
         score_key=score_key,

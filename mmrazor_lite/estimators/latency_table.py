@@ -1,58 +1,82 @@
-"""Latency of subnets from a table of what each candidate takes.
+"""Latency of subnets from a table of what each part of the network takes; its file is that of ``latency_file``.
 
-The file is JSON::
-
-    {"format": "mmrazor_lite.latency/1", "space": "sha256:...",
-     "base": 1.25, "choices": {"backbone.layers.0.0": {"shuffle_3x3": 0.31, ...}, ...}}
-
-Times are in milliseconds; ``base`` is what every subnet takes, and the times of the chosen candidates are added to it.
 Shapes: S subnets, D choices.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.subnet import Choice, SearchSpace
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.subnet import SearchSpace
+from mmrazor_lite.subnet.space import listed
 
-FORMAT = "mmrazor_lite.latency/1"
+from . import latency_file
+from .cells import Cell, CellTable
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What turns a sum of parts into what whole networks took: ``offset + factor * sum``, in milliseconds.
+
+    Attributes:
+        applied: Whether the table applies it, or only states it.
+    """
+
+    offset: float
+    factor: float
+    applied: bool = False
 
 
 class LatencyTable:
-    """Milliseconds of each candidate of each choice; those of a subnet are added up.
+    """Milliseconds of a subnet: those of what is always there, and of each part as it is chosen, added up.
 
     Args:
         space: The search space.
-        base: Milliseconds of what is in every subnet.
-        choices: Choice -> candidate (as text) -> milliseconds; all of both.
+        base: What is in every subnet, with values (candidates of its choices..., 1) in milliseconds.
+        cells: The parts, with such values; a part that does not run, as its choices do not matter, takes nothing.
+            NaN marks a missing entry.
+        device: Facts about the measurement, kept in the file.
+        correction: From measurements of whole networks.
         where: The beginning of errors, such as the file's name.
 
     Raises:
-        UserError: A choice or candidate is missing or unknown, or a time is no number of 0 or more.
+        UserError: A part or a choice twice, an unknown choice, values that are missing or do not fit the choices.
     """
 
     def __init__(
-        self, space: SearchSpace, base: float, choices: Mapping[str, Mapping[str, float]], where: str = "latency table"
+        self,
+        space: SearchSpace,
+        base: Cell,
+        cells: Sequence[Cell],
+        device: Mapping[str, Any] | None = None,
+        correction: Correction | None = None,
+        where: str = "latency table",
     ) -> None:
-        self.space, self.base = space, _time(base, f"{where}: base")
-        _same_keys(choices, space, f"{where}: choices")
-        self._times = np.zeros((len(space), max(len(choice.candidates) for choice in space.values())))
-        for line, (name, choice) in zip(self._times, space.items(), strict=True):
-            times = choices[name]
-            names = [str(candidate) for candidate in choice.candidates]
-            _same_keys(times, names, f"{where}: choice '{name}'")
-            line[: len(names)] = [_time(times[candidate], f"{where}: '{name}' {candidate}") for candidate in names]
-        self.digest = hashlib.sha256(self._times.tobytes() + np.float64(self.base).tobytes()).hexdigest()[:16]
+        self.space, self.base, self.cells = space, base, tuple(cells)
+        self.device, self.correction = dict(device or {}), correction
+        _check(space, (base, *self.cells), where)
+        parts = [_where_it_runs(space, cell) for cell in (base, *self.cells)]
+        covered = {name for part in parts for name in part.choices}
+        missing = [name for name in space if name not in covered]
+        if missing:
+            raise UserError(f"{where}: no entry depends on {listed(missing)}; every choice of the space needs entries")
+        self._parts = CellTable(space, parts)
+        applied = (correction.offset, correction.factor) if correction and correction.applied else (0.0, 1.0)
+        self._offset, self._factor = applied
+        content = [[part.name, part.choices, part.values.tolist()] for part in parts]
+        self.digest = hashlib.sha256(json.dumps([content, applied]).encode()).hexdigest()[:16]
 
     @classmethod
     def read(cls, path: str | os.PathLike, space: SearchSpace) -> LatencyTable:
@@ -61,41 +85,46 @@ class LatencyTable:
         Raises:
             UserError: It is missing, no table, of another search space, or does not fit it; names the file.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot read the latency table ({error.strerror})") from None
-        except ValueError:
-            data = None
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise UserError(f"{path}: not a latency table; it must be JSON with 'format': '{FORMAT}'")
-        if data.get("space") != space.fingerprint:
-            raise UserError(
-                f"{path}: the latency table is of the search space {short(data.get('space'))}, the model's is "
-                f"'{space.fingerprint}'; measure it for this model"
-            )
-        return cls(space, data.get("base"), data.get("choices"), where=str(path))
+        data = latency_file.load(path)
+        content = latency_file.parse(data, space, str(path))
+        if content["correction"] is not None:
+            content["correction"] = Correction(**content["correction"])
+        return cls(space, **content, where=str(path))
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write a file that :meth:`read` reads; it appears whole or not at all."""
+        correction = None if self.correction is None else dataclasses.asdict(self.correction)
+        text = latency_file.text(self.space.fingerprint, self.base, self.cells, self.device, correction)
+        write_text_atomic(Path(path), text)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Milliseconds of (S, D) rows: (S,) float64. Choices that do not matter take nothing."""
-        times = self._times[np.arange(len(self.space)), rows]
-        return self.base + np.where(self.space.active(rows), times, 0.0).sum(1)
+        """Milliseconds of (S, D) rows: (S,) float64."""
+        return self._offset + self._factor * self._parts(np.asarray(rows))[:, :, 0].sum(1)
+
+    def of(self, subnet: Mapping[str, Any]) -> float:
+        """Milliseconds of one subnet."""
+        return float(self(self.space.index(subnet)[None])[0])
 
     def extreme(self, largest: bool) -> float:
-        """The most, or least, milliseconds that a subnet of the space takes."""
-        pick: Callable = max if largest else min
-        children: dict[str | None, list[str]] = {}
-        for name, choice in self.space.items():
-            children.setdefault(choice.active_if and choice.active_if[0], []).append(name)
+        """The most, or least, milliseconds that a subnet of the space takes.
 
-        def best(name: str) -> float:  # the conditions are a forest
-            times = self._times[list(self.space).index(name)]
-            return pick(
-                time + sum(best(child) for child in children.get(name, []) if value in _values(self.space[child]))
-                for time, value in zip(times.tolist(), self.space[name].candidates, strict=False)
-            )
+        Exact: choices are settled one after the other, each by a table of the best over those that meet it in a part.
+        """
+        pick = np.max if largest else np.min
+        parts = [(part.choices, part.values[..., 0]) for part in self._parts.cells]
+        left = {name for choices, _ in parts for name in choices}
 
-        return self.base + sum(best(name) for name in children.get(None, []))
+        def together(name: str) -> list[str]:
+            return sorted({other for choices, _ in parts if name in choices for other in choices})
+
+        while left:
+            name = min(sorted(left), key=lambda name: math.prod(len(self.space[n].candidates) for n in together(name)))
+            names = together(name)
+            total = sum(_aligned(choices, values, names) for choices, values in parts if name in choices)
+            parts = [part for part in parts if name not in part[0]]
+            parts.append((tuple(other for other in names if other != name), pick(total, axis=names.index(name))))
+            left.remove(name)
+        return self._offset + self._factor * float(sum(values for _, values in parts))
 
 
 class CostWithLatency:
@@ -115,8 +144,7 @@ class CostWithLatency:
 
     def of(self, subnet: Mapping[str, Any]) -> dict[str, int | float]:
         """Costs of one subnet as plain numbers."""
-        row = self.table.space.index(subnet)
-        return {**self.cost.of(subnet), "latency": float(self.table(row[None])[0])}
+        return {**self.cost.of(subnet), "latency": self.table.of(subnet)}
 
     def extreme(self, resource: str, largest: bool) -> float:
         """The largest, or smallest, cost of any subnet in one resource."""
@@ -131,23 +159,57 @@ class CostWithLatency:
         return {**self.cost.min(), "latency": self.table.extreme(False)}
 
 
-def _values(choice: Choice) -> tuple:
-    return choice.active_if[1]
+def _check(space: SearchSpace, cells: Sequence[Cell], where: str) -> None:
+    """Check that each part fits its choices and that nothing is missing."""
+    missing, seen = [], set()
+    for cell in cells:
+        place = f"{where}: '{cell.name or 'base'}'"
+        if cell.name in seen:
+            raise UserError(f"{place} is given twice")
+        seen.add(cell.name)
+        for choice in cell.choices:
+            if choice not in space:
+                raise UserError(f"{place} depends on the unknown choice '{choice}'{nearest(choice, space)}")
+        if len(set(cell.choices)) != len(cell.choices):
+            raise UserError(f"{place} names a choice twice")
+        sizes = tuple(len(space[choice].candidates) for choice in cell.choices)
+        if cell.values.shape != (*sizes, 1):
+            raise UserError(
+                f"{place} has milliseconds of shape {cell.values.shape[:-1]}, its choices have {sizes} candidates"
+            )
+        missing += [_entry(space, cell, index) for index in np.argwhere(np.isnan(cell.values[..., 0])).tolist()]
+    if missing:
+        raise UserError(f"{where}: {len(missing)} entries are missing: {listed(missing)}; measure the table for them")
 
 
-def _same_keys(found: Any, wanted: Any, where: str) -> None:
-    if not isinstance(found, Mapping):
-        raise UserError(f"{where} must be a mapping, got {short(found)}")
-    wanted = list(wanted)
-    for key in found:
-        if key not in wanted:
-            raise UserError(f"{where}: unknown '{key}'{nearest(key, wanted)}")
-    missing = next((key for key in wanted if key not in found), None)
-    if missing is not None:
-        raise UserError(f"{where}: '{missing}' is missing; every candidate needs its milliseconds")
+def _entry(space: SearchSpace, cell: Cell, index: Sequence[int]) -> str:
+    """One entry in words: the part, and what of its choices is chosen."""
+    chosen = [
+        f"{choice.removeprefix(cell.name).lstrip('.') or 'candidate'}={space[choice].candidates[i]}"
+        for choice, i in zip(cell.choices, index, strict=True)
+    ]
+    return " ".join([cell.name or "base", *chosen])
 
 
-def _time(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise UserError(f"{where} must be milliseconds, 0 or more, got {short(value)}")
-    return float(value)
+def _where_it_runs(space: SearchSpace, cell: Cell) -> Cell:
+    """The same part, which also depends on whatever makes its choices matter, and takes nothing where they do not."""
+    choices, values = list(cell.choices), cell.values
+    for name in choices:  # grows meanwhile: a condition may have one of its own
+        if space[name].active_if is None:
+            continue
+        parent, allowed = space[name].active_if
+        candidates = space[parent].candidates
+        if parent not in choices:
+            choices.append(parent)
+            values = np.repeat(values[..., None, :], len(candidates), axis=-2)
+        runs = np.array([value in allowed for value in candidates])
+        values = values * runs.reshape([len(runs) if other == parent else 1 for other in choices] + [1])
+    return Cell(cell.name, tuple(choices), values)
+
+
+def _aligned(choices: Sequence[str], values: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """``values`` over ``choices`` as an array that has an axis for each of ``names``, which hold them all."""
+    ordered = sorted(choices, key=names.index)
+    values = values.transpose([list(choices).index(choice) for choice in ordered])
+    sizes = iter(values.shape)
+    return values.reshape([next(sizes) if name in choices else 1 for name in names])

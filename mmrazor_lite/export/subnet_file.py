@@ -102,6 +102,8 @@ def _meta(
 @torch.no_grad()
 def _probe(algorithm: nn.Module) -> tuple[Tensor, Tensor]:
     """Return seeded images (2, C, H, W) and their logits by the active subnet, on the CPU."""
-    images = torch.randn((2, *algorithm.input_shape), generator=torch.Generator().manual_seed(0))
+    channels, *size = algorithm.input_shape
+    size = [algorithm.resolution] * 2 if algorithm.resolution else size
+    images = torch.randn((2, channels, *size), generator=torch.Generator().manual_seed(0))
     parameter = next(algorithm.parameters())
     return images.to(parameter.dtype), algorithm(images.to(parameter), mode="tensor").cpu()

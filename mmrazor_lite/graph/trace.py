@@ -19,6 +19,7 @@ from torch import fx, nn
 from mmrazor_lite.errors import UserError
 
 from .explain import describe, explain, place_of
+from .modes import runs_the_same
 from .opaque import NAME, OPAQUE, opaque
 
 BATCH = 2  # batch norm over 1x1 maps refuses a batch of one in train mode
@@ -131,8 +132,8 @@ def trace(
 
     Args:
         opaque: patterns (``fnmatch``) of modules that are not looked into; a call of one is one op of kind ``opaque``.
-        eval_only: take the graph of eval mode for both, in half the time; enough for costs, and for widths where
-            nothing differs in train mode.
+        eval_only: take the graph of eval mode for both, in half the time; enough for costs. It is taken anyway where
+            train mode runs the same layers.
 
     Raises:
         TraceError: ``torch.export`` cannot follow the model; names the module, the line and the way out.
@@ -142,9 +143,8 @@ def trace(
     first = next(iter(model.parameters()), torch.empty(0))
     example = torch.zeros((BATCH, *shape), device=first.device, dtype=first.dtype)
     try:
-        graphs = {
-            mode: _trace_mode(model, example, mode, opaque) for mode in ((False,) if eval_only else (False, True))
-        }
+        wanted = (False,) if eval_only or runs_the_same(model, example) else (False, True)
+        graphs = {mode: _trace_mode(model, example, mode, opaque) for mode in wanted}
     finally:
         for module, training in modes.items():
             module.training = training

@@ -3,5 +3,15 @@
 from mmrazor_lite.search.base import Budget, Constraint, CostFunction, Result, Searcher
 from mmrazor_lite.search.evolution import EvolutionSearcher
 from mmrazor_lite.search.greedy import GreedySearcher
+from mmrazor_lite.search.predictor import AccuracyPredictor
 
-__all__ = ["Budget", "Constraint", "CostFunction", "EvolutionSearcher", "GreedySearcher", "Result", "Searcher"]
+__all__ = [
+    "AccuracyPredictor",
+    "Budget",
+    "Constraint",
+    "CostFunction",
+    "EvolutionSearcher",
+    "GreedySearcher",
+    "Result",
+    "Searcher",
+]

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.search.base import Constraint, CostFunction, Result, check_told
-from mmrazor_lite.search.legal import LegalRows, costs_of
+from mmrazor_lite.search.legal import LegalRows, Taken, costs_of
 from mmrazor_lite.subnet import SearchSpace, read_subnet
 from mmrazor_lite.subnet.choice import plain_scalar, short
 
@@ -81,7 +81,7 @@ class EvolutionSearcher:
         self._check_options()
         self._legal = LegalRows(space, cost, constraints)
         self._initial = self._initial_rows(init_candidates or ())
-        self._rows = np.zeros((0, len(space)), dtype=np.int64)  # all that were scored, in that order
+        self._set_rows(np.zeros((0, len(space)), dtype=np.int64))
         self._top: list[_Scored] = []
         self._history: list[dict[str, Any]] = []
         self._proposed: tuple[np.ndarray, dict[str, int]] | None = None
@@ -120,7 +120,7 @@ class EvolutionSearcher:
         told = [self._plain(metric, row) for metric, row in zip(metrics, asked, strict=True)]
         origins = self._proposed[1]
         scored = [_Scored(len(self._rows) + i, metric) for i, metric in enumerate(told)]
-        self._rows = np.concatenate([self._rows, asked])
+        self._add_rows(asked)
         # One that is not among the best now will never be: its score stays, others only come. sorted() keeps ties.
         self._top = sorted([*self._top, *scored], key=lambda entry: -entry.metrics["score"])[: self.top_k]
         best = self._top[0]
@@ -199,7 +199,8 @@ class EvolutionSearcher:
                     f"cannot resume the search: its best subnet cost {value} {resource}, now it costs "
                     f"{now.get(resource)}; has the input size or the model changed?"
                 )
-        self._rows, self._top, self._history, self._proposed = rows, top, history, None
+        self._set_rows(rows)
+        self._top, self._history, self._proposed = top, history, None
 
     def _identity(self) -> dict[str, Any]:
         options = ("max_epochs", "num_candidates", "top_k", "num_mutation", "num_crossover", "mutate_prob")
@@ -212,12 +213,31 @@ class EvolutionSearcher:
             "init_candidates": self._initial.tolist(),
         }
 
+    @property
+    def _rows(self) -> np.ndarray:
+        """All that were scored, in that order."""
+        return self._buffer[: self._number]
+
+    def _set_rows(self, rows: np.ndarray) -> None:
+        self._buffer, self._number = rows, len(rows)
+        self._seen = {row.tobytes() for row in rows}
+
+    def _add_rows(self, rows: np.ndarray) -> None:
+        end = self._number + len(rows)
+        if end > len(self._buffer):  # twice the room, so that many epochs cost no more than their rows
+            room = np.zeros((2 * end, len(self.space)), dtype=np.int64)
+            room[: self._number] = self._rows
+            self._buffer = room
+        self._buffer[self._number : end] = rows
+        self._number = end
+        self._seen.update(row.tobytes() for row in rows)
+
     def _propose(self) -> tuple[np.ndarray, dict[str, int]]:
         """The rows of the next epoch and how many come from where, drawn from the seed and the epoch alone."""
         mutated = crossed = drawn = self._rows[:0]
         if (epoch := len(self._history)) < self.max_epochs:
             rng = np.random.default_rng([self.seed, epoch])
-            taken = {row.tobytes() for row in self._rows}
+            taken = Taken(self._seen)
             top = self._rows[[entry.index for entry in self._top]]
             if epoch:
                 mutated = self._legal.new(self._mutants(rng, top), self.num_mutation, taken)

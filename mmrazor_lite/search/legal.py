@@ -6,7 +6,7 @@ Shapes: n rows, D choices.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -19,12 +19,27 @@ from mmrazor_lite.subnet.choice import plain_scalar, short
 ENUMERATED = 1 << 15  # spaces of at most so many subnets are listed, not sampled
 BATCH = 4096  # rows drawn, and costed, at a time
 _DRAWS = 8  # batches of plain rejection, at least
+_FIRST = 16  # rows drawn at first for each that is wanted: often enough
 _PER_ROW = 512  # rows drawn for each that is wanted, before the walk
 _ROUNDS = 48  # batches of the walk
 _PATIENCE = 8  # batches in a row without anything new or nearer end the walk
 _POOL = 256  # rows the walk goes on from
 _DESCENT = 1 << 15  # rows costed at most by one descent
 _CHANGES = (1, 2, 4)  # choices drawn anew per step of the walk, on average
+
+
+class Taken:
+    """Keys of rows that may not come again: those of ``before``, which stays as it is, and those added."""
+
+    def __init__(self, before: Set[bytes] = frozenset()) -> None:
+        self._before, self._added = before, set()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._added or key in self._before
+
+    def add(self, key: bytes) -> None:
+        """Take a key."""
+        self._added.add(key)
 
 
 class LegalRows:
@@ -55,11 +70,11 @@ class LegalRows:
             total += np.maximum(np.maximum(low - value, value - high), 0.0) / scale
         return total
 
-    def new(self, rows: np.ndarray, n: int, taken: set[bytes]) -> np.ndarray:
+    def new(self, rows: np.ndarray, n: int, taken: Taken | set[bytes]) -> np.ndarray:
         """The first ``n`` legal rows of ``rows`` that are not ``taken``, none twice; they are taken from now on."""
         return self._new(rows[self.violation(rows) == 0], n, taken)
 
-    def draw(self, rng: np.random.Generator, n: int, taken: set[bytes], near: np.ndarray) -> np.ndarray:
+    def draw(self, rng: np.random.Generator, n: int, taken: Taken | set[bytes], near: np.ndarray) -> np.ndarray:
         """Draw up to ``n`` legal rows that are not ``taken``; they are taken from now on.
 
         Small spaces are listed, and rows are drawn from the list: uniformly, and fewer than ``n`` come only when there
@@ -72,10 +87,10 @@ class LegalRows:
             return self._new(self._listed[rng.permutation(len(self._listed))], n, taken)
         found = near[:0]
         pool, distance = near, self.violation(near)
-        for _ in range(max(_DRAWS, _PER_ROW * n // BATCH)):
+        for turn in range(1 + max(_DRAWS, _PER_ROW * n // BATCH)):
             if len(found) == n:
                 return found
-            rows = self.space.sample_indices(rng, BATCH)
+            rows = self.space.sample_indices(rng, BATCH if turn else min(BATCH, _FIRST * n))
             away = self.violation(rows)
             found = np.concatenate([found, self._new(rows[away == 0], n - len(found), taken)])
             if len(found) < n:
@@ -95,7 +110,7 @@ class LegalRows:
             message += "; the nearest one has " + " and ".join(f"{name} {_number(costs[name])}" for name in reach)
         return UserError(f"{message}; change constraints_range")
 
-    def _new(self, legal: np.ndarray, n: int, taken: set[bytes]) -> np.ndarray:
+    def _new(self, legal: np.ndarray, n: int, taken: Taken | set[bytes]) -> np.ndarray:
         chosen: list[int] = []
         for index, row in enumerate(legal):
             if len(chosen) == n:
@@ -106,7 +121,7 @@ class LegalRows:
                 chosen.append(index)
         return legal[chosen]
 
-    def _walk(self, rng: np.random.Generator, n: int, taken: set[bytes], near: np.ndarray) -> np.ndarray:
+    def _walk(self, rng: np.random.Generator, n: int, taken: Taken | set[bytes], near: np.ndarray) -> np.ndarray:
         if not n:
             return near[:0]
         pool = np.concatenate([near, self._starts])

@@ -29,6 +29,7 @@ SMALL = [
     "mmpretrain/LeNet5",  # flatten without norms
     "mmpretrain/ResNet_CIFAR",
 ]
+HEAVY = ("timm/dla46x_c", "timm/hgnetv2_b0", "timm/rexnet_100", "timm/skresnet18")  # tests/graph has their rules
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_every_model_of_the_sources_is_listed_or_left_out(any_model):
 # the models -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", SMALL)
+@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.slow] * (key in HEAVY)) for key in SMALL])
 def test_a_small_model_passes_every_invariant(any_model, key):
     entry = entry_of(any_model, key)
     entry = replace(entry, size=min(entry.size, PIXELS), check=min(entry.check, PIXELS))

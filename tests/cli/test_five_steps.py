@@ -17,7 +17,8 @@ SHORT = [
     "train_cfg.val_interval=1",
     "train_dataloader.batch_size=256",
 ]
-TINY = ["model.architecture.backbone.last_channels=16", "model.architecture.head.in_channels=16"]
+TINY = ["model.architecture.backbone.settings=[[2,12,2,1],[2,16,1,1]]", "model.architecture.backbone.stem_channels=8"]
+TINY += ["model.architecture.backbone.last_channels=16", "model.architecture.head.in_channels=16"]
 HASH = re.compile(r"(loaded|read|wrote) (\S+) \(sha256 ([0-9a-f]{16})\)")
 
 

@@ -24,7 +24,7 @@ def test_cost_equals_a_count_on_the_export(name):
     space = twin.mutator.search_space
     mutator = copy.deepcopy(twin.mutator)
     rng = np.random.default_rng(0)
-    rows = space.sample_indices(rng, 100 if name in SMALL else 10)
+    rows = space.sample_indices(rng, 100 if name in SMALL else 4)
     rows = np.concatenate([rows, [space.index(space.max())], [space.index(space.min())]])
     costs = twin.mutator.cost_model(rows)
     for number, row in enumerate(rows):

@@ -147,23 +147,31 @@ def test_split(command, searched, tmp_path):
     joint = tmp_path / "joint"
     command("train", "subnet", "--work-dir", joint, options=[*DATA, *chosen])
 
-    def split(place: Path, kill: Any = None) -> tuple[int, float]:
-        return command(
-            "split", "subnet", joint / "epoch_1.pth", "--output-dir", place, "--channel-cfgs", *files, kill=kill
-        )
+    def split(place: Path, kill: Any = None, chosen: Sequence[str] = files) -> tuple[int, float]:
+        words = ["split", "subnet", joint / "epoch_1.pth", "--output-dir", place, "--channel-cfgs", *chosen]
+        return command(*words, kill=kill)
 
-    whole = tmp_path / "whole"
-    _, seconds = split(whole)
     writes = [
         Write("checkpoint_1.pth", 1, "half"),
         Write("*_2.pth", 1, "before"),
         Write("*_1.pt2", 1, "half"),
         Write("*_2.pt2", 1, "after"),
     ]
-    for place in kill_and_resume(split, tmp_path, seconds, moments(20, 4, writes), check_files, resume=[]):
-        check_files(place)
-        assert names(place, "checkpoint_*") == names(whole, "checkpoint_*") != []
-        for name in names(whole, "*.pth"):
-            assert_equal(read_checkpoint(place / name), read_checkpoint(whole / name), f"{place}/{name}")
-        for name in names(whole, "*.pt2"):
-            assert programme_weights(place / name) == programme_weights(whole / name) != {}
+
+    def kills(of: Callable, folder: Path, at: int, writes: Sequence[Write]) -> None:
+        whole = folder / "whole"
+        _, seconds = of(whole)
+        for place in kill_and_resume(of, folder, seconds, moments(at, 4, writes), check_files, resume=[]):
+            assert_same_parts(place, whole)
+
+    kills(split, tmp_path / "two", 4 + 2, writes)
+    kills(lambda place, kill=None: split(place, kill, files[:1]), tmp_path / "one", 14, [])
+
+
+def assert_same_parts(place: Path, whole: Path) -> None:
+    check_files(place)
+    assert names(place, "checkpoint_*") == names(whole, "checkpoint_*") != []
+    for name in names(whole, "*.pth"):
+        assert_equal(read_checkpoint(place / name), read_checkpoint(whole / name), f"{place}/{name}")
+    for name in names(whole, "*.pt2"):
+        assert programme_weights(place / name) == programme_weights(whole / name) != {}

@@ -1,7 +1,7 @@
 """An evolution search that is killed at any moment goes on to the same result, and two processes find it as one does.
 
-20 kills: most at times drawn uniformly over the run, the others inside a writing; 10 of a search in one process, 10 of
-one in two.
+26 kills: 20 at times drawn uniformly over the run, 6 inside a writing; half of a search in one process, half of one in
+two.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_search(search, searched, tmp_path, ranks):
     assert_same_result(whole, searched)
     scores = json.loads((searched / "search_log.json").read_text())["steps"]
     assert len(scores) == 4
-    at = moments(10, ranks, WRITES[ranks])
+    at = moments(13, ranks, WRITES[ranks])
     for place in kill_and_resume(run_search, tmp_path, seconds, at, check_files, resume=["--resume"]):
         check_files(place)
         assert_same_result(place, searched)

@@ -226,14 +226,11 @@ def _checked(rows: Any, where: str) -> list[tuple]:
 
 def _depths(depths: Sequence[int], blocks: int, where: str) -> tuple[int, ...]:
     """The depths that a stage of so many blocks can have: all of them is always one."""
-    kept = tuple(depth for depth in depths if depth <= blocks)
-    if not kept or kept[-1] != blocks:
-        kept = (*kept, blocks)
-    if list(kept) != sorted(set(kept)) or any(type(depth) is not int or depth < 1 for depth in kept):
-        raise UserError(
-            f"{where}: depths {list(depths)} must be ascending whole numbers of 1 or more, such as [2, 3, 4]"
-        )
-    return kept
+    given = list(depths) if isinstance(depths, Sequence) and not isinstance(depths, str) else [depths]
+    whole = given and all(type(depth) is int and depth > 0 for depth in given)
+    if not whole or given != sorted(set(given)):
+        raise UserError(f"{where}: depths {given} must be ascending whole numbers of 1 or more, such as [2, 3, 4]")
+    return (*(depth for depth in given if depth < blocks), blocks)
 
 
 def _tail_channels(channels: Sequence[int], number: int, where: str) -> list[int]:

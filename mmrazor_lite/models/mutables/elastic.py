@@ -31,10 +31,7 @@ class KernelConv2d(nn.Conv2d):
     """
 
     def __init__(self, channels: int, kernel_sizes: Sequence[int], stride: int = 1) -> None:
-        sizes = tuple(kernel_sizes)
-        whole = sizes and all(type(size) is int and size > 0 and size % 2 for size in sizes)
-        if not whole or list(sizes) != sorted(set(sizes)):
-            raise UserError(f"kernel_sizes {list(sizes)} must be odd and ascending, such as [3, 5, 7]")
+        sizes = _kernel_sizes(kernel_sizes)
         super().__init__(channels, channels, sizes[-1], stride, sizes[-1] // 2, groups=channels, bias=False)
         self.kernel_sizes = sizes
         self.active_kernel = sizes[-1]
@@ -49,7 +46,7 @@ class KernelConv2d(nn.Conv2d):
                 break
             edge = (large - small) // 2
             centre = weight[:, :, edge : edge + small, edge : edge + small]
-            matrix = self.get_parameter(transform_name(large, small))
+            matrix = getattr(self, transform_name(large, small))
             weight = F.linear(centre.flatten(1), matrix).view(-1, 1, small, small)
         return weight
 
@@ -114,11 +111,14 @@ class ElasticBlock(BaseModule):
     Args:
         kernel_sizes: Ascending; the largest is built.
         expand_ratios: Ascending; the largest is built.
+
+    Raises:
+        UserError: They are no such numbers.
     """
 
     def __init__(self, kernel_sizes: Sequence[int], expand_ratios: Sequence[int | float]) -> None:
         super().__init__()
-        self.kernel_sizes, self.expand_ratios = tuple(kernel_sizes), tuple(expand_ratios)
+        self.kernel_sizes, self.expand_ratios = _kernel_sizes(kernel_sizes), _expand_ratios(expand_ratios)
 
     @property
     def is_elastic(self) -> bool:
@@ -147,3 +147,23 @@ class ElasticBlock(BaseModule):
             widths: Expand ratios already trained, ascending; their channels stay in front of the others.
         """
         raise NotImplementedError
+
+
+def _kernel_sizes(values: Sequence[int]) -> tuple[int, ...]:
+    sizes = _listed(values)
+    whole = sizes and all(type(size) is int and size > 0 and size % 2 for size in sizes)
+    if not whole or list(sizes) != sorted(set(sizes)):
+        raise UserError(f"kernel_sizes {list(sizes)} must be odd and ascending, such as [3, 5, 7]")
+    return sizes
+
+
+def _expand_ratios(values: Sequence[int | float]) -> tuple[int | float, ...]:
+    ratios = _listed(values)
+    numbers = ratios and all(type(ratio) in (int, float) and ratio > 0 for ratio in ratios)
+    if not numbers or list(ratios) != sorted(set(ratios)):
+        raise UserError(f"expand_ratios {list(ratios)} must be ascending and above 0, such as [3, 4, 6]")
+    return ratios
+
+
+def _listed(values: object) -> tuple:
+    return tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)

@@ -304,6 +304,16 @@ class NasMutator:
         finally:
             self.activate(before)
 
+    def part(self, name: str, subnet: Mapping[str, int | float | str]) -> nn.Module:
+        """The module ``name`` as it is in a subnet: plain, with tensors of its own; of a choice, the chosen module."""
+        before = self.active
+        self.activate(subnet)
+        try:
+            module = self.architecture.get_submodule(name)
+            return export(module.chosen if isinstance(module, MutableOP) else module)
+        finally:
+            self.activate(before)
+
 
 class _Place(nn.Module):
     """Where one of several modules would run: an op that is not looked into, with an output of ``shape``."""

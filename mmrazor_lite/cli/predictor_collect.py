@@ -1,0 +1,52 @@
+"""Evaluate random subnets of a trained supernet, into a data set for an accuracy predictor."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmrazor_lite.errors import UserError
+
+from . import arguments, environment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    arguments.add_config(parser)
+    parser.add_argument("checkpoint", help="trained supernet")
+    parser.add_argument("-n", "--number", type=int, default=500, help="subnets in the end (default: 500)")
+    parser.add_argument("-o", "--out", help="file (default: scores.jsonl in the work dir); what is there is kept")
+    arguments.add_run(parser)
+
+
+def run(args: argparse.Namespace) -> Path:
+    """Collect and return the file. The config is one of a search: it says the images and the metric."""
+    from .config import load_config
+    from .data_check import check_data
+    from .search import WITHOUT_DATA, search_settings
+
+    if args.number < 1:
+        raise UserError(f"--number {args.number} must be 1 or more")
+    environment.require_file(args.checkpoint, "checkpoint")
+    cfg = load_config(args.config, args.cfg_options)
+    environment.apply_run_flags(cfg, args)
+    settings = search_settings(cfg, args.config)
+    check_data({"search_cfg": settings}, "search_cfg")
+
+    from mmrazor_lite.engine.collection import Collection, collect
+    from mmrazor_lite.engine.evaluator import SubnetEvaluator
+    from mmrazor_lite.export import checkpoint_hash
+
+    cfg.update(WITHOUT_DATA)
+    runner = environment.build_runner(cfg)
+    runner.load_checkpoint(args.checkpoint)
+    algorithm = runner.algorithm
+    keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key", "cache_gb")
+    options = {key: settings[key] for key in keys if key in settings}
+    evaluator = SubnetEvaluator(algorithm, **options, seed=cfg.randomness.seed)
+    path = Path(args.out or Path(cfg.work_dir) / "scores.jsonl")
+    about = {"supernet": f"sha256:{checkpoint_hash(args.checkpoint)}", "evaluator": evaluator.settings}
+    collection = Collection(path, algorithm.search_space, about)
+    collect(evaluator, collection, algorithm.cost_model, args.number, cfg.randomness.seed)
+    environment.log_file("wrote", path)
+    return path

@@ -1,0 +1,173 @@
+"""The file of a latency table, JSON::
+
+    {"format": "mmrazor_lite.latency/2", "space": "sha256:...", "device": {"device": "cpu", ...},
+     "correction": {"offset": 0.1, "factor": 1.02, "applied": false},
+     "base": {"choices": ["resolution"], "ms": [1.2, 1.6]},
+     "cells": [{"name": "backbone.layers.1.0", "choices": ["resolution", "backbone.layers.1.0.kernel_size"],
+                "ms": [[0.21, 0.25], [0.34, 0.41]]}, ...]}
+
+``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device`` and
+``correction`` may be absent. The older form gives a time to each candidate of each choice::
+
+    {"format": "mmrazor_lite.latency/1", "space": "sha256:...",
+     "base": 1.25, "choices": {"backbone.layers.0.0": {"shuffle_3x3": 0.31, ...}, ...}}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.subnet import SearchSpace
+from mmrazor_lite.subnet.choice import short
+
+from .cells import Cell
+
+FORMAT = "mmrazor_lite.latency/2"
+OLDER = "mmrazor_lite.latency/1"
+
+
+def load(path: str | os.PathLike) -> Any:
+    """The JSON of a file.
+
+    Raises:
+        UserError: It cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the latency table ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: {_no_table()}") from None
+
+
+def parse(data: Any, space: SearchSpace, where: str) -> dict[str, Any]:
+    """What a file says, as the arguments of a ``LatencyTable``; of the correction, a mapping.
+
+    Raises:
+        UserError: No table, of another space, or an entry that is no number.
+    """
+    form = data.get("format") if isinstance(data, dict) else None
+    if form not in (FORMAT, OLDER):
+        official = isinstance(data, dict) and ("tables" in data or "table" in data)
+        fix = (
+            "; tools/latency/build_table.py CONFIG --official FILE turns an official table into one" if official else ""
+        )
+        raise UserError(f"{where}: {_no_table()}{fix}")
+    if data.get("space") != space.fingerprint:
+        raise UserError(
+            f"{where}: the latency table is of the search space {short(data.get('space'))}, the model's is "
+            f"'{space.fingerprint}'; measure it for this model"
+        )
+    if form == OLDER:
+        return _older(data, space, where)
+    base, cells, device = data.get("base"), data.get("cells"), data.get("device", {})
+    if not isinstance(base, Mapping):
+        base = {"choices": [], "ms": base}
+    if not isinstance(cells, list):
+        raise UserError(f"{where}: cells must be a list, got {short(cells)}")
+    if not isinstance(device, Mapping):
+        raise UserError(f"{where}: device must be a mapping, got {short(device)}")
+    return {
+        "base": _cell({**base, "name": ""}, f"{where}: base", lowest=-math.inf),
+        "cells": [_cell(cell, f"{where}: cells[{index}]") for index, cell in enumerate(cells)],
+        "device": device,
+        "correction": _correction(data.get("correction"), where),
+    }
+
+
+def text(fingerprint: str, base: Cell, cells: Sequence[Cell], device: Mapping, correction: Mapping | None) -> str:
+    """The file of a table, one line per part."""
+    lines = [
+        f'"format": {json.dumps(FORMAT)}',
+        f'"space": {json.dumps(fingerprint)}',
+        f'"device": {json.dumps(dict(device))}',
+        f'"correction": {json.dumps(correction)}',
+        f'"base": {_written(base)}',
+    ]
+    parts = ",\n".join(f"  {_written(cell)}" for cell in cells)
+    return "{" + ",\n ".join(lines) + ',\n "cells": [\n' + parts + "]}\n"
+
+
+def _written(cell: Cell) -> str:
+    name = {"name": cell.name} if cell.name else {}
+    return json.dumps({**name, "choices": list(cell.choices), "ms": cell.values[..., 0].tolist()})
+
+
+def _older(data: Mapping, space: SearchSpace, where: str) -> dict[str, Any]:
+    """A table of format 1: each choice is a part of its own."""
+    base, choices = _time(data.get("base"), f"{where}: base"), data.get("choices")
+    _same_keys(choices, space, f"{where}: choices")
+    cells = []
+    for name, choice in space.items():
+        candidates = [str(candidate) for candidate in choice.candidates]
+        _same_keys(choices[name], candidates, f"{where}: choice '{name}'")
+        times = [_time(choices[name][candidate], f"{where}: '{name}' {candidate}") for candidate in candidates]
+        cells.append(Cell(name, (name,), np.array(times)[:, None]))
+    return {"base": Cell("", (), np.array([base])), "cells": cells, "device": {}, "correction": None}
+
+
+def _cell(data: Any, where: str, lowest: float = 0.0) -> Cell:
+    if not isinstance(data, Mapping) or not {"name", "choices", "ms"} <= set(data):
+        raise UserError(f"{where} must be a mapping with name, choices and ms, got {short(data)}")
+    name, choices = data["name"], data["choices"]
+    if not isinstance(name, str) or not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
+        raise UserError(f"{where}: name must be text and choices a list of names, got {short([name, choices])}")
+    place = f"{where} '{name}'" if name else where
+    return Cell(name, tuple(choices), _array(data["ms"], len(choices), place, lowest)[..., None])
+
+
+def _array(value: Any, depth: int, where: str, lowest: float) -> np.ndarray:
+    """Nested lists as an array of ``depth`` axes; null, which marks a missing entry, as NaN."""
+    if depth == 0:
+        return np.array(math.nan if value is None else _time(value, where, lowest))
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: ms must nest one list per choice, got {short(value)}")
+    rows = [_array(entry, depth - 1, where, lowest) for entry in value]
+    if any(row.shape != rows[0].shape for row in rows):
+        raise UserError(f"{where}: ms has lists of different lengths side by side")
+    return np.stack(rows)
+
+
+def _correction(data: Any, where: str) -> dict[str, Any] | None:
+    if data is None:
+        return None
+    keys = ("offset", "factor", "applied")
+    _same_keys(data, keys, f"{where}: correction")
+    offset = _time(data["offset"], f"{where}: correction offset", lowest=-math.inf)
+    factor, applied = data["factor"], data["applied"]
+    good = isinstance(factor, int | float) and not isinstance(factor, bool) and 0 < factor < math.inf
+    if not good or not isinstance(applied, bool):
+        raise UserError(f"{where}: correction: factor must be above 0 and applied true or false, got {short(data)}")
+    return {"offset": offset, "factor": float(factor), "applied": applied}
+
+
+def _same_keys(found: Any, wanted: Any, where: str) -> None:
+    if not isinstance(found, Mapping):
+        raise UserError(f"{where} must be a mapping, got {short(found)}")
+    wanted = list(wanted)
+    for key in found:
+        if key not in wanted:
+            raise UserError(f"{where}: unknown '{key}'{nearest(key, wanted)}")
+    missing = next((key for key in wanted if key not in found), None)
+    if missing is not None:
+        raise UserError(f"{where}: '{missing}' is missing; every one of {short(wanted)} needs a value")
+
+
+def _time(value: Any, where: str, lowest: float = 0.0) -> float:
+    good = not isinstance(value, bool) and isinstance(value, int | float) and lowest <= value < math.inf
+    if not good or value == -math.inf:
+        allowed = "milliseconds, 0 or more" if lowest == 0 else "milliseconds, a finite number"
+        raise UserError(f"{where} must be {allowed}, got {short(value)}")
+    return float(value)
+
+
+def _no_table() -> str:
+    return f"not a latency table; it must be JSON with 'format': '{FORMAT}' or '{OLDER}'"

@@ -1,0 +1,145 @@
+"""What a latency table has to measure: the parts of a space, each distinct one once, and whole networks.
+
+A job is known by a key made of what decides about its time, so equal parts share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmrazor_lite.subnet import SearchSpace
+
+_PLAIN = (bool, int, float, str, tuple, list, type(None))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement: how to make the module, the (C, H, W) that it reads, and words for people."""
+
+    make: Callable[[], nn.Module]
+    size: tuple[int, ...]
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of a network, the choices that it depends on, and the keys of its jobs over their candidates."""
+
+    name: str
+    choices: tuple[str, ...]
+    keys: np.ndarray
+
+
+def add_job(jobs: dict[str, Job], job: Job, module: nn.Module | None = None) -> str:
+    """Let a job join the others, unless one of them measures the same; return its key.
+
+    Args:
+        jobs: Key -> job.
+        job: The new one.
+        module: What it makes, where that is at hand.
+    """
+    content = repr((job.size, _structure(job.make() if module is None else module)))
+    key = hashlib.sha256(content.encode()).hexdigest()[:16]
+    jobs.setdefault(key, job)
+    return key
+
+
+def empty_job() -> Job:
+    """A module that does nothing: what a run takes beside its work."""
+    return Job(nn.Identity, (1, 1, 1), "nothing")
+
+
+def network_job(mutator: Any, row: np.ndarray) -> Job:
+    """The whole network of one row (D,), at its resolution."""
+    subnet = mutator.search_space.subnet(row)
+    channels, *image = mutator.input_shape
+    image = next(([subnet[name]] * 2 for name, c in mutator.search_space.items() if c.kind == "resolution"), image)
+    return Job(_maker(mutator.export, subnet), (channels, *image), "network")
+
+
+def draw_networks(space: SearchSpace, for_base: int, checks: int, seed: int) -> list[np.ndarray]:
+    """``for_base`` random rows at each resolution, in order, and at last ``checks`` at any."""
+    rng, column = np.random.default_rng([seed, 1]), _resolution_column(space)
+    if column is None:
+        return [space.sample_indices(rng, for_base), space.sample_indices(rng, checks)]
+    found = []
+    for index in range(len(list(space.values())[column].candidates)):
+        found.append(space.sample_indices(rng, for_base))
+        found[-1][:, column] = index
+    return [*found, space.sample_indices(rng, checks)]
+
+
+def plan_parts(mutator: Any, jobs: dict[str, Job]) -> list[Part]:
+    """The parts of the space of a prepared ``NasMutator``; their jobs join ``jobs``.
+
+    Depth makes no difference to a part: it says which of them run.
+    """
+    space, sizes, found = mutator.search_space, _sizes(mutator), []
+    for cell in mutator.cost_model.cells.cells:
+        if not cell.name:  # what is always there
+            continue
+        choices = [name for name in cell.choices if space[name].kind != "depth"]
+        own = [name for name in choices if space[name].kind != "resolution"]
+        keys = np.empty((len(sizes), *(len(space[name].candidates) for name in own)), dtype=object)
+        for index in np.ndindex(keys.shape[1:]):
+            chosen = {name: space[name].candidates[i] for name, i in zip(own, index, strict=True)}
+            make = _maker(mutator.part, cell.name, {**space.max(), **chosen})
+            module, label = make(), " ".join([cell.name, *(str(value) for value in chosen.values())])
+            for position, size in enumerate(sizes):
+                keys[(position, *index)] = add_job(jobs, Job(make, size[cell.name], label), module)
+        found.append(Part(cell.name, tuple(choices), keys[0] if own == choices else keys))
+    return found
+
+
+def _sizes(mutator: Any) -> list[dict[str, tuple[int, ...]]]:
+    """The (C, H, W) that each part reads, at each resolution; from runs of the smallest network of full depth."""
+    space = mutator.search_space
+    row = np.array([len(c.candidates) - 1 if c.kind == "depth" else 0 for c in space.values()])
+    network = mutator.export(space.subnet(row)).eval()
+    names = [cell.name for cell in mutator.cost_model.cells.cells if cell.name]
+    channels, *image = mutator.input_shape
+    found: list[dict[str, tuple[int, ...]]] = []
+
+    def record(name: str, x: Tensor) -> None:
+        found[-1][name] = tuple(x.shape[1:])
+
+    for name in names:
+        network.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: record(name, args[0]))
+    device = next(network.parameters()).device
+    for size in [[r, r] for r in mutator.resolutions or ()] or [image]:
+        found.append({})
+        with torch.no_grad():
+            network(torch.zeros((1, channels, *size), device=device))
+    return found
+
+
+def _resolution_column(space: SearchSpace) -> int | None:
+    return next((column for column, choice in enumerate(space.values()) if choice.kind == "resolution"), None)
+
+
+def _maker(build: Callable[..., nn.Module], *args: Any) -> Callable[[], nn.Module]:
+    return lambda: build(*args)
+
+
+def _structure(module: nn.Module) -> list[tuple]:
+    """What decides about time: types, plain attributes and the shapes of parameters, of all modules inside."""
+    return [
+        (
+            name,
+            f"{type(part).__module__}.{type(part).__qualname__}",
+            [
+                (key, repr(value))
+                for key, value in vars(part).items()
+                if isinstance(value, _PLAIN) and key != "training"
+            ],
+            [(key, None if tensor is None else tuple(tensor.shape)) for key, tensor in part._parameters.items()],
+        )
+        for name, part in module.named_modules()
+    ]

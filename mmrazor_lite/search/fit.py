@@ -1,0 +1,96 @@
+"""Fit an accuracy predictor to subnets that were evaluated.
+
+Shapes: n rows, D choices.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.search.predictor import ENCODINGS, AccuracyPredictor
+from mmrazor_lite.subnet import SearchSpace
+
+LEAST = 20  # subnets; fewer say nothing about a rank correlation
+HIDDEN = (400, 400, 400)  # of the published predictor
+
+
+def fit_predictor(
+    space: SearchSpace,
+    rows: np.ndarray,
+    scores: np.ndarray,
+    held_out: float = 0.2,
+    hidden: Sequence[int] = HIDDEN,
+    epochs: int = 200,
+    weight_decay: float = 1e-2,
+    seed: int = 0,
+) -> AccuracyPredictor:
+    """Fit a network to the scores of subnets; how well it ranks those held out is in its ``facts``.
+
+    The facts: ``train``, ``held_out`` (numbers of subnets), ``kendall_tau``, ``spearman_rho``, ``rmse`` (in the unit of
+    the scores) on those held out, and ``rmse_of_the_mean``, what predicting the mean of the training scores gives. What
+    is returned was fitted to the others alone.
+
+    Args:
+        space: The search space.
+        rows: (n, D).
+        scores: (n,).
+        held_out: Share of the subnets that is not fitted to.
+        hidden: Widths of the hidden layers.
+        epochs: Times that the training goes through the subnets.
+        weight_decay: Of the weights, as scikit-learn's ``alpha``.
+        seed: Of the split, the initial weights and the order.
+
+    Raises:
+        UserError: Too few subnets, scores that are all the same or not finite, or a share that leaves nothing.
+    """
+    from scipy.stats import kendalltau, spearmanr
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPRegressor
+
+    scores = np.asarray(scores, np.float64)
+    _check(rows, scores, held_out)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    number = max(2, round(held_out * len(rows)))
+    out, train = order[:number], order[number:]
+    features = ENCODINGS["one_hot"](space, "predictor")(rows)
+    mean, scale = scores[train].mean(), scores[train].std() or 1.0
+    network = MLPRegressor(
+        hidden_layer_sizes=tuple(hidden),
+        alpha=weight_decay,
+        batch_size=min(64, len(train)),
+        max_iter=epochs,
+        random_state=seed,
+        tol=0.0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is the user's
+        network.fit(features[train], (scores[train] - mean) / scale)
+    layers = [(weight.T, bias) for weight, bias in zip(network.coefs_, network.intercepts_, strict=True)]
+    predictor = AccuracyPredictor(space, layers, "one_hot", mean, scale)
+    predicted = predictor(rows[out])
+    predictor.facts = {
+        "train": len(train),
+        "held_out": len(out),
+        "kendall_tau": float(kendalltau(predicted, scores[out]).statistic),
+        "spearman_rho": float(spearmanr(predicted, scores[out]).statistic),
+        "rmse": float(np.sqrt(np.mean((predicted - scores[out]) ** 2))),
+        "rmse_of_the_mean": float(np.sqrt(np.mean((mean - scores[out]) ** 2))),
+        "seed": seed,
+    }
+    return predictor
+
+
+def _check(rows: Any, scores: np.ndarray, held_out: float) -> None:
+    if len(rows) < LEAST:
+        raise UserError(f"{len(rows)} subnets are too few for a predictor; collect {LEAST} or more, better 500")
+    if not np.isfinite(scores).all():
+        raise UserError(f"the score of subnet {int(np.flatnonzero(~np.isfinite(scores))[0]) + 1} is not finite")
+    if np.ptp(scores) == 0:
+        raise UserError(f"all {len(scores)} subnets have the score {scores[0]:g}; is the supernet trained?")
+    if not 0 < held_out < 0.9:
+        raise UserError(f"the share held out is {held_out}; give a number above 0 and below 0.9")

@@ -1,0 +1,211 @@
+"""An accuracy predictor: a small network from the choices of a subnet to its score, in numpy.
+
+Shape letters: n rows, D choices, F features.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import atomic_write
+from mmrazor_lite.subnet import SearchSpace
+
+FORMAT = "mmrazor_lite.predictor/1"
+Encoding = Callable[[np.ndarray], np.ndarray]  # rows (n, D) -> features (n, F), float32
+_KERNELS, _RATIOS, _SLOTS = (3, 5, 7), (3, 4, 6), 4
+_RESOLUTIONS = range(112, 225, 16)
+_BLOCK = re.compile(r"\.layers\.(\d+)\.(\d+)\.(kernel_size|expand_ratio)$")
+
+
+class AccuracyPredictor:
+    """Predicts scores of subnets, many at once.
+
+    Args:
+        space: The search space.
+        layers: ``(weight (out, in), bias (out,))`` of each layer; ReLU between them; the last one has one output.
+        encoding: Name of one of :data:`ENCODINGS`.
+        mean, scale: The prediction is ``mean + scale * output``.
+        facts: What else the file shall say, plain data, such as the rank correlation on held-out subnets.
+        where: The beginning of errors, such as the file's name.
+
+    Raises:
+        UserError: The layers do not take the features of the space.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        layers: Sequence[tuple[np.ndarray, np.ndarray]],
+        encoding: str = "one_hot",
+        mean: float = 0.0,
+        scale: float = 1.0,
+        facts: Mapping[str, Any] | None = None,
+        where: str = "predictor",
+    ) -> None:
+        self.space, self.encoding, self.mean, self.scale = space, encoding, float(mean), float(scale)
+        self.facts = dict(facts or {})
+        self._encode = ENCODINGS[encoding](space, where)
+        self.layers = [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
+        width = self._encode(space.index(space.max())[None]).shape[1]
+        for weight, bias in self.layers:
+            if weight.ndim != 2 or weight.shape[1] != width or bias.shape != (len(weight),):
+                raise UserError(
+                    f"{where}: a layer of shape {weight.shape} does not fit {width} inputs; it is a predictor of "
+                    "another search space, or damaged"
+                )
+            width = len(weight)
+        if width != 1:
+            raise UserError(f"{where}: the last layer has {width} outputs, expected one")
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Predicted scores (n,) of rows (n, D)."""
+        return self.mean + self.scale * forward(self._encode(rows), self.layers)[:, 0].astype(np.float64)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write a ``.safetensors`` file; it appears whole or not at all."""
+        from safetensors.numpy import save
+
+        tensors = {}
+        for number, (weight, bias) in enumerate(self.layers):
+            tensors |= {f"layers.{number}.weight": weight, f"layers.{number}.bias": bias}
+        about = {"space": self.space.fingerprint, "encoding": self.encoding, "mean": self.mean, "scale": self.scale}
+        metadata = {"format": FORMAT, "about": json.dumps({**about, "facts": self.facts}, sort_keys=True)}
+        with atomic_write(path) as temporary:
+            Path(temporary).write_bytes(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike, space: SearchSpace) -> AccuracyPredictor:
+        """Read a file of :meth:`write`, or the published weights of Once-for-All, which say nothing about themselves.
+
+        Raises:
+            UserError: No such file, no predictor, or one of another space.
+        """
+        tensors, metadata = _tensors(path)
+        layers = layers_of(tensors, str(path))
+        if metadata.get("format") != FORMAT:
+            if metadata.get("format") is not None:
+                raise UserError(f"{path}: format {metadata['format']!r} is unknown, expected {FORMAT!r}")
+            if "base_acc" in tensors:
+                raise UserError(f"{path}: the ResNet-50 predictor of Once-for-All; no search space here is its own")
+            return cls(space, layers, encoding="ofa", where=str(path))
+        about = json.loads(metadata["about"])
+        if about["space"] != space.fingerprint:
+            raise UserError(
+                f"{path}: a predictor of search space {about['space']}, the config makes {space.fingerprint}; train "
+                "one for this space (tools/predictor/collect.py, tools/predictor/train.py)"
+            )
+        return cls(space, layers, about["encoding"], about["mean"], about["scale"], about["facts"], str(path))
+
+
+def forward(features: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Features (n, F) through layers with ReLU between them."""
+    for number, (weight, bias) in enumerate(layers):
+        if number:
+            np.maximum(features, 0, out=features)
+        features = features @ weight.T + bias
+    return features
+
+
+def layers_of(tensors: Mapping[str, np.ndarray], where: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """``layers.N.weight`` and ``layers.N.bias`` in order; a missing bias is zero, or ``base_acc`` in the last layer.
+
+    Raises:
+        UserError: There are none, or one is missing.
+    """
+    number = sum(name.endswith(".weight") for name in tensors)
+    if not number or any(f"layers.{i}.weight" not in tensors for i in range(number)):
+        found = ", ".join(sorted(tensors)[:5]) or "nothing"
+        raise UserError(f"{where}: not a predictor, expected layers.0.weight, layers.0.bias, ...; it holds {found}")
+    layers = []
+    for i in range(number):
+        weight = tensors[f"layers.{i}.weight"]
+        bias = tensors.get(f"layers.{i}.bias", np.zeros(len(weight), np.float32))
+        layers.append((weight, bias + tensors["base_acc"] if "base_acc" in tensors and i == number - 1 else bias))
+    return layers
+
+
+def _tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such predictor") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file ({error}); expected a predictor") from None
+
+
+# encodings ----------------------------------------------------------------------------------------------------
+
+
+def _one_hot(space: SearchSpace, where: str) -> Encoding:
+    """Every candidate of every choice; nothing for choices that do not matter."""
+    return space.one_hot
+
+
+def _ofa(space: SearchSpace, where: str) -> Encoding:
+    """128 features: kernels and ratios of 20 blocks (nothing past the depth), resolution 112 to 224 in steps of 16.
+
+    Source: ``ofa/tutorial/accuracy_predictor.py`` of Once-for-All's authors.
+    """
+    features = np.full((len(space), max(len(choice.candidates) for choice in space.values())), -1)
+    blocks = set()
+    for column, (name, choice) in enumerate(space.items()):
+        found = _BLOCK.search(name)
+        if found:
+            block = _SLOTS * (int(found[1]) - 1) + int(found[2])
+            blocks.add(block)
+            known, start = (_KERNELS, 0) if found[3] == "kernel_size" else (_RATIOS, 60)
+            offset, index = start + 3 * block, {value: place for place, value in enumerate(known)}
+        elif name == "resolution":
+            offset, index = 120, {value: (value - 112) // 16 for value in choice.candidates if value in _RESOLUTIONS}
+        else:
+            continue
+        wrong = next((value for value in choice.candidates if value not in index), None)
+        if wrong is not None:
+            raise UserError(
+                f"{where}: the published encoding has no {wrong} for '{name}' (it has {', '.join(map(str, index))}); "
+                "restrict the space, such as mutator.resolutions=[160,176,192,208,224]"
+            )
+        features[column, : len(choice.candidates)] = [offset + index[value] for value in choice.candidates]
+    if blocks != set(range(5 * _SLOTS)):
+        raise UserError(f"{where}: the published encoding is of 5 stages of 4 blocks; the space is another one")
+
+    def encode(rows: np.ndarray) -> np.ndarray:
+        which = np.where(space.active(rows), features[np.arange(len(space)), rows], -1)
+        encoded = np.zeros((len(rows), 129), np.float32)
+        np.put_along_axis(encoded, which, 1.0, axis=1)  # -1 is the last column, which is dropped
+        return encoded[:, :128]
+
+    return encode
+
+
+ENCODINGS: dict[str, Callable[[SearchSpace, str], Encoding]] = {"one_hot": _one_hot, "ofa": _ofa}
+
+
+def resnet50_features(net: Mapping[str, Any], resolution: int) -> np.ndarray:
+    """Features (82,) of a net config of Once-for-All's ResNet-50 space, for its published predictor.
+
+    Args:
+        net: ``d`` (5 depths), ``e`` (18 ratios), ``w`` (6 indices of widths).
+        resolution: 128 to 256 in steps of 16, without 208.
+    """
+    encoded = np.zeros(82, np.float32)
+    encoded[(128, 144, 160, 176, 192, 224, 240, 256).index(resolution)] = 1
+    encoded[8 + (net["d"][0] > 0)] = 1
+    encoded[[10 + 3 * i + index for i, index in enumerate(net["w"])]] = 1
+    slot = 0
+    for slots, base, extra in zip((4, 4, 6, 4), (2, 2, 4, 2), net["d"][1:], strict=True):
+        for position in range(base + extra):
+            encoded[28 + 3 * (slot + position) + (0.2, 0.25, 0.35).index(net["e"][slot + position])] = 1
+        slot += slots
+    return encoded

@@ -1,0 +1,162 @@
+"""Accuracy predictors: the published ones to every digit, ours as a file, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from search.ofa_space import ofa_space, row_of
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher
+from mmrazor_lite.search.fit import fit_predictor
+from mmrazor_lite.search.predictor import ENCODINGS, forward, layers_of, resnet50_features
+from mmrazor_lite.subnet import Choice, SearchSpace
+
+SMALL = SearchSpace([Choice(f"layer{i}", (4, 8, 12), kind="width") for i in range(6)])
+
+
+@pytest.fixture
+def examples(shared_path):
+    return json.loads(shared_path("reference", "ofa", "accuracy_predictor_examples.json").read_text())
+
+
+def test_the_published_predictions(examples, shared_path):
+    space = ofa_space(range(112, 225, 16))
+    predictor = AccuracyPredictor.read(shared_path("reference/ofa/accuracy_predictor_mbv3_w1.2.safetensors"), space)
+    found = examples["mbv3_w1_2"]["examples"]
+    assert len(found) == 21
+    for example in found:
+        row = row_of(example, space)
+        features = ENCODINGS["ofa"](space, "here")(row)[0]
+        assert np.flatnonzero(features).tolist() == example["active_features"]
+        assert predictor(row)[0] == pytest.approx(example["predicted_accuracy"], abs=1e-4)
+    rows = np.concatenate([row_of(example, space) for example in found])
+    assert predictor(rows) == pytest.approx([example["predicted_accuracy"] for example in found], abs=1e-4)
+
+
+def test_the_published_predictions_of_resnet50(examples, shared_path):
+    tensors = load_file(shared_path("reference/ofa/accuracy_predictor_resnet50.safetensors"))
+    layers = layers_of(tensors, "here")
+    found = examples["resnet50"]["examples"]
+    assert len(found) == 20
+    for example in found:
+        features = resnet50_features(example, example["resolution"])
+        assert np.flatnonzero(features).tolist() == example["active_features"]
+        assert forward(features[None], layers)[0, 0] == pytest.approx(example["predicted_accuracy"], abs=1e-4)
+
+
+def test_blocks_past_the_depth_do_not_matter():
+    space = ofa_space()
+    encode = ENCODINGS["ofa"](space, "here")
+    shallow = {name: choice.candidates[0] for name, choice in space.items()}
+    changed = {**shallow, "backbone.layers.2.3.kernel_size": 7, "backbone.layers.2.2.expand_ratio": 6}
+    names = list(space)
+    rows = [[space[name].candidates.index(net[name]) for name in names] for net in (shallow, changed)]
+    assert np.array_equal(*(encode(np.array([row])) for row in rows))
+    deeper = {**changed, "backbone.layers.2.depth": 4}
+    row = [space[name].candidates.index(deeper[name]) for name in names]
+    assert encode(np.array([row])).sum() == encode(np.array(rows[:1])).sum() + 4
+
+
+def _random(space: SearchSpace, seed: int = 0) -> AccuracyPredictor:
+    rng = np.random.default_rng(seed)
+    widths = [space.one_hot(space.index(space.max())[None]).shape[1], 8, 1]
+    layers = [(rng.normal(size=(b, a)), rng.normal(size=b)) for a, b in itertools.pairwise(widths)]
+    return AccuracyPredictor(space, layers, mean=70, scale=3, facts={"note": 1})
+
+
+def test_a_file_keeps_everything(tmp_path):
+    before = _random(SMALL)
+    before.write(tmp_path / "p.safetensors")
+    after = AccuracyPredictor.read(tmp_path / "p.safetensors", SMALL)
+    rows = SMALL.sample_indices(np.random.default_rng(0), 40)
+    assert np.array_equal(before(rows), after(rows)) and after.facts == {"note": 1}
+    before.write(tmp_path / "q.safetensors")
+    assert (tmp_path / "p.safetensors").read_bytes() == (tmp_path / "q.safetensors").read_bytes()
+
+
+def _refused(path, space) -> str:
+    with pytest.raises(UserError) as error:
+        AccuracyPredictor.read(path, space)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_refused(tmp_path, shared_path):
+    path = tmp_path / "p.safetensors"
+    assert "no such predictor" in _refused(path, SMALL)
+    path.write_bytes(b"not a file of tensors")
+    assert "not a safetensors file" in _refused(path, SMALL)
+    save_file({"fc.weight": np.zeros((2, 2), np.float32)}, path)
+    assert "expected layers.0.weight" in _refused(path, SMALL)
+    _random(SMALL).write(path)
+    other = SearchSpace([Choice("a", (1, 2), kind="width")])
+    text = _refused(path, other)
+    assert SMALL.fingerprint in text and other.fingerprint in text and "tools/predictor" in text
+    published = shared_path("reference/ofa/accuracy_predictor_mbv3_w1.2.safetensors")
+    assert "5 stages of 4 blocks" in _refused(published, SMALL)
+    assert "no 132 for 'resolution'" in _refused(published, ofa_space((128, 132)))
+    assert "ResNet-50" in _refused(shared_path("reference/ofa/accuracy_predictor_resnet50.safetensors"), ofa_space())
+
+
+# fitting ------------------------------------------------------------------------------------------------------
+
+
+def _scores(rows: np.ndarray, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(0.5, 2, rows.shape[1])
+    return 60 + rows @ weights + 2 * rows[:, 0] * rows[:, 1]
+
+
+def test_fitting_learns_a_ranking_and_says_how_well():
+    rows = np.unique(SMALL.sample_indices(np.random.default_rng(0), 240), axis=0)
+    predictor = fit_predictor(SMALL, rows, _scores(rows), hidden=(64, 64), epochs=300, weight_decay=1e-4)
+    facts = predictor.facts
+    assert facts["train"] + facts["held_out"] == len(rows) and facts["held_out"] == round(0.2 * len(rows))
+    assert facts["kendall_tau"] > 0.85 and facts["spearman_rho"] > 0.95
+    assert facts["rmse"] < facts["rmse_of_the_mean"] / 3
+    again = fit_predictor(SMALL, rows, _scores(rows), hidden=(64, 64), epochs=300, weight_decay=1e-4)
+    assert np.array_equal(predictor(rows), again(rows))
+
+
+def test_scores_without_meaning_rank_nothing():
+    """The correlation is of subnets that were not fitted to."""
+    rows = np.unique(SMALL.sample_indices(np.random.default_rng(1), 200), axis=0)
+    noise = np.random.default_rng(2).normal(size=len(rows))
+    predictor = fit_predictor(SMALL, rows, noise, hidden=(64,), epochs=300, weight_decay=0)
+    assert abs(predictor.facts["kendall_tau"]) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "message"),
+    [
+        (10, {}, "too few"),
+        (40, {"scores": np.full(40, 71.0)}, "all 40 subnets have the score 71"),
+        (40, {"scores": np.r_[np.arange(39.0), np.nan]}, "subnet 40 is not finite"),
+        (40, {"held_out": 1.5}, "share held out is 1.5"),
+    ],
+)
+def test_bad_data(number, change, message):
+    rows = SMALL.sample_indices(np.random.default_rng(0), number)
+    options = {"scores": _scores(rows), **change}
+    with pytest.raises(UserError, match=message):
+        fit_predictor(SMALL, rows, **options)
+
+
+def test_evolution_over_a_predictor_finds_the_best_of_all():
+    predictor = _random(SMALL, seed=3)
+    rows = np.array(np.meshgrid(*[range(3)] * 6)).reshape(6, -1).T
+
+    def cost(rows):
+        return {"macs": SMALL.numeric(rows).sum(1)}
+
+    searcher = EvolutionSearcher(SMALL, cost, [("macs", 0, 48)], max_epochs=60, num_candidates=50)
+    while not searcher.done:
+        asked = searcher.ask()
+        searcher.tell(asked, [{"score": score} for score in predictor(asked).tolist()])
+    legal = rows[cost(rows)["macs"] <= 48]
+    assert searcher.results()[0].metrics["score"] == pytest.approx(predictor(legal).max())

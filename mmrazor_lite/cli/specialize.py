@@ -10,6 +10,7 @@ from mmrazor_lite.errors import UserError
 
 from . import arguments, environment
 
+SHARED = ("mutate_prob", "crossover_prob")  # options of the evolution that the front's search has too
 RESOURCES = ("macs", "flops", "params", "memory", "latency")
 
 
@@ -23,14 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{resource}", nargs="+", metavar="LIMIT", help=f"at most, such as {example}; or several")
     parser.add_argument("--table", metavar="FILE", help="latency table, for --latency")
     parser.add_argument("--predictor", metavar="FILE", help="score subnets with this accuracy predictor")
+    parser.add_argument("--front", action="store_true", help="one search for all limits: the front of score and cost")
     arguments.add_run(parser)
     parser.add_argument("--resume", action="store_true", help="continue in the work dir")
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Search once per budget; return the results, see ``SearchLoop.run``.
+    """Search once per budget, or once for all of them; return the results, see ``SearchLoop.run``.
 
-    Each budget has a folder of its own in the work dir, such as ``macs_300M``, with the files of a search.
+    Each search has a folder of its own in the work dir, such as ``macs_300M`` or ``macs_front``, with its files.
 
     Raises:
         UserError: No budget, or what a search refuses.
@@ -43,20 +45,22 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     for flag, path in (("--table", args.table), ("--predictor", args.predictor)):
         if path is not None:
             environment.require_file(path, flag)
+    top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
     results = []
-    top = None
-    for limit in limits:
+    for limit in [None] if args.front else limits:
         cfg = load_config(args.config, args.cfg_options)
         settings = search_settings(cfg, args.config)
-        settings["constraints_range"] = {resource: (0, limit)}
-        if args.table is not None:
-            settings["latency_table"] = args.table
-        if args.predictor is not None:
-            settings["predictor"] = args.predictor
+        if args.front:
+            settings.pop("constraints_range", None)
+            options = {key: value for key, value in dict(settings.get("searcher") or {}).items() if key in SHARED}
+            settings |= {"searcher": {"type": "FrontSearcher", **options}, f"target_{resource}": limits}
+        else:
+            settings["constraints_range"] = {resource: (0, limit)}
+        settings |= {"latency_table": args.table} if args.table else {}
+        settings |= {"predictor": args.predictor} if args.predictor else {}
         cfg.search_cfg = settings
         flags = argparse.Namespace(**vars(args))
-        top = top or Path(args.work_dir or _default_work_dir(args.config))
-        flags.work_dir = str(top / f"{resource}_{str(limit).replace('%', 'pct')}")
+        flags.work_dir = str(top / f"{resource}_{'front' if args.front else str(limit).replace('%', 'pct')}")
         results += search(cfg, flags, args.checkpoint, args.resume)
     return results
 
@@ -79,7 +83,3 @@ def _number(text: str) -> Any:
         return float(text) if "." in text else int(text)
     except ValueError:
         return text
-
-
-def _default_work_dir(config: str) -> str:
-    return f"work_dirs/{Path(config).stem}_specialized"

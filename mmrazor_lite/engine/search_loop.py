@@ -33,7 +33,7 @@ from mmrazor_lite.registry import LOOPS, SEARCHERS
 from mmrazor_lite.search import AccuracyPredictor, Searcher
 from mmrazor_lite.subnet import Subnet, write_subnet
 
-LOG_NAME = "search_log.json"
+LOG_NAME, FRONT_NAME = "search_log.json", "front.json"
 BEST = "best_subnet"
 SHOW_SECONDS, SAVE_SECONDS = 1.0, 5.0  # between two lines, and two writes of the state, while a predictor scores
 MMRAZOR_RANGE = {"flops": (0, 330)}
@@ -52,8 +52,8 @@ class SearchLoop:
     ``run(resume=True)`` goes on from there to the same result.
 
     Writes into ``work_dir``: ``subnet_<resource>_<limit>M.yaml`` per budget, or ``best_subnet.yaml`` and its weights
-    ``best_subnet.pth`` where the searcher takes constraints; ``search_log.json`` (the steps, for people),
-    ``search_state.json`` (for resuming).
+    ``best_subnet.pth`` where the searcher takes constraints; with the ``FrontSearcher`` the weights of each budget's
+    subnet and ``front.json``; ``search_log.json`` (the steps, for people), ``search_state.json`` (for resuming).
 
     Args:
         algorithm: The supernet with its weights loaded.
@@ -64,6 +64,7 @@ class SearchLoop:
         target_macs: Likewise.
         target_params: Likewise.
         target_memory: Likewise, in MB.
+        target_latency: Likewise, in milliseconds; needs ``latency_table``.
         constraints_range: Resource -> ``(low, high)``, both included, in the same units (milliseconds for latency);
             ``None`` is no bound, one value is the upper one. For the evolution, which takes no ``target_*``.
         latency_table: File that says what each candidate takes, see :class:`LatencyTable`; makes latency a resource.
@@ -93,6 +94,7 @@ class SearchLoop:
         target_macs: float | str | Sequence[float | str] | None = None,
         target_params: float | str | Sequence[float | str] | None = None,
         target_memory: float | str | Sequence[float | str] | None = None,
+        target_latency: float | str | Sequence[float | str] | None = None,
         constraints_range: Mapping[str, Any] | None = None,
         latency_table: str | Path | None = None,
         predictor: str | Path | None = None,
@@ -112,6 +114,10 @@ class SearchLoop:
         self.work_dir = Path(work_dir)
         searcher = {"type": "GreedySearcher" if constraints_range is None else "EvolutionSearcher", **(searcher or {})}
         targets = {"flops": target_flops, "macs": target_macs, "params": target_params, "memory": target_memory}
+        if target_latency is not None:
+            if latency_table is None:
+                raise UserError("target_latency needs latency_table: a file that says what each candidate takes")
+            targets["latency"] = target_latency
         cls = _searcher_class(searcher)
         takes = "constraints" if "constraints" in inspect.signature(cls).parameters else "budgets"
         self.limits = read_limits(takes, cls.__name__, targets, constraints_range, self.cost.max())
@@ -287,7 +293,7 @@ class SearchLoop:
             if self.predictor is not None:
                 metrics = {"predicted": metrics["score"], **self.evaluator.evaluate(subnet)}
             score = {name: value for name, value in metrics.items() if name != "score"}
-            name = BEST if budget is None else f"subnet_{budget.resource}_{budget.limit / 1e6:g}M"
+            name = BEST if budget is None else _name_of(budget)
             path = self.work_dir / f"{name}.yaml"
             if self.rank == 0:
                 write_subnet(path, subnet, self.space, resources=costs, score=score, made_by=self.made_by)
@@ -296,13 +302,28 @@ class SearchLoop:
                     f"{costs['params'] / 1e6:.2f}M params, {self.evaluator.score_key} {metrics['score']:.2f})",
                     logger="current",
                 )
-                if budget is None:
+                if budget is None or self._has_front:
                     self._write_weights(subnet, path.with_suffix(".pth"), score)
             limit = None if budget is None else tuple(budget)
             results.append({"budget": limit, "file": path, "subnet": subnet, "resources": costs, "score": score})
         if self.rank == 0:
             self._write_log(results)
+            if self._has_front:
+                self._write_front()
         return results
+
+    @property
+    def _has_front(self) -> bool:
+        return hasattr(self.searcher, "front")
+
+    def _write_front(self) -> None:
+        """All subnets that nothing is both cheaper and better than, for people and plots."""
+        entries = []
+        for _, row, metrics in self.searcher.front():
+            subnet = self.space.subnet(row)
+            entries.append({"choices": subnet.to_dict(), "resources": self.cost.of(subnet), "score": metrics["score"]})
+        document = {"made_by": self.made_by, "resource": self.searcher.resource, "front": entries}
+        write_text_atomic(self.work_dir / FRONT_NAME, json.dumps(document, indent=2) + "\n")
 
     def _write_weights(self, subnet: Subnet, path: Path, score: Mapping[str, float]) -> None:
         from mmrazor_lite.export.best import write_best_checkpoint
@@ -472,6 +493,13 @@ def _check_arguments(cls: Callable, arguments: Mapping[str, Any], where: str) ->
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in arguments:
             raise UserError(f"{where}: the key '{key}' is missing")
+
+
+def _name_of(budget: Any) -> str:
+    """File name of the subnet for a budget, without its ending."""
+    if budget.resource == "latency":
+        return f"subnet_latency_{budget.limit:g}ms"
+    return f"subnet_{budget.resource}_{budget.limit / 1e6:g}M"
 
 
 def _key(row: np.ndarray) -> str:

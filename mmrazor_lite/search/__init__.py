@@ -2,6 +2,7 @@
 
 from mmrazor_lite.search.base import Budget, Constraint, CostFunction, Result, Searcher
 from mmrazor_lite.search.evolution import EvolutionSearcher
+from mmrazor_lite.search.front import FrontSearcher
 from mmrazor_lite.search.greedy import GreedySearcher
 from mmrazor_lite.search.predictor import AccuracyPredictor
 
@@ -11,6 +12,7 @@ __all__ = [
     "Constraint",
     "CostFunction",
     "EvolutionSearcher",
+    "FrontSearcher",
     "GreedySearcher",
     "Result",
     "Searcher",

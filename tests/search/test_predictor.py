@@ -114,12 +114,12 @@ def _scores(rows: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def test_fitting_learns_a_ranking_and_says_how_well():
     rows = np.unique(SMALL.sample_indices(np.random.default_rng(0), 240), axis=0)
-    predictor = fit_predictor(SMALL, rows, _scores(rows), hidden=(64, 64), epochs=300, weight_decay=1e-4)
+    predictor = fit_predictor(SMALL, rows, _scores(rows), hidden=(32, 32), epochs=120, weight_decay=1e-4)
     facts = predictor.facts
     assert facts["train"] + facts["held_out"] == len(rows) and facts["held_out"] == round(0.2 * len(rows))
     assert facts["kendall_tau"] > 0.85 and facts["spearman_rho"] > 0.95
     assert facts["rmse"] < facts["rmse_of_the_mean"] / 3
-    again = fit_predictor(SMALL, rows, _scores(rows), hidden=(64, 64), epochs=300, weight_decay=1e-4)
+    again = fit_predictor(SMALL, rows, _scores(rows), hidden=(32, 32), epochs=120, weight_decay=1e-4)
     assert np.array_equal(predictor(rows), again(rows))
 
 
@@ -127,7 +127,7 @@ def test_scores_without_meaning_rank_nothing():
     """The correlation is of subnets that were not fitted to."""
     rows = np.unique(SMALL.sample_indices(np.random.default_rng(1), 200), axis=0)
     noise = np.random.default_rng(2).normal(size=len(rows))
-    predictor = fit_predictor(SMALL, rows, noise, hidden=(64,), epochs=300, weight_decay=0)
+    predictor = fit_predictor(SMALL, rows, noise, hidden=(32,), epochs=100, weight_decay=0)
     assert abs(predictor.facts["kendall_tau"]) < 0.4
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -65,8 +66,10 @@ def build(name: str, seed: int = 0, **options: object) -> Net:
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """Give norms, statistics and kernel matrices random values, in place."""
+    """Give norms, statistics and kernel matrices random values, in place, and weights that keep an image visible."""
     for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.3)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
@@ -122,8 +125,7 @@ def matrices_of(conv: KernelConv2d) -> dict[tuple[int, int], Tensor]:
     """(larger, smaller) size -> the parameter that makes the one from the other."""
     sizes = conv.kernel_sizes
     return {
-        (large, small): conv.get_parameter(f"transform_{large}to{small}")
-        for small, large in zip(sizes, sizes[1:], strict=False)
+        (large, small): conv.get_parameter(f"transform_{large}to{small}") for small, large in itertools.pairwise(sizes)
     }
 
 
@@ -147,12 +149,12 @@ def zeroed(plain: Net, subnet: Mapping[str, int], x: Tensor) -> Tensor:
 def _zero_block(block: nn.Module, size: int, ratio: int) -> None:
     width = WIDTHS[block.in_channels][ratio]
     conv = block.depth_conv.conv
-    small = chained(conv.weight, matrices_of(conv), size)[size]
+    small = chained(conv.weight, matrices_of(conv), size)[size].clone()
     conv.weight.zero_()
     edge = (conv.weight.shape[-1] - size) // 2
     conv.weight[:, 0, edge : edge + size, edge : edge + size] = small
     _zero_after(block.inverted_bottleneck, width)
-    _zero_after(block.depth_conv, width)
+    _zero_after(block.depth_conv.act, width)
     if block.use_se:
         _zero_after(block.depth_conv.se.relu, INSIDE[width])
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mmrazor_lite.estimators.latency_build import Report
     from mmrazor_lite.estimators.latency_table import LatencyTable
 
+BUSY = 0.1  # spread of repeats from which on the times are in doubt
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
@@ -102,6 +104,9 @@ def _print(report: Report) -> None:
     facts = ", ".join(f"{key} {table.device[key]}" for key in ("device", "name", "backend", "threads", "batch_size"))
     print(facts)
     print(f"{report.entries} entries from {report.distinct} measurements, spread of repeats {report.spread:.1%}")
+    if report.spread > BUSY:
+        doubt = f"repeats differ by {report.spread:.0%}; delete the journal and measure anew"
+        print(f"warning: the machine was busy, {doubt}")
     rank = "undefined" if math.isnan(report.rank_correlation) else f"{report.rank_correlation:.3f}"
     times = f"{report.measured.min():.3f} to {report.measured.max():.3f} ms"
     print(

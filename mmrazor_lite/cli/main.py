@@ -14,6 +14,7 @@ from mmrazor_lite.errors import UserError
 from . import (
     allocator,
     analyze,
+    convert_ofa,
     demo,
     environment,
     flops,
@@ -34,6 +35,7 @@ SUBCOMMANDS = {
     "specialize": specialize,
     "test": test,
     "split": split,
+    "convert-ofa": convert_ofa,
     "analyze": analyze,
     "flops": flops,
     "predictor-collect": predictor_collect,

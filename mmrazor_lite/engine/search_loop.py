@@ -26,7 +26,8 @@ from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.engine.search_limits import finite, read_limits
 from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
+from mmrazor_lite.estimators.latency_ofa import read_table
+from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.export import checkpoint_hash
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.registry import LOOPS, SEARCHERS
@@ -110,7 +111,7 @@ class SearchLoop:
         self.algorithm, self.mutator = algorithm, algorithm.mutator
         self.space, self.cost = self.mutator.search_space, self.mutator.cost_model
         if latency_table is not None:
-            self.cost = CostWithLatency(self.cost, LatencyTable.read(latency_table, self.space))
+            self.cost = CostWithLatency(self.cost, read_table(latency_table, self.mutator))
         self.work_dir = Path(work_dir)
         searcher = {"type": "GreedySearcher" if constraints_range is None else "EvolutionSearcher", **(searcher or {})}
         targets = {"flops": target_flops, "macs": target_macs, "params": target_params, "memory": target_memory}

@@ -16,7 +16,7 @@ from mmrazor_lite.errors import UserError
 
 from .cells import Cell
 from .journal import Journal
-from .latency_parts import Job, add_job, draw_networks, empty_job, network_job, plan_parts
+from .latency_parts import Job, draw_networks, plan_networks, plan_nothing, plan_parts
 from .latency_table import Correction, LatencyTable
 from .measure import Timer, interleaved, spread
 
@@ -95,11 +95,11 @@ def build_table(
             raise UserError(f"{name}={value!r} must be a whole number, {lowest} or more")
     space, facts = mutator.search_space, bench.facts()
     jobs: dict[str, Job] = {}
-    nothing = add_job(jobs, empty_job())
+    nothing = plan_nothing(jobs)
     parts = plan_parts(mutator, jobs)
     distinct = len(jobs) - 1
     *base_rows, check_rows = draw_networks(space, FOR_BASE, checks, seed)
-    networks = [[add_job(jobs, network_job(mutator, row)) for row in rows] for rows in (*base_rows, check_rows)]
+    networks = plan_networks(mutator, jobs, [*base_rows, check_rows])
     book = Journal(journal, {"space": space.fingerprint, **facts})
     _measure(jobs, bench, book, repeats, min_seconds, seed, progress)
 

@@ -6,7 +6,7 @@ A job is known by a key made of what decides about its time, so equal parts shar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,31 +37,38 @@ class Part:
     keys: np.ndarray
 
 
-def add_job(jobs: dict[str, Job], job: Job, module: nn.Module | None = None) -> str:
+def add_job(jobs: dict[str, Job], job: Job, content: Any) -> str:
     """Let a job join the others, unless one of them measures the same; return its key.
 
     Args:
         jobs: Key -> job.
         job: The new one.
-        module: What it makes, where that is at hand.
+        content: Plain data that says, with the size, what decides about its time.
     """
-    content = repr((job.size, _structure(job.make() if module is None else module)))
-    key = hashlib.sha256(content.encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((job.size, content)).encode()).hexdigest()[:16]
     jobs.setdefault(key, job)
     return key
 
 
-def empty_job() -> Job:
-    """A module that does nothing: what a run takes beside its work."""
-    return Job(nn.Identity, (1, 1, 1), "nothing")
+def plan_nothing(jobs: dict[str, Job]) -> str:
+    """The key of a module that does nothing: what a run takes beside its work."""
+    return add_job(jobs, Job(nn.Identity, (1, 1, 1), "nothing"), "nothing")
 
 
-def network_job(mutator: Any, row: np.ndarray) -> Job:
-    """The whole network of one row (D,), at its resolution."""
-    subnet = mutator.search_space.subnet(row)
-    channels, *image = mutator.input_shape
-    image = next(([subnet[name]] * 2 for name, c in mutator.search_space.items() if c.kind == "resolution"), image)
-    return Job(_maker(mutator.export, subnet), (channels, *image), "network")
+def plan_networks(mutator: Any, jobs: dict[str, Job], groups: Sequence[np.ndarray]) -> list[list[str]]:
+    """The keys of whole networks, given as groups of rows (S, D), each at its resolution; their jobs join ``jobs``."""
+    space = mutator.search_space
+    largest = _structure(mutator.export(space.max()))
+    column, (channels, *image) = _resolution_column(space), mutator.input_shape
+    found = []
+    for rows in groups:
+        found.append([])
+        for row in rows:
+            subnet = space.subnet(row)
+            size = image if column is None else [mutator.resolutions[row[column]]] * 2
+            job = Job(_maker(mutator.export, subnet), (channels, *size), "network")
+            found[-1].append(add_job(jobs, job, (largest, sorted(subnet.items()))))
+    return found
 
 
 def draw_networks(space: SearchSpace, for_base: int, checks: int, seed: int) -> list[np.ndarray]:
@@ -91,9 +98,9 @@ def plan_parts(mutator: Any, jobs: dict[str, Job]) -> list[Part]:
         for index in np.ndindex(keys.shape[1:]):
             chosen = {name: space[name].candidates[i] for name, i in zip(own, index, strict=True)}
             make = _maker(mutator.part, cell.name, {**space.max(), **chosen})
-            module, label = make(), " ".join([cell.name, *(str(value) for value in chosen.values())])
+            content, label = _structure(make()), " ".join([cell.name, *(str(value) for value in chosen.values())])
             for position, size in enumerate(sizes):
-                keys[(position, *index)] = add_job(jobs, Job(make, size[cell.name], label), module)
+                keys[(position, *index)] = add_job(jobs, Job(make, size[cell.name], label), content)
         found.append(Part(cell.name, tuple(choices), keys[0] if own == choices else keys))
     return found
 
@@ -130,16 +137,9 @@ def _maker(build: Callable[..., nn.Module], *args: Any) -> Callable[[], nn.Modul
 
 def _structure(module: nn.Module) -> list[tuple]:
     """What decides about time: types, plain attributes and the shapes of parameters, of all modules inside."""
-    return [
-        (
-            name,
-            f"{type(part).__module__}.{type(part).__qualname__}",
-            [
-                (key, repr(value))
-                for key, value in vars(part).items()
-                if isinstance(value, _PLAIN) and key != "training"
-            ],
-            [(key, None if tensor is None else tuple(tensor.shape)) for key, tensor in part._parameters.items()],
-        )
-        for name, part in module.named_modules()
-    ]
+    found = []
+    for name, part in module.named_modules():
+        plain = {key: value for key, value in vars(part).items() if isinstance(value, _PLAIN) and key != "training"}
+        shapes = {key: tensor if tensor is None else tuple(tensor.shape) for key, tensor in part._parameters.items()}
+        found.append((name, f"{type(part).__module__}.{type(part).__qualname__}", plain, shapes))
+    return found

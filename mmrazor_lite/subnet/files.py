@@ -15,6 +15,8 @@ from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.subnet.choice import at, plain_scalar, short
 from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules
+from mmrazor_lite.subnet.mmrazor_ofa import is_mmrazor_ofa, read_mmrazor_ofa
+from mmrazor_lite.subnet.net_config import is_net_config, read_net_config
 from mmrazor_lite.subnet.space import SearchSpace, listed
 from mmrazor_lite.subnet.subnet import Subnet
 from mmrazor_lite.subnet.yamlio import load_yaml
@@ -36,7 +38,7 @@ class SubnetFile:
 
 
 def read_subnet(path: str | os.PathLike, space: SearchSpace) -> SubnetFile:
-    """Read a subnet of ``space``: our format, or MMRazor's (0.x channel and mutable yaml, 1.x fix_subnet yaml).
+    """Read a subnet of ``space``: our format, MMRazor's (0.x channel and mutable yaml, 1.x fix_subnet yaml), or OFA's.
 
     Raises:
         UserError: The file is missing or no YAML, in none of these formats, or does not fit the space; names the file.
@@ -65,7 +67,11 @@ def parse_document(document: Any, space: SearchSpace, where: str, path: Path | N
     if "format" in document or "choices" in document:
         return _parse_ours(document, space, where, path)
     keys = {key for entry in document.values() if isinstance(entry, dict) for key in entry}
-    if "chosen" in keys:
+    if is_net_config(document):
+        choices = read_net_config(document, space, where, path)
+    elif is_mmrazor_ofa(document, space):
+        choices = read_mmrazor_ofa(document, space, where)
+    elif "chosen" in keys:
         choices = read_chosen(document, space, where)
     elif "out_channels" in keys:
         choices = read_channels(document, space, where)
@@ -74,7 +80,8 @@ def parse_document(document: Any, space: SearchSpace, where: str, path: Path | N
     else:
         raise UserError(
             f"{where}: not a subnet file: expected '{FORMAT}', or MMRazor's layers with 'out_channels' (0.x), names "
-            f"with 'chosen' (0.x, 1.x) or 'modules' (1.0 rc); found the keys {listed(list(document))}"
+            f"with 'chosen' (0.x, 1.x) or 'modules' (1.0 rc), or a net.config of Once-for-All; found the keys "
+            f"{listed(list(document))}"
         )
     return SubnetFile(space.subnet(space.index(choices, where)), path=path)
 

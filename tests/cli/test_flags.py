@@ -18,6 +18,24 @@ FLAGS = {
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
     "print-config": {"config", "--cfg-options"},
     "demo": {"--work-dir"},
+    "specialize": RUN
+    | {"checkpoint", "--macs", "--flops", "--params", "--memory", "--latency"}
+    | {"--table", "--predictor", "--front", "--resume"},
+    "predictor-collect": RUN | {"checkpoint", "-n", "--number", "-o", "--out"},
+    "predictor-train": {"config", "--cfg-options", "scores", "-o", "--out", "--held-out", "--epochs", "--hidden"}
+    | {"--weight-decay", "--seed"},
+    "convert-ofa": {
+        "checkpoint",
+        "--config",
+        "--cfg-options",
+        "-o",
+        "--output",
+        "--inplace",
+        "--depth",
+        "--to-official",
+    },
+    "latency": {"config", "--cfg-options", "-o", "--output", "--device", "--backend", "--threads", "--batch-size"}
+    | {"--resolutions", "--repeats", "--checks", "--seed", "--apply-correction", "--official"},
 }
 
 

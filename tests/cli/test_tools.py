@@ -17,6 +17,11 @@ SCRIPTS = {
     "mmcls/search_mmcls.py": "search",
     "mmcls/test_mmcls.py": "test",
     "model_converters/split_checkpoint.py": "split",
+    "model_converters/convert_ofa_ckpt.py": "convert-ofa",
+    "specialize.py": "specialize",
+    "predictor/collect.py": "predictor-collect",
+    "predictor/train.py": "predictor-train",
+    "latency/build_table.py": "latency",
     "misc/print_config.py": "print-config",
     "misc/get_flops.py": "flops",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from mmrazor_lite.cli.config import load_config
 from mmrazor_lite.cli.environment import build_model
-from mmrazor_lite.models.mutables import MutableOP
+from mmrazor_lite.models.mutables import ElasticBlock, MutableDepth, MutableOP
 from mmrazor_lite.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -33,17 +34,27 @@ def _at_the_root(root, monkeypatch):
 def test_head_of_the_file(name):
     lines = (CONFIGS / name).read_text().splitlines()
     head = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
-    assert head.startswith("# python ./tools/")
+    assert re.match(r"# (python|bash|CUDA_VISIBLE_DEVICES=0 PORT=\d+) \./tools/", head)
     assert f"configs/{name}" in head, "the command names another file"
-    assert "# Hardware:" in head
+    assert "Hardware:" in head
 
 
-def operators_of(name: str, folder: Path) -> Path:
-    """A subnet file for the config of a subnet: the first operator everywhere."""
-    backbone = MODELS.build(load_config(CONFIGS / name, []).model.cfg.backbone)
-    choices = {key: module for key, module in backbone.named_modules() if isinstance(module, MutableOP)}
+def first_of_each(name: str, folder: Path) -> Path:
+    """A subnet file for the config of a subnet: the first operator, depth, kernel, ratio and size everywhere."""
+    inner = load_config(CONFIGS / name, []).model.cfg
+    backbone = MODELS.build((inner.get("architecture") or inner).backbone)
+    sizes = (inner.get("mutator") or {}).get("resolutions")
+    chosen = {"resolution": sizes[0]} if sizes else {}
+    for key, module in backbone.named_modules():
+        if isinstance(module, MutableOP):
+            chosen[f"backbone.{key}"] = module.names[0]
+        elif isinstance(module, MutableDepth) and len(module.depths) > 1:
+            chosen[f"backbone.{key}.depth"] = module.depths[0]
+        elif isinstance(module, ElasticBlock) and module.is_elastic:
+            chosen[f"backbone.{key}.kernel_size"] = module.kernel_sizes[0]
+            chosen[f"backbone.{key}.expand_ratio"] = module.expand_ratios[0]
     path = folder / "best_subnet.yaml"
-    path.write_text(yaml.safe_dump({f"backbone.{key}": {"chosen": module.names[0]} for key, module in choices.items()}))
+    path.write_text(yaml.safe_dump({key: {"chosen": value} for key, value in chosen.items()}))
     return path
 
 
@@ -51,8 +62,8 @@ def operators_of(name: str, folder: Path) -> Path:
 def test_config_is_valid_and_builds(name, tmp_path):
     options = []
     if name.endswith(SUBNETS_OF_A_RUN):
-        spos = name.startswith("nas/spos/")
-        options = [f"model.fix_subnet={operators_of(name, tmp_path)}" if spos else "algorithm.channel_cfg=None"]
+        nas = name.startswith("nas/spos/") or "/onceforall/" in name
+        options = [f"model.fix_subnet={first_of_each(name, tmp_path)}" if nas else "algorithm.channel_cfg=None"]
     cfg = load_config(CONFIGS / name, options)
     for key in ("train_dataloader", "val_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         assert cfg.get(key), key

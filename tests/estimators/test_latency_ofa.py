@@ -137,12 +137,13 @@ def problem(action) -> str:
 def test_a_table_that_does_not_fit(wide, proxyless, shared_path):
     note10 = shared_path("reference", "ofa", "note10_latency.json")
     mobile = shared_path("reference", "ofa", "proxyless_mobile_trim_latency.json")
-    narrow = prepared(OFAMobileNetV3(width_mult=1.0), 1280)
+    stage = [[24, 4, 2, "ReLU", False]]  # what is refused is refused of a small network too
+    narrow = prepared(OFAMobileNetV3(arch_setting=stage, width_mult=1.0), 1280)
     text = problem(lambda: read_table(note10, narrow))
     assert "entries are missing: 'Conv-input:160x160x3-output:80x80x16', " in text and " more; " in text
     assert "its stem has 24 channels, the model's 16: set the width of the table, model.width_mult" in text
 
-    text = problem(lambda: read_table(note10, prepared(OFAMobileNetV3(width_mult=1.2), 1536, (128, 160, 240))))
+    text = problem(lambda: read_table(note10, prepared(OFAMobileNetV3(arch_setting=stage), 1280, (128, 160, 240))))
     assert "has no resolution 128, 240" in text and "model.mutator.resolutions=[160,176,192,208,224]" in text
 
     assert "is a table of OFAMobileNetV3, the model is an OFAProxylessNAS" in problem(

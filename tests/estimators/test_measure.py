@@ -103,12 +103,12 @@ def test_what_is_additive_is_predicted_exactly(kind, elastic, tmp_path):
 
 def test_equal_parts_are_measured_once(elastic, tmp_path):
     bench = CountingBench()
-    report = build_table(elastic, bench, tmp_path / "journal", repeats=1)
+    report = build_table(elastic, bench, tmp_path / "journal", repeats=1, checks=3)
     # of five blocks, the second and third are alike; two kernels, two ratios, two resolutions
     assert (report.entries, report.distinct) == (5 * 8, 4 * 8)
     assert bench.made == len(Journal(tmp_path / "journal", header(elastic)).times)
-    assert bench.made <= report.distinct + 1 + 2 * 5 + 20
-    report = build_table(prepared(operators()), CountingBench(), tmp_path / "other", repeats=1)
+    assert bench.made <= report.distinct + 1 + 2 * 5 + 3
+    report = build_table(prepared(operators()), CountingBench(), tmp_path / "other", repeats=1, checks=3)
     assert (report.entries, report.distinct) == (9, 3 * 2)  # two places of one size
 
 
@@ -118,24 +118,25 @@ def header(mutator: NasMutator, **facts) -> dict:
 
 def test_a_killed_measurement_goes_on_where_it_was(elastic, tmp_path):
     whole, journal = CountingBench(), tmp_path / "journal"
-    wanted = build_table(elastic, whole, tmp_path / "uninterrupted", repeats=2).table
+    wanted = build_table(elastic, whole, tmp_path / "uninterrupted", repeats=2, checks=3).table
     with pytest.raises(KeyboardInterrupt):
-        build_table(elastic, CountingBench(stop_after=40), journal, repeats=2)
+        build_table(elastic, CountingBench(stop_after=40), journal, repeats=2, checks=3)
     kept = journal.read_bytes()
     assert kept.count(b"\n") == 1 + 32
     journal.write_bytes(kept + b'{"key": "0123", "what": "half a li')
     rest, seen = CountingBench(), []
-    found = build_table(elastic, rest, journal, repeats=2, progress=lambda *done: seen.append(done)).table
+    found = build_table(elastic, rest, journal, repeats=2, checks=3, progress=lambda *done: seen.append(done)).table
     assert rest.made == whole.made - 32 and seen[-1] == (whole.made, whole.made)
     assert found.digest == wanted.digest and journal.read_bytes().startswith(kept)
     after = CountingBench()
-    assert build_table(elastic, after, journal, repeats=2, apply_correction=True).table.correction.applied
+    assert build_table(elastic, after, journal, repeats=2, checks=3, apply_correction=True).table.correction.applied
     assert after.made == 0
 
 
 def test_a_table_from_times_twice_as_long_is_twice_as_long(elastic, tmp_path):
     once, twice = (
-        build_table(elastic, CountingBench(times=factor), tmp_path / str(factor), repeats=1).table for factor in (1, 2)
+        build_table(elastic, CountingBench(times=factor), tmp_path / str(factor), repeats=1, checks=3).table
+        for factor in (1, 2)
     )
     rows = elastic.search_space.sample_indices(np.random.default_rng(0), 100)
     assert twice(rows) == pytest.approx(2 * once(rows), rel=1e-9)
@@ -144,7 +145,7 @@ def test_a_table_from_times_twice_as_long_is_twice_as_long(elastic, tmp_path):
 
 
 def test_a_correction_is_applied_on_request_only(elastic, tmp_path):
-    report = build_table(elastic, CountingBench(), tmp_path / "journal", repeats=1)
+    report = build_table(elastic, CountingBench(), tmp_path / "journal", repeats=1, checks=3)
     measured = 0.5 + 2 * report.predicted
     fix = suggest(report.predicted, measured, applied=True)
     assert (fix.offset, fix.factor, fix.applied) == (pytest.approx(0.5), pytest.approx(2), True)

@@ -10,6 +10,7 @@ from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet import SearchSpace, Subnet, parse_document, subnet_document
 
+RESOLUTION = "resolution"
 CHANNEL_CFG, FIX_SUBNET = "algorithm.channel_cfg", "model.fix_subnet"
 
 _TITLES = {"supernet": "a supernet", "joint": "a joint model of {n} subnets", "subnet": "one subnet"}
@@ -57,6 +58,8 @@ class CheckpointIdentity:
             for subnet, resources in zip(self.subnets, self.resources, strict=True)
         ]
         result: dict[str, Any] = {"version": __version__, "kind": self.kind, "space": self.space.fingerprint}
+        if RESOLUTION in self.space:
+            result["space_of_weights"] = self._of_weights
         if self.kind == "subnet":
             return {**result, "subnet": documents[0], "resources": dict(self.resources[0])}
         return {**result, "subnets": documents}
@@ -75,7 +78,8 @@ class CheckpointIdentity:
             wanted = _TITLES[self.kind].format(n=len(self.subnets))
             raise UserError(f"{where} holds {title}, the config asks for {wanted}; {fix}")
         space = meta.get("space") or (documents[0].get("space") if documents else None)
-        if space is not None and space != self.space.fingerprint:
+        same = self.kind == "supernet" and meta.get("space_of_weights") == self._of_weights  # at other resolutions
+        if space is not None and space != self.space.fingerprint and not same:
             raise UserError(
                 f"{where} belongs to another search space ({space}, the config makes {self.space.fingerprint}); "
                 "use the architecture and mutator it was trained with"
@@ -101,6 +105,11 @@ class CheckpointIdentity:
                         f"{where} holds another subnet than {which}: {name} is {theirs[name]} in the checkpoint and "
                         f"{mine[name]} in the config; {_SAME_SUBNET[self._key]}"
                     )
+
+    @property
+    def _of_weights(self) -> str:
+        """Fingerprint without the resolution, which weights do not depend on."""
+        return SearchSpace([choice for name, choice in self.space.items() if name != RESOLUTION]).fingerprint
 
     @property
     def _key(self) -> str:

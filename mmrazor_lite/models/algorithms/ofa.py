@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -75,6 +76,7 @@ class OFA(Algorithm):
         init_cfg: Any = None,
     ) -> None:
         _check_options(training, phase, num_subnets, num_random_samples, kd_ratio)
+        _check_used(phase, num_subnets, num_random_samples, kd_ratio, teacher)
         architecture = at_width(architecture, width_mult)
         super().__init__(architecture, mutator or {"type": "NasMutator"}, data_preprocessor, input_shape, init_cfg)
         self.mutator.prepare(self.architecture, self.input_shape)
@@ -85,6 +87,7 @@ class OFA(Algorithm):
         self.kd_ratio, self._teacher_file = kd_ratio, teacher
         self.distiller = build_part(DISTILLERS, distiller or {"type": "KLDivergence"}, "algorithm.distiller")
         self._has_start = False  # whether a checkpoint of the phase before was loaded
+        self._is_sorted = False  # or one of this phase, whose channels are in order
 
     def passes(self, step: int) -> list[Pass]:
         """The subnets of the phase, or the sandwich; all at one resolution."""
@@ -140,6 +143,7 @@ class OFA(Algorithm):
                 f"checkpoint of {self._expected}; the order is: {', '.join(phases_of(self.search_space))}"
             )
         self._has_start = True
+        self._is_sorted = self.phase is not None and found == self.phase.name
 
     @property
     def _expected(self) -> str:
@@ -153,7 +157,7 @@ class OFA(Algorithm):
             raise UserError(
                 f"algorithm.phase='{self.phase.name}' starts from a checkpoint of {self._expected}: set load_from=FILE"
             )
-        if self.phase.kind == EXPAND:
+        if self.phase.kind == EXPAND and not self._is_sorted:
             self.sort_channels()
 
     def sort_channels(self) -> None:
@@ -213,5 +217,18 @@ def _check_options(
     for key, value, least in (("num_subnets", num_subnets, 1), ("num_random_samples", samples, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise UserError(f"algorithm.{key}={value!r} must be a whole number of {least} or more")
-    if isinstance(kd_ratio, bool) or not isinstance(kd_ratio, int | float) or kd_ratio < 0:
+    if isinstance(kd_ratio, bool) or not isinstance(kd_ratio, int | float) or not 0 <= kd_ratio < math.inf:
         raise UserError(f"algorithm.kd_ratio={kd_ratio!r} must be a number of 0 or more")
+
+
+def _check_used(
+    phase: str | None, num_subnets: int | None, samples: int | None, kd_ratio: float, teacher: str | None
+) -> None:
+    if samples is not None and phase is not None:
+        raise UserError(f"algorithm.num_random_samples is of the sandwich, not of phase {phase!r}; remove it")
+    if phase not in (None, TEACHER):
+        return
+    for key, is_given in (("num_subnets", num_subnets), ("kd_ratio", kd_ratio != 1), ("teacher", teacher)):
+        if is_given:
+            what = "the sandwich" if phase is None else f"phase {phase!r}"
+            raise UserError(f"algorithm.{key} is of the phases after 'teacher', not of {what}; remove it")

@@ -25,7 +25,7 @@ from mmrazor_lite.models.mutables import (
 )
 from mmrazor_lite.models.ops import export, make_dynamic
 from mmrazor_lite.registry import MUTATORS
-from mmrazor_lite.subnet import Choice, SearchSpace, Subnet
+from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .alone import NO_WIDTHS, PartTrace, trace_alone
 from .cells import Maps, always_cell, block_cell, operator_cell, resolutions_of
@@ -263,7 +263,12 @@ class NasMutator:
             choices.append(Choice(f"{name}.{KERNEL}", block.kernel_sizes, kind="value", active_if=rule))
             choices.append(Choice(f"{name}.{RATIO}", block.expand_ratios, kind="value", active_if=rule))
         aliases = {module.alias: name for name, module in self._operators.items() if module.alias}
-        self.search_space = SearchSpace(choices, aliases=aliases)
+        layers = {  # a file says the outputs of blocks; that of another width is refused
+            name.rpartition(".")[0]: LayerWidth(None, block.out_channels)
+            for name, block in self._blocks.items()
+            if hasattr(block, "out_channels")
+        }
+        self.search_space = SearchSpace(choices, layers, aliases)
         self.cost_model = CostModel(self.search_space, always, cells=cells, in_cells=self.resolutions is not None)
         self.fixed: list[FixedLayer] = []  # nothing was asked to change and could not
         self.active: Subnet | None = None

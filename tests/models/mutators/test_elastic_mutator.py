@@ -346,28 +346,39 @@ class _Skip(_Around):
         return self.net(x) + x.mean((1, 2, 3))[:, None]
 
 
-class _Tokens(_Around):
-    def forward(self, x):
-        tokens = x.flatten(2)
-        return self.net(x) + (tokens @ tokens.transpose(1, 2)).mean((1, 2))[:, None]
+class _Floor(_Around):
+    """Rounds down, where the strides of the network round up."""
 
-
-class _Flat(_Around):
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(3 * 32 * 32, 5)
+        self.down, self.up = nn.AvgPool2d(2), nn.Upsample(scale_factor=2)
 
     def forward(self, x):
-        return self.net(x) + self.linear(x.flatten(1))
+        return self.net(self.up(self.down(x)))
+
+
+class _Attention(_Around):
+    def forward(self, x):
+        tokens = x.flatten(2)
+        return self.net((tokens @ tokens.transpose(1, 2) @ tokens).unflatten(2, x.shape[2:]))
+
+
+class _Fixed(_Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(32, 32)
+
+    def forward(self, x):
+        return self.net(self.linear(x))
 
 
 @pytest.mark.parametrize(
     ("make", "resolutions", "message"),
     [
         (_Skip, RESOLUTIONS, "something else is alive while"),
-        (_Tokens, RESOLUTIONS, "something else is alive while"),
-        (_Flat, RESOLUTIONS, "something else is alive while"),
-        (lambda: build("proxyless"), (9, 32), "maps of .* places become .* choose resolutions that every stride"),
+        (_Floor, (9, 32), r"at 9, maps of 1024 places become 81 and 64 places; choose resolutions that every stride"),
+        (_Attention, RESOLUTIONS, "the cost at other sizes does not follow"),
+        (_Fixed, RESOLUTIONS, "does not run on images of 16"),
     ],
 )
 def test_a_network_whose_cost_at_a_size_is_not_known_is_refused(make, resolutions, message):

@@ -1,0 +1,117 @@
+"""The elastic stages of a search space, and the choices of a subnet from what a file says of each stage.
+
+Stage S has the choice ``backbone.layers.S.depth`` unless its depth is fixed, block B of it
+``backbone.layers.S.B.kernel_size`` and ``backbone.layers.S.B.expand_ratio``; the image size may be ``resolution``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.subnet.choice import Choice, at, short
+from mmrazor_lite.subnet.space import SearchSpace, listed
+
+RESOLUTION = "resolution"
+PER_BLOCK = ("kernel_size", "expand_ratio")
+SIZES = ("r", "resolution", "image_size", "input_shape")  # keys that say the image size
+_KERNEL = re.compile(r"(?P<stage>.+)\.(?P<block>\d+)\.kernel_size")
+_log = logging.getLogger("mmrazor_lite")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An elastic stage of a space.
+
+    Attributes:
+        name: Such as ``backbone.layers.1``.
+        blocks: How many it can have.
+        depth: Its depth choice; None where all blocks always run.
+    """
+
+    name: str
+    blocks: int
+    depth: Choice | None
+
+
+def stages_of(space: SearchSpace, where: str = "") -> list[Stage]:
+    """The elastic stages of a space, in order.
+
+    Raises:
+        UserError: It is not the space of a network of Once-for-All.
+    """
+    blocks: dict[str, int] = {}
+    for name in space:
+        match = _KERNEL.fullmatch(name)
+        if match and f"{match['stage']}.{match['block']}.expand_ratio" in space:
+            blocks[match["stage"]] = max(blocks.get(match["stage"], 0), int(match["block"]) + 1)
+    if not blocks:
+        raise UserError(
+            f"{at(where)}a subnet of Once-for-All, but the model has no elastic blocks; use a config such as "
+            "configs/nas/mmcls/onceforall/ofa_mobilenet_supernet_32xb64_in1k.py"
+        )
+    return [Stage(name, number, space.get(f"{name}.depth")) for name, number in blocks.items()]
+
+
+def depth_of(stage: Stage, value: Any, where: str) -> int:
+    """``value``, if it is a depth of the stage; else a :class:`UserError`."""
+    if stage.depth is not None:
+        return stage.depth.candidates[stage.depth.index(value, where)]
+    if value != stage.blocks:
+        raise UserError(f"{where}: stage '{stage.name}' has depth {short(value)}, here always {stage.blocks}")
+    return stage.blocks
+
+
+def check_widths(widths: Mapping[str, Any], space: SearchSpace, where: str) -> None:
+    """Compare channels, by the name of their stage, with those of the model; log those that the space does not say.
+
+    Raises:
+        UserError: They differ.
+    """
+    unknown = [name for name in widths if name not in space.layers]
+    for name, value in widths.items():
+        if name not in unknown and value != space.layers[name].full:
+            raise UserError(
+                f"{where}: '{name}' has {short(value)} channels, this model has {space.layers[name].full}; choose the "
+                "width with model.width_mult"
+            )
+    if unknown:
+        _log.warning("%s: the widths of %s are the model's, they were not compared", where, listed(unknown))
+
+
+def choices_of(
+    stages: Sequence[Stage], blocks: Sequence[Sequence[tuple]], space: SearchSpace, where: str
+) -> dict[str, Any]:
+    """Choices from (kernel, ratio) of the blocks that run, stage by stage; a value not in the space is an error."""
+    chosen: dict[str, Any] = {}
+    for stage, pairs in zip(stages, blocks, strict=True):
+        if stage.depth is not None:
+            chosen[stage.depth.name] = len(pairs)
+        for index, pair in enumerate(pairs):
+            for what, value in zip(PER_BLOCK, pair, strict=True):
+                name = f"{stage.name}.{index}.{what}"
+                space[name].index(value, where)
+                chosen[name] = value
+    return chosen
+
+
+def size_of(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, int]:
+    """The choice of resolution: needed where there is one; without, the image size is the config's to decide."""
+    key = next((key for key in SIZES if key in document), None)
+    if RESOLUTION not in space:
+        return {}
+    if key is None:
+        raise UserError(
+            f"{where}: does not say its image size, and the space has several (allowed: {space[RESOLUTION].allowed}); "
+            "add a key such as 'image_size: 224'"
+        )
+    value = document[key]
+    sides = value if isinstance(value, list) and value else [value]
+    if any(side != sides[0] for side in sides):
+        raise UserError(f"{where}: '{key}' must be one size of square images, got {short(value)}")
+    space[RESOLUTION].index(sides[0], where)
+    return {RESOLUTION: sides[0]}

@@ -111,7 +111,7 @@ def search(predictor_file: str, seeds: int, limit: float, generations: int) -> d
         start = time.perf_counter()
         searcher = EvolutionSearcher(
             space, cost, [("macs", 0, limit)], seed, generations, num_candidates=100, top_k=25, num_mutation=50,
-            num_crossover=50,
+            num_crossover=50, fill="mutation",
         )  # fmt: skip
         while not searcher.done:
             rows = searcher.ask()

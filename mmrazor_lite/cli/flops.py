@@ -34,21 +34,26 @@ def run(args: argparse.Namespace) -> dict[str, int]:
     if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
         raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
     cfg = load_config(args.config, args.cfg_options)
-    height, *width = args.input_shape or _input_shape(cfg.model)[1:]
+    own = _input_shape(cfg.model)
+    height, *width = args.input_shape or own[1:]
     shape = (3, height, *(width or [height]))
     fixed = subnets.is_sub_model(cfg.model)
     searchable = "architecture" in cfg.model
+    mutator = cfg.model.get("mutator") or (cfg.model.get("cfg") or {}).get("mutator") or {}
+    built = tuple(own) if mutator.get("resolutions") else shape  # the largest resolution is that of input_shape
     if searchable or fixed:
-        cfg.model.input_shape = shape
+        cfg.model.input_shape = built
     if args.subnet:
         if not (searchable or fixed):
             raise UserError(f"--subnet: '{args.config}' builds a {cfg.model.type}, which has no subnets")
         inner = cfg.model.cfg if fixed else cfg.model
-        cfg.model = {"type": SUB_MODEL, "cfg": inner, "fix_subnet": args.subnet, "input_shape": shape}
+        cfg.model = {"type": SUB_MODEL, "cfg": inner, "fix_subnet": args.subnet, "input_shape": built}
 
     from mmrazor_lite.estimators import ResourceEstimator
 
     model = environment.build_model(cfg)
+    if not args.input_shape:
+        shape = tuple(getattr(model, "input_shape", shape))  # a subnet may have a resolution of its own
     counts = dict(ResourceEstimator(input_shape=(1, *shape)).estimate(model))
     if args.json:
         print(json.dumps({**counts, "unscaled": True}))

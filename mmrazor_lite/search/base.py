@@ -11,6 +11,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.subnet.choice import plain_scalar, short
+
 # (n, D) rows -> what each of them costs: resource -> (n,) array, unscaled.
 CostFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
@@ -44,6 +47,23 @@ def check_told(asked: np.ndarray, rows: np.ndarray, metrics: Sequence[Mapping[st
         raise ValueError("tell() takes the rows that ask() returned last")
     if len(metrics) != len(asked):
         raise ValueError(f"{len(asked)} rows were asked for, metrics of {len(metrics)} were told")
+
+
+def plain_metrics(metrics: Mapping[str, Any], what: Callable[[], str]) -> dict[str, Any]:
+    """The metrics as plain data.
+
+    Args:
+        metrics: Name to value, with ``'score'``.
+        what: Gives the beginning of an error; called for an error alone, as it takes time.
+
+    Raises:
+        UserError: The score is missing or no finite number.
+    """
+    plain = {str(key): value if type(value) is float else plain_scalar(value) for key, value in metrics.items()}
+    score = plain.get("score")
+    if type(score) not in (int, float) or not math.isfinite(score):
+        raise UserError(f"{what()} must be a finite number, got {short(score)}")
+    return plain
 
 
 @runtime_checkable

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.search.base import Constraint, CostFunction, Result, check_told
+from mmrazor_lite.search.base import Constraint, CostFunction, Result, check_told, plain_metrics
 from mmrazor_lite.search.legal import LegalRows, Taken, costs_of
+from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace, read_subnet
-from mmrazor_lite.subnet.choice import plain_scalar, short
+from mmrazor_lite.subnet.choice import short
 
-TRIES = 10  # children drawn per child wanted, before random ones take their place
+TRIES = (2, 4, 4)  # children drawn, time after time, per child that is still missing; then random ones take their place
 
 
 class _Scored(NamedTuple):
@@ -50,6 +51,8 @@ class EvolutionSearcher:
         num_crossover: Children by crossover per epoch.
         mutate_prob: Probability of each choice to be drawn anew (the same candidate may come).
         crossover_prob: Probability of each choice to come from the second parent.
+        fill: Where the rest comes from when crossover finds too few new ones, as it does when the parents are much
+            alike: ``'random'`` as in the paper, or ``'mutation'``, which is better over hundreds of epochs.
         init_candidates: Subnets, or subnet files, that the first epoch scores before random ones.
 
     Raises:
@@ -72,16 +75,17 @@ class EvolutionSearcher:
         num_crossover: int = 25,
         mutate_prob: float = 0.1,
         crossover_prob: float = 0.5,
+        fill: str = "random",
         init_candidates: Sequence[Mapping[str, Any] | str | os.PathLike] | None = None,
     ) -> None:
         self.space, self.cost, self.seed = space, cost, seed
         self.max_epochs, self.num_candidates, self.top_k = max_epochs, num_candidates, top_k
         self.num_mutation, self.num_crossover = num_mutation, num_crossover
-        self.mutate_prob, self.crossover_prob = mutate_prob, crossover_prob
+        self.mutate_prob, self.crossover_prob, self.fill = mutate_prob, crossover_prob, fill
         self._check_options()
         self._legal = LegalRows(space, cost, constraints)
         self._initial = self._initial_rows(init_candidates or ())
-        self._set_rows(np.zeros((0, len(space)), dtype=np.int64))
+        self._visited = Visited(np.zeros((0, len(space)), dtype=np.int64))
         self._top: list[_Scored] = []
         self._history: list[dict[str, Any]] = []
         self._proposed: tuple[np.ndarray, dict[str, int]] | None = None
@@ -120,10 +124,12 @@ class EvolutionSearcher:
         told = [self._plain(metric, row) for metric, row in zip(metrics, asked, strict=True)]
         origins = self._proposed[1]
         scored = [_Scored(len(self._rows) + i, metric) for i, metric in enumerate(told)]
-        self._add_rows(asked)
+        self._visited.add(asked)
         # One that is not among the best now will never be: its score stays, others only come. sorted() keeps ties.
+        before = self._top[0].index if self._top else None
         self._top = sorted([*self._top, *scored], key=lambda entry: -entry.metrics["score"])[: self.top_k]
         best = self._top[0]
+        same = best.index == before
         scores = [metric["score"] for metric in told]
         self._history.append(
             {
@@ -132,7 +138,7 @@ class EvolutionSearcher:
                 **origins,
                 "mean_score": math.fsum(scores) / len(scores),
                 "best_so_far": best.metrics["score"],
-                "costs": costs_of(self.cost, self._rows[best.index]),
+                "costs": self._history[-1]["costs"] if same else costs_of(self.cost, self._rows[best.index]),
             }
         )
         self._proposed = None
@@ -199,7 +205,7 @@ class EvolutionSearcher:
                     f"cannot resume the search: its best subnet cost {value} {resource}, now it costs "
                     f"{now.get(resource)}; has the input size or the model changed?"
                 )
-        self._set_rows(rows)
+        self._visited = Visited(rows)
         self._top, self._history, self._proposed = top, history, None
 
     def _identity(self) -> dict[str, Any]:
@@ -209,51 +215,50 @@ class EvolutionSearcher:
             "grid": self.space.grid,
             "constraints": [[name, low, None if high == math.inf else high] for name, low, high in self.constraints],
             "seed": self.seed,
-            **{name: getattr(self, name) for name in (*options, "crossover_prob")},
+            **{name: getattr(self, name) for name in (*options, "crossover_prob", "fill")},
             "init_candidates": self._initial.tolist(),
         }
 
     @property
     def _rows(self) -> np.ndarray:
         """All that were scored, in that order."""
-        return self._buffer[: self._number]
-
-    def _set_rows(self, rows: np.ndarray) -> None:
-        self._buffer, self._number = rows, len(rows)
-        self._seen = {row.tobytes() for row in rows}
-
-    def _add_rows(self, rows: np.ndarray) -> None:
-        end = self._number + len(rows)
-        if end > len(self._buffer):  # twice the room, so that many epochs cost no more than their rows
-            room = np.zeros((2 * end, len(self.space)), dtype=np.int64)
-            room[: self._number] = self._rows
-            self._buffer = room
-        self._buffer[self._number : end] = rows
-        self._number = end
-        self._seen.update(row.tobytes() for row in rows)
+        return self._visited.rows
 
     def _propose(self) -> tuple[np.ndarray, dict[str, int]]:
         """The rows of the next epoch and how many come from where, drawn from the seed and the epoch alone."""
         mutated = crossed = drawn = self._rows[:0]
         if (epoch := len(self._history)) < self.max_epochs:
             rng = np.random.default_rng([self.seed, epoch])
-            taken = Taken(self._seen)
+            taken = Taken(self._visited.keys)
             top = self._rows[[entry.index for entry in self._top]]
             if epoch:
-                mutated = self._legal.new(self._mutants(rng, top), self.num_mutation, taken)
-                crossed = self._legal.new(self._crossings(rng, top), self.num_crossover, taken)
+                # Where mutation fills up, many tries to cross parents that are alike would only take time.
+                few = TRIES[:1] if self.fill == "mutation" else TRIES
+                crossed = self._children(lambda n: self._crossings(rng, top, n), self.num_crossover, taken, few)
+                number = self.num_mutation + (self.num_crossover - len(crossed) if self.fill == "mutation" else 0)
+                mutated = self._children(lambda n: self._mutants(rng, top, n), number, taken)
             first = self._legal.new(self._initial, self.num_candidates, taken) if not epoch else self._rows[:0]
             missing = self.num_candidates - len(mutated) - len(crossed) - len(first)
             drawn = np.concatenate([first, self._legal.draw(rng, missing, taken, near=top)])
         rows = np.concatenate([mutated, crossed, drawn])
         return rows, {"mutation": len(mutated), "crossover": len(crossed), "random": len(drawn)}
 
-    def _mutants(self, rng: np.random.Generator, top: np.ndarray) -> np.ndarray:
-        parents = top[rng.integers(len(top), size=TRIES * self.num_mutation)]
-        return self.space.mutate(rng, parents, self.mutate_prob)
+    def _children(
+        self, breed: Callable[[int], np.ndarray], n: int, taken: Taken, several: Sequence[int] = TRIES
+    ) -> np.ndarray:
+        """Up to ``n`` new and legal rows of those that ``breed`` draws, some at a time."""
+        found = self._rows[:0]
+        for tries in several:
+            if len(found) < n:
+                missing = n - len(found)
+                found = np.concatenate([found, self._legal.new(breed(tries * missing), missing, taken)])
+        return found
 
-    def _crossings(self, rng: np.random.Generator, top: np.ndarray) -> np.ndarray:
-        a, b = top[rng.integers(len(top), size=(2, TRIES * self.num_crossover))]
+    def _mutants(self, rng: np.random.Generator, top: np.ndarray, n: int) -> np.ndarray:
+        return self.space.mutate(rng, top[rng.integers(len(top), size=n)], self.mutate_prob)
+
+    def _crossings(self, rng: np.random.Generator, top: np.ndarray, n: int) -> np.ndarray:
+        a, b = top[rng.integers(len(top), size=(2, n))]
         return self.space.crossover(rng, a, b, self.crossover_prob)
 
     def _initial_rows(self, candidates: Sequence[Mapping[str, Any] | str | os.PathLike]) -> np.ndarray:
@@ -283,6 +288,8 @@ class EvolutionSearcher:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UserError(f"{name} must be a probability from 0 to 1, got {short(value)}")
+        if self.fill not in ("random", "mutation"):
+            raise UserError(f"fill must be 'random' or 'mutation', got {short(self.fill)}")
         if self.top_k > self.num_candidates:
             raise UserError(
                 f"num_candidates={self.num_candidates} is smaller than top_k={self.top_k}: the first epoch has too few "
@@ -295,11 +302,7 @@ class EvolutionSearcher:
             )
 
     def _plain(self, metrics: Mapping[str, Any], row: np.ndarray) -> dict[str, Any]:
-        plain = {str(key): plain_scalar(value) for key, value in metrics.items()}
-        score = plain.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            subnet = short(self.space.subnet(row).to_dict())
-            raise UserError(
-                f"epoch {len(self._history) + 1}: the score of {subnet} must be a finite number, got {short(score)}"
-            )
-        return plain
+        return plain_metrics(metrics, lambda: f"epoch {len(self._history) + 1}: the score of {self._name(row)}")
+
+    def _name(self, row: np.ndarray) -> str:
+        return short(self.space.subnet(row).to_dict())

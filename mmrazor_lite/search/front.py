@@ -6,17 +6,17 @@ Shapes: n rows, D choices.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.search.base import Budget, CostFunction, Result, check_told
+from mmrazor_lite.search.base import Budget, CostFunction, Result, check_told, plain_metrics
 from mmrazor_lite.search.legal import Taken, costs_of
+from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import plain_scalar, short
+from mmrazor_lite.subnet.choice import short
 
 TRIES = 8  # batches of children drawn for new ones, before random rows take their place
 
@@ -69,7 +69,7 @@ class FrontSearcher:
         cheapest = self._costs(self._ends[:1])[0]
         for _, limit in self.budgets:
             self._check_reach(limit, cheapest)
-        self._rows = np.zeros((0, len(space)), dtype=np.int64)  # all that were scored, in that order
+        self._visited = Visited(np.zeros((0, len(space)), dtype=np.int64))
         self._scores, self._prices = np.zeros(0), np.zeros(0)
         self._metrics: list[dict[str, Any]] = []
         self._alive = np.zeros(0, dtype=np.int64)  # the population, as indices into the rows
@@ -102,7 +102,7 @@ class FrontSearcher:
         check_told(asked, rows, metrics)
         told = [self._plain(metric, row) for metric, row in zip(metrics, asked, strict=True)]
         children = len(self._rows) + np.arange(len(asked))
-        self._rows = np.concatenate([self._rows, asked])
+        self._visited.add(asked)
         self._scores = np.concatenate([self._scores, [metric["score"] for metric in told]])
         self._prices = np.concatenate([self._prices, self._costs(asked)])
         self._metrics += told
@@ -112,7 +112,7 @@ class FrontSearcher:
             {
                 "generation": len(self._history) + 1,
                 "evaluated": len(asked),
-                "front": len(self.front()),
+                "front": int(non_dominated(self._scores, self._prices).sum()),
                 "best_so_far": float(self._scores.max()),
             }
         )
@@ -194,7 +194,8 @@ class FrontSearcher:
                 raise ValueError("rows and metrics differ")
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"cannot resume the search: its state is damaged ({error!r})") from None
-        self._rows, self._scores, self._metrics, self._alive = rows, scores, metrics, alive
+        self._visited = Visited(rows)
+        self._scores, self._metrics, self._alive = scores, metrics, alive
         self._prices = self._costs(rows) if len(rows) else np.zeros(0)
         self._history, self._proposed = history, None
 
@@ -208,13 +209,18 @@ class FrontSearcher:
             **{name: getattr(self, name) for name in options},
         }
 
+    @property
+    def _rows(self) -> np.ndarray:
+        """All that were scored, in that order."""
+        return self._visited.rows
+
     def _propose(self) -> np.ndarray:
         """The rows of the next generation, drawn from the seed and the generation alone."""
         number = len(self._history)
         if number >= self.generations:
             return self._rows[:0]
         rng = np.random.default_rng([self.seed, number])
-        taken = Taken({row.tobytes() for row in self._rows})
+        taken = Taken(self._visited.keys)
         found = [] if number else _new(self._ends, self.population, taken)
         for _ in range(TRIES):
             if len(found) == self.population:
@@ -265,12 +271,7 @@ class FrontSearcher:
         return Result(budget, self._rows[index].copy(), dict(self._metrics[index]))
 
     def _plain(self, metrics: Mapping[str, Any], row: np.ndarray) -> dict[str, Any]:
-        plain = {str(key): plain_scalar(value) for key, value in metrics.items()}
-        score = plain.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            subnet = short(self.space.subnet(row).to_dict())
-            raise UserError(f"the score of {subnet} must be a finite number, got {short(score)}")
-        return plain
+        return plain_metrics(metrics, lambda: f"the score of {short(self.space.subnet(row).to_dict())}")
 
 
 def non_dominated(scores: np.ndarray, prices: np.ndarray) -> np.ndarray:

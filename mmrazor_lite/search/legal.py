@@ -13,6 +13,7 @@ import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.search.base import Constraint, CostFunction
+from mmrazor_lite.search.visited import keys_of
 from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.choice import plain_scalar, short
 
@@ -40,6 +41,11 @@ class Taken:
     def add(self, key: bytes) -> None:
         """Take a key."""
         self._added.add(key)
+
+    @property
+    def parts(self) -> tuple[Set[bytes], Set[bytes]]:
+        """Those of before, and those added."""
+        return self._before, self._added
 
 
 class LegalRows:
@@ -72,7 +78,10 @@ class LegalRows:
 
     def new(self, rows: np.ndarray, n: int, taken: Taken | set[bytes]) -> np.ndarray:
         """The first ``n`` legal rows of ``rows`` that are not ``taken``, none twice; they are taken from now on."""
-        return self._new(rows[self.violation(rows) == 0], n, taken)
+        if not n:
+            return rows[:0]
+        unseen = rows[_unseen(keys_of(rows), taken)]  # costs take longer than the look into what is taken
+        return self._new(unseen[self.violation(unseen) == 0], n, taken)
 
     def draw(self, rng: np.random.Generator, n: int, taken: Taken | set[bytes], near: np.ndarray) -> np.ndarray:
         """Draw up to ``n`` legal rows that are not ``taken``; they are taken from now on.
@@ -83,6 +92,8 @@ class LegalRows:
         nearest of the rejected) are changed a little, and the nearest are kept, until enough legal ones have been met.
         What the walk finds is not uniform; it clusters where it enters the legal region.
         """
+        if not n:
+            return near[:0]
         if self._listed is not None:
             return self._new(self._listed[rng.permutation(len(self._listed))], n, taken)
         found = near[:0]
@@ -111,14 +122,10 @@ class LegalRows:
         return UserError(f"{message}; change constraints_range")
 
     def _new(self, legal: np.ndarray, n: int, taken: Taken | set[bytes]) -> np.ndarray:
-        chosen: list[int] = []
-        for index, row in enumerate(legal):
-            if len(chosen) == n:
-                break
-            key = row.tobytes()
-            if key not in taken:
-                taken.add(key)
-                chosen.append(index)
+        keys = keys_of(legal)
+        chosen = _unseen(keys, taken)[:n]
+        for index in chosen:
+            taken.add(keys[index])
         return legal[chosen]
 
     def _walk(self, rng: np.random.Generator, n: int, taken: Taken | set[bytes], near: np.ndarray) -> np.ndarray:
@@ -148,7 +155,7 @@ class LegalRows:
         return rows[self.violation(rows) == 0]
 
     @cached_property
-    def _corners(self) -> np.ndarray:
+    def corners(self) -> np.ndarray:
         """The smallest and the largest row, and for every resource the ones of least and most cost that were found."""
         rows = [self.space.index(self.space.min()), self.space.index(self.space.max())]
         for resource, _, _ in self.constraints:
@@ -162,8 +169,8 @@ class LegalRows:
     @cached_property
     def _starts(self) -> np.ndarray:
         """Where the walk begins: the corners, and the rows that lead from them towards the constraints."""
-        nearer = [self._descend(row, self.violation)[1] for row in np.unique(self._corners, axis=0)]
-        return np.concatenate([self._corners, nearer])
+        nearer = [self._descend(row, self.violation)[1] for row in np.unique(self.corners, axis=0)]
+        return np.concatenate([self.corners, nearer])
 
     def _descend(self, row: np.ndarray, value: Callable[[np.ndarray], np.ndarray]) -> tuple[float, np.ndarray]:
         """Lower ``value`` by changing one choice, or all to what is best for each alone, while that helps."""
@@ -188,13 +195,23 @@ class LegalRows:
         extreme = getattr(self.cost, "extreme", None)
         if extreme is not None:
             return extreme(resource, False), extreme(resource, True)
-        values = _values(self.cost, self._corners if self._listed is None else _all_rows(self.space), resource)
+        values = _values(self.cost, self.corners if self._listed is None else _all_rows(self.space), resource)
         return float(values.min()), float(values.max())
 
 
 def costs_of(cost: CostFunction, row: np.ndarray) -> dict[str, int | float]:
     """Costs of one row (D,) as plain numbers."""
     return {str(name): plain_scalar(np.asarray(values)[0]) for name, values in cost(row[None]).items()}
+
+
+def _unseen(keys: Sequence[bytes], taken: Taken | set[bytes]) -> list[int]:
+    """Positions of the keys that are not taken, each key once, in their order."""
+    before, added = taken.parts if isinstance(taken, Taken) else (frozenset(), taken)
+    first: dict[bytes, int] = {}
+    for index, key in enumerate(keys):
+        if key not in before and key not in added:
+            first.setdefault(key, index)
+    return list(first.values())
 
 
 def _values(cost: CostFunction, rows: np.ndarray, resource: str) -> np.ndarray:

@@ -76,8 +76,9 @@ class AccuracyPredictor:
         tensors = {}
         for number, (weight, bias) in enumerate(self.layers):
             tensors |= {f"layers.{number}.weight": weight, f"layers.{number}.bias": bias}
-        about = {"space": self.space.fingerprint, "encoding": self.encoding, "mean": self.mean, "scale": self.scale}
-        metadata = {"format": FORMAT, "about": json.dumps({**about, "facts": self.facts}, sort_keys=True)}
+        about = {"format": FORMAT, "space": self.space.fingerprint, "encoding": self.encoding, "facts": self.facts}
+        about |= {"mean": self.mean, "scale": self.scale}
+        metadata = {"about": json.dumps(about, sort_keys=True)}  # one entry: safetensors writes several in any order
         with atomic_write(path) as temporary:
             Path(temporary).write_bytes(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
 
@@ -90,13 +91,11 @@ class AccuracyPredictor:
         """
         tensors, metadata = _tensors(path)
         layers = layers_of(tensors, str(path))
-        if metadata.get("format") != FORMAT:
-            if metadata.get("format") is not None:
-                raise UserError(f"{path}: format {metadata['format']!r} is unknown, expected {FORMAT!r}")
+        about = _about(metadata, str(path))
+        if about is None:
             if "base_acc" in tensors:
                 raise UserError(f"{path}: the ResNet-50 predictor of Once-for-All; no search space here is its own")
             return cls(space, layers, encoding="ofa", where=str(path))
-        about = json.loads(metadata["about"])
         if about["space"] != space.fingerprint:
             raise UserError(
                 f"{path}: a predictor of search space {about['space']}, the config makes {space.fingerprint}; train "
@@ -130,6 +129,22 @@ def layers_of(tensors: Mapping[str, np.ndarray], where: str) -> list[tuple[np.nd
         bias = tensors.get(f"layers.{i}.bias", np.zeros(len(weight), np.float32))
         layers.append((weight, bias + tensors["base_acc"] if "base_acc" in tensors and i == number - 1 else bias))
     return layers
+
+
+def _about(metadata: Mapping[str, str], where: str) -> dict[str, Any] | None:
+    """What a file of ours says about itself; None for one that says nothing."""
+    if "about" not in metadata:  # other tools write a "format" of their own, such as "pt"
+        return None
+    try:
+        about = {"format": metadata.get("format"), **json.loads(metadata["about"])}
+    except (ValueError, TypeError):
+        raise UserError(f"{where}: its metadata is damaged; train the predictor again") from None
+    if about["format"] != FORMAT:
+        raise UserError(f"{where}: format {about['format']!r} is unknown, expected {FORMAT!r}")
+    missing = {"space", "encoding", "mean", "scale", "facts"} - set(about)
+    if missing or about["encoding"] not in ENCODINGS:
+        raise UserError(f"{where}: its metadata is damaged ({', '.join(sorted(missing)) or 'encoding'}); train again")
+    return about
 
 
 def _tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 
-import matplotlib.pyplot  # noqa: F401  mmengine's visualizer imports it, a fifth of the time of a tiny run
+import matplotlib.backends.backend_agg  # noqa: F401  mmengine's visualizer needs it, a fifth of a tiny run's time
+import matplotlib.pyplot  # noqa: F401
 import torch
+import torch._inductor.ir  # noqa: F401  what saving a program of torch.export imports
 import torch.export
+import torch.utils.cpp_extension  # noqa: F401  mmengine's list of the environment needs it and setuptools
 import yapf.yapflib.yapf_api
 from sklearn.datasets import load_digits
 
+import mmrazor_lite.cli.config
+import mmrazor_lite.cli.data_check  # noqa: F401
 from mmrazor_lite.cli.environment import register_quietly
 
 torch.set_num_threads(1)

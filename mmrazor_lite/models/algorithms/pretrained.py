@@ -96,6 +96,8 @@ def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> N
         identity = algorithm.identity
         check_space(algorithm, checkpoint, where, identity.kind, identity.space.fingerprint)
         algorithm.check_meta(meta.get(SCOPE), where)
+    else:
+        algorithm.check_meta(None, where)
     load_weights(algorithm, checkpoint, where)
 
 

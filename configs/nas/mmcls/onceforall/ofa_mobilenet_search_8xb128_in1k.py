@@ -6,7 +6,7 @@ _base_ = ["./ofa_mobilenet_supernet_32xb64_in1k.py", "../../../_base_/spos_searc
 
 search_cfg = dict(
     constraints_range=dict(macs=(0, 300)),
-    searcher=dict(num_candidates=100, top_k=25, num_mutation=50, num_crossover=50, mutate_prob=0.1),
+    searcher=dict(num_candidates=100, top_k=25, num_mutation=50, num_crossover=50, mutate_prob=0.1, fill="mutation"),
     dataloader=dict(batch_size=128, **_base_._search_dataloader),
     evaluator=_base_.val_evaluator,
     calibrate_dataloader=_base_._calibrate_dataloader,

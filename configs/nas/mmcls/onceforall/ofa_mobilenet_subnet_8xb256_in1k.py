@@ -4,6 +4,7 @@
 # CKPT is what tools/specialize.py writes. With model.init_weight_from_supernet=True it is a supernet, whose batch norm
 # statistics fit no subnet: recalibrate (tools/specialize.py) before a test, or train.
 # Result: MMRazor's README gives 70.3 % top-1 for this subnet: 4.305 M params, 67.2 M macs, 70.9 M flops at 140 x 140.
+# Hardware: 8 GPUs x 256 images; not run here yet.
 _base_ = "./ofa_mobilenet_supernet_32xb64_in1k.py"
 
 model = dict(

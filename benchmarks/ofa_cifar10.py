@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/ofa_cifar10"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--supernets", type=int, nargs="+", default=[0], help="seeds of the supernet")
-    parser.add_argument("--budgets", nargs="+", default=["0.9M", "0.6M", "0.4M"])
+    parser.add_argument("--budgets", nargs="+", default=["0.6M", "0.4M", "0.3M"])
     parser.add_argument("--subnets", type=int, default=200, help="evaluated for the predictor")
     args = parser.parse_args()
 

@@ -7,7 +7,6 @@ import gc
 import matplotlib.backends.backend_agg  # noqa: F401  mmengine's visualizer needs it, a fifth of a tiny run's time
 import matplotlib.pyplot  # noqa: F401
 import torch
-import torch._inductor.ir  # noqa: F401  what saving a program of torch.export imports
 import torch.export
 import torch.utils.cpp_extension  # noqa: F401  mmengine's list of the environment needs it and setuptools
 import yapf.yapflib.yapf_api

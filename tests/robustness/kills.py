@@ -31,7 +31,7 @@ def kill_and_resume(
     Args:
         command: Takes (folder, kill=...) and, for going on, (folder, *resume).
         folder: Gets one folder per run.
-        seconds: Time of an uninterrupted run.
+        seconds: Time that an uninterrupted run computes.
         at: Parts of that time, or writings.
         check: Called with the folder after the kill.
         resume: Words that make a run go on.

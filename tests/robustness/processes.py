@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 KILLED = -signal.SIGKILL
+POLL = 0.01  # seconds
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,21 @@ def run(
         context: From :func:`start_server`.
         argv: Words of the command line.
         log: File.
-        kill: Seconds after which all processes die by SIGKILL, or the writing in which the first one does, and then the
-            others.
+        kill: Seconds of computing of the first process after which all die by SIGKILL, or the writing in which the first
+            one does, and then the others. The clock on the wall would tell how busy the machine is.
         ranks: Processes, as torchrun would start them.
 
     Returns:
-        Exit status (``KILLED`` after a kill) of the first process that did not end with 0, and seconds.
+        Exit status (``KILLED`` after a kill) of the first process that did not end with 0, and the seconds that the first
+        process computed.
     """
     write = kill if isinstance(kill, Write) else None
-    began = time.monotonic()
     processes = start(context, argv, log, ranks, write)
-    join(processes, None if write or kill is None else began + kill)
+    seconds = join(processes, None if write else kill)
     for process in processes:
         process.kill()
         process.join()
-    return next((process.exitcode for process in processes if process.exitcode), 0), time.monotonic() - began
+    return next((process.exitcode for process in processes if process.exitcode), 0), seconds
 
 
 def start(
@@ -104,15 +106,22 @@ def start(
     return processes
 
 
-def join(processes: Sequence[multiprocessing.process.BaseProcess], end: float | None = None) -> None:
-    """Wait until all have ended with 0, one has ended otherwise, or the clock is at ``end``."""
-    waiting = list(processes)
+def join(processes: Sequence[multiprocessing.process.BaseProcess], limit: float | None = None) -> float:
+    """Wait until all have ended with 0, one has ended otherwise, or the first one has computed for ``limit`` seconds.
+
+    Returns:
+        Seconds that the first one has computed.
+    """
+    waiting, seconds = list(processes), 0.0
     while waiting and not any(process.exitcode for process in processes):
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left <= 0:
-            return
-        connection.wait([process.sentinel for process in waiting], left)
+        with contextlib.suppress(OSError):  # it is gone
+            seconds = time.clock_gettime((~processes[0].pid << 3) | 2)  # Linux: CPU clock of a process
+        if limit is not None and seconds >= limit:
+            break
+        left = POLL if limit is None else limit - seconds
+        connection.wait([process.sentinel for process in waiting], min(max(left, POLL / 10), POLL))
         waiting = [process for process in waiting if process.exitcode is None]
+    return seconds
 
 
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:

@@ -92,7 +92,7 @@ def from_scratch(args: argparse.Namespace, folder: Path, budget: str, net: Path,
         options = [f"data_root={args.data}", f"randomness.seed={seed}", f"model.fix_subnet={net.with_suffix('.yaml')}"]
         options += ["train_dataloader.dataset.part=train", f"default_hooks.checkpoint.interval={steps}"]
         words = ["tools/train.py", CONFIGS.format("subnet"), "--work-dir", place, "--cfg-options", *options]
-        tool(place.with_suffix(".log"), *words)
+        tool(place.parent / f"{place.name}.log", *words)
     return accuracy(args, folder / "scratch", place.name, checkpoint)
 
 

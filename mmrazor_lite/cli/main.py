@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: --resume continues from the last checkpoint", file=sys.stderr)
+        goes_on = "--resume continues from the last checkpoint" if hasattr(args, "resume") else "run it again to go on"
+        print(f"interrupted: {goes_on}", file=sys.stderr)
         return 130
     return 0

@@ -15,14 +15,14 @@ import mmrazor_lite
 from mmrazor_lite.cli import main
 from mmrazor_lite.subnet.yamlio import load_yaml
 
-CLASSES, BATCH = 10, 40
+CLASSES, BATCH = 10, 20
 
 
 @pytest.fixture
 def data(tmp_path):
     """Images in folders as the configs expect them, one hue per class."""
     rng = np.random.default_rng(0)
-    for split, count in (("train", 20), ("test", 4)):
+    for split, count in (("train", 10), ("test", 4)):
         for label in range(CLASSES):
             folder = tmp_path / "images" / split / f"class{label}"
             folder.mkdir(parents=True)

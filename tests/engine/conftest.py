@@ -57,7 +57,7 @@ def run_config(tmp_path):
                     "backbone": {
                         "type": "mmrazor_lite.InvertedResidualNet",
                         "stem_channels": 8,
-                        "settings": [[2, 8, 1, 1]],
+                        "settings": [],
                         "last_channels": 16,
                     },
                     "neck": {"type": "GlobalAveragePooling"},

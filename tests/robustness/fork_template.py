@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 
-import matplotlib.backends.backend_agg  # noqa: F401  mmengine's visualizer needs it, a fifth of a tiny run's time
-import matplotlib.pyplot  # noqa: F401
+import matplotlib.backends.backend_agg
+import matplotlib.pyplot  # noqa: F401  mmengine's visualizer imports both, a fifth of the time of a tiny run
 import torch
 import torch.export
-import torch.utils.cpp_extension  # noqa: F401  mmengine's list of the environment needs it and setuptools
+import torch.utils.cpp_extension
 import yapf.yapflib.yapf_api
 from sklearn.datasets import load_digits
 

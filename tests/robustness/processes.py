@@ -66,13 +66,13 @@ def run(
         context: From :func:`start_server`.
         argv: Words of the command line.
         log: File.
-        kill: Seconds of computing of the first process after which all die by SIGKILL, or the writing in which the first
-            one does, and then the others. The clock on the wall would tell how busy the machine is.
+        kill: Seconds that the first process computes before all die by SIGKILL (the clock on the wall would tell how
+            busy the machine is), or the writing in which the first one does, and then the others.
         ranks: Processes, as torchrun would start them.
 
     Returns:
-        Exit status (``KILLED`` after a kill) of the first process that did not end with 0, and the seconds that the first
-        process computed.
+        Exit status (``KILLED`` after a kill) of the first process that did not end with 0, and the seconds that the
+        first process computed.
     """
     write = kill if isinstance(kill, Write) else None
     processes = start(context, argv, log, ranks, write)

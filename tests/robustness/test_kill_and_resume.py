@@ -19,10 +19,10 @@ from mmrazor_lite.export import read_checkpoint
 
 AUTOSLIM = "configs/pruning/autoslim/autoslim_{}_digits.py"
 TINY = [
-    "model.architecture.backbone.settings=[[1,12,1,1]]",
-    "model.architecture.backbone.stem_channels=8",
-    "model.architecture.backbone.last_channels=16",
-    "model.architecture.head.in_channels=16",
+    "model.architecture.backbone.settings=[]",  # two convs: tracing them is most of a run
+    "model.architecture.backbone.stem_channels=24",
+    "model.architecture.backbone.last_channels=24",
+    "model.architecture.head.in_channels=24",
 ]
 DATA = [
     "train_dataloader.dataset.dataset.indices=60",

@@ -49,6 +49,28 @@ def check_told(asked: np.ndarray, rows: np.ndarray, metrics: Sequence[Mapping[st
         raise ValueError(f"{len(asked)} rows were asked for, metrics of {len(metrics)} were told")
 
 
+def check_same_search(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Refuse a saved ``state`` that is of another search than ``mine`` identifies.
+
+    Raises:
+        UserError: Names the first thing that differs, and both values.
+    """
+    for key, value in mine.items():
+        if state.get(key) != value:
+            raise UserError(
+                f"cannot resume the search: {key} was {short(state.get(key))}, now it is {short(value)}; start anew in "
+                "another work directory, or go back to the config it was started with"
+            )
+
+
+def check_probabilities(searcher: Any, names: Sequence[str]) -> None:
+    """Raise ``UserError`` unless each of these options of ``searcher`` is a number from 0 to 1."""
+    for name in names:
+        value = getattr(searcher, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"{name} must be a probability from 0 to 1, got {short(value)}")
+
+
 def plain_metrics(metrics: Mapping[str, Any], what: Callable[[], str]) -> dict[str, Any]:
     """The metrics as plain data.
 

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.search.base import Constraint, CostFunction, Result, check_told, plain_metrics
+from mmrazor_lite.search.base import (
+    Constraint,
+    CostFunction,
+    Result,
+    check_probabilities,
+    check_same_search,
+    check_told,
+    plain_metrics,
+)
 from mmrazor_lite.search.legal import LegalRows, Taken, costs_of
 from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace, read_subnet
@@ -184,12 +192,7 @@ class EvolutionSearcher:
         Raises:
             UserError: It is of another search: names what differs (searcher, grid, constraints, seed, options, costs).
         """
-        for key, mine in self._identity().items():
-            if state.get(key) != mine:
-                raise UserError(
-                    f"cannot resume the search: {key} was {short(state.get(key))}, now it is {short(mine)}; "
-                    f"start anew in another work directory, or go back to the config it was started with"
-                )
+        check_same_search(state, self._identity())
         try:
             rows = np.array(state["rows"], dtype=np.int64).reshape(-1, len(self.space))
             top = [_Scored(int(entry["index"]), dict(entry["metrics"])) for entry in state["top"]]
@@ -284,10 +287,7 @@ class EvolutionSearcher:
             value = getattr(self, name)
             if type(value) is not int or value < low:
                 raise UserError(f"{name} must be a whole number of {low} or more, got {short(value)}")
-        for name in ("mutate_prob", "crossover_prob"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f"{name} must be a probability from 0 to 1, got {short(value)}")
+        check_probabilities(self, ("mutate_prob", "crossover_prob"))
         if self.fill not in ("random", "mutation"):
             raise UserError(f"fill must be 'random' or 'mutation', got {short(self.fill)}")
         if self.top_k > self.num_candidates:

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.search.base import Budget, CostFunction, Result, check_told, plain_metrics
+from mmrazor_lite.search.base import (
+    Budget,
+    CostFunction,
+    Result,
+    check_probabilities,
+    check_same_search,
+    check_told,
+    plain_metrics,
+)
 from mmrazor_lite.search.legal import Taken, costs_of
 from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace
@@ -177,12 +185,7 @@ class FrontSearcher:
         Raises:
             UserError: It is of another search, or damaged.
         """
-        for key, mine in self._identity().items():
-            if state.get(key) != mine:
-                raise UserError(
-                    f"cannot resume the search: {key} was {short(state.get(key))}, now it is {short(mine)}; "
-                    "start anew in another work directory, or go back to the config it was started with"
-                )
+        check_same_search(state, self._identity())
         try:
             rows = np.array(state["rows"], dtype=np.int64).reshape(-1, len(self.space))
             self.space.active(rows)  # refuses indices that are none
@@ -258,10 +261,7 @@ class FrontSearcher:
             value = getattr(self, name)
             if type(value) is not int or value < low:
                 raise UserError(f"{name} must be a whole number of {low} or more, got {short(value)}")
-        for name in ("mutate_prob", "crossover_prob"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f"{name} must be a probability from 0 to 1, got {short(value)}")
+        check_probabilities(self, ("mutate_prob", "crossover_prob"))
         resources = {budget.resource for budget in self.budgets}
         if len(resources) != 1:
             given = ", ".join(sorted(resources)) or "nothing"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.search.base import Budget, CostFunction, Result, check_told
+from mmrazor_lite.search.base import Budget, CostFunction, Result, check_same_search, check_told
 from mmrazor_lite.subnet import Choice, SearchSpace
 from mmrazor_lite.subnet.choice import plain_scalar, short
 
@@ -157,12 +157,7 @@ class GreedySearcher:
         Raises:
             UserError: It is of another search: names what differs (searcher, grid of candidates, budgets, bins, costs).
         """
-        for key, mine in self._identity().items():
-            if state.get(key) != mine:
-                raise UserError(
-                    f"cannot resume the search: {key} was {short(state.get(key))}, now it is {short(mine)}; "
-                    f"start anew in another work directory, or go back to the config it was started with"
-                )
+        check_same_search(state, self._identity())
         try:
             row = np.array(state["row"], dtype=np.int64)
             history = [dict(step) for step in state["history"]]

@@ -164,10 +164,10 @@ class OFA(Algorithm):
         """Order the channels inside every block by importance; what the full network computes stays the same."""
         before = self.mutator.active
         self.mutator.activate(self.search_space.max())
-        trained = self.phase.trained(".expand_ratio") if self.phase else [()]
-        for block in self.architecture.modules():
+        trained = self.phase.trained(".expand_ratio") if self.phase else {}
+        for name, block in self.architecture.named_modules():
             if isinstance(block, ElasticBlock) and len(block.expand_ratios) > 1:
-                block.sort_channels([ratio for ratio in block.expand_ratios if ratio in trained[0]])
+                block.sort_channels(trained.get(f"{name}.expand_ratio", ()))
         self.mutator.activate(before)
         print_log("sorted the channels inside every block by importance", logger="current")
 

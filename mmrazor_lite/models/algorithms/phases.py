@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -71,9 +71,10 @@ class Phase:
         """The smallest subnet of the phase."""
         return self._whole(self.space.min())
 
-    def trained(self, suffix: str) -> list[tuple]:
-        """The candidates that the phase before has trained, of all choices whose name ends so."""
-        return [Phase(self.before, self.full).space[name].candidates for name in self.space if name.endswith(suffix)]
+    def trained(self, suffix: str) -> dict[str, Sequence]:
+        """The candidates that the phase before has trained, of each choice whose name ends so."""
+        before = Phase(self.before, self.full).space
+        return {name: before[name].candidates for name in self.space if name.endswith(suffix)}
 
     def _whole(self, subnet: Subnet, resolution: int | None = None) -> Subnet:
         """The same as a subnet of the full space."""
@@ -93,7 +94,7 @@ def phases_of(space: SearchSpace) -> list[str]:
     return names
 
 
-def _restricted(space: Mapping[str, Choice], kept_of: object) -> list[Choice]:
+def _restricted(space: Mapping[str, Choice], kept_of: Callable[[Choice], Sequence]) -> list[Choice]:
     """The choices with the candidates that are kept; what can only matter at others goes with them."""
     kept = {name: tuple(kept_of(choice)) for name, choice in space.items()}
     choices = []

@@ -78,7 +78,7 @@ def test_the_published_phases(shared_path):
         for word in row["starts_from"].removeprefix("ofa_").split("_"):
             start[letters[word[0]]] = [int(digit) for digit in word[1:]]
         assert phase.before == before and trained == start
-        assert set(phase.trained(".expand_ratio")) == {tuple(start["expand"])}
+        assert set(phase.trained(".expand_ratio").values()) == {tuple(start["expand"])}
         before, trained = name, found
     assert candidates(Phase(before, space).space, ".expand_ratio") == (3, 4, 6)
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from mmrazor_lite.subnet import SearchSpace
 
+Axis = str | tuple[str, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -20,13 +22,30 @@ class Cell:
 
     Attributes:
         name: The module, such as ``backbone.layers.1.0``.
-        choices: Names of the choices that it depends on; none for what is always the same.
+        choices: The axes of ``values``: names of the choices that it depends on; none for what is always the same. A
+            tuple of names is one axis for several choices of which at most one matters, such as a width for each
+            operator; it is as long as the longest of them.
         values: Costs, of shape (candidates of each of ``choices``..., M).
     """
 
     name: str
-    choices: tuple[str, ...]
+    choices: tuple[Axis, ...]
     values: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All choices that it depends on."""
+        return tuple(name for axis in self.choices for name in names_of(axis))
+
+
+def names_of(axis: Axis) -> tuple[str, ...]:
+    """The choices of one axis."""
+    return (axis,) if isinstance(axis, str) else axis
+
+
+def axis_size(space: SearchSpace, axis: Axis) -> int:
+    """How long an axis of a cell is."""
+    return max(len(space[name].candidates) for name in names_of(axis))
 
 
 class CellTable:
@@ -42,15 +61,17 @@ class CellTable:
 
     def __init__(self, space: SearchSpace, cells: Sequence[Cell]) -> None:
         self.space, self.cells = space, tuple(cells)
-        names, choices = list(space), list(space.values())
-        strides = np.zeros((len(space), len(self.cells)))
+        column = {name: index for index, name in enumerate(space)}
+        strides, shared = np.zeros((len(space), len(self.cells))), set()
         for part, cell in enumerate(self.cells):
-            columns = [names.index(name) for name in cell.choices]
-            sizes = tuple(len(choices[column].candidates) for column in columns)
+            sizes = tuple(axis_size(space, axis) for axis in cell.choices)
             if cell.values.shape[:-1] != sizes:
                 raise ValueError(f"'{cell.name}' has values of shape {cell.values.shape}, its choices {sizes}")
-            for position, column in enumerate(columns):
-                strides[column, part] = math.prod(sizes[position + 1 :])
+            for position, axis in enumerate(cell.choices):
+                for name in names_of(axis):
+                    strides[column[name], part] = math.prod(sizes[position + 1 :])
+                shared |= set() if isinstance(axis, str) else {column[name] for name in axis}
+        self.shared = frozenset(shared)  # choices that share an axis: those that do not matter must be at 0
         self.columns = np.flatnonzero(strides.any(1))  # choices that matter here
         self._strides = strides[self.columns]
         entries = [math.prod(cell.values.shape[:-1]) for cell in self.cells]
@@ -63,5 +84,7 @@ class CellTable:
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         """Candidate ``indices`` (S, D) to the costs of each part (S, P, M)."""
+        if self.shared:
+            indices = self.space.canonical(indices)
         where = indices[:, self.columns] @ self._strides  # exact: far below 2**53, and faster than integers
         return self._flat[where.astype(np.int64) + self._offsets]

@@ -171,6 +171,8 @@ class CostModel:
         while before is None or not np.array_equal(row, before):  # once more for memory, whose peak is one block's
             before = row
             for column in self.cells.columns.tolist():
+                if column in self.cells.shared:
+                    continue  # the width of one operator
                 candidates = np.repeat(row[None], len(self._choices[column].candidates), axis=0)
                 candidates[:, column] = np.arange(len(candidates))
                 costs = sign * self(candidates)[resource]

@@ -166,8 +166,9 @@ def build_runner(cfg: Any, note: str | None = None) -> Any:
     runner = RazorRunner.from_cfg(cfg)
     files = [cfg.model.get(key) or [] for key in ("channel_cfg", "fix_subnet")]
     for entry in files:
-        for file in [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []:
-            log_file("read", file)
+        for file in entry if isinstance(entry, list) else [entry]:
+            if isinstance(file, str):  # a subnet may also be given by its width, or by its content
+                log_file("read", file)
     if note:
         runner.logger.info(note)
     return runner

@@ -12,23 +12,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     arguments.add_config(parser)
     parser.add_argument("checkpoint", help="jointly trained model")
-    parser.add_argument("--channel-cfgs", nargs="+", required=True, metavar="FILE", help="subnet files, in any order")
+    parser.add_argument(
+        "--channel-cfgs", nargs="+", required=True, metavar="FILE", help="files, or uniform widths such as 0.5"
+    )
     parser.add_argument("--output-dir", metavar="DIR", help="for checkpoint_1.pth ... (default: beside CHECKPOINT)")
 
 
 def run(args: argparse.Namespace) -> list[Path]:
     """Split and return the files written, in the order of ``--channel-cfgs``."""
+    from mmrazor_lite.models.algorithms.widths import parse_entry
+
     from .config import load_config
 
-    for path in args.channel_cfgs:
+    subnets = [parse_entry(entry) for entry in args.channel_cfgs]
+    files = [entry for entry in subnets if isinstance(entry, str)]
+    for path in files:
         environment.require_file(path, "subnet file")
     checkpoint = environment.require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
 
     from mmrazor_lite.export import split
 
-    cfg.model.channel_cfg = list(args.channel_cfgs)
+    cfg.model.channel_cfg = subnets
     algorithm = environment.build_model(cfg)
-    for path in args.channel_cfgs:
+    for path in files:
         environment.log_file("read", path)
-    return split(algorithm, checkpoint, args.channel_cfgs, args.output_dir or checkpoint.parent)
+    return split(algorithm, checkpoint, subnets, args.output_dir or checkpoint.parent)

@@ -94,13 +94,16 @@ class SubnetValLoop(ValLoop):
                 broadcast(buffer)
         self.algorithm.eval()
         named = self.algorithm.named_subnets() if hasattr(self.algorithm, "named_subnets") else {}
-        metrics: dict[str, float] = {}
+        found: dict[str, dict[str, float]] = {}
         for name, subnet in (named or {"": None}).items():
             with self._active(subnet):
                 for index, batch in enumerate(self.dataloader):
                     self.run_iter(index, batch)
-                found = self.evaluator.evaluate(len(self.dataloader.dataset))
-            metrics.update({f"{name}.{key}" if name else key: value for key, value in found.items()})
+                found[name] = self.evaluator.evaluate(len(self.dataloader.dataset))
+        if named:
+            table = results_table(found, self.algorithm.resources())
+            self.runner.logger.info(f"Results of every subnet ({self.stage}):\n{table}")
+        metrics = {f"{name}.{key}" if name else key: value for name in found for key, value in found[name].items()}
         self._call_hooks("after_{}_epoch", metrics=metrics)
         self._call_hooks("after_{}")
         return metrics
@@ -137,3 +140,17 @@ class SubnetTestLoop(SubnetValLoop):
     """The same as a test."""
 
     stage = "test"
+
+
+def results_table(found: Mapping[str, Mapping[str, float]], costs: Mapping[str, Mapping[str, int]]) -> str:
+    """One line per subnet with its macs and params, in millions, and every metric that is a number."""
+    keys = [key for key, value in next(iter(found.values())).items() if isinstance(value, int | float)]
+    rows = [["", "macs", "params", *keys]]
+    for name, metrics in found.items():
+        cost = [f"{costs[name][key] / 1e6:.3f} M" for key in ("macs", "params")]
+        rows.append([name, *cost, *(f"{metrics[key]:.2f}" for key in keys)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )

@@ -25,13 +25,14 @@ from mmrazor_lite.export.checkpoint import (
 from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.export.subnet_file import Extract, compare, extract, read_back
 from mmrazor_lite.fileio import atomic_write
-from mmrazor_lite.subnet import Subnet, parse_document, read_subnet, write_subnet
+from mmrazor_lite.models.algorithms.widths import subnet_of
+from mmrazor_lite.subnet import Subnet, parse_document, write_subnet
 
 
 def split(
     algorithm: nn.Module,
     checkpoint: str | os.PathLike,
-    channel_cfgs: Sequence[str | os.PathLike],
+    channel_cfgs: Sequence[str | os.PathLike | float],
     output_dir: str | os.PathLike | None = None,
 ) -> list[Path]:
     """Write ``checkpoint_{i}.pth`` and ``checkpoint_{i}.pt2`` for the i-th of ``channel_cfgs``, from 1.
@@ -44,7 +45,7 @@ def split(
         algorithm: A joint model of the architecture; when it lists other subnets than the checkpoint, or the same in
             another order, it is built anew with those of the checkpoint.
         checkpoint: Checkpoint of the joint model.
-        channel_cfgs: Subnet files.
+        channel_cfgs: Subnet files, or uniform widths.
         output_dir: By default the folder of the checkpoint.
 
     Returns:
@@ -61,7 +62,7 @@ def split(
     algorithm = _with_subnets(algorithm, _trained(content, space, str(checkpoint)), str(checkpoint))
     load_weights(algorithm, content, checkpoint)
     algorithm.eval()
-    wanted = [read_subnet(path, space).subnet for path in channel_cfgs]
+    wanted = [subnet_of(entry, algorithm.mutator) for entry in channel_cfgs]
     _check_wanted(wanted, channel_cfgs, algorithm, str(checkpoint))
     folder = Path(output_dir) if output_dir else Path(checkpoint).parent
     return [_write(algorithm, subnet, folder / f"checkpoint_{index}") for index, subnet in enumerate(wanted, start=1)]
@@ -126,7 +127,7 @@ def _with_subnets(algorithm: nn.Module, subnets: list[Subnet] | None, where: str
 
 
 def _check_wanted(
-    wanted: Sequence[Subnet], paths: Sequence[str | os.PathLike], algorithm: nn.Module, where: str
+    wanted: Sequence[Subnet], paths: Sequence[str | os.PathLike | float], algorithm: nn.Module, where: str
 ) -> None:
     for position, (subnet, path) in enumerate(zip(wanted, paths, strict=True)):
         if subnet not in algorithm.subnets:

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import build_part
 from mmrazor_lite.models.algorithms.identity import CHANNEL_CFG
+from mmrazor_lite.models.algorithms.widths import check_range, check_width, is_width, names_of, subnet_of
 from mmrazor_lite.registry import DISTILLERS, MODELS
-from mmrazor_lite.subnet import Subnet, read_subnet
+from mmrazor_lite.subnet import Subnet
 
 
 @MODELS.register_module()
@@ -25,16 +27,24 @@ class AutoSlim(Algorithm):
     - ``None``: the supernet, by the sandwich rule with in-place distillation (Universally Slimmable Networks, section
       3.3, and the authors' code, ``slimmable_networks/train.py``): the max subnet learns from the labels; the min
       subnet and ``num_random_samples`` random ones learn from its detached output alone; gradients sum, one update.
-    - a list of subnet files: these subnets together, sharing weights, each with its own batch norms (Slimmable
-      Networks, section 3.3) and each learning from the labels.
-    - one subnet file: that subnet alone, as a plain network without anything of ours in it.
+    - a list of subnets: these together, sharing weights, each with its own batch norms (Slimmable Networks, section
+      3.3) and each learning from the labels.
+    - one subnet: that one alone, as a plain network without anything of ours in it.
+
+    A subnet is a file, or a number: 0.75 keeps three quarters of every layer. A list of numbers is a slimmable network.
+    With ``width_range`` the supernet is a universally slimmable one: all subnets of the sandwich are uniform.
 
     Args:
         architecture: As for :class:`Algorithm`.
         mutator: Config of the ``OneShotChannelMutator``.
         num_random_samples: Random subnets per step of the supernet; 2 by default.
         distiller: Loss of the subnets against the max subnet; ``KLDivergence`` by default. Only for the supernet.
-        channel_cfg: Subnet file or list of them, in any format that :func:`mmrazor_lite.subnet.read_subnet` knows.
+        channel_cfg: Subnet or list of them: a file in any format that :func:`mmrazor_lite.subnet.read_subnet` knows, or
+            a uniform width, above 0 and at most 1. Widths are rounded as the mutator says.
+        width_range: Smallest and largest uniform width of a universally slimmable network; the random ones are drawn
+            evenly between them. Only for the supernet.
+        val_widths: Uniform widths that validation, test and the table of resources show of it; by default the two
+            ends of ``width_range``, which it needs.
         retraining: MMRazor 0.x's switch. ``True`` demands ``channel_cfg``, ``False`` forbids it.
         data_preprocessor: As for :class:`Algorithm`.
         input_shape: As for :class:`Algorithm`.
@@ -53,29 +63,36 @@ class AutoSlim(Algorithm):
         mutator: Any,
         num_random_samples: int | None = None,
         distiller: Mapping | nn.Module | None = None,
-        channel_cfg: str | Sequence[str] | None = None,
+        channel_cfg: str | float | Sequence[str | float] | None = None,
+        width_range: Sequence[float] | None = None,
+        val_widths: Sequence[float] | None = None,
         retraining: bool | None = None,
         data_preprocessor: Mapping | nn.Module | None = None,
         input_shape: Sequence[int] = (3, 224, 224),
         init_cfg: Any = None,
     ) -> None:
         _check_options(channel_cfg, retraining, num_random_samples, distiller)
+        _check_width_options(channel_cfg, width_range, val_widths)
         super().__init__(architecture, mutator, data_preprocessor, input_shape, init_cfg)
-        self.mutator.prepare(self.architecture, self.input_shape, any_width=channel_cfg is not None)
+        any_width = channel_cfg is not None or width_range is not None
+        self.mutator.prepare(self.architecture, self.input_shape, any_width=any_width)
         self.search_space = self.mutator.search_space
         self.cost_model = self.mutator.cost_model
         if channel_cfg is None:
             self.kind = "supernet"
             self.num_random_samples = 2 if num_random_samples is None else num_random_samples
             self.distiller = build_part(DISTILLERS, distiller or {"type": "KLDivergence"}, "algorithm.distiller")
-        elif isinstance(channel_cfg, str):
-            self._become_static(read_subnet(channel_cfg, self.search_space).subnet)
-        else:
+            self.width_range = width_range
+            self.val_widths = None if width_range is None else tuple(val_widths or reversed(width_range))
+        elif isinstance(channel_cfg, list | tuple):
             self.kind = "joint"
-            self.subnets = [read_subnet(path, self.search_space).subnet for path in channel_cfg]
+            self.subnets = [subnet_of(entry, self.mutator) for entry in channel_cfg]
+            self._names = names_of(channel_cfg)
             _check_distinct(self.subnets, channel_cfg)
             self.mutator.make_switchable(self.subnets)
             self.mutator.activate(self.subnets[0])
+        else:
+            self._become_static(subnet_of(channel_cfg, self.mutator))
 
     def passes(self, step: int) -> list[Pass]:
         """The sandwich for a supernet; every subnet with its labels otherwise."""
@@ -84,7 +101,7 @@ class AutoSlim(Algorithm):
         if self.kind == "joint":
             return [Pass(subnet, name=name) for name, subnet in self.named_subnets().items()]
         largest, smallest = self._bounds
-        draws = [self.search_space.sample(self.rng(step, k)) for k in range(self.num_random_samples)]
+        draws = [self._draw(self.rng(step, k)) for k in range(self.num_random_samples)]
         soft = [("min_subnet", smallest), *((f"random{k}_subnet", subnet) for k, subnet in enumerate(draws))]
         return [
             Pass(largest, name="max_subnet"),
@@ -92,23 +109,36 @@ class AutoSlim(Algorithm):
         ]
 
     def named_subnets(self) -> dict[str, Subnet]:
-        """Max and min of a supernet, ``subnet_1`` ... of a joint model; of a plain subnet nothing to switch."""
-        if self.kind == "supernet":
-            return dict(zip(("max_subnet", "min_subnet"), self._bounds, strict=True))
+        """Max and min of a supernet, or its ``val_widths``; those of a joint model; none where nothing switches."""
+        if self.kind == "subnet":
+            return {}
         if self.kind == "joint":
-            return {f"subnet_{number}": subnet for number, subnet in enumerate(self.subnets, start=1)}
-        return {}
+            return dict(zip(self._names, self.subnets, strict=True))
+        if self.val_widths is None:
+            return dict(zip(("max_subnet", "min_subnet"), self._bounds, strict=True))
+        return dict(zip(names_of(self.val_widths), map(self.mutator.uniform, self.val_widths), strict=True))
+
+    def _draw(self, rng: np.random.Generator) -> Subnet:
+        if self.width_range is None:
+            return self.search_space.sample(rng)
+        return self.mutator.uniform(rng.uniform(*self.width_range))
 
     @cached_property
     def _bounds(self) -> tuple[Subnet, Subnet]:
-        return self.search_space.max(), self.search_space.min()
+        if self.width_range is None:
+            return self.search_space.max(), self.search_space.min()
+        smallest, largest = self.width_range
+        return self.mutator.uniform(largest), self.mutator.uniform(smallest)
 
 
 def _check_options(channel_cfg: Any, retraining: bool | None, num_random_samples: int | None, distiller: Any) -> None:
-    if channel_cfg is not None and not isinstance(channel_cfg, str):
-        paths = list(channel_cfg) if isinstance(channel_cfg, (list, tuple)) else []
-        if not paths or not all(isinstance(path, str) for path in paths):
-            raise UserError(f"algorithm.channel_cfg={channel_cfg!r}: give a subnet file, a list of them, or None")
+    if channel_cfg is not None:
+        entries = channel_cfg if isinstance(channel_cfg, list | tuple) else [channel_cfg]
+        if not entries or not all(isinstance(entry, str) or (is_width(entry) and 0 < entry <= 1) for entry in entries):
+            raise UserError(
+                f"algorithm.channel_cfg={channel_cfg!r}: give a subnet file, a list of them, or None; instead of a "
+                "file, a number above 0 and at most 1 is the uniform width of that share"
+            )
     if retraining is True and channel_cfg is None:
         raise UserError("algorithm.retraining=True needs algorithm.channel_cfg: a subnet file or a list of them")
     if retraining is False and channel_cfg is not None:
@@ -121,7 +151,25 @@ def _check_options(channel_cfg: Any, retraining: bool | None, num_random_samples
                 raise UserError(f"algorithm.{key} is for the supernet; with algorithm.channel_cfg set it to None")
 
 
-def _check_distinct(subnets: Sequence[Subnet], paths: Sequence[str]) -> None:
+def _check_width_options(channel_cfg: Any, width_range: Any, val_widths: Any) -> None:
+    if width_range is not None:
+        check_range(width_range, "algorithm.width_range")
+        if channel_cfg is not None:
+            raise UserError("algorithm.width_range is for the supernet; with algorithm.channel_cfg set it to None")
+    if val_widths is not None:
+        if width_range is None:
+            raise UserError("algorithm.val_widths needs algorithm.width_range, such as (0.25, 1.0); or remove it")
+        if not isinstance(val_widths, list | tuple) or not val_widths:
+            raise UserError(f"algorithm.val_widths={val_widths!r}: give a list of widths, such as [1.0, 0.5, 0.25]")
+        for width in val_widths:
+            check_width(width, "algorithm.val_widths")
+            if not width_range[0] <= width <= width_range[1]:
+                raise UserError(
+                    f"algorithm.val_widths: {width!r} is never trained, algorithm.width_range is {tuple(width_range)}"
+                )
+
+
+def _check_distinct(subnets: Sequence[Subnet], paths: Sequence[str | float]) -> None:
     for second, subnet in enumerate(subnets):
         first = subnets.index(subnet)
         if first < second:

@@ -1,7 +1,10 @@
 """Backbones of the project; importing the package registers them."""
 
+from .cifar import CifarWideResNet, cifar_mobilenet_v2, cifar_resnet
 from .inverted_residual import inverted_residual_net
+from .mnasnet import mnasnet
 from .mobile_blocks import Identity, MBBlock
+from .mobilenet_v1 import MobileNetV1
 from .ofa import OFAMobileNetV3, OFAProxylessNAS
 from .ofa_blocks import OFABlock, SqueezeExcite
 from .searchable_mobilenet import SearchableMobileNet
@@ -9,8 +12,10 @@ from .searchable_shufflenet_v2 import SearchableShuffleNetV2
 from .shuffle_blocks import ShuffleBlock, ShuffleXception
 
 __all__ = [
+    "CifarWideResNet",
     "Identity",
     "MBBlock",
+    "MobileNetV1",
     "OFABlock",
     "OFAMobileNetV3",
     "OFAProxylessNAS",
@@ -19,5 +24,8 @@ __all__ = [
     "ShuffleBlock",
     "ShuffleXception",
     "SqueezeExcite",
+    "cifar_mobilenet_v2",
+    "cifar_resnet",
     "inverted_residual_net",
+    "mnasnet",
 ]

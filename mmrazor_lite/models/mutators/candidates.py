@@ -48,21 +48,26 @@ class CandidateRule:
 
     def widths(self, group: WidthGroup) -> tuple[int, ...]:
         """Ascending widths of a group without repeats, each a multiple of its unit; the full width is always one."""
-        full, unit = group.full, group.unit
-        step = math.lcm(self.divisor, unit)
-        if step > full or (step == full and 1 < unit < full):  # the divisor would leave nothing to choose
-            step = unit
-        lowest = math.ceil(min(max(self.min_value, unit), full) / unit) * unit
+        full = group.full
         widths = {full}
         for value in self.candidate_choices:
             target = value * full if self.choice_mode == "ratio" else value
             if target > full:
                 raise UserError(f"candidate_choices: {value:g} is above the full width {full} of group '{group.name}'")
-            width = max(step, int(target + step / 2) // step * step)
-            if width < self.min_ratio * target:
-                width += step
-            widths.add(min(full, max(lowest, width)))
+            widths.add(self.nearest(group, target))
         return tuple(sorted(widths))
+
+    def nearest(self, group: WidthGroup, target: float) -> int:
+        """The width of a group that rounding makes of ``target`` channels, at most its full width."""
+        full, unit = group.full, group.unit
+        step = math.lcm(self.divisor, unit)
+        if step > full or (step == full and 1 < unit < full):  # the divisor would leave nothing to choose
+            step = unit
+        lowest = math.ceil(min(max(self.min_value, unit), full) / unit) * unit
+        width = max(step, int(target + step / 2) // step * step)
+        if width < self.min_ratio * target:
+            width += step
+        return min(full, max(lowest, width))
 
     def with_options(self, options: dict) -> CandidateRule:
         unknown = set(options) - set(self.__dataclass_fields__)

@@ -264,6 +264,12 @@ class OneShotChannelMutator:
         for channels in self._slices.values():
             channels.refresh()
 
+    def uniform(self, share: float) -> Subnet:
+        """The subnet in which every group keeps ``share`` of its full width, rounded as its candidates are."""
+        rules = [rule_for(mutable.group, self._rule, self._units) for mutable in self.mutables]
+        groups = [mutable.group for mutable in self.mutables]
+        return Subnet({g.name: rule.nearest(g, share * g.full) for rule, g in zip(rules, groups, strict=True)})
+
     def export(self, subnet: Mapping[str, int]) -> nn.Module:
         """The subnet as a plain module: torch and mmcv layers only, tensors of its own, the same output."""
         before = self.active

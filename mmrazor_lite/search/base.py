@@ -71,21 +71,24 @@ def check_probabilities(searcher: Any, names: Sequence[str]) -> None:
             raise UserError(f"{name} must be a probability from 0 to 1, got {short(value)}")
 
 
-def plain_metrics(metrics: Mapping[str, Any], what: Callable[[], str]) -> dict[str, Any]:
-    """The metrics as plain data.
+def plain_metrics(metrics: Sequence[Mapping[str, Any]], what: Callable[[int], str]) -> list[dict[str, Any]]:
+    """The metrics of some rows as plain data.
 
     Args:
-        metrics: Name to value, with ``'score'``.
-        what: Gives the beginning of an error; called for an error alone, as it takes time.
+        metrics: Name to value for each row, with ``'score'``.
+        what: Gives the beginning of an error for the row at a position; called for an error alone, as it takes time.
 
     Raises:
-        UserError: The score is missing or no finite number.
+        UserError: A score is missing or no finite number.
     """
-    plain = {str(key): value if type(value) is float else plain_scalar(value) for key, value in metrics.items()}
-    score = plain.get("score")
-    if type(score) not in (int, float) or not math.isfinite(score):
-        raise UserError(f"{what()} must be a finite number, got {short(score)}")
-    return plain
+    told = []
+    for index, metric in enumerate(metrics):
+        plain = {str(key): value if type(value) is float else plain_scalar(value) for key, value in metric.items()}
+        score = plain.get("score")
+        if type(score) not in (int, float) or not math.isfinite(score):
+            raise UserError(f"{what(index)} must be a finite number, got {short(score)}")
+        told.append(plain)
+    return told
 
 
 @runtime_checkable

@@ -129,9 +129,11 @@ class EvolutionSearcher:
         """
         asked = self.ask()
         check_told(asked, rows, metrics)
-        told = [self._plain(metric, row) for metric, row in zip(metrics, asked, strict=True)]
+        told = plain_metrics(metrics, lambda i: f"epoch {len(self._history) + 1}: the score of {self._name(asked[i])}")
         origins = self._proposed[1]
-        scored = [_Scored(len(self._rows) + i, metric) for i, metric in enumerate(told)]
+        first, full = len(self._rows), len(self._top) == self.top_k
+        least = self._top[-1].metrics["score"] if full else -math.inf  # equal ones come after it
+        scored = [_Scored(index, metric) for index, metric in enumerate(told, first) if metric["score"] > least]
         self._visited.add(asked)
         # One that is not among the best now will never be: its score stays, others only come. sorted() keeps ties.
         before = self._top[0].index if self._top else None
@@ -300,9 +302,6 @@ class EvolutionSearcher:
                 f"num_mutation={self.num_mutation} and num_crossover={self.num_crossover} make {children} children, "
                 f"more than num_candidates={self.num_candidates}; lower them or give more candidates"
             )
-
-    def _plain(self, metrics: Mapping[str, Any], row: np.ndarray) -> dict[str, Any]:
-        return plain_metrics(metrics, lambda: f"epoch {len(self._history) + 1}: the score of {self._name(row)}")
 
     def _name(self, row: np.ndarray) -> str:
         return short(self.space.subnet(row).to_dict())

@@ -108,7 +108,7 @@ class FrontSearcher:
         """
         asked = self.ask()
         check_told(asked, rows, metrics)
-        told = [self._plain(metric, row) for metric, row in zip(metrics, asked, strict=True)]
+        told = plain_metrics(metrics, lambda i: f"the score of {short(self.space.subnet(asked[i]).to_dict())}")
         children = len(self._rows) + np.arange(len(asked))
         self._visited.add(asked)
         self._scores = np.concatenate([self._scores, [metric["score"] for metric in told]])
@@ -269,9 +269,6 @@ class FrontSearcher:
 
     def _result(self, budget: Budget | None, index: int) -> Result:
         return Result(budget, self._rows[index].copy(), dict(self._metrics[index]))
-
-    def _plain(self, metrics: Mapping[str, Any], row: np.ndarray) -> dict[str, Any]:
-        return plain_metrics(metrics, lambda: f"the score of {short(self.space.subnet(row).to_dict())}")
 
 
 def non_dominated(scores: np.ndarray, prices: np.ndarray) -> np.ndarray:

@@ -80,8 +80,12 @@ class LegalRows:
         """The first ``n`` legal rows of ``rows`` that are not ``taken``, none twice; they are taken from now on."""
         if not n:
             return rows[:0]
-        unseen = rows[_unseen(keys_of(rows), taken)]  # costs take longer than the look into what is taken
-        return self._new(unseen[self.violation(unseen) == 0], n, taken)
+        keys = keys_of(rows)
+        unseen = np.array(_unseen(keys, taken), dtype=np.int64)  # costs take longer than the look into what is taken
+        chosen = unseen[self.violation(rows[unseen]) == 0][:n]
+        for index in chosen.tolist():
+            taken.add(keys[index])
+        return rows[chosen]
 
     def draw(self, rng: np.random.Generator, n: int, taken: Taken | set[bytes], near: np.ndarray) -> np.ndarray:
         """Draw up to ``n`` legal rows that are not ``taken``; they are taken from now on.

@@ -53,13 +53,7 @@ class SearchSpace(Mapping[str, Choice]):
             self._choices[choice.name] = choice
         self._names = tuple(self._choices)
         self._order = _parents_first(self._choices)
-        position = {name: column for column, name in enumerate(self._names)}
-        # Column of a dependent choice -> column of its parent, and which of the parent's candidates make it matter.
-        self._rules: dict[int, tuple[int, np.ndarray]] = {}
-        for name in self._order:
-            rule = self._choices[name].active_if
-            if rule is not None:
-                self._rules[position[name]] = position[rule[0]], _enables(self._choices[rule[0]], name, rule[1])
+        self._rules = _rules(self._choices, self._order)
         self._sizes = np.array([len(choice.candidates) for choice in self._choices.values()], dtype=np.int64)
         self.layers: Mapping[str, LayerWidth] = MappingProxyType(dict(layers or {}))
         for layer, width in self.layers.items():
@@ -121,7 +115,7 @@ class SearchSpace(Mapping[str, Choice]):
 
     def sample_indices(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Draw (n, D) canonical rows, every choice uniformly and independently."""
-        return self.canonical(self._draw(rng, n))
+        return self._canonical(self._draw(rng, n))
 
     def mutate(self, rng: np.random.Generator, indices: np.ndarray, prob: float) -> np.ndarray:
         """Draw each choice anew with probability ``prob`` (the same value may come); (n, D) to (n, D), canonical.
@@ -131,7 +125,7 @@ class SearchSpace(Mapping[str, Choice]):
         rows = self._rows(indices)
         fresh = self._draw(rng, len(rows))
         anew = rng.random(rows.shape) < prob
-        return self.canonical(np.where(anew | ~self.active(rows), fresh, rows))
+        return self._canonical(np.where(anew | ~self._active(rows), fresh, rows))
 
     def crossover(self, rng: np.random.Generator, a: np.ndarray, b: np.ndarray, prob: float = 0.5) -> np.ndarray:
         """Take each choice from ``b`` with probability ``prob``, else from ``a``; (n, D) each, canonical.
@@ -141,22 +135,17 @@ class SearchSpace(Mapping[str, Choice]):
         a, b = self._rows(a), self._rows(b)
         if a.shape != b.shape:
             raise ValueError(f"crossover needs as many rows on both sides, got {len(a)} and {len(b)}")
-        in_a, in_b = self.active(a), self.active(b)
+        in_a, in_b = self._active(a), self._active(b)
         from_b = np.where(in_a == in_b, rng.random(a.shape) < prob, in_b)
-        return self.canonical(np.where(from_b, b, a))
+        return self._canonical(np.where(from_b, b, a))
 
     def active(self, indices: np.ndarray) -> np.ndarray:
         """Tell which choices matter; (n, D) bool."""
-        rows = self._rows(indices)
-        active = np.ones(rows.shape, dtype=bool)
-        for column, (parent, enables) in self._rules.items():
-            active[:, column] = active[:, parent] & enables[rows[:, parent]]
-        return active
+        return self._active(self._rows(indices))
 
     def canonical(self, indices: np.ndarray) -> np.ndarray:
         """Put every choice that does not matter at index 0; (n, D). Applying it twice changes nothing more."""
-        rows = self._rows(indices)
-        return np.where(self.active(rows), rows, 0) if self._rules else rows.copy()
+        return self._canonical(self._rows(indices))
 
     def numeric(self, indices: np.ndarray) -> np.ndarray:
         """Candidate values, (n, D): int64, or float64 when any candidate is a float. A name counts as its index."""
@@ -168,7 +157,7 @@ class SearchSpace(Mapping[str, Choice]):
         rows = self._rows(indices)
         encoded = np.zeros((len(rows), int(self._sizes.sum())), dtype=np.float32)
         starts = np.cumsum(self._sizes) - self._sizes
-        np.put_along_axis(encoded, starts + rows, self.active(rows).astype(np.float32), axis=1)
+        np.put_along_axis(encoded, starts + rows, self._active(rows).astype(np.float32), axis=1)
         return encoded
 
     # -- subnets -------------------------------------------------------------------------------------------------
@@ -237,16 +226,26 @@ class SearchSpace(Mapping[str, Choice]):
             line[: len(column)] = column
         return table
 
+    def _active(self, rows: np.ndarray) -> np.ndarray:
+        active = np.ones(rows.shape, dtype=bool)
+        for columns, parents, starts, enables in self._rules:
+            active[:, columns] = active[:, parents] & enables[rows[:, parents] + starts]
+        return active
+
+    def _canonical(self, rows: np.ndarray) -> np.ndarray:
+        return np.where(self._active(rows), rows, 0) if self._rules else rows.copy()
+
     def _draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         return rng.integers(0, self._sizes, size=(n, len(self)), dtype=np.int64)
 
     def _rows(self, indices: np.ndarray) -> np.ndarray:
         rows = np.asarray(indices)
-        if rows.ndim != 2 or rows.shape[1] != len(self) or not np.issubdtype(rows.dtype, np.integer):
+        if rows.ndim != 2 or rows.shape[1] != len(self) or rows.dtype.kind not in "iu":
             raise ValueError(f"rows must be integers of shape (n, {len(self)}), got {rows.dtype} {rows.shape}")
-        if ((rows < 0) | (rows >= self._sizes)).any():
+        rows = rows.astype(np.int64, copy=False)
+        if (rows.view(np.uint64) >= self._sizes.view(np.uint64)).any():  # unsigned: what is below 0 is far above
             raise ValueError("a candidate index lies outside of its choice")
-        return rows.astype(np.int64, copy=False)
+        return rows
 
     def _identity(self, name: str, full_only: bool) -> dict[str, Any]:
         choice = self._choices[name]
@@ -286,8 +285,28 @@ def _parents_first(choices: Mapping[str, Choice]) -> list[str]:
     return sorted(choices, key=depth.__getitem__)
 
 
-def _enables(parent: Choice, child: str, values: tuple) -> np.ndarray:
-    enables = np.zeros(len(parent.candidates), dtype=bool)
-    for value in values:
-        enables[parent.index(value, f"choice '{child}': active_if")] = True
-    return enables
+def _rules(
+    choices: Mapping[str, Choice], order: list[str]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """What makes choices matter, generation by generation, so that one step settles all of equally many ancestors.
+
+    Each is the columns of the choices, those of their parents, and where in the last array begins what says for each
+    candidate of the parent whether the choice matters with it.
+    """
+    position = {name: column for column, name in enumerate(choices)}
+    generation: dict[str, int] = {}
+    members: dict[int, list[tuple[int, int, np.ndarray]]] = {}
+    for name in order:
+        rule = choices[name].active_if
+        generation[name] = 0 if rule is None else generation[rule[0]] + 1
+        if rule is not None:
+            enables = np.zeros(len(choices[rule[0]].candidates), dtype=bool)
+            for value in rule[1]:
+                enables[choices[rule[0]].index(value, f"choice '{name}': active_if")] = True
+            members.setdefault(generation[name], []).append((position[name], position[rule[0]], enables))
+    rules = []
+    for level in members.values():
+        columns, parents, enables = zip(*level, strict=True)
+        starts = np.cumsum([0, *map(len, enables[:-1])])
+        rules.append((np.array(columns), np.array(parents), starts, np.concatenate(enables)))
+    return rules

@@ -56,7 +56,7 @@ class CellTable:
         cells: The parts; all of the same M.
 
     Raises:
-        ValueError: Values whose shape is not that of the choices.
+        ValueError: An unknown choice, or values whose shape is not that of the choices.
     """
 
     def __init__(self, space: SearchSpace, cells: Sequence[Cell]) -> None:
@@ -64,6 +64,9 @@ class CellTable:
         column = {name: index for index, name in enumerate(space)}
         strides, shared = np.zeros((len(space), len(self.cells))), set()
         for part, cell in enumerate(self.cells):
+            unknown = next((name for name in cell.names if name not in column), None)
+            if unknown is not None:
+                raise ValueError(f"'{cell.name}' depends on '{unknown}', not a choice of the space")
             sizes = tuple(axis_size(space, axis) for axis in cell.choices)
             if cell.values.shape[:-1] != sizes:
                 raise ValueError(f"'{cell.name}' has values of shape {cell.values.shape}, its choices {sizes}")

@@ -90,4 +90,6 @@ class CellTable:
         if self.shared:
             indices = self.space.canonical(indices)
         where = indices[:, self.columns] @ self._strides  # exact: far below 2**53, and faster than integers
-        return self._flat[where.astype(np.int64) + self._offsets]
+        # Parts first in memory: sums and maxima over them are then sums and maxima of long lines.
+        entries = (where.astype(np.int64) + self._offsets).T
+        return self._flat.take(entries, axis=0).transpose(1, 0, 2)

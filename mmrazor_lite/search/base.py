@@ -83,8 +83,12 @@ def plain_metrics(metrics: Sequence[Mapping[str, Any]], what: Callable[[int], st
     """
     told = []
     for index, metric in enumerate(metrics):
-        plain = {str(key): value if type(value) is float else plain_scalar(value) for key, value in metric.items()}
-        score = plain.get("score")
+        score = metric.get("score")
+        if type(score) is float and len(metric) == 1:  # what a predictor tells, ten thousands of times
+            plain = {"score": score}
+        else:
+            plain = {str(key): plain_scalar(value) for key, value in metric.items()}
+            score = plain.get("score")
         if type(score) not in (int, float) or not math.isfinite(score):
             raise UserError(f"{what(index)} must be a finite number, got {short(score)}")
         told.append(plain)

@@ -211,11 +211,8 @@ def costs_of(cost: CostFunction, row: np.ndarray) -> dict[str, int | float]:
 def _unseen(keys: Sequence[bytes], taken: Taken | set[bytes]) -> list[int]:
     """Positions of the keys that are not taken, each key once, in their order."""
     before, added = taken.parts if isinstance(taken, Taken) else (frozenset(), taken)
-    first: dict[bytes, int] = {}
-    for index, key in enumerate(keys):
-        if key not in before and key not in added:
-            first.setdefault(key, index)
-    return list(first.values())
+    first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+    return sorted([first[key] for key in set(first) - before - added])
 
 
 def _values(cost: CostFunction, rows: np.ndarray, resource: str) -> np.ndarray:

@@ -196,10 +196,12 @@ def _ofa(space: SearchSpace, where: str) -> Encoding:
     if blocks != set(range(5 * _SLOTS)):
         raise UserError(f"{where}: the published encoding is of 5 stages of 4 blocks; the space is another one")
 
+    starts = np.arange(len(space)) * features.shape[1]
+
     def encode(rows: np.ndarray) -> np.ndarray:
-        which = np.where(space.active(rows), features[np.arange(len(space)), rows], -1)
+        which = np.where(space.active(rows), features.take(rows + starts), -1)
         encoded = np.zeros((len(rows), 129), np.float32)
-        np.put_along_axis(encoded, which, 1.0, axis=1)  # -1 is the last column, which is dropped
+        encoded[np.arange(len(rows))[:, None], which] = 1.0  # -1 is the last column, which is dropped
         return encoded[:, :128]
 
     return encode

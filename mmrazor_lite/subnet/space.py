@@ -150,7 +150,7 @@ class SearchSpace(Mapping[str, Choice]):
     def numeric(self, indices: np.ndarray) -> np.ndarray:
         """Candidate values, (n, D): int64, or float64 when any candidate is a float. A name counts as its index."""
         rows = self._rows(indices)
-        return self._table[np.arange(len(self)), rows]
+        return self._table.take(rows + np.arange(len(self)) * self._table.shape[1])
 
     def one_hot(self, indices: np.ndarray) -> np.ndarray:
         """Encode rows as (n, V) float32: one 1 in the block of each active choice, zeros in that of the others."""

@@ -1,6 +1,8 @@
 """Datasets of the project; importing the package registers them."""
 
+from .cifar10 import Cifar10Images
+from .device_images import DeviceImages
 from .digits import Digits
 from .held_out import HeldOut
 
-__all__ = ["Digits", "HeldOut"]
+__all__ = ["Cifar10Images", "DeviceImages", "Digits", "HeldOut"]

@@ -5,6 +5,8 @@ Letters: N images.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,6 +96,16 @@ class HeldOut:
         self.full_init()
         return self.dataset.get_data_info(int(self.indices[index]))
 
+    @property
+    def seeded_batch(self) -> Callable | None:
+        """Gives a whole batch at once, where the dataset does; see ``SeededDataset``."""
+        whole = getattr(self.dataset, "seeded_batch", None)
+        return whole and partial(self._seeded_batch, whole)
+
+    def _seeded_batch(self, whole: Callable, indices: Sequence[int], seed: int, epochs: np.ndarray) -> Sequence:
+        self.full_init()
+        return whole(self.indices[np.asarray(indices)], seed, epochs)
+
     def __len__(self) -> int:
         self.full_init()
         return len(self.indices)
@@ -101,3 +113,8 @@ class HeldOut:
     def __getitem__(self, index: int) -> Any:
         self.full_init()
         return self.dataset[int(self.indices[index])]
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence:
+        self.full_init()
+        whole = getattr(self.dataset, "__getitems__", None)
+        return whole(self.indices[indices].tolist()) if whole else [self[index] for index in indices]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from mmrazor_lite.randomness import seeded
@@ -16,7 +17,8 @@ class SeededDataset(Dataset):
     """Wraps a dataset so that its random transforms are seeded by (seed, epoch, index).
 
     Index ``epoch * len(dataset) + i``, as :class:`SeededSampler` yields it, is item ``i`` as epoch ``epoch`` sees it.
-    The states of ``random``, numpy and torch are restored after every item.
+    The states of ``random``, numpy and torch are restored after every item. A dataset with
+    ``seeded_batch(indices, seed, epochs)`` is asked for all items of a batch at once.
 
     Args:
         dataset: The dataset, or its config.
@@ -32,7 +34,17 @@ class SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getitems__(self, indices: Sequence[int]) -> Sequence:
+        """The items of one batch; torch's loader asks for them."""
+        whole = getattr(self.dataset, "seeded_batch", None)
+        if whole is None:
+            return [self[index] for index in indices]
+        epochs, items = np.divmod(np.asarray(indices, dtype=np.int64), len(self.dataset))
+        return whole(items, self.seed, epochs)
+
     def __getitem__(self, index: int) -> Any:
+        if getattr(self.dataset, "seeded_batch", None) is not None:
+            return self.__getitems__([index])[0]
         epoch, item = divmod(index, len(self.dataset))
         with seeded(self.seed, epoch, item):
             return self.dataset[item]

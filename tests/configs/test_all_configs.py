@@ -12,6 +12,7 @@ from mmrazor_lite.cli.config import load_config
 from mmrazor_lite.cli.environment import build_model
 from mmrazor_lite.models.mutables import ElasticBlock, MutableDepth, MutableOP
 from mmrazor_lite.registry import MODELS
+from mmrazor_lite.subnet import write_subnet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CODE = ("any_model/my_net.py",)  # what a user would write beside a config
@@ -58,6 +59,14 @@ def first_of_each(name: str, folder: Path) -> Path:
     return path
 
 
+def smallest(name: str, folder: Path) -> Path:
+    """A subnet file for the config of a subnet of widths: the smallest of its supernet."""
+    algorithm = build_model(load_config(CONFIGS / name.replace("subnet", "supernet"), []))
+    subnet = algorithm.search_space.min()
+    write_subnet(folder / "smallest.yaml", subnet, algorithm.search_space, algorithm.cost_model.of(subnet))
+    return folder / "smallest.yaml"
+
+
 @pytest.fixture(scope="module")
 def built() -> dict[str, dict[str, int]]:
     """Costs of the largest subnet by the text of the model's config: a search has the model of its supernet."""
@@ -67,7 +76,9 @@ def built() -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize("name", LEAVES)
 def test_config_is_valid_and_builds(name, tmp_path, built):
     options = []
-    if name.endswith(SUBNETS_OF_A_RUN):
+    if name.endswith("_small_subnet_cifar10.py"):
+        options = [f"model.fix_subnet={smallest(name, tmp_path)}"]
+    elif name.endswith(SUBNETS_OF_A_RUN):
         nas = name.startswith("nas/spos/") or "/onceforall/" in name
         options = [f"model.fix_subnet={first_of_each(name, tmp_path)}" if nas else "algorithm.channel_cfg=None"]
     cfg = load_config(CONFIGS / name, options)

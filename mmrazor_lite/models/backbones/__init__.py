@@ -10,6 +10,8 @@ from .ofa_blocks import OFABlock, SqueezeExcite
 from .searchable_mobilenet import SearchableMobileNet
 from .searchable_shufflenet_v2 import SearchableShuffleNetV2
 from .shuffle_blocks import ShuffleBlock, ShuffleXception
+from .tfnas import TFNASNet
+from .tfnas_block import TFNASBlock
 
 __all__ = [
     "CifarWideResNet",
@@ -24,6 +26,8 @@ __all__ = [
     "ShuffleBlock",
     "ShuffleXception",
     "SqueezeExcite",
+    "TFNASBlock",
+    "TFNASNet",
     "cifar_mobilenet_v2",
     "cifar_resnet",
     "inverted_residual_net",

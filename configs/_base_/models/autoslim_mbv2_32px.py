@@ -1,0 +1,9 @@
+# MobileNetV2 for 32x32 images; every width takes 1/5 to 5/5 of its channels, rounded up, as in AutoSlim_TF2.
+_base_ = "./autoslim_fifths.py"
+
+model = dict(
+    architecture=dict(
+        backbone=dict(type="CifarMobileNetV2"),
+        head=dict(in_channels=1280),
+    ),
+)

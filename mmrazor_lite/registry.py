@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import LOOPS as _LOOPS
 from mmengine.registry import MODEL_WRAPPERS as _MODEL_WRAPPERS
 from mmengine.registry import MODELS as _MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as _RUNNERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
@@ -33,6 +34,7 @@ def _own(name: str, location: str) -> Registry:
 MODELS = _child("model", _MODELS, "models")
 MODEL_WRAPPERS = _child("model wrapper", _MODEL_WRAPPERS, "engine")
 OPTIM_WRAPPERS = _child("optimizer wrapper", _OPTIM_WRAPPERS, "engine")
+OPTIM_WRAPPER_CONSTRUCTORS = _child("optimizer wrapper constructor", _OPTIM_WRAPPER_CONSTRUCTORS, "engine")
 RUNNERS = _child("runner", _RUNNERS, "engine")
 LOOPS = _child("loop", _LOOPS, "engine")
 HOOKS = _child("hook", _HOOKS, "engine")
@@ -47,8 +49,8 @@ SEARCHERS = _own("searcher", "search")
 EVALUATORS = _own("subnet evaluator", "engine")
 
 OURS: tuple[Registry, ...] = (
-    MODELS, MODEL_WRAPPERS, OPTIM_WRAPPERS, RUNNERS, LOOPS, HOOKS, DATASETS, DATA_SAMPLERS, TRANSFORMS,
-    MUTATORS, DISTILLERS, ESTIMATORS, SEARCHERS, EVALUATORS,
+    MODELS, MODEL_WRAPPERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, LOOPS, HOOKS, DATASETS, DATA_SAMPLERS,
+    TRANSFORMS, MUTATORS, DISTILLERS, ESTIMATORS, SEARCHERS, EVALUATORS,
 )  # fmt: skip
 
 

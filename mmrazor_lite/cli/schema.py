@@ -48,6 +48,8 @@ DEFAULT_TYPES = {  # what the Runner builds where a section names no type
     ("val_cfg",): ("ValLoop",),
     ("test_cfg",): ("TestLoop",),
     ("optim_wrapper",): ("OptimWrapper",),
+    ("optim_wrapper", "architecture"): ("OptimWrapper",),
+    ("optim_wrapper", "arch_parameters"): ("OptimWrapper",),
     ("search_cfg",): ("SearchLoop",),
     ("visualizer",): ("Visualizer",),
     ("log_processor",): ("LogProcessor",),
@@ -148,6 +150,8 @@ def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
         return DATALOADER
     if path[-1] in PLAIN:
         return PLAIN[path[-1]]
+    if path == ("optim_wrapper",) and "constructor" in node and "optimizer" not in node:
+        return None  # one entry per module of the model; its constructor judges the names
     types = [node["type"]] if node.get("type") is not None else DEFAULT_TYPES.get(path, ())
     names: set[str] = set(META)
     for registry, built in [entry for name in types for entry in find(name)]:

@@ -63,24 +63,34 @@ def position_data(loop: BaseLoop, meta: Mapping[str, Any], seed: int, filename: 
         sampler.start_at(meta["epoch"], min(into * loop.dataloader.batch_size, len(sampler)))
 
 
+def listed_schedulers(schedulers: Sequence | Mapping[str, Sequence] | None) -> list:
+    """The schedulers of one optimizer, or of several by name, in order."""
+    if isinstance(schedulers, Mapping):
+        return [scheduler for part in schedulers.values() for scheduler in part]
+    return list(schedulers or ())
+
+
 def restore_optimizer(
-    optim_wrapper: OptimWrapper, schedulers: Sequence | None, checkpoint: Mapping[str, Any], filename: str
+    optim_wrapper: OptimWrapper,
+    schedulers: Sequence | Mapping[str, Sequence] | None,
+    checkpoint: Mapping[str, Any],
+    filename: str,
 ) -> None:
     """Load the states of the optimizer and of the schedulers.
 
     Raises:
         UserError: They belong to another optimizer or to other schedulers.
     """
-    states = checkpoint.get("param_schedulers") or []
-    if len(states) != len(schedulers or ()):
+    states, schedulers = checkpoint.get("param_schedulers") or [], listed_schedulers(schedulers)
+    if len(states) != len(schedulers):
         raise UserError(
             f"{filename} was trained with {len(states)} param_scheduler entries, the config has "
-            f"{len(schedulers or ())}; resume with the same, or start from its weights with load_from"
+            f"{len(schedulers)}; resume with the same, or start from its weights with load_from"
         )
     try:
         optim_wrapper.load_state_dict(checkpoint["optimizer"])
     except (ValueError, KeyError) as error:
         problem = f"{filename} was trained with another optimizer ({error})"
         raise UserError(f"{problem}; resume with the same, or start from its weights with load_from") from None
-    for scheduler, state in zip(schedulers or (), states, strict=True):
+    for scheduler, state in zip(schedulers, states, strict=True):
         scheduler.load_state_dict(state)

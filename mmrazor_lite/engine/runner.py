@@ -16,7 +16,7 @@ from torch import nn
 
 from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.hooks.checkpoint import LAST
-from mmrazor_lite.engine.resume import position_data, restore_optimizer, seeded_dataloader
+from mmrazor_lite.engine.resume import listed_schedulers, position_data, restore_optimizer, seeded_dataloader
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained, load_checked
@@ -26,6 +26,7 @@ _OURS = {
     "OptimWrapper": "SubnetOptimWrapper",
     "AmpOptimWrapper": "SubnetAmpOptimWrapper",
     "CheckpointHook": "SafeCheckpointHook",
+    "SeparateOptimWrapperConstructor": "SeparateOptimWrapperConstructor",
 }
 
 
@@ -81,7 +82,7 @@ class RazorRunner(Runner):
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper:
         """Build an optimizer wrapper that counts batches."""
         if isinstance(optim_wrapper, Mapping):
-            optim_wrapper = {**optim_wrapper, "type": _our_type(optim_wrapper.get("type", "OptimWrapper"))}
+            optim_wrapper = _with_our_types(optim_wrapper)
         level = self.logger.level
         self.logger.setLevel(max(level, logging.WARNING))  # mmengine logs a line per parameter
         try:
@@ -187,7 +188,7 @@ class RazorRunner(Runner):
             "meta": meta,
             "state_dict": self.algorithm.state_dict(),
             "optimizer": self.optim_wrapper.state_dict(),
-            "param_schedulers": [scheduler.state_dict() for scheduler in self.param_schedulers or ()],
+            "param_schedulers": [scheduler.state_dict() for scheduler in listed_schedulers(self.param_schedulers)],
             "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},  # mmengine asks for it
         }
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
@@ -233,6 +234,15 @@ def _our_type(name: Any) -> Any:
         return name
     name = _OURS.get(name.removeprefix("mmengine."), name)
     return f"{SCOPE}.{name}" if name in _OURS.values() else name
+
+
+def _with_our_types(config: Mapping) -> dict[str, Any]:
+    """The config of one optimizer wrapper, or of several by name, with ours in the place of mmengine's."""
+    if "optimizer" in config or "constructor" not in config:
+        return {**config, "type": _our_type(config.get("type", "OptimWrapper"))}
+    return {
+        name: _with_our_types(part) if isinstance(part, Mapping) else _our_type(part) for name, part in config.items()
+    }
 
 
 def _with_type(loop: BaseLoop | Mapping, name: str) -> BaseLoop | dict:

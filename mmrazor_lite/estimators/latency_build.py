@@ -104,10 +104,8 @@ def build_table(
     _measure(jobs, bench, book, repeats, min_seconds, seed, progress)
 
     ms = {key: float(np.median(book.times[key])) for key in jobs}
-    cells = []
-    for part in parts:
-        values = np.array([max(ms[key] - ms[nothing], 0.0) for key in part.keys.flat])
-        cells.append(Cell(part.name, part.choices, values.reshape(*part.keys.shape, 1)))
+    own = {key: max(value - ms[nothing], 0.0) for key, value in ms.items()}
+    cells = [Cell(part.name, part.choices, part.values(own, space)[..., None]) for part in parts]
     sized = tuple(name for name, choice in space.items() if choice.kind == "resolution")
     shape = (*(len(space[name].candidates) for name in sized), 1)
     parts_only = LatencyTable(space, Cell("", sized, np.zeros(shape)), cells)

@@ -7,7 +7,9 @@
                 "ms": [[0.21, 0.25], [0.34, 0.41]]}, ...]}
 
 ``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device`` and
-``correction`` may be absent. The older form gives a time to each candidate of each choice::
+``correction`` may be absent. A list of names among ``choices`` stands for choices of which one matters, such as a
+width for each operator; the innermost lists may then differ in length. The older form gives a time to each candidate
+of each choice::
 
     {"format": "mmrazor_lite.latency/1", "space": "sha256:...",
      "base": 1.25, "choices": {"backbone.layers.0.0": {"shuffle_3x3": 0.31, ...}, ...}}
@@ -98,7 +100,19 @@ def text(fingerprint: str, base: Cell, cells: Sequence[Cell], device: Mapping, c
 
 def _written(cell: Cell) -> str:
     name = {"name": cell.name} if cell.name else {}
-    return json.dumps({**name, "choices": list(cell.choices), "ms": cell.values[..., 0].tolist()})
+    choices = [axis if isinstance(axis, str) else list(axis) for axis in cell.choices]
+    return json.dumps({**name, "choices": choices, "ms": _without_nan(cell.values[..., 0].tolist())})
+
+
+def _without_nan(values: Any) -> Any:
+    """Nested lists without what stands at the end of the innermost ones only to make them equally long."""
+    if not isinstance(values, list):
+        return values
+    if values and isinstance(values[0], list):
+        return [_without_nan(value) for value in values]
+    while values and math.isnan(values[-1]):
+        values = values[:-1]
+    return values
 
 
 def _older(data: Mapping, space: SearchSpace, where: str) -> dict[str, Any]:
@@ -118,19 +132,33 @@ def _cell(data: Any, where: str, lowest: float = 0.0) -> Cell:
     if not isinstance(data, Mapping) or not {"name", "choices", "ms"} <= set(data):
         raise UserError(f"{where} must be a mapping with name, choices and ms, got {short(data)}")
     name, choices = data["name"], data["choices"]
-    if not isinstance(name, str) or not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
+    if not isinstance(name, str) or not isinstance(choices, list) or not all(_is_axis(choice) for choice in choices):
         raise UserError(f"{where}: name must be text and choices a list of names, got {short([name, choices])}")
     place = f"{where} '{name}'" if name else where
-    return Cell(name, tuple(choices), _array(data["ms"], len(choices), place, lowest)[..., None])
+    axes = tuple(choice if isinstance(choice, str) else tuple(choice) for choice in choices)
+    ragged = bool(axes) and not isinstance(axes[-1], str)
+    return Cell(name, axes, _array(data["ms"], len(choices), place, lowest, ragged)[..., None])
 
 
-def _array(value: Any, depth: int, where: str, lowest: float) -> np.ndarray:
-    """Nested lists as an array of ``depth`` axes; null, which marks a missing entry, as NaN."""
+def _is_axis(value: Any) -> bool:
+    names = value if isinstance(value, list) and value else [value]
+    return all(isinstance(name, str) for name in names)
+
+
+def _array(value: Any, depth: int, where: str, lowest: float, ragged: bool = False) -> np.ndarray:
+    """Nested lists as an array of ``depth`` axes; null, which marks a missing entry, as NaN.
+
+    With ``ragged``, shorter innermost lists are filled up with NaN.
+    """
     if depth == 0:
         return np.array(math.nan if value is None else _time(value, where, lowest))
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: ms must nest one list per choice, got {short(value)}")
-    rows = [_array(entry, depth - 1, where, lowest) for entry in value]
+    rows = [_array(entry, depth - 1, where, lowest, ragged) for entry in value]
+    if ragged and depth > 1:
+        longest = max(row.shape[-1] for row in rows)
+        fill = [(0, 0)] * (depth - 2)
+        rows = [np.pad(row, [*fill, (0, longest - row.shape[-1])], constant_values=math.nan) for row in rows]
     if any(row.shape != rows[0].shape for row in rows):
         raise UserError(f"{where}: ms has lists of different lengths side by side")
     return np.stack(rows)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite.errors import UserError
@@ -28,6 +29,7 @@ from mmrazor_lite.subnet.yamlio import load_yaml
 
 from .cells import Cell
 from .latency_table import LatencyTable
+from .latency_tfnas import SUFFIXES, read_tfnas_table, tfnas_table
 
 Layers = Mapping[str, float]  # layer in words -> milliseconds
 _STEM = re.compile(r"Conv-input:(\d+)x\1x3-output:\d+x\d+x(\d+)")
@@ -40,6 +42,10 @@ def read_table(path: str | os.PathLike, mutator: Any) -> LatencyTable:
     Raises:
         UserError: It cannot be read or does not fit the space.
     """
+    if Path(path).suffix in SUFFIXES:
+        source = read_tfnas_table(path)
+        print_log(source.facts(), logger="current")
+        return tfnas_table(source, mutator)
     data = _load(path)
     if isinstance(data, Mapping) and "format" in data:
         return LatencyTable.read(path, mutator.search_space)

@@ -6,7 +6,8 @@ A job is known by a key made of what decides about its time, so equal parts shar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from mmrazor_lite.subnet import SearchSpace
 
+from .cells import Axis, axis_size
+
+KNOTS = 9  # widths of an operator that are measured; those between are interpolated
 _PLAIN = (bool, int, float, str, tuple, list, type(None))
 
 
@@ -30,11 +34,33 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A part of a network, the choices that it depends on, and the keys of its jobs over their candidates."""
+    """A part of a network, the choices that it depends on, and the keys of its jobs over their candidates.
+
+    Where operators have widths of their own (a shared last axis of O operators), only some are measured: ``knots``
+    (O, KNOTS) are their indices, ascending, and the last axis of ``keys`` runs over them.
+    """
 
     name: str
-    choices: tuple[str, ...]
+    choices: tuple[Axis, ...]
     keys: np.ndarray
+    knots: np.ndarray | None = None
+
+    def values(self, times: Mapping[str, float], space: SearchSpace) -> np.ndarray:
+        """Milliseconds over the candidates of all choices, from those of each key.
+
+        Between measured widths they are interpolated, and never fall as the width grows; beyond an operator's last
+        width they are NaN.
+        """
+        found = np.array([times[key] for key in self.keys.flat]).reshape(self.keys.shape)
+        if self.knots is None:
+            return found
+        full = np.full((*found.shape[:-1], axis_size(space, self.choices[-1])), math.nan)
+        rising = np.maximum.accumulate(found, axis=-1)
+        for index in np.ndindex(found.shape[:-1]):
+            knots = self.knots[index[-1]]
+            widths = np.arange(knots[-1] + 1)
+            full[index][: len(widths)] = np.interp(widths, knots, rising[index])
+        return full
 
 
 def add_job(jobs: dict[str, Job], job: Job, content: Any) -> str:
@@ -88,24 +114,51 @@ def plan_parts(mutator: Any, jobs: dict[str, Job]) -> list[Part]:
 
     Depth makes no difference to a part: it says which of them run.
     """
-    space, sizes, found = mutator.search_space, _sizes(mutator), []
+    space, sizes, found = mutator.search_space, sizes_of(mutator), []
     for cell in mutator.cost_model.cells.cells:
         if not cell.name:  # what is always there
             continue
-        choices = [name for name in cell.choices if space[name].kind != "depth"]
-        own = [name for name in choices if space[name].kind != "resolution"]
-        keys = np.empty((len(sizes), *(len(space[name].candidates) for name in own)), dtype=object)
+        choices = [axis for axis in cell.choices if _kind(space, axis) != "depth"]
+        own = [axis for axis in choices if _kind(space, axis) != "resolution"]
+        plain, knots = [axis for axis in own if isinstance(axis, str)], None
+        shape = [len(space[name].candidates) for name in plain]
+        if plain != own:
+            knots = _knots(space, plain[-1], own[-1])
+            shape.append(KNOTS)
+        keys = np.empty((len(sizes), *shape), dtype=object)
         for index in np.ndindex(keys.shape[1:]):
-            chosen = {name: space[name].candidates[i] for name, i in zip(own, index, strict=True)}
+            chosen = {name: space[name].candidates[i] for name, i in zip(plain, index, strict=False)}
+            chosen |= {} if knots is None else _width_of(space, chosen, own[-1], knots[index[-2:]])
             make = _maker(mutator.part, cell.name, {**space.max(), **chosen})
             content, label = _structure(make()), " ".join([cell.name, *(str(value) for value in chosen.values())])
             for position, size in enumerate(sizes):
                 keys[(position, *index)] = add_job(jobs, Job(make, size[cell.name], label), content)
-        found.append(Part(cell.name, tuple(choices), keys[0] if own == choices else keys))
+        found.append(Part(cell.name, tuple(choices), keys[0] if own == choices else keys, knots))
     return found
 
 
-def _sizes(mutator: Any) -> list[dict[str, tuple[int, ...]]]:
+def _kind(space: SearchSpace, axis: Axis) -> str:
+    return space[axis if isinstance(axis, str) else axis[0]].kind
+
+
+def _knots(space: SearchSpace, operator: str, widths: tuple[str, ...]) -> np.ndarray:
+    """The widths to measure of each candidate of an operator choice: (O, KNOTS) indices; zeros where there is none."""
+    knots = np.zeros((len(space[operator].candidates), KNOTS), np.int64)
+    for name in widths:
+        last = len(space[name].candidates) - 1
+        knots[space[operator].candidates.index(space[name].active_if[1][0])] = np.linspace(0, last, KNOTS).round()
+    return knots
+
+
+def _width_of(space: SearchSpace, chosen: Mapping, widths: tuple[str, ...], index: int) -> dict[str, int]:
+    """The width choice that matters beside ``chosen``, at one of its candidates."""
+    rules = {name: space[name].active_if for name in widths}
+    return {
+        name: space[name].candidates[int(index)] for name, (parent, values) in rules.items() if chosen[parent] in values
+    }
+
+
+def sizes_of(mutator: Any) -> list[dict[str, tuple[int, ...]]]:
     """The (C, H, W) that each part reads, at each resolution; from runs of the smallest network of full depth."""
     space = mutator.search_space
     row = np.array([len(c.candidates) - 1 if c.kind == "depth" else 0 for c in space.values()])

@@ -23,7 +23,7 @@ from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.space import listed
 
 from . import latency_file
-from .cells import Cell, CellTable
+from .cells import Axis, Cell, CellTable, axis_size
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LatencyTable:
         self.device, self.correction = dict(device or {}), correction
         _check(space, (base, *self.cells), where)
         parts = [_where_it_runs(space, cell) for cell in (base, *self.cells)]
-        covered = {name for part in parts for name in part.choices}
+        covered = {name for part in parts for name in part.names}
         missing = [name for name in space if name not in covered]
         if missing:
             raise UserError(f"{where}: no entry depends on {listed(missing)}; every choice of the space needs entries")
@@ -99,7 +99,8 @@ class LatencyTable:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Milliseconds of (S, D) rows: (S,) float64."""
-        return self._offset + self._factor * self._parts(np.asarray(rows))[:, :, 0].sum(1)
+        # One after the other, as the tables' own tools add them up: numpy's sum rounds otherwise.
+        return self._offset + self._factor * self._parts(np.asarray(rows))[:, :, 0].cumsum(1)[:, -1]
 
     def of(self, subnet: Mapping[str, Any]) -> float:
         """Milliseconds of one subnet."""
@@ -111,7 +112,7 @@ class LatencyTable:
         Exact: choices are settled one after the other, each by a table of the best over those that meet it in a part.
         """
         pick = np.max if largest else np.min
-        parts = [(part.choices, part.values[..., 0]) for part in self._parts.cells]
+        parts = [_settled(self.space, part, pick) for part in self._parts.cells]
         left = {name for choices, _ in parts for name in choices}
 
         def together(name: str) -> list[str]:
@@ -167,36 +168,88 @@ def _check(space: SearchSpace, cells: Sequence[Cell], where: str) -> None:
         if cell.name in seen:
             raise UserError(f"{place} is given twice")
         seen.add(cell.name)
-        for choice in cell.choices:
+        for choice in cell.names:
             if choice not in space:
                 raise UserError(f"{place} depends on the unknown choice '{choice}'{nearest(choice, space)}")
-        if len(set(cell.choices)) != len(cell.choices):
+        if len(set(cell.names)) != len(cell.names):
             raise UserError(f"{place} names a choice twice")
-        sizes = tuple(len(space[choice].candidates) for choice in cell.choices)
+        sizes = tuple(axis_size(space, axis) for axis in cell.choices)
         if cell.values.shape != (*sizes, 1):
             raise UserError(
                 f"{place} has milliseconds of shape {cell.values.shape[:-1]}, its choices have {sizes} candidates"
             )
-        missing += [_entry(space, cell, index) for index in np.argwhere(np.isnan(cell.values[..., 0])).tolist()]
+        _check_shared(space, cell, place)
+        unknown = np.isnan(cell.values[..., 0]) & _reachable(space, cell)
+        missing += [_entry(space, cell, index) for index in np.argwhere(unknown).tolist()]
     if missing:
         raise UserError(f"{where}: {len(missing)} entries are missing: {listed(missing)}; measure the table for them")
 
 
+def _check_shared(space: SearchSpace, cell: Cell, place: str) -> None:
+    """Check that choices share an axis only where one operator choice of the part says which of them matters."""
+    for axis in cell.choices:
+        if isinstance(axis, str):
+            continue
+        rules = [space[name].active_if or ("", ()) for name in axis]
+        parents, values = {parent for parent, _ in rules}, [value for _, allowed in rules for value in allowed]
+        if len(parents) != 1 or parents.pop() not in cell.choices or len(set(values)) != len(values):
+            raise UserError(
+                f"{place}: {listed(list(axis))} share a list, but do not depend on different candidates of one choice "
+                "of the part"
+            )
+
+
+def _reachable(space: SearchSpace, cell: Cell) -> np.ndarray:
+    """Which entries of a part can be looked up, (candidates of each axis...): none past the end of a shared axis."""
+    reachable = np.ones(cell.values.shape[:-1], dtype=bool)
+    for position, axis in enumerate(cell.choices):
+        if isinstance(axis, str):
+            continue
+        parent = space[axis[0]].active_if[0]
+        valid = np.zeros((len(space[parent].candidates), reachable.shape[position]), dtype=bool)
+        valid[:, 0] = True  # a candidate without a choice of its own looks up the first one
+        for name in axis:
+            for value in space[name].active_if[1]:
+                valid[space[parent].candidates.index(value), : len(space[name].candidates)] = True
+        reachable &= _aligned((parent, axis), valid, cell.choices)
+    return reachable
+
+
+def _settled(space: SearchSpace, cell: Cell, pick: Any) -> tuple[tuple[str, ...], np.ndarray]:
+    """The choices and milliseconds of a part, with the best taken over every shared axis."""
+    worst = math.inf if pick is np.min else -math.inf
+    values = np.where(_reachable(space, cell), cell.values[..., 0], worst)
+    shared = tuple(position for position, axis in enumerate(cell.choices) if not isinstance(axis, str))
+    return tuple(axis for axis in cell.choices if isinstance(axis, str)), pick(
+        values, axis=shared
+    ) if shared else values
+
+
 def _entry(space: SearchSpace, cell: Cell, index: Sequence[int]) -> str:
     """One entry in words: the part, and what of its choices is chosen."""
-    chosen = [
-        f"{choice.removeprefix(cell.name).lstrip('.') or 'candidate'}={space[choice].candidates[i]}"
-        for choice, i in zip(cell.choices, index, strict=True)
-    ]
+    at = dict(zip(cell.choices, index, strict=True))
+    chosen = []
+    for axis, i in at.items():
+        names = [axis] if isinstance(axis, str) else [name for name in axis if _matters(space, name, at)]
+        chosen += [
+            f"{name.removeprefix(cell.name).lstrip('.') or 'candidate'}={space[name].candidates[i]}" for name in names
+        ]
     return " ".join([cell.name or "base", *chosen])
+
+
+def _matters(space: SearchSpace, name: str, at: Mapping[Axis, int]) -> bool:
+    parent, allowed = space[name].active_if
+    return space[parent].candidates[at[parent]] in allowed
 
 
 def _where_it_runs(space: SearchSpace, cell: Cell) -> Cell:
     """The same part, which also depends on whatever makes its choices matter, and takes nothing where they do not."""
     choices, values = list(cell.choices), cell.values
+    if any(not isinstance(axis, str) for axis in choices):
+        values = np.where(_reachable(space, cell)[..., None], values, 0.0)
     for name in choices:  # grows meanwhile: a condition may have one of its own
-        if space[name].active_if is None:
-            continue
+        if not isinstance(name, str) or space[name].active_if is None:
+            continue  # the operator choice beside it says which choice of a shared axis matters
         parent, allowed = space[name].active_if
         candidates = space[parent].candidates
         if parent not in choices:
@@ -207,7 +260,7 @@ def _where_it_runs(space: SearchSpace, cell: Cell) -> Cell:
     return Cell(cell.name, tuple(choices), values)
 
 
-def _aligned(choices: Sequence[str], values: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def _aligned(choices: Sequence[Axis], values: np.ndarray, names: Sequence[Axis]) -> np.ndarray:
     """``values`` over ``choices`` as an array that has an axis for each of ``names``, which hold them all."""
     ordered = sorted(choices, key=names.index)
     values = values.transpose([list(choices).index(choice) for choice in ordered])

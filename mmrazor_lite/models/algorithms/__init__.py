@@ -5,5 +5,6 @@ from .base import Algorithm, Pass
 from .ofa import OFA
 from .spos import SPOS
 from .sub_model import SubModel
+from .tfnas import TFNAS
 
-__all__ = ["OFA", "SPOS", "Algorithm", "AutoSlim", "Pass", "SubModel"]
+__all__ = ["OFA", "SPOS", "TFNAS", "Algorithm", "AutoSlim", "Pass", "SubModel"]

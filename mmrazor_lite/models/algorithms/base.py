@@ -232,12 +232,12 @@ class Algorithm(BaseModel):
         entries: dict[str, Tensor] = {}
         if item.label:
             with self._logits() as captured:
-                hard, parts = self.parse_losses(_call(forward, batch, mode="loss"))
+                hard, parts = self.parse_losses(call(forward, batch, mode="loss"))
             total = total + item.label * hard
             entries = {key: value.detach() for key, value in parts.items()}
             logits = captured[-1] if captured else None
         else:
-            logits = _call(forward, batch, mode="tensor")
+            logits = call(forward, batch, mode="tensor")
         if item.soft:
             if not (isinstance(logits, Tensor) and isinstance(teacher, Tensor)):
                 raise UserError(
@@ -282,5 +282,5 @@ def resized(images: Tensor, size: int | None) -> Tensor:
     return functional.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _call(forward: Callable, batch: Any, mode: str) -> Any:
+def call(forward: Callable, batch: Any, mode: str) -> Any:
     return forward(**batch, mode=mode) if isinstance(batch, Mapping) else forward(*batch, mode=mode)

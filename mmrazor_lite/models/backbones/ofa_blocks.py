@@ -114,10 +114,10 @@ class OFABlock(ElasticBlock):
         if self.use_se:
             layers.append(depth.se.expand)
             readers.append(depth.se.reduce)
-        _permute(layers, readers, order)
+        permute(layers, readers, order)
         if self.use_se:
             inner = _order(depth.se.expand.weight, [width[1] for width in kept])
-            _permute([depth.se.reduce], [depth.se.expand], inner)
+            permute([depth.se.reduce], [depth.se.expand], inner)
 
 
 def conv_norm_act(conv: nn.Module, norm_cfg: dict | None, act_cfg: dict | None) -> nn.Sequential:
@@ -163,7 +163,7 @@ def _order(reader: Tensor, kept: Sequence[int]) -> Tensor:
     return by_importance[rank[by_importance].argsort(stable=True)]
 
 
-def _permute(layers: Sequence[nn.Module], readers: Sequence[nn.Module], order: Tensor) -> None:
+def permute(layers: Sequence[nn.Module], readers: Sequence[nn.Module], order: Tensor) -> None:
     """Put the output channels of ``layers``, and the input channels of ``readers``, in another order."""
     for layer in layers:
         for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):

@@ -75,6 +75,9 @@ def transform_name(large: int, small: int) -> str:
 class MutableDepth(nn.Sequential):
     """A stage of which the first d blocks run.
 
+    With :attr:`mixture` set, all blocks run and the output is the weighted sum of what each depth gives: the sink
+    connections of a differentiable search (TF-NAS, arXiv:2008.05314, section 3.2).
+
     Args:
         blocks: In order.
         depths: Numbers of blocks that may run, ascending, up to all of them.
@@ -92,13 +95,24 @@ class MutableDepth(nn.Sequential):
                 f"depths {list(self.depths)} must be ascending and end at the {len(blocks)} blocks there are"
             )
         self.active_depth = len(blocks)
+        self.mixture: Tensor | None = None  # (depths,), while a differentiable search sets it
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the first ``active_depth`` blocks."""
+        """Run the first ``active_depth`` blocks, or mix the outputs of all depths."""
+        if self.mixture is not None:
+            return self._mixed(x)
         for index, block in enumerate(self._modules.values()):
             if index < self.active_depth:
                 x = block(x)
         return x
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        outputs = []
+        for depth, block in enumerate(self._modules.values(), start=1):
+            x = block(x)
+            if depth in self.depths:
+                outputs.append(x)
+        return sum(weight * output for weight, output in zip(self.mixture, outputs, strict=True))
 
     def settled(self) -> nn.Sequential:
         """A plain sequence of the blocks that run."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.cells import Cell
+from mmrazor_lite.estimators.cells import Axis, Cell
 from mmrazor_lite.estimators.cost_model import PartCosts
 from mmrazor_lite.graph import LayerTable, WidthGroup
 from mmrazor_lite.models.mutables import ElasticBlock
@@ -94,26 +94,35 @@ def always_cell(table: LayerTable, maps: Maps, resolution: str) -> Cell:
 
 
 def operator_cell(
-    choices: Sequence[str],
+    name: str,
+    choices: Sequence[Axis],
     candidates: Sequence[tuple[LayerTable, Sequence[WidthGroup]]],
-    widths: Sequence[int] | None,
+    widths: Sequence[Sequence[int] | None],
+    runs: Sequence[bool] | None,
     maps: Maps,
 ) -> Cell:
     """One operator choice.
 
     Args:
-        choices: Names of the resolution, where it is one, of the operator choice, and of the inner width, where it has
-            one.
+        name: Its module.
+        choices: Names of the resolution, where it is one, of the depth, where it matters, of the operator choice, and
+            of the inner widths, where there are any.
         candidates: Layers and width groups of each candidate.
-        widths: What the inner width may be.
+        widths: What the inner width of each candidate may be.
+        runs: Whether the choice runs at each depth; None where it always does.
     """
-    values = []
+    longest, values = max(len(offered or (0,)) for offered in widths), []
     for index in range(len(maps.tables(candidates[0][0]))):
-        for table, groups in candidates:
-            units = np.array([[width / group.unit for group in groups] for width in widths or (0,)])
-            values.append(PartCosts(maps.tables(table)[index], len(groups))(units.reshape(len(widths or (0,)), -1)))
-    sizes = (*_sizes(maps), len(candidates), *(() if widths is None else (len(widths),)))
-    return Cell(choices[-1 if widths is None else -2], tuple(choices), np.stack(values).reshape(*sizes, -1))
+        for (table, groups), offered in zip(candidates, widths, strict=True):
+            # A candidate without a width costs the same at each; beyond the last width, nothing is ever looked up.
+            padded = [*(offered or (0,) * longest), *(0,) * longest][:longest]
+            units = np.array(padded, np.float64)[:, None] / np.array([group.unit for group in groups])
+            values.append(PartCosts(maps.tables(table)[index], len(groups))(units))
+    shape = (*_sizes(maps), len(candidates), *((longest,) if any(widths) else ()))
+    costs = np.stack(values).reshape(*shape, -1)
+    if runs is not None:
+        costs = np.stack([costs * run for run in runs], axis=len(_sizes(maps)))
+    return Cell(name, tuple(choices), costs)
 
 
 def block_cell(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
-from mmrazor_lite.estimators.cells import Cell
+from mmrazor_lite.estimators.cells import Axis, Cell
 from mmrazor_lite.graph import FixedLayer, LayerTable, Side, TracedModel, WidthGroup, layer_table, trace
 from mmrazor_lite.graph.opaque import OPAQUE
 from mmrazor_lite.graph.trace import BATCH, shape_of
@@ -31,7 +31,7 @@ from .alone import NO_WIDTHS, PartTrace, trace_alone
 from .cells import Maps, always_cell, block_cell, operator_cell, resolutions_of
 from .check import untouched
 
-WIDTH = "mid_channels"  # the width choice of an operator choice NAME is NAME.mid_channels
+WIDTH = "mid_channels"  # the width choice of an operator choice NAME: NAME.mid_channels, or NAME.CANDIDATE.mid_channels
 RESOLUTION, DEPTH, KERNEL, RATIO = "resolution", "depth", "kernel_size", "expand_ratio"  # of NAME: NAME.depth ...
 
 
@@ -40,9 +40,10 @@ class NasMutator:
     """Collects the choices that an architecture declares.
 
     A choice has the name of its module, such as ``backbone.layers.0.0`` for a ``MutableOP``; where that offers
-    ``inner_widths``, the choice ``backbone.layers.0.0.mid_channels`` sets them in whichever candidate is chosen. A
-    ``MutableDepth`` gives ``NAME.depth``, an ``ElasticBlock`` ``NAME.kernel_size`` and ``NAME.expand_ratio``, which
-    matter only while the block runs.
+    ``inner_widths``, the choice ``backbone.layers.0.0.mid_channels`` sets them in whichever candidate is chosen; where
+    a candidate has ``mid_widths`` of its own, ``backbone.layers.0.0.CANDIDATE.mid_channels`` sets its width alone. A
+    ``MutableDepth`` gives ``NAME.depth``, an ``ElasticBlock`` ``NAME.kernel_size`` and ``NAME.expand_ratio``; choices
+    of a block matter only while it runs.
 
     Args:
         custom_groups: MMRazor's way to let several modules share a choice; not supported, ``None`` only.
@@ -96,6 +97,28 @@ class NasMutator:
                 f"largest resolution must be that of input_shape: [3, {self.resolutions[-1]}, {self.resolutions[-1]}]"
             )
 
+    @property
+    def operators(self) -> Mapping[str, MutableOP]:
+        """The operator choices by name, in order."""
+        return self._operators
+
+    @property
+    def stages(self) -> Mapping[str, MutableDepth]:
+        """The stages whose depth is a choice by name, in order."""
+        return self._stages
+
+    def activate_widths(self, widths: Mapping[str, int]) -> None:
+        """Give every candidate a width of its own, whether it is chosen or not, for a mixture of all of them.
+
+        Args:
+            widths: Width choice -> width, of all candidates that have one.
+        """
+        for mutable, choice in zip(self.mutables, self._widths, strict=False):
+            mutable.width = widths[choice]
+        for channels in self._slices.values():
+            channels.refresh()
+        self.active = None
+
     # costs ----------------------------------------------------------------------------------------------------
 
     def _costs(self) -> tuple[LayerTable, list[Cell]]:
@@ -123,26 +146,30 @@ class NasMutator:
         """Make the inner widths of one operator choice dynamic; return layers and width groups of its candidates."""
         module, found = self._operators[name], []
         for candidate in module.names:
-            place = _place(name, candidate)
-            part = trace_alone(module.candidate(candidate), size, bool(module.inner_widths))
+            place, widths = _place(name, candidate), module.widths_of(candidate)
+            part = trace_alone(module.candidate(candidate), size, bool(widths))
             found.append((part.table.placed(place, 0, held), part.groups))
             for group in part.groups:
-                if group.full != module.inner_widths[-1] or group.unit != 1:
+                if group.full != widths[-1] or group.unit != 1:
                     raise UserError(
-                        f"{place}.{group.name}: has {group.full} channels, inner_widths of '{name}' end at "
-                        f"{module.inner_widths[-1]}; build the candidates at the largest inner width"
+                        f"{place}.{group.name}: has {group.full} channels, the inner widths of '{name}' end at "
+                        f"{widths[-1]}; build the candidates at the largest inner width"
                     )
-                self._widths.append(f"{name}.{WIDTH}")
-            self._make_dynamic(place, part, [self._offered(module)] * len(part.groups))
+                self._widths.append(_width_choice(name, module, candidate))
+            self._make_dynamic(place, part, [self._offered(widths)] * len(part.groups))
         return found
 
     def _operator_cell(
         self, name: str, candidates: Sequence[tuple[LayerTable, Sequence[WidthGroup]]], maps: Maps
     ) -> Cell:
-        module, choices = self._operators[name], [*maps.choices(RESOLUTION), name]
-        if module.inner_widths is None:
-            return operator_cell(choices, candidates, None, maps)
-        return operator_cell([*choices, f"{name}.{WIDTH}"], candidates, self._offered(module), maps)
+        module = self._operators[name]
+        before, runs = self._depth_of(name)
+        choices: list[Axis] = [*maps.choices(RESOLUTION), *before, name]
+        names = [_width_choice(name, module, candidate) for candidate in module.names if module.widths_of(candidate)]
+        if names:
+            choices.append(names[0] if module.inner_widths else tuple(names))
+        widths = [self._offered(module.widths_of(candidate)) for candidate in module.names]
+        return operator_cell(name, choices, candidates, widths, runs, maps)
 
     def _elastic_part(self, name: str, size: tuple[int, ...], held: int) -> PartTrace:
         """Make one elastic block dynamic; return what a trace of it found."""
@@ -157,12 +184,8 @@ class NasMutator:
         return part
 
     def _block_cell(self, name: str, part: PartTrace, held: int, maps: Maps) -> Cell:
-        choices, runs = [*maps.choices(RESOLUTION)], None
-        stage, position = self._stage_of(name)
-        if stage is not None and position >= stage.depths[0]:
-            choices.append(f"{name.rpartition('.')[0]}.{DEPTH}")
-            runs = [position < depth for depth in stage.depths]
-        choices += [f"{name}.{KERNEL}", f"{name}.{RATIO}"]
+        before, runs = self._depth_of(name)
+        choices = [*maps.choices(RESOLUTION), *before, f"{name}.{KERNEL}", f"{name}.{RATIO}"]
         return block_cell(name, choices, self._blocks[name], part, part.table.placed(name, 0, held), runs, maps)
 
     def _shrink(self) -> None:
@@ -177,10 +200,17 @@ class NasMutator:
             channels.refresh()
 
     def _stage_of(self, name: str) -> tuple[MutableDepth | None, int]:
-        """The stage of elastic depth that a block belongs to, and its position there."""
+        """The stage of elastic depth that a module belongs to, and its position there."""
         parent, _, position = name.rpartition(".")
         stage = self._stages.get(parent)
         return stage, int(position) if stage is not None else 0
+
+    def _depth_of(self, name: str) -> tuple[list[str], list[bool] | None]:
+        """The depth choice of a module, in a list, and whether it runs at each depth; none where it always runs."""
+        stage, position = self._stage_of(name)
+        if stage is None or position < stage.depths[0]:
+            return [], None
+        return [f"{name.rpartition('.')[0]}.{DEPTH}"], [position < depth for depth in stage.depths]
 
     def _skeleton(self) -> nn.Module:
         """A copy with one op in the place of each choice: the time of a trace grows with the ops and tensors in it."""
@@ -238,10 +268,8 @@ class NasMutator:
             slices = [self._slice(side.renumbered(offset)) for side in sides]
             holder._modules[child] = make_dynamic(holder._modules[child], *slices)
 
-    def _offered(self, module: MutableOP) -> Sequence[int]:
-        if module.inner_widths is None or not self._any_width:
-            return module.inner_widths
-        return range(1, module.inner_widths[-1] + 1)
+    def _offered(self, widths: Sequence[int] | None) -> Sequence[int] | None:
+        return widths if widths is None or not self._any_width else range(1, widths[-1] + 1)
 
     def _slice(self, side: Side) -> ChannelSlice:
         return self._slices.setdefault(side.key(), ChannelSlice(side, self.mutables))
@@ -249,17 +277,19 @@ class NasMutator:
     def _publish(self, always: LayerTable, cells: Sequence[Cell]) -> None:
         choices = [] if self.resolutions is None else [Choice(RESOLUTION, self.resolutions, kind="resolution")]
         for name, module in self._operators.items():
-            choices.append(Choice(name, module.names, kind="operator"))
+            choices.append(Choice(name, module.names, kind="operator", active_if=self._rule(name)))
             if module.inner_widths is not None:
-                choices.append(Choice(f"{name}.{WIDTH}", self._offered(module)))
+                choices.append(
+                    Choice(f"{name}.{WIDTH}", self._offered(module.inner_widths), active_if=self._rule(name))
+                )
+            for candidate in filter(module.has_own_width, module.names):
+                offered = self._offered(module.widths_of(candidate))
+                choice = _width_choice(name, module, candidate)
+                choices.append(Choice(choice, offered, active_if=(name, (candidate,))))
         for name, stage in self._stages.items():
             choices.append(Choice(f"{name}.{DEPTH}", stage.depths, kind="depth"))
         for name, block in self._blocks.items():
-            stage, position = self._stage_of(name)
-            rule = None
-            if stage is not None and position >= stage.depths[0]:
-                runs = tuple(depth for depth in stage.depths if depth > position)
-                rule = (f"{name.rpartition('.')[0]}.{DEPTH}", runs)
+            rule = self._rule(name)
             choices.append(Choice(f"{name}.{KERNEL}", block.kernel_sizes, kind="value", active_if=rule))
             choices.append(Choice(f"{name}.{RATIO}", block.expand_ratios, kind="value", active_if=rule))
         aliases = {module.alias: name for name, module in self._operators.items() if module.alias}
@@ -274,6 +304,14 @@ class NasMutator:
         self.active: Subnet | None = None
         self.activate(self.search_space.max())
 
+    def _rule(self, name: str) -> tuple[str, tuple[int, ...]] | None:
+        """When the choices of a module matter: the depth choice and the depths at which it runs."""
+        before, runs = self._depth_of(name)
+        if runs is None:
+            return None
+        depths = self._stage_of(name)[0].depths
+        return before[0], tuple(depth for depth, run in zip(depths, runs, strict=True) if run)
+
     # subnets --------------------------------------------------------------------------------------------------
 
     @property
@@ -286,11 +324,11 @@ class NasMutator:
         if subnet is self.active:
             return
         for name, module in self._operators.items():
-            module.active = subnet[name]
+            module.active = subnet.get(name, module.names[0])  # past the active depth, it may be left out
         for name, stage in self._stages.items():
             stage.active_depth = subnet[f"{name}.{DEPTH}"]
         for mutable, choice in zip(self.mutables, self._widths, strict=False):
-            mutable.width = subnet[choice]
+            mutable.width = subnet.get(choice, mutable.width)
         for name, block in self._blocks.items():
             block.activate_kernel(subnet.get(f"{name}.{KERNEL}", block.kernel_sizes[0]))
             widths = block.inner_widths(subnet.get(f"{name}.{RATIO}", block.expand_ratios[0]))
@@ -329,6 +367,11 @@ class _Place(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.mmrazor_lite.opaque([x], [], list(self.shape), x.dtype, x.device, 0, 0)
+
+
+def _width_choice(name: str, module: MutableOP, candidate: str) -> str:
+    """The choice that sets the inner width of a candidate: its own, or the one that all of them share."""
+    return f"{name}.{candidate}.{WIDTH}" if module.has_own_width(candidate) else f"{name}.{WIDTH}"
 
 
 def _place(name: str, candidate: str) -> str:

@@ -1,0 +1,79 @@
+"""What TF-NAS does around an epoch: its temperature, its widths, and at the end the network found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.registry import HOOKS
+from mmrazor_lite.subnet.files import write_subnet
+
+BEST = "best_subnet.yaml"
+
+
+@HOOKS.register_module()
+class ElasticityHook(Hook):
+    """Scales the widths of TF-NAS after every epoch, and writes ``best_subnet.yaml`` when the training ends.
+
+    Raises:
+        UserError: The model has no architecture to search; at the end, after the file is written: the latency of the
+            network is not within the tolerance of the target.
+    """
+
+    priority = "ABOVE_NORMAL"  # before the checkpoint, which holds the new widths
+
+    def before_train(self, runner: Runner) -> None:
+        """Check that there is something to search."""
+        if not hasattr(_algorithm(runner), "end_epoch") or not isinstance(runner.optim_wrapper, OptimWrapperDict):
+            raise UserError(
+                "ElasticityHook is for model.type='TFNAS' with "
+                "optim_wrapper.constructor='SeparateOptimWrapperConstructor'; remove it from custom_hooks"
+            )
+        algorithm = _algorithm(runner)
+        algorithm.start_epoch(runner.epoch)
+        runner.logger.info(f"target: {algorithm.target:.4f} ms, within {algorithm.tolerance:.1%}")
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start the epoch of the algorithm."""
+        _algorithm(runner).start_epoch(runner.epoch)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Scale the widths, and let the optimizers begin anew, as the authors do: momentum is of other channels now."""
+        algorithm = _algorithm(runner)
+        found = algorithm.end_epoch()
+        for wrapper in runner.optim_wrapper.values():
+            wrapper.optimizer.state.clear()
+        text = f"latency of the network found: {found['after']:.4f} ms, {found['before']:.4f} before its widths changed"
+        runner.logger.info(f"{text}; target {found['target']:.4f} ms")
+        if runner.epoch >= algorithm.epochs_without_arch and _misses(algorithm, found["after"]):
+            runner.logger.warning(
+                f"the network found takes {found['after']:.4f} ms, its widths cannot reach {found['target']:.4f} ms"
+            )
+
+    def after_train(self, runner: Runner) -> None:
+        """Write the network found; judge its latency."""
+        algorithm = _algorithm(runner)
+        subnet, path = algorithm.searched, Path(runner.work_dir) / BEST
+        costs = algorithm.cost_model.of(subnet)
+        if is_main_process():
+            write_subnet(path, subnet, algorithm.search_space, costs, made_by={"tool": "TFNAS"})
+            runner.logger.info(f"wrote {path}: " + ", ".join(f"{value:,.10g} {name}" for name, value in costs.items()))
+        if _misses(algorithm, costs["latency"]):
+            raise UserError(
+                f"the network found takes {costs['latency']:.4f} ms, the target is {algorithm.target:.4f} ms within "
+                f"{algorithm.tolerance:.1%}; it is in {path}. Search longer, or with a larger model.lambda_lat"
+            )
+
+
+def _algorithm(runner: Runner) -> object:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _misses(algorithm: object, latency: float) -> bool:
+    return abs(latency / algorithm.target - 1) > algorithm.tolerance

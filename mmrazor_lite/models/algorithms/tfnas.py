@@ -1,0 +1,366 @@
+"""TF-NAS: learn operators, depths and widths of a network by gradients, at a latency that is met."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import Tensor, nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.latency_ofa import read_table
+from mmrazor_lite.estimators.latency_table import CostWithLatency
+from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
+from mmrazor_lite.models.algorithms.tfnas_parts import ArchParameters, BlockLatency
+from mmrazor_lite.registry import MODELS
+from mmrazor_lite.search.elasticity import scale_widths
+from mmrazor_lite.subnet import Subnet, parse_budget, subnet_document
+
+WEIGHTS, ARCH = "architecture", "arch_parameters"  # modules, and the names of their optimizers
+SEARCHED = "searched"  # in a checkpoint: the network that the search has found so far
+
+
+@MODELS.register_module()
+class TFNAS(Algorithm):
+    """Trains a mixture of all operators and depths, and scales its widths to a target latency after every epoch.
+
+    A weight step trains two paths: an operator of each block drawn by its probability, and another one drawn uniformly
+    (bi-sampling); the output of a stage is the mean of its depths (sink connections). An architecture step, on other
+    images, updates the probabilities through a relaxed sample of all operators, with ``|latency / target - 1|`` beside
+    the loss of the labels. After an epoch, the widths of the most probable network are scaled until it meets the
+    target (elasticity-scaling).
+
+    Args:
+        architecture: As for :class:`Algorithm`; a backbone of operator choices with widths of their own.
+        mutator: Config of the ``NasMutator``.
+        latency_table: File of a table for this space, ours or the authors'; a search needs it.
+        target_latency: Milliseconds; a bare number, ``'15ms'`` or a part of the slowest network such as ``'50%'``.
+        lambda_lat: Weight of the latency loss.
+        tolerance: How far the network found may be from the target, relative.
+        epochs_without_arch: Epochs at the beginning that train weights only, on one path.
+        temperature: Of the relaxed samples in the first of the other epochs.
+        temperature_decay: Factor from epoch to epoch.
+        arch_interval: Weight steps per architecture step.
+        data_preprocessor: As for :class:`Algorithm`.
+        input_shape: As for :class:`Algorithm`.
+        init_cfg: As for :class:`Algorithm`.
+
+    Raises:
+        UserError: The architecture declares other choices, an option out of range, a table that does not fit, or a
+            target that no network of the space meets.
+    """
+
+    paper = "https://arxiv.org/abs/2008.05314"
+
+    def __init__(
+        self,
+        architecture: Mapping | nn.Module,
+        mutator: Any = None,
+        latency_table: str | os.PathLike | None = None,
+        target_latency: float | str = 15.0,
+        lambda_lat: float = 0.1,
+        tolerance: float = 0.01,
+        epochs_without_arch: int = 10,
+        temperature: float = 5.0,
+        temperature_decay: float = 0.96,
+        arch_interval: int = 2,
+        data_preprocessor: Mapping | nn.Module | None = None,
+        input_shape: Sequence[int] = (3, 224, 224),
+        init_cfg: Any = None,
+    ) -> None:
+        _check_options(locals())
+        super().__init__(architecture, mutator or {"type": "NasMutator"}, data_preprocessor, input_shape, init_cfg)
+        self.mutator.prepare(self.architecture, self.input_shape)
+        self.search_space = self.mutator.search_space
+        self.cost_model = self._plain_costs = self.mutator.cost_model
+        self._blocks, self._stages = list(self.mutator.operators), list(self.mutator.stages)
+        self._names = [module.names for module in self.mutator.operators.values()]
+        self._check_space()
+        self.arch_parameters = ArchParameters(self.mutator.operators, self.mutator.stages)
+        self.register_buffer("widths", torch.tensor(self._initial_widths()))  # (B, O): now, of every operator
+        self.lambda_lat, self.tolerance = lambda_lat, tolerance
+        self.epochs_without_arch, self.arch_interval = epochs_without_arch, arch_interval
+        self._temperatures = (temperature, temperature_decay)
+        self.epoch = 0
+        self.latency: BlockLatency | None = None
+        self.target: float | None = None
+        if latency_table:
+            table = read_table(latency_table, self.mutator)
+            self.latency = BlockLatency(table, self.mutator.operators)
+            self.cost_model = CostWithLatency(self.cost_model, table)
+            self.target = self._reachable(target_latency, table)
+        self._forget()
+
+    # what a training loop asks
+
+    def start_epoch(self, epoch: int) -> None:
+        """Tell which epoch runs, from 0.
+
+        Raises:
+            UserError: There is no latency table, or an architecture parameter is not finite.
+        """
+        if self.latency is None:
+            raise UserError(
+                "model.latency_table is missing: give the file of a table with --cfg-options model.latency_table=FILE "
+                "(tools/latency/build_table.py measures one for this machine)"
+            )
+        self.arch_parameters.check(f"epoch {epoch + 1}")
+        self.epoch = epoch
+        self._forget()
+
+    def trains_arch(self, epoch: int, index: int) -> bool:
+        """Whether the weight step ``index`` of an epoch is followed by an architecture step."""
+        return epoch >= self.epochs_without_arch and index % self.arch_interval == 0
+
+    def arch_steps(self, epoch: int, index: int, per_epoch: int) -> int:
+        """Architecture steps before the weight step ``index`` of ``epoch``, with ``per_epoch`` weight steps in each."""
+        each = -(-per_epoch // self.arch_interval)
+        if epoch < self.epochs_without_arch:
+            return 0
+        return (epoch - self.epochs_without_arch) * each + -(-index // self.arch_interval)
+
+    @property
+    def temperature(self) -> float:
+        """Of the relaxed samples of this epoch."""
+        start, decay = self._temperatures
+        return start * decay ** max(self.epoch - self.epochs_without_arch, 0)
+
+    def passes(self, step: int) -> list[Pass]:
+        """A path drawn by the probabilities, and one of other operators, each at the widths of now."""
+        if self._alphas is None:
+            self._alphas = torch.stack([alpha.detach() for alpha in self.arch_parameters.alphas]).double().cpu().numpy()
+        first = [int((alpha + noise).argmax()) for alpha, noise in zip(self._alphas, self._noise(step), strict=True)]
+        found = [Pass(self._path(first), name="gumbel_path")]
+        if self.epoch >= self.epochs_without_arch:
+            rng = self.rng(step, 1)
+            count = self._alphas.shape[1]
+            other = [(op + int(rng.integers(1, count))) % count for op in first]
+            found.append(Pass(self._path(other), name="random_path"))
+        return found
+
+    def train_step(
+        self, data: Mapping[str, Any], optim_wrapper: OptimWrapperDict, forward: Callable | None = None
+    ) -> dict[str, Tensor]:
+        """One weight step, and one architecture step where there are images for it.
+
+        Args:
+            data: ``weights``, a batch, and ``arch``, another one or None; see ``PairedTrainLoop``.
+            optim_wrapper: Of the architecture's weights and of the architecture parameters, by these names.
+            forward: As for :class:`Algorithm`.
+
+        Raises:
+            UserError: A loss, or an architecture parameter, is not finite.
+        """
+        step = optim_wrapper[WEIGHTS].batch_index
+        with self.arch_parameters.sinks():
+            log = super().train_step(data["weights"], optim_wrapper[WEIGHTS], forward)
+        if data.get("arch") is not None:
+            log |= self._arch_step(data["arch"], optim_wrapper[ARCH], forward or self, step)
+        return log
+
+    def end_epoch(self) -> dict[str, float]:
+        """Scale the widths of the most probable network to the target, and keep its largest channels.
+
+        Returns:
+            ``before`` and ``after``, its latency; ``target``.
+        """
+        operators, depths = self._best()
+        blocks = [b for b, name in enumerate(self._blocks) if self._position(name) < depths[name.rpartition(".")[0]]]
+        chosen = [operators[block] for block in blocks]
+        widths = [self._rows[block][op] for block, op in zip(blocks, chosen, strict=True)]
+        before = self.latency.of_network(blocks, chosen, widths)
+        if self.epoch < self.epochs_without_arch:
+            return {"before": before, "after": before, "target": self.target}
+        offered = [self._offered(block, op) for block, op in zip(blocks, chosen, strict=True)]
+        parents = [self._blocks[block].rpartition(".")[0] for block in blocks]
+        scaled = scale_widths(
+            widths,
+            [(candidates[0], candidates[-1]) for candidates in offered],
+            [list(dict.fromkeys(parents)).index(parent) for parent in parents],
+            lambda proposed: self.latency.of_network(blocks, chosen, proposed),
+            self.target,
+        )
+        for block, op, old, new in zip(blocks, chosen, widths, scaled, strict=True):
+            if new != old:
+                self.widths[block, op] = new
+                self.mutator.operators[self._blocks[block]].candidate(self._names[block][op]).sort_channels()
+        self._forget()
+        return {"before": before, "after": self.latency.of_network(blocks, chosen, scaled), "target": self.target}
+
+    @property
+    def searched(self) -> Subnet:
+        """The most probable network, at its widths of now."""
+        self._forget()  # a checkpoint may have been loaded
+        operators, depths = self._best()
+        choices: dict[str, Any] = {f"{name}.depth": depths[name] for name in self._stages}
+        for block, op in enumerate(operators):
+            if self._position(self._blocks[block]) < depths[self._blocks[block].rpartition(".")[0]]:
+                choices |= self._operator(block, op)
+        return self.search_space.subnet(self.search_space.index(choices))
+
+    def named_subnets(self) -> dict[str, Subnet]:
+        """The network that the search has found so far."""
+        return {"searched_subnet": self.searched}
+
+    def resources(self) -> dict[str, dict[str, int]]:
+        """Costs of the subnets of most and of fewest macs, and of the one found so far."""
+        return {**self._ends, **{name: self.cost_model.of(subnet) for name, subnet in self.named_subnets().items()}}
+
+    @cached_property
+    def _ends(self) -> dict[str, dict[str, int]]:
+        return {"max_subnet": self._plain_costs.max(), "min_subnet": self._plain_costs.min()}
+
+    def checkpoint_meta(self) -> dict[str, Any]:
+        """See :class:`Algorithm`; with the network found so far, so that retraining can start from the file."""
+        subnet = self.searched
+        return {
+            **super().checkpoint_meta(),
+            SEARCHED: subnet_document(subnet, self.search_space, self.cost_model.of(subnet)),
+        }
+
+    # inside
+
+    def _arch_step(self, data: Any, optim_wrapper: OptimWrapper, forward: Callable, step: int) -> dict[str, Tensor]:
+        batch = self.data_preprocessor(data, training=True)
+        frozen = [parameter for parameter in self.architecture.parameters() if parameter.requires_grad]
+        noise = [torch.from_numpy(block) for block in self._noise(step, k=2)]
+        previous = self.mutator.active
+        self.mutator.activate_widths(self._width_choices())
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            with self.arch_parameters.mixed(noise, self.temperature) as weights:
+                with optim_wrapper.pass_context(forward, last=True), optim_wrapper.forward_context():
+                    hard, _ = self.parse_losses(call(forward, batch, mode="loss"))
+                latency = self._expected_latency(weights)
+                loss = hard + self.lambda_lat * (latency / self.target - 1).abs()
+                optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+            self.mutator.activate(previous)
+        bad = (~torch.isfinite(loss.detach())).to(torch.float32)
+        all_reduce(bad, "max")
+        if bad:
+            raise UserError(
+                f"step {step}: the loss of the architecture step is {float(loss)}; training stopped before the update "
+                "and the checkpoints are kept; lower a learning rate or set clip_grad, then --resume"
+            )
+        optim_wrapper.end_batch()
+        self._alphas = None
+        self.arch_parameters.normalise()
+        self.arch_parameters.check(f"step {step}")
+        return {"arch.loss": hard.detach(), "arch.latency": latency.detach()}
+
+    def _expected_latency(self, weights: Sequence[Tensor]) -> Tensor:
+        """Milliseconds of the mixture: of each stage, the mean over its depths of the sum of the blocks that run."""
+        if self._now is None:
+            self._now = self.latency.matrix(self._rows)
+        total = torch.as_tensor(self.latency.base, dtype=torch.float32, device=weights[0].device)
+        betas = dict(zip(self._stages, self.arch_parameters.betas, strict=True))
+        sums: dict[str, list[Tensor]] = {}
+        for name, weight, ms in zip(self._blocks, weights, self._now, strict=True):
+            sums.setdefault(name.rpartition(".")[0], []).append((weight * weight.new_tensor(ms[: len(weight)])).sum())
+        for stage, blocks in sums.items():
+            ends = torch.stack(blocks).cumsum(0)
+            if stage not in betas:
+                total = total + ends[-1]
+                continue
+            depths = [depth - 1 for depth in self.mutator.stages[stage].depths]
+            total = total + (betas[stage].softmax(0) * ends[depths]).sum()
+        return total
+
+    def _noise(self, step: int, k: int = 0) -> list[np.ndarray]:
+        """Gumbel noise for each block, equal on all ranks."""
+        rng = self.rng(step, k)
+        return [rng.gumbel(size=len(names)) for names in self._names]
+
+    def _path(self, operators: Sequence[int]) -> Subnet:
+        """One operator in each block, at all depths, at the widths of now."""
+        choices: dict[str, Any] = {f"{name}.depth": stage.depths[-1] for name, stage in self.mutator.stages.items()}
+        for block, op in enumerate(operators):
+            choices |= self._operator(block, op)
+        return Subnet(choices)
+
+    def _operator(self, block: int, op: int) -> dict[str, Any]:
+        name, candidate = self._blocks[block], self._names[block][op]
+        return {name: candidate, f"{name}.{candidate}.mid_channels": self._rows[block][op]}
+
+    def _width_choices(self) -> dict[str, int]:
+        return {
+            f"{name}.{candidate}.mid_channels": width
+            for name, names, row in zip(self._blocks, self._names, self._rows, strict=True)
+            for candidate, width in zip(names, row, strict=True)
+        }
+
+    def _forget(self) -> None:
+        """Read anew what is kept beside the tensors, so that a step need not wait for the device."""
+        self._alphas: np.ndarray | None = None  # (B, O)
+        self._now: np.ndarray | None = None  # milliseconds (B, O) at the widths of now
+        self.__dict__.pop("_rows", None)
+
+    @cached_property
+    def _rows(self) -> list[list[int]]:
+        """The widths of now, (B, O)."""
+        return self.widths.tolist()
+
+    def _best(self) -> tuple[list[int], dict[str, int]]:
+        """The most probable operator of each block, and depth of each stage; stages without a choice run whole."""
+        operators, places = self.arch_parameters.best()
+        depths = {name.rpartition(".")[0]: len(self._blocks) for name in self._blocks}
+        for name, place in zip(self._stages, places, strict=True):
+            depths[name] = self.mutator.stages[name].depths[place]
+        return operators, depths
+
+    def _offered(self, block: int, op: int) -> Sequence[int]:
+        return self.search_space[f"{self._blocks[block]}.{self._names[block][op]}.mid_channels"].candidates
+
+    def _initial_widths(self) -> list[list[int]]:
+        """Three quarters of the most: 3 and 6 times as many channels as come in (models/model_search.py)."""
+        return [
+            [self._offered(block, op)[-1] * 3 // 4 for op in range(len(names))]
+            for block, names in enumerate(self._names)
+        ]
+
+    @staticmethod
+    def _position(name: str) -> int:
+        return int(name.rpartition(".")[2])
+
+    def _check_space(self) -> None:
+        counts = {len(names) for names in self._names}
+        for block, names in enumerate(self._names):
+            widths = [f"{self._blocks[block]}.{candidate}.mid_channels" for candidate in names]
+            if len(names) < 2 or len(counts) > 1 or any(width not in self.search_space for width in widths):
+                raise UserError(
+                    f"TFNAS: '{self._blocks[block]}' must choose among operators with widths of their own, two or more "
+                    "and as many in every block; use the backbone TFNASNet"
+                )
+
+    def _reachable(self, target: float | str, table: Any) -> float:
+        """The target in milliseconds."""
+        low, high = table.extreme(largest=False), table.extreme(largest=True)
+        value = parse_budget(target, "latency", high)
+        if not low <= value <= high:
+            raise UserError(
+                f"model.target_latency={target!r}: no network of the space takes {value:g} ms, they take {low:.4f} to "
+                f"{high:.4f} ms by the table"
+            )
+        return value
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Check the numbers among the arguments of :class:`TFNAS`."""
+    whole = {"epochs_without_arch": 0, "arch_interval": 1}
+    for name, low in whole.items():
+        if type(options[name]) is not int or options[name] < low:
+            raise UserError(f"model.{name}={options[name]!r} must be a whole number of {low} or more")
+    for name in ("lambda_lat", "tolerance", "temperature", "temperature_decay"):
+        value = options[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise UserError(f"model.{name}={value!r} must be a number above 0")

@@ -18,7 +18,7 @@ _FIXES = {
     CHANNEL_CFG: {
         "supernet": "load it with algorithm.channel_cfg=None, or search it",
         "joint": "split it, or give algorithm.channel_cfg the list it was trained with",
-        "subnet": "give algorithm.channel_cfg its one file, as a string",
+        "subnet": "give algorithm.channel_cfg its one file or width, not a list",
     },
     FIX_SUBNET: {
         "supernet": "search it, or take the subnet's weights out of it: model.init_cfg=dict(type='Pretrained', "
@@ -28,7 +28,7 @@ _FIXES = {
     },
 }
 _SAME_SUBNET = {
-    CHANNEL_CFG: "give the subnet file it was made from",
+    CHANNEL_CFG: "give the subnet file, or the width, it was made from",
     FIX_SUBNET: "leave out model.fix_subnet, the checkpoint says its own; or give the checkpoint of that subnet",
 }
 

@@ -83,23 +83,15 @@ def uniform_subnets(files: list[Path], folder: Path) -> list[Path]:
     """For every searched subnet, one with the same ratio in every layer and the macs closest to it from below."""
     from mmrazor_lite.cli.config import load_config
     from mmrazor_lite.cli.environment import build_model
-    from mmrazor_lite.subnet import Subnet, read_subnet, write_subnet
+    from mmrazor_lite.search import uniform_subnet
+    from mmrazor_lite.subnet import read_subnet, write_subnet
 
     config = load_config(ROOT / CONFIGS.format("subnet"), [f"algorithm.channel_cfg=[{','.join(map(str, files))}]"])
     algorithm = build_model(config)
     space, cost = algorithm.search_space, algorithm.cost_model
     written = []
     for file in files:
-        target = cost.of(read_subnet(file, space).subnet)["macs"]
-
-        def scaled(ratio: float) -> Subnet:
-            widths = {}
-            for name, choice in space.items():
-                widths[name] = min(choice.candidates, key=lambda width: abs(width - ratio * choice.candidates[-1]))
-            return Subnet(widths)
-
-        fitting = [scaled(number / 1000) for number in range(100, 1001)]
-        best = max((s for s in fitting if cost.of(s)["macs"] <= target), key=lambda s: cost.of(s)["macs"])
+        best = uniform_subnet(space, cost, "macs", cost.of(read_subnet(file, space).subnet)["macs"])
         path = folder / f"uniform_{file.stem}.yaml"
         write_subnet(path, best, space, cost.of(best), made_by={"tool": "uniform scaling", "macs_of": file.name})
         written.append(path)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +11,8 @@ from statistics import median
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+
+from .steps import run_step
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs/pruning/autoslim"
@@ -34,17 +33,17 @@ def run(args: argparse.Namespace) -> None:
     print("mmrazor_lite demo: slim a network that reads handwritten digits", flush=True)
     work = Path(args.work_dir)
     with _one_thread():
-        supernet = _step("1/5 train the supernet", "train", SUPERNET, "--work-dir", work / "supernet")
-        full = _step("    test it", "test", SUPERNET, supernet, "--work-dir", work / "test")
-        found = _step("2/5 search", "search", SEARCH, supernet, "--work-dir", work / "search")
+        supernet = run_step("1/5 train the supernet", "train", SUPERNET, "--work-dir", work / "supernet")
+        full = run_step("    test it", "test", SUPERNET, supernet, "--work-dir", work / "test")
+        found = run_step("2/5 search", "search", SEARCH, supernet, "--work-dir", work / "search")
         files = [str(result["file"]) for result in found]
         chosen = _choose(files)
-        joint = _step("3/5 retrain both subnets", "train", SUBNET, "--work-dir", work / "retrain", *chosen)
-        retrained = _step("    test them", "test", SUBNET, joint, "--work-dir", work / "test", *chosen)
+        joint = run_step("3/5 retrain both subnets", "train", SUBNET, "--work-dir", work / "retrain", *chosen)
+        retrained = run_step("    test them", "test", SUBNET, joint, "--work-dir", work / "test", *chosen)
         target = work / "split"
-        split = _step("4/5 split", "split", SUBNET, joint, "--output-dir", target, "--channel-cfgs", *files)
+        split = run_step("4/5 split", "split", SUBNET, joint, "--output-dir", target, "--channel-cfgs", *files)
         alone = [
-            _step(
+            run_step(
                 f"5/5 test {Path(file).stem}", "test", SUBNET, checkpoint, "--work-dir", work / "test", *_choose([file])
             )
             for file, checkpoint in zip(files, split, strict=True)
@@ -65,57 +64,6 @@ def _choose(files: list[str]) -> list[str]:
     return ["--cfg-options", f"algorithm.channel_cfg={value}"]
 
 
-def _step(title: str, *command: Any) -> Any:
-    """Run one subcommand as typed on the command line, showing only its progress, and return its result."""
-    from .main import SUBCOMMANDS, build_parser
-
-    print(f"\n[{title}]", flush=True)
-    args = build_parser().parse_args([str(part) for part in command])
-    began = time.monotonic()
-    with contextlib.redirect_stdout(_Highlights(sys.stdout)) as shown:
-        result = SUBCOMMANDS[args.command].run(args)
-    shown.finish(f"  {time.monotonic() - began:.0f} s")
-    return result
-
-
-class _Highlights(io.TextIOBase):
-    """Passes on the progress, file and accuracy lines of a run's log; the rest is in the log file of its work dir."""
-
-    _TRAIN = re.compile(r"Epoch\(train\)\s+\[(\d+)\].*?eta: (\S+).*?loss: (\S+)")
-    _SEARCH = re.compile(r"INFO - search: (step .*)")
-    _RESULT = re.compile(
-        r"INFO - (?:split: )?((?:loaded|read|wrote) \S+ \(sha256.*\))|Epoch\((?:val|test)\).*?\]\s+(.*?)  data"
-    )
-
-    def __init__(self, out: Any) -> None:
-        self.out = out
-        self.terminal = out.isatty()
-
-    def write(self, text: str) -> int:
-        for line in text.splitlines():
-            if found := self._TRAIN.search(line):
-                self._progress(f"  epoch {found[1]}, loss {found[3]}, {found[2]} left")
-            elif found := self._SEARCH.search(line):
-                self._progress(f"  {found[1]}")
-            elif found := self._RESULT.search(line):
-                self._say(f"  {found[1] or found[2]}")
-        return len(text)
-
-    def _progress(self, line: str) -> None:
-        if self.terminal:
-            self.out.write(f"\r\x1b[2K{line}")
-            self.out.flush()
-        else:
-            self._say(line)
-
-    def _say(self, line: str) -> None:
-        start = "\r\x1b[2K" if self.terminal else ""
-        self.out.write(f"{start}{line}\n")
-        self.out.flush()
-
-    finish = _say
-
-
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """Compute on one thread: sums then come out the same on every run, and small layers are as fast."""
@@ -131,24 +79,14 @@ def _one_thread() -> Iterator[None]:
 
 def _draw(found: list[dict], picture: Path) -> Any:
     """Draw the channels of every layer and return the supernet's algorithm."""
-    from mmrazor_lite.visualization import plot_channels
+    from mmrazor_lite.visualization import layer_channels, plot_channels
 
     from .config import load_config
     from .environment import build_model
 
     algorithm = build_model(load_config(SUPERNET))
-    modules = dict(algorithm.architecture.named_modules())
-    layers = {
-        name.removesuffix(".conv"): layer
-        for name, layer in algorithm.search_space.layers.items()
-        if modules[name].weight.dim() > 1  # convolutions and linear layers
-    }
-
-    def channels(subnet: Any) -> dict[str, int]:
-        return {name: subnet[layer.choice] if layer.choice else layer.full for name, layer in layers.items()}
-
-    subnets = {Path(result["file"]).stem: channels(result["subnet"]) for result in found}
-    full = channels(algorithm.search_space.max())
+    subnets = {Path(result["file"]).stem: layer_channels(algorithm, result["subnet"]) for result in found}
+    full = layer_channels(algorithm, algorithm.search_space.max())
     plot_channels(picture, full, subnets, "Channels per layer: full network and searched subnets")
     return algorithm
 

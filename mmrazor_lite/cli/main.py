@@ -14,6 +14,7 @@ from mmrazor_lite.errors import UserError
 from . import (
     allocator,
     analyze,
+    autoslim_cifar10,
     convert_ofa,
     demo,
     environment,
@@ -42,6 +43,7 @@ SUBCOMMANDS = {
     "predictor-train": predictor_train,
     "latency": latency,
     "print-config": print_config,
+    "autoslim-cifar10": autoslim_cifar10,
     "demo": demo,
 }
 

@@ -41,6 +41,7 @@ class Cifar10Images(BaseDataset):
         data_root: The folder.
         split: ``"train"`` or ``"test"``.
         check_md5: Refuse published files that are truncated or changed; False for another set in the same form.
+        per_class: Take so many images of each class, the first ones; None takes all.
 
     Raises:
         UserError: Unknown split, none of the forms, files that are damaged (they are named), class folders that are
@@ -55,19 +56,26 @@ class Cifar10Images(BaseDataset):
         data_root: str,
         split: str = "train",
         check_md5: bool = True,
+        per_class: int | None = None,
         metainfo: dict | None = None,
         **kwargs: Any,
     ) -> None:
         if split not in SPLITS:
             raise UserError(f"Cifar10Images: split is '{split}', allowed are {' and '.join(SPLITS)}")
-        self.split, self.check_md5 = split, check_md5
+        if per_class is not None and (type(per_class) is not int or per_class < 1):
+            raise UserError(f"Cifar10Images: per_class={per_class!r}, allowed is a whole number above 0, or None")
+        self.split, self.check_md5, self.per_class = split, check_md5, per_class
         self.images = np.empty((0, 32, 32, 3), dtype=np.uint8)
         super().__init__(ann_file="", metainfo=metainfo, data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Return one record per image; the pixels stay in one array."""
         self.images, labels = load(str(self.data_root), self.split, self.check_md5)
-        return [{"index": index, "gt_label": int(label)} for index, label in enumerate(labels)]
+        chosen = range(len(labels))
+        if self.per_class is not None:
+            places = [np.flatnonzero(labels == label)[: self.per_class] for label in range(len(CLASSES))]
+            chosen = np.sort(np.concatenate(places)).tolist()
+        return [{"index": index, "gt_label": int(labels[index])} for index in chosen]
 
     def get_data_info(self, idx: int) -> dict:
         """Return the record of one image with its pixels under ``img``."""

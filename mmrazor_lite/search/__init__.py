@@ -5,6 +5,7 @@ from mmrazor_lite.search.evolution import EvolutionSearcher
 from mmrazor_lite.search.front import FrontSearcher
 from mmrazor_lite.search.greedy import GreedySearcher
 from mmrazor_lite.search.predictor import AccuracyPredictor
+from mmrazor_lite.search.uniform import uniform_subnet
 
 __all__ = [
     "AccuracyPredictor",
@@ -16,4 +17,5 @@ __all__ = [
     "GreedySearcher",
     "Result",
     "Searcher",
+    "uniform_subnet",
 ]

@@ -1,7 +1,8 @@
 """Tables and pictures of a result; matplotlib and rich are imported when one is shown."""
 
 from .analysis import show_analysis
-from .channels import plot_channels
+from .channels import layer_channels, plot_channels
+from .curves import plot_curves
 from .layers import plot_layers
 
-__all__ = ["plot_channels", "plot_layers", "show_analysis"]
+__all__ = ["layer_channels", "plot_channels", "plot_curves", "plot_layers", "show_analysis"]

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import atomic_write
+
+
+def layer_channels(algorithm: Any, subnet: Mapping[str, int]) -> dict[str, int]:
+    """Return the output channels that each convolution and linear layer of a supernet has in ``subnet``."""
+    modules = dict(algorithm.architecture.named_modules())
+    return {
+        name.removesuffix(".conv"): subnet[layer.choice] if layer.choice else layer.full
+        for name, layer in algorithm.search_space.layers.items()
+        if modules[name].weight.dim() > 1
+    }
 
 
 def plot_channels(

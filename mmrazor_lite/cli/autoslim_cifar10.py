@@ -1,0 +1,181 @@
+"""Make AutoSlim's CIFAR-10 table: baseline, supernet, search, retraining, and uniform scaling as the control."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs/pruning/autoslim"
+NETS = {"mbv2": "MobileNetV2", "wrn40_4": "WRN-40-4", "resnet56": "ResNet-56"}
+DECAY_POINTS = (0.3, 0.6, 0.8)  # of the epochs, as in AutoSlim_TF2; its warm-up ends at the first
+SPLITS = ("train_dataloader", "search_cfg.dataloader", "search_cfg.calibrate_dataloader")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add = parser.add_argument
+    add("--arch", choices=NETS, required=True, help="network")
+    add("--small", action="store_true", help="the network at the depth and width of its _small_ configs, for a CPU")
+    add("--width", type=float, help="times as many channels in every layer as the full network has")
+    add("--epochs", type=int, default=200, help="of each training but the supernet's (default: %(default)s)")
+    add("--supernet-epochs", type=int, help="of the supernet's (default: 30%% of --epochs)")
+    add("--seeds", type=int, default=3, help="trainings of each network, from seed 0 (default: %(default)s)")
+    add("--target", default="50%", help="flops of the slim network, as a share of the full one's (default: 50%%)")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    add("--amp", action="store_true", help="mixed precision (float16 on CUDA, bfloat16 on CPU)")
+    add("--data-root", default="data/cifar10", help="folder of CIFAR-10 in any of its forms (default: %(default)s)")
+    add("--images-per-class", type=int, help="train on so many images of each class (default: all)")
+    add("--val-images-per-class", type=int, help="of the test images after each epoch; the last test takes all")
+    add("--calibrate-images", type=int, default=2048, help="for batch norms in the search (default: %(default)s)")
+    add("--batch-size", type=int, default=128, help="of the training (default: %(default)s)")
+    add("--lr", type=float, default=0.1, help="learning rate at the start (default: %(default)s)")
+    add("--work-dir", help="folder for all files (default: work_dirs/autoslim_cifar10_ARCH)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Run what is not done yet, write the report after every seed, and return it."""
+    from .autoslim_report import write_report
+    from .pieces import TOP1, Pieces
+
+    _check(args)
+    _choose_device(args)
+    work = Path(args.work_dir or f"work_dirs/autoslim_cifar10_{args.arch}").resolve()
+    settings = {key: value for key, value in vars(args).items() if key not in ("work_dir", "data_root", "command")}
+    pieces = Pieces(work, {**settings, "seeds": None}, args.amp)  # more seeds add to what is there
+    plan = Plan(args)
+
+    supernet = pieces.train("supernet", plan.config("supernet"), plan.warm_up, 0, plan.options("supernet"))
+    searched = pieces.search("search", plan.config("search"), supernet, plan.options("search"))
+    files = {"baseline": work / "baseline.yaml", "autoslim": searched, "uniform": work / "uniform.yaml"}
+    network = plan.controls(searched, supernet)
+    plan.write_controls(files, network)
+    config = plan.config("subnet")
+    accuracies: dict[str, list[float]] = {row: [] for row in ROWS}
+    for seed in range(args.seeds):
+        for row, (net, start) in ROWS.items():
+            name = f"{row}_seed{seed}"
+            trained = pieces.train(name, config, args.epochs, seed, plan.subnet_options(files[net], start, supernet))
+            metrics = pieces.test(name, config, trained, plan.subnet_options(files[net], "scratch", supernet))
+            accuracies[row].append(metrics[TOP1])
+        report = write_report(pieces, plan, network, files, accuracies)
+    return report
+
+
+# Row of the table: whose widths, and where its weights start.
+ROWS = {
+    "baseline": ("baseline", "scratch"),
+    "autoslim": ("autoslim", "scratch"),
+    "uniform": ("uniform", "scratch"),
+    "autoslim_from_supernet": ("autoslim", "supernet"),
+}
+
+
+class Plan:
+    """Which config and which options each command gets."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.warm_up: int = args.supernet_epochs or math.ceil(DECAY_POINTS[0] * args.epochs)
+        self._controls: Any = None
+
+    @property
+    def title(self) -> str:
+        """The network in words."""
+        size = " (small)" * self.args.small + f" x{self.args.width:g}" * (self.args.width is not None)
+        return NETS[self.args.arch] + size
+
+    def config(self, step: str) -> str:
+        """Return the config file of a step."""
+        ending = f"small_{step}" if self.args.small else f"{step}_1xb128"
+        return str(CONFIGS / f"autoslim_{self.args.arch}_{ending}_cifar10.py")
+
+    def options(self, step: str) -> list[str]:
+        """Return the ``KEY=VALUE`` of a step."""
+        args = self.args
+        options = [f"data_root={Path(args.data_root).resolve()}", *self._size(step)]
+        options += [f"train_dataloader.batch_size={args.batch_size}", f"optim_wrapper.optimizer.lr={args.lr}"]
+        options += ["default_hooks.checkpoint.max_keep_ckpts=1"]
+        options += ["channels_last=True"] * (args.device == "cuda")
+        if args.images_per_class is not None:
+            sections = [section for section in SPLITS if section.startswith("train") or step == "search"]
+            options += [f"{section}.dataset.dataset.dataset.per_class={args.images_per_class}" for section in sections]
+        if args.val_images_per_class is not None:
+            options += [f"val_dataloader.dataset.dataset.per_class={args.val_images_per_class}"]
+        if step == "search":
+            options += [f"search_cfg.target_flops=[{args.target}]"]
+            options += [f"search_cfg.calibrate_sample_num={args.calibrate_images}"]
+        if step == "supernet":
+            epochs = self.warm_up
+            options += [f"train_cfg.max_epochs={epochs}", f"param_scheduler.end={epochs}"]
+            options += [f"train_cfg.val_interval={epochs}", f"val_cfg.calibrate_sample_num={args.calibrate_images}"]
+        if step == "subnet":
+            points = sorted({max(1, round(point * args.epochs)) for point in DECAY_POINTS})
+            options += [f"train_cfg.max_epochs={args.epochs}"]
+            options += [f"param_scheduler.milestones=[{','.join(map(str, points))}]"]
+        return options
+
+    def subnet_options(self, file: Path, start: str, supernet: Path) -> list[str]:
+        """Return the options of a training, or a test, of the network in ``file``."""
+        options = [*self.options("subnet"), f"model.fix_subnet={file}"]
+        if start == "supernet":
+            options += [f"model.init_cfg.checkpoint={supernet}", "model.init_weight_from_supernet=True"]
+        return options
+
+    def _size(self, step: str) -> list[str]:
+        """Options that scale the network, and its head with it."""
+        if self.args.width is None:
+            return []
+        from mmrazor_lite.registry import MODELS
+
+        from .config import load_config
+
+        config = load_config(self.config("supernet"))
+        backbone = MODELS.build({**config.model.architecture.backbone, "widen_factor": self.args.width})
+        where = "model.cfg.architecture" if step == "subnet" else "model.architecture"
+        return [f"{where}.backbone.widen_factor={self.args.width}", f"{where}.head.in_channels={backbone.out_channel}"]
+
+    def controls(self, searched: Path, supernet: Path) -> Any:
+        """The network with every width as a choice: its space, its costs, its layers."""
+        if self._controls is None:
+            from .config import load_config
+            from .environment import build_model
+
+            options = self.subnet_options(searched, "scratch", supernet)
+            self._controls = build_model(load_config(self.config("subnet"), options))
+        return self._controls
+
+    def write_controls(self, files: dict[str, Path], network: Any) -> None:
+        """Write the subnet files of the full network, and of the one that is scaled uniformly to equal macs."""
+        from mmrazor_lite.search import uniform_subnet
+        from mmrazor_lite.subnet import read_subnet, write_subnet
+
+        space, cost = network.search_space, network.cost_model
+        macs = cost.of(read_subnet(files["autoslim"], space).subnet)["macs"]
+        for name, subnet in (("baseline", space.max()), ("uniform", uniform_subnet(space, cost, "macs", macs))):
+            write_subnet(files[name], subnet, space, cost.of(subnet), made_by={"tool": f"autoslim-cifar10, {name}"})
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not CONFIGS.is_dir():
+        raise UserError(f"the recipe needs the configs of the repository, '{CONFIGS}' not found: run it in a clone")
+    for flag in ("epochs", "supernet_epochs", "seeds", "batch_size", "images_per_class", "val_images_per_class"):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise UserError(f"--{flag.replace('_', '-')} {value}: give a whole number above 0")
+
+
+def _choose_device(args: argparse.Namespace) -> None:
+    if args.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when torch first asks for a device
+    import torch
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU; run on the CPU with --device cpu")
+    if args.device is None:
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"

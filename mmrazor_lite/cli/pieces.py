@@ -1,0 +1,108 @@
+"""The pieces of a recipe: commands that each fill a folder; what is done is not run again, what was cut off goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+from .steps import run_step
+
+TOP1 = "accuracy/top1"
+
+
+class Pieces:
+    """Runs the commands of one recipe in one process, which reads the images once.
+
+    Args:
+        work: Folder of the recipe.
+        settings: What its results depend on, as plain data; a folder of other settings is refused.
+        amp: Train in mixed precision.
+
+    Attributes:
+        commands: What was run, or would have been, by the name of the piece.
+
+    Raises:
+        UserError: The folder holds the pieces of a recipe with other settings.
+    """
+
+    def __init__(self, work: Path, settings: dict[str, Any], amp: bool = False) -> None:
+        from mmrazor_lite.fileio import write_text_atomic
+
+        self.work, self.amp = work, amp
+        self.commands: dict[str, str] = {}
+        path = work / "settings.json"
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            keys = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+            if keys:
+                was, now = ({key: side.get(key) for key in keys} for side in (before, settings))
+                raise UserError(
+                    f"'{work}' holds the pieces of other settings ({was}, now {now}): give the same, or another "
+                    "--work-dir"
+                )
+        work.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(path, json.dumps(settings, indent=2) + "\n")
+
+    def train(self, name: str, config: str, epochs: int, seed: int, options: Sequence[str]) -> Path:
+        """Train to the end of ``epochs`` and return the last checkpoint."""
+        folder = self.work / name
+        checkpoint = folder / f"epoch_{epochs}.pth"
+        flags = ["--seed", seed, "--resume", *["--amp"] * self.amp]
+        command = ["train", config, "--work-dir", folder, *flags, "--cfg-options", *options]
+        self._run(name, command, checkpoint.is_file())
+        return checkpoint
+
+    def search(self, name: str, config: str, checkpoint: Path, options: Sequence[str]) -> Path:
+        """Search to the first budget and return its subnet file."""
+        folder = self.work / name
+        log = folder / "search_log.json"
+        command = ["search", config, checkpoint, "--work-dir", folder, "--resume", "--cfg-options", *options]
+        self._run(name, command, bool(log.is_file() and json.loads(log.read_text())["results"]))
+        return folder / json.loads(log.read_text())["results"][0]["file"]
+
+    def test(self, name: str, config: str, checkpoint: Path, options: Sequence[str]) -> dict[str, float]:
+        """Test a checkpoint of a piece and return the metrics."""
+        out = self.work / name / "test.json"
+        folder = self.work / name / "test"
+        command = ["test", config, checkpoint, "--work-dir", folder, "--out", out, "--cfg-options", *options]
+        self._run(f"{name}, test", command, out.is_file())
+        return json.loads(out.read_text(encoding="utf-8"))
+
+    def curve(self, name: str) -> dict[int, float]:
+        """Return epoch -> top-1 accuracy of the validations of a training, those before an interruption too."""
+        found: dict[int, float] = {}
+        for path in sorted((self.work / name).glob("*/vis_data/scalars.json")):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                values = _parsed(line)
+                if TOP1 in values:
+                    found[int(values["step"])] = values[TOP1]
+        return found
+
+    def seconds(self) -> dict[str, int]:
+        """Return the seconds of each piece; of one that was cut off, those of its last start."""
+        path = self.work / "seconds.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def _run(self, name: str, command: Sequence[Any], done: bool) -> None:
+        from mmrazor_lite.fileio import write_text_atomic
+
+        self.commands[name] = " ".join(map(str, ["mmrazor-lite", *command]))
+        if done:
+            return
+        began = time.monotonic()
+        run_step(name, *command)
+        known = {**self.seconds(), name: round(time.monotonic() - began)}
+        write_text_atomic(self.work / "seconds.json", json.dumps(known, indent=2) + "\n")
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """The values of one line; a kill may have cut it off."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return {}

@@ -1,0 +1,61 @@
+"""Several commands in one process, each as typed on the command line, with its progress instead of its log."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import time
+from typing import Any
+
+
+def run_step(title: str, *command: Any) -> Any:
+    """Run one subcommand as typed on the command line, showing only its progress, and return its result."""
+    from .main import SUBCOMMANDS, build_parser
+
+    print(f"\n[{title}]", flush=True)
+    args = build_parser().parse_args([str(part) for part in command])
+    began = time.monotonic()
+    with contextlib.redirect_stdout(Highlights(sys.stdout)) as shown:
+        result = SUBCOMMANDS[args.command].run(args)
+    shown.finish(f"  {time.monotonic() - began:.0f} s")
+    return result
+
+
+class Highlights(io.TextIOBase):
+    """Passes on the progress, file and accuracy lines of a run's log; the rest is in the log file of its work dir."""
+
+    _TRAIN = re.compile(r"Epoch\(train\)\s+\[(\d+)\].*?eta: (\S+).*?loss: (\S+)")
+    _SEARCH = re.compile(r"INFO - search: (step .*)")
+    _RESULT = re.compile(
+        r"INFO - (?:split: )?((?:loaded|read|wrote) \S+ \(sha256.*\))|Epoch\((?:val|test)\).*?\]\s+(.*?)  data"
+    )
+
+    def __init__(self, out: Any) -> None:
+        self.out = out
+        self.terminal = out.isatty()
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if found := self._TRAIN.search(line):
+                self._progress(f"  epoch {found[1]}, loss {found[3]}, {found[2]} left")
+            elif found := self._SEARCH.search(line):
+                self._progress(f"  {found[1]}")
+            elif found := self._RESULT.search(line):
+                self._say(f"  {found[1] or found[2]}")
+        return len(text)
+
+    def _progress(self, line: str) -> None:
+        if self.terminal:
+            self.out.write(f"\r\x1b[2K{line}")
+            self.out.flush()
+        else:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        start = "\r\x1b[2K" if self.terminal else ""
+        self.out.write(f"{start}{line}\n")
+        self.out.flush()
+
+    finish = _say

@@ -6,10 +6,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from robustness.processes import run_script, start_server
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
 SCENARIOS = ("sandwich", "accumulated", "single_path", "joint")
@@ -17,22 +19,26 @@ SCENARIOS = ("sandwich", "accumulated", "single_path", "joint")
 
 def two_processes(folder: Path, *options: str) -> dict:
     """Run the worker twice and return what rank 0 saved."""
+    words = [[rank, 2, folder / "meet", folder / "two.pt", *options] for rank in range(2)]
+    logs = [folder / f"log_{rank}" for rank in range(2)]
+    statuses = on_gpus(words, logs) if options else run_script(start_server(), WORKER, words, logs)
+    assert statuses == [0, 0], "\n".join(log.read_text() for log in logs)
+    return torch.load(folder / "two.pt", weights_only=True, map_location="cpu")
+
+
+def on_gpus(words: Sequence[Sequence[object]], logs: Sequence[Path]) -> list[int]:
+    """What ``run_script`` does, for processes that use GPUs: those that were forked from another cannot."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
-    if not options:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
     jobs = []
-    for rank in range(2):
-        command = [sys.executable, str(WORKER), str(rank), "2", str(folder / "meet"), str(folder / "two.pt"), *options]
-        jobs.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
+    for line, log in zip(words, logs, strict=True):
+        command = [sys.executable, str(WORKER), *map(str, line)]
+        with log.open("w") as output:
+            jobs.append(subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT))
     try:
-        texts = [job.communicate(timeout=240)[0] for job in jobs]
+        return [job.wait(timeout=240) for job in jobs]
     finally:
         for job in jobs:
             job.kill()
-    assert all(job.returncode == 0 for job in jobs), "\n".join(texts)
-    return torch.load(folder / "two.pt", weights_only=True, map_location="cpu")
 
 
 def one_process(sync_bn: bool = False) -> dict:

@@ -6,8 +6,10 @@ import contextlib
 import fnmatch
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,18 +94,43 @@ def start(
 ) -> list[multiprocessing.process.BaseProcess]:
     """Start the processes of a command line; see :func:`run`."""
     words = [str(word) for word in argv]
-    environments: list[dict[str, str]] = [{}]
     if ranks > 1:
-        port = _free_port()
-        environments = [_environment(rank, ranks, port) for rank in range(ranks)]
         words[1:1] = ["--launcher", "pytorch"]
     processes = [
         context.Process(target=_work, args=(words, str(log), environment, None if rank else write))
-        for rank, environment in enumerate(environments)
+        for rank, environment in enumerate(_environments(ranks))
     ]
     for process in processes:
         process.start()
     return processes
+
+
+def run_script(
+    context: multiprocessing.context.ForkServerContext,
+    script: Path,
+    words: Sequence[Sequence[object]],
+    logs: Sequence[Path],
+    limit: float = 240,
+) -> list[int | None]:
+    """Run a script in one process for each of ``words``, as torchrun would start them, and each with a log of its own.
+
+    Returns:
+        Exit statuses; None of one that did not end within ``limit`` seconds and was killed.
+    """
+    processes = [
+        context.Process(target=_run_script, args=(str(script), [str(word) for word in line], str(log), environment))
+        for line, log, environment in zip(words, logs, _environments(len(words)), strict=True)
+    ]
+    for process in processes:
+        process.start()
+    last = time.monotonic() + limit
+    for process in processes:
+        process.join(max(0.0, last - time.monotonic()))
+    statuses = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+        process.join()
+    return statuses
 
 
 def join(processes: Sequence[multiprocessing.process.BaseProcess], limit: float | None = None) -> float:
@@ -124,8 +151,16 @@ def join(processes: Sequence[multiprocessing.process.BaseProcess], limit: float 
     return seconds
 
 
+def _environments(ranks: int) -> list[dict[str, str]]:
+    """What torchrun tells each of some processes; a single one is told nothing."""
+    if ranks == 1:
+        return [{}]
+    port = _free_port()
+    return [_environment(rank, ranks, port) for rank in range(ranks)]
+
+
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """What torchrun tells a process; all on the loopback, whatever this machine is called."""
+    """All on the loopback, whatever this machine is called."""
     of_rank = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) | dict.fromkeys(
         ("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(ranks)
     )
@@ -140,13 +175,23 @@ def _free_port() -> int:
 def _work(argv: list[str], log: str, environment: dict[str, str], write: Write | None) -> None:
     from mmrazor_lite.cli import main
 
+    _settle(log, environment)
+    if write is not None:
+        _die_inside(write)
+    raise SystemExit(main(argv))
+
+
+def _run_script(script: str, argv: list[str], log: str, environment: dict[str, str]) -> None:
+    _settle(log, environment)
+    sys.argv = [script, *argv]
+    runpy.run_path(script, run_name="__main__")
+
+
+def _settle(log: str, environment: dict[str, str]) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(environment)
-    if write is not None:
-        _die_inside(write)
-    raise SystemExit(main(argv))
 
 
 def _die_inside(write: Write) -> None:

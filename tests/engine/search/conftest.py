@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from robustness.processes import start_server
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +14,12 @@ def tiny():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """What starts processes that have imported everything."""
+    return start_server()
 
 
 @pytest.fixture(scope="session")

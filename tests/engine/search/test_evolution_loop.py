@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from robustness.processes import KILLED, run_script
 
 from mmrazor_lite.engine.search_loop import SearchLoop, build_search_loop, is_search_loop
 from mmrazor_lite.errors import UserError
@@ -23,7 +19,6 @@ from mmrazor_lite.search import EvolutionSearcher, GreedySearcher
 from mmrazor_lite.subnet import read_subnet
 
 SCRIPT = Path(__file__).with_name("tiny.py")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="module")
@@ -122,30 +117,19 @@ def test_log_says_where_candidates_and_time_went(reference):
     assert best == results[0]["score"]["mean/true"]
 
 
-def test_killed_search_resumes_to_the_same_files(reference, make, tmp_path):
-    command = [sys.executable, str(SCRIPT), str(tmp_path), "--evolution", "--kill-at", "3"]
-    killed = subprocess.run(command, env=ENVIRONMENT, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+def test_killed_search_resumes_to_the_same_files(reference, processes, make, tmp_path):
+    log = tmp_path / "output"
+    words = [tmp_path, "--evolution", "--kill-at", 3]
+    assert run_script(processes, SCRIPT, [words], [log]) == [KILLED], log.read_text()
     make().run(resume=True)
     _assert_equal(tmp_path, reference[0])
 
 
-def test_two_processes_find_the_same(reference, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**ENVIRONMENT, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, str(SCRIPT), str(tmp_path), "--evolution"]
-    processes = [
-        subprocess.Popen(command, env={**common, "RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=120)[0].decode() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+def test_two_processes_find_the_same(reference, processes, tmp_path):
+    logs = [tmp_path / f"output_{rank}" for rank in range(2)]
+    statuses = run_script(processes, SCRIPT, [[tmp_path, "--evolution"]] * 2, logs)
+    outputs = [log.read_text() for log in logs]
+    assert statuses == [0, 0], "\n".join(outputs)
     _assert_equal(tmp_path, reference[0])
     assert [int(re.search(r"scored here: (\d+)", output)[1]) for output in outputs] == [12, 12]
 

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from robustness.processes import KILLED, run_script
 
 from mmrazor_lite.engine.search_loop import build_search_loop
 from mmrazor_lite.errors import UserError
@@ -18,7 +14,6 @@ from mmrazor_lite.export import save_checkpoint
 from mmrazor_lite.subnet import read_subnet
 
 SCRIPT = Path(__file__).with_name("tiny.py")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +79,10 @@ def test_log_says_what_was_chosen(reference):
         assert step["best_score"] == step["score"]
 
 
-def test_killed_search_resumes_to_the_same_files(reference, make, tmp_path):
+def test_killed_search_resumes_to_the_same_files(reference, processes, make, tmp_path):
     # Killed after the step was told, before its state was on disk: the step is done again.
-    command = [sys.executable, str(SCRIPT), str(tmp_path), "--kill-at", "4"]
-    killed = subprocess.run(command, env=ENVIRONMENT, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    log = tmp_path / "output"
+    assert run_script(processes, SCRIPT, [[tmp_path, "--kill-at", 4]], [log]) == [KILLED], log.read_text()
     assert not _yaml(tmp_path) and len(json.loads((tmp_path / "search_state.json").read_text())["steps"]) == 3
     loop = make(context={"config": "tiny.py"})
     loop.run(resume=True)
@@ -98,22 +92,11 @@ def test_killed_search_resumes_to_the_same_files(reference, make, tmp_path):
     assert state[0]["memo"] == state[1]["memo"]
 
 
-def test_two_processes_find_the_same(reference, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**ENVIRONMENT, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, str(SCRIPT), str(tmp_path)]
-    processes = [
-        subprocess.Popen(command, env={**common, "RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=120)[0].decode() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+def test_two_processes_find_the_same(reference, processes, tmp_path):
+    logs = [tmp_path / f"output_{rank}" for rank in range(2)]
+    statuses = run_script(processes, SCRIPT, [[tmp_path]] * 2, logs)
+    outputs = [log.read_text() for log in logs]
+    assert statuses == [0, 0], "\n".join(outputs)
     assert _yaml(tmp_path) == _yaml(reference[0])
     assert _without_times(tmp_path) == _without_times(reference[0])
     total = len(reference[2])

@@ -14,10 +14,11 @@ FLAT = ", or {root}/{split}/IMAGE.jpg with {root}/meta/{split}.txt"
 
 
 def check_data(cfg: Mapping, *sections: str) -> None:
-    """Check the folder of every dataset in ``sections`` of the config (``train_dataloader``, ``search_cfg`` ...).
+    """Check the folder, or the list of images, of every dataset in ``sections`` of a config.
 
     Raises:
-        UserError: A folder is missing, has no class folders, or their number is not that of the config's classes.
+        UserError: A folder is missing, has no class folders, or their number is not that of the config's classes; a
+            list is missing, has lines that are none, or names images that are not there.
     """
     for section in sections:
         for dataset, path in _datasets(cfg.get(section), section):
@@ -44,8 +45,10 @@ def _check_folder(dataset: Mapping, path: str) -> None:
     folder = Path(root, prefix)
     if not folder.is_dir():
         raise UserError(f"{path}: data folder '{folder}' not found: {fix}")
-    listed = dataset.get("ann_file") or (kind == "ImageNet" and Path(root, "meta", f"{prefix}.txt").is_file())
-    if listed:
+    if dataset.get("ann_file"):
+        _check_list(Path(root, dataset["ann_file"]), folder, path)
+        return
+    if kind == "ImageNet" and Path(root, "meta", f"{prefix}.txt").is_file():
         return
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     if not classes:
@@ -54,3 +57,24 @@ def _check_folder(dataset: Mapping, path: str) -> None:
         raise UserError(f"{path}: class folder '{classes[0]}' has no images ({', '.join(IMAGES)}): {fix}")
     if kind == "ImageNet" and len(classes) != 1000 and not (dataset.get("metainfo") or {}).get("classes"):
         raise UserError(f"{path}: '{folder}' has {len(classes)} class folders, ImageNet has 1000: {fix}")
+
+
+def _check_list(file: Path, folder: Path, path: str) -> None:
+    """Check a list of images, one ``NAME LABEL`` a line."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        what = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot read the list of images '{file}' ({what})") from None
+    names = []
+    for number, line in enumerate(lines, start=1):
+        name, _, label = line.strip().rpartition(" ")
+        if not name or not label.isdigit():
+            raise UserError(f"{path}: '{file}' line {number} is {line[:80]!r}, expected is an image and its label")
+        names.append(name)
+    if not names:
+        raise UserError(f"{path}: the list of images '{file}' is empty")
+    missing = [name for name in names if not Path(folder, name).is_file()]
+    if missing:
+        first = ", ".join(missing[:5])
+        raise UserError(f"{path}: {len(missing)} of {len(names)} images of '{file}' are not in '{folder}': {first}")

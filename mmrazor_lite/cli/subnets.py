@@ -44,6 +44,9 @@ def settle(cfg: Any, cfg_options: Sequence[str]) -> str | None:
     if any(key == KEY or key.startswith(f"{KEY}.") for key in overrides.parse(cfg_options)):
         return f"subnet: {model.fix_subnet} (--cfg-options {KEY})"
     carried = _carried(path) if path else None
+    if path and not later and not carried and (found := _searched(path)):
+        model.fix_subnet, model.init_cfg = found, _without_pretrained(model.get("init_cfg"))
+        return f"subnet: the one that the search of {path} has found; it starts with new weights"
     if carried is None:
         return f"subnet: {model.get('fix_subnet')} ({KEY} of the config)"
     configured = model.get("fix_subnet")
@@ -74,6 +77,14 @@ def _is_pretrained(entry: Any) -> bool:
     from mmrazor_lite.models.algorithms.pretrained import is_pretrained
 
     return is_pretrained(entry) and "checkpoint" in entry
+
+
+def _searched(path: str) -> dict[str, Any] | None:
+    """Return the document of the network that a search by gradients has found, where a checkpoint is of one."""
+    from mmrazor_lite.export import read_checkpoint
+    from mmrazor_lite.models.algorithms.tfnas import searched_in
+
+    return searched_in(read_checkpoint(path).get("meta"))
 
 
 def _carried(path: str) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> Path | list | None:
         return _search(cfg, args)
     environment.apply_run_flags(cfg, args)
     apply_train_flags(cfg, args)
-    check_data(cfg, "train_dataloader", "val_dataloader")
+    check_data(cfg, "train_dataloader", "train_cfg", "val_dataloader")
     settled = subnets.settle(cfg, args.cfg_options)
     runner = environment.build_runner(cfg, settled)
     runner.train()

@@ -61,9 +61,33 @@ class RazorRunner(Runner):
         """Build the model and tell it the seed and, with ``channels_last=True`` in the config, the memory format."""
         built = super().build_model(model)
         built.seed = self.seed
+        self._check_compile(built)
         if self.cfg.get("channels_last"):
             built.use_channels_last()
         return built
+
+    def _check_compile(self, model: nn.Module) -> None:
+        """Refuse to compile a network whose widths change from pass to pass: each would be compiled anew."""
+        options = self.cfg.get("compile")
+        if options is not None and not isinstance(options, bool | Mapping):
+            raise UserError(f"compile={options!r}: give True, or the arguments of torch.compile as a dict")
+        kind = getattr(model, "kind", "subnet")
+        if options not in (None, False) and kind != "subnet":
+            raise UserError(
+                f"compile: this is a {'supernet' if kind == 'supernet' else 'model of several subnets'}, whose widths "
+                "change in every pass; remove it, or compile the retraining of one subnet"
+            )
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the network where the config says so; the step around it seeds and checks on the host."""
+        options = self.cfg.get("compile")
+        if options in (None, False):
+            return
+        architecture = getattr(self.algorithm, "architecture", self.algorithm)
+        parts = (getattr(architecture, name, None) for name in ("backbone", "net"))
+        network = next((part for part in parts if isinstance(part, nn.Module)), architecture)
+        network.compile(**({} if options is True else options))  # in place: names in checkpoints stay
+        self.logger.info(f"{type(network).__name__} is compiled in the first steps, which are slow")
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model in ``SubnetDDP`` when there are several processes."""

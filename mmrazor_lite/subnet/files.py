@@ -19,6 +19,7 @@ from mmrazor_lite.subnet.mmrazor_ofa import is_mmrazor_ofa, read_mmrazor_ofa
 from mmrazor_lite.subnet.net_config import is_net_config, read_net_config
 from mmrazor_lite.subnet.space import SearchSpace, listed
 from mmrazor_lite.subnet.subnet import Subnet
+from mmrazor_lite.subnet.tfnas_config import is_tfnas_config, read_tfnas_config
 from mmrazor_lite.subnet.yamlio import load_yaml
 
 FORMAT = "mmrazor_lite.subnet/1"
@@ -38,7 +39,7 @@ class SubnetFile:
 
 
 def read_subnet(path: str | os.PathLike, space: SearchSpace) -> SubnetFile:
-    """Read a subnet of ``space``: our format, MMRazor's (0.x channel and mutable yaml, 1.x fix_subnet yaml), or OFA's.
+    """Read a subnet of ``space``: our format, MMRazor's (0.x channel and mutable, 1.x fix_subnet), OFA's or TF-NAS's.
 
     Raises:
         UserError: The file is missing or no YAML, in none of these formats, or does not fit the space; names the file.
@@ -67,7 +68,9 @@ def parse_document(document: Any, space: SearchSpace, where: str, path: Path | N
     if "format" in document or "choices" in document:
         return _parse_ours(document, space, where, path)
     keys = {key for entry in document.values() if isinstance(entry, dict) for key in entry}
-    if is_net_config(document):
+    if is_tfnas_config(document):
+        choices = read_tfnas_config(document, space, where)
+    elif is_net_config(document):
         choices = read_net_config(document, space, where, path)
     elif is_mmrazor_ofa(document, space):
         choices = read_mmrazor_ofa(document, space, where)
@@ -80,8 +83,8 @@ def parse_document(document: Any, space: SearchSpace, where: str, path: Path | N
     else:
         raise UserError(
             f"{where}: not a subnet file: expected '{FORMAT}', or MMRazor's layers with 'out_channels' (0.x), names "
-            f"with 'chosen' (0.x, 1.x) or 'modules' (1.0 rc), or a net.config of Once-for-All; found the keys "
-            f"{listed(list(document))}"
+            f"with 'chosen' (0.x, 1.x) or 'modules' (1.0 rc), or a net.config of Once-for-All, or a model.config of "
+            f"TF-NAS; found the keys {listed(list(document))}"
         )
     return SubnetFile(space.subnet(space.index(choices, where)), path=path)
 

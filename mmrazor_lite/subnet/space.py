@@ -184,17 +184,24 @@ class SearchSpace(Mapping[str, Choice]):
     def index(self, subnet: Mapping[str, Any], where: str = "") -> np.ndarray:
         """Turn a subnet into its canonical row (D,). Choices that do not matter may be left out.
 
+        A width that does not matter may be one of another grid of the same network.
+
         Raises:
             UserError: As :meth:`validate`.
         """
         for name in subnet:
             if name not in self._choices:
                 raise UserError(f"{at(where)}unknown choice '{name}'{nearest(name, self._names)}")
-        row = np.zeros(len(self), dtype=np.int64)
+        row, judged_later = np.zeros(len(self), dtype=np.int64), []
         for column, (name, choice) in enumerate(self.items()):
-            if name in subnet:
+            if name in subnet and choice.kind == "width" and subnet[name] not in choice.candidates:
+                judged_later.append(column)  # another grid's, and only wrong where it matters
+            elif name in subnet:
                 row[column] = choice.index(subnet[name], where)
         active = self.active(row[None])[0]
+        for column in judged_later:
+            if active[column]:
+                self[self._names[column]].index(subnet[self._names[column]], where)
         missing = [name for name, on in zip(self._names, active, strict=True) if on and name not in subnet]
         if missing:
             raise UserError(f"{at(where)}{len(missing)} of {len(self)} choices missing: {listed(missing)}")

@@ -17,6 +17,8 @@ _arch_dataloader = dict(
     dataset=dict(type="HeldOut", part="held_out", fraction=0.2, dataset=_base_._train),
     sampler=dict(type="DefaultSampler", shuffle=True),
 )
-param_scheduler = dict(architecture=[dict(type="CosineAnnealingLR", T_max=8, eta_min=0.0, by_epoch=True, end=8)])
+param_scheduler = dict(
+    architecture=[dict(type="CosineAnnealingLR", T_max=8, eta_min=0.0, by_epoch=True, end=8)], arch_parameters=[]
+)
 train_cfg = dict(type="PairedTrainLoop", max_epochs=8, val_interval=8, arch_dataloader=_arch_dataloader)
 custom_hooks = [dict(type="ResourceHook"), dict(type="ElasticityHook")]

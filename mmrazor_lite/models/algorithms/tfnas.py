@@ -18,7 +18,7 @@ from mmrazor_lite.estimators.latency_ofa import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
 from mmrazor_lite.models.algorithms.tfnas_parts import ArchParameters, BlockLatency
-from mmrazor_lite.registry import MODELS
+from mmrazor_lite.registry import MODELS, SCOPE
 from mmrazor_lite.search.elasticity import scale_widths
 from mmrazor_lite.subnet import Subnet, parse_budget, subnet_document
 
@@ -352,6 +352,13 @@ class TFNAS(Algorithm):
                 f"{high:.4f} ms by the table"
             )
         return value
+
+
+def searched_in(meta: Any) -> dict[str, Any] | None:
+    """The document of the network found so far, of a checkpoint's ``meta``; None where it is of no such search."""
+    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
+    document = ours.get(SEARCHED) if isinstance(ours, Mapping) else None
+    return dict(document) if isinstance(document, Mapping) else None
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -298,6 +298,11 @@ class NasMutator:
             for name, block in self._blocks.items()
             if hasattr(block, "out_channels")
         }
+        layers |= {
+            name.rpartition(".")[0]: LayerWidth(None, module.chosen.out_channels)
+            for name, module in self._operators.items()
+            if module.has_own_width(module.active)
+        }
         self.search_space = SearchSpace(choices, layers, aliases)
         self.cost_model = CostModel(self.search_space, always, cells=cells, in_cells=self.resolutions is not None)
         self.fixed: list[FixedLayer] = []  # nothing was asked to change and could not

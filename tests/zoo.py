@@ -83,6 +83,17 @@ def _demo() -> nn.Module:
     return _mmpretrain(backbone, 128)
 
 
+def _mobilenet_v1() -> nn.Module:
+    backbone = {"type": "mmrazor_lite.MobileNetV1", "stem_channels": 16, "blocks": [[24, 1], [32, 2], [32, 1]]}
+    return _mmpretrain(backbone, 32)
+
+
+def _mnasnet() -> nn.Module:
+    from mmrazor_lite.models.backbones import mnasnet
+
+    return mnasnet(0.5, last_channels=72, num_classes=CLASSES)
+
+
 def _mobilenet_v2_mmpretrain() -> nn.Module:
     return _mmpretrain({"type": "MobileNetV2", "widen_factor": 0.5}, 1280)
 
@@ -137,6 +148,8 @@ def _swin() -> nn.Module:
 
 ZOO: dict[str, Variant] = {
     "demo": Variant(_demo, (3, 8, 8), {"candidate_choices": SIXTHS, "divisor": 4}, small=True),
+    "mobilenet_v1": Variant(_mobilenet_v1, (3, 16, 16), small=True),
+    "mnasnet": Variant(_mnasnet),
     "mobilenet_v2_mmpretrain": Variant(_mobilenet_v2_mmpretrain),
     "mobilenet_v2_torchvision": Variant(_mobilenet_v2_torchvision),
     "resnet18": Variant(lambda: _resnet(tv.resnet.BasicBlock, [2, 2, 2, 2])),

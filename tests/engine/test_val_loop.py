@@ -75,6 +75,26 @@ def test_joint_models_and_plain_subnets(initialised, tmp_path):
     assert list(initialised(channel_cfg=paths[0]).val()) == ["accuracy/top1"]
 
 
+def test_results_are_one_table_with_the_costs_of_every_subnet(initialised, monkeypatch):
+    run = initialised(width_range=(0.5, 1.0), val_widths=[1.0, 0.75, 0.5])
+    lines: list[str] = []
+    monkeypatch.setattr(run.logger, "info", lambda text, *args, **kwargs: lines.append(str(text)))
+    metrics = run.val()
+    (text,) = [line for line in lines if line.startswith("Results of every subnet (val)")]
+    head, *rows = text.splitlines()[1:]
+    assert head.split() == ["macs", "params", "accuracy/top1"] and len({len(row) for row in [head, *rows]}) == 1
+    for row, (name, cost) in zip(rows, run.algorithm.resources().items(), strict=True):
+        score = metrics[f"{name}.accuracy/top1"]
+        assert row.split() == [
+            name,
+            f"{cost['macs'] / 1e6:.3f}",
+            "M",
+            f"{cost['params'] / 1e6:.3f}",
+            "M",
+            f"{score:.2f}",
+        ]
+
+
 def test_recalibration_without_training_images_says_what_to_give(runner, run_config):
     config = run_config()
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):

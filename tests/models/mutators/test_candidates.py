@@ -84,3 +84,19 @@ def test_units_override_by_pattern_and_the_first_match_counts():
     assert rule_for(group(32, name="stem"), default, units) is default
     with pytest.raises(UserError, match=r"unknown key 'devisor'.*divisor"):
         rule_for(group(32, name="stem"), default, {"stem": {"devisor": 2}})
+
+
+@pytest.mark.parametrize(("full", "unit"), [(16, 1), (144, 1), (96, 6), (30, 5)])
+def test_the_nearest_width_to_a_share_is_what_the_share_offers_as_a_candidate(full, unit):
+    for percent in range(1, 101):
+        share = percent / 100
+        rule = CandidateRule(candidate_choices=[share])
+        nearest = rule.nearest(group(full, unit), share * full)
+        assert rule.widths(group(full, unit)) == tuple(sorted({nearest, full}))
+        assert nearest % unit == 0 and min(0.9 * share * full, full) <= nearest <= full
+
+
+def test_widths_that_grow_with_a_share_never_shrink():
+    rule = CandidateRule()
+    widths = [rule.nearest(group(240), i / 100 * 240) for i in range(1, 101)]
+    assert widths == sorted(widths) and widths[-1] == 240

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS
 from mmpretrain.structures import DataSample
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from mmrazor_lite.datasets.resident import ResidentImages, resident
 from mmrazor_lite.errors import UserError
@@ -141,6 +142,8 @@ class DeviceImages:
 
     def seeded_batch(self, indices: Sequence[int] | np.ndarray, seed: int, epochs: np.ndarray) -> ImageBatch:
         """Return images ``indices`` (B) as epochs ``epochs`` (B) of a run with ``seed`` see them."""
+        if self.device.type != "cpu" and get_worker_info() is not None:
+            raise UserError(f"DeviceImages: its images are on {self.device}: set num_workers=0 in this data loader")
         indices = np.asarray(indices, dtype=np.int64)
         images = self.images.take(indices)
         if self.crop_padding or self.flip_prob:

@@ -102,8 +102,11 @@ def subnet_document(
         UserError: ``subnet`` is not one of ``space``.
         ValueError: A resource or score is not a finite number, or ``made_by`` is not plain data.
     """
-    canonical = space.subnet(space.index(subnet))
-    document: dict[str, Any] = {"format": FORMAT, "space": space.fingerprint, "choices": canonical.to_dict()}
+    row = space.index(subnet)
+    # Not the widths that do not matter: those of every operator that is not chosen.
+    shown = [c.kind != "width" or on for c, on in zip(space.values(), space.active(row[None])[0], strict=True)]
+    choices = {key: value for (key, value), show in zip(space.subnet(row).items(), shown, strict=True) if show}
+    document: dict[str, Any] = {"format": FORMAT, "space": space.fingerprint, "choices": choices}
     for key, part in (("resources", resources), ("score", score), ("made_by", made_by)):
         if part is not None:
             document[key] = _plain(part, key)

@@ -16,6 +16,7 @@ from torch import nn
 
 from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.hooks.checkpoint import LAST
+from mmrazor_lite.engine.layout import check_channels_last
 from mmrazor_lite.engine.resume import listed_schedulers, position_data, restore_optimizer, seeded_dataloader
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
@@ -63,6 +64,7 @@ class RazorRunner(Runner):
         built.seed = self.seed
         self._check_compile(built)
         if self.cfg.get("channels_last"):
+            check_channels_last(built)
             built.use_channels_last()
         return built
 

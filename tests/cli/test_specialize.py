@@ -1,0 +1,150 @@
+"""``tools/specialize.py``: one budget or several of any resource, one search for all of them, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mmrazor_lite
+from mmrazor_lite.cli import main
+from mmrazor_lite.estimators.latency_table import LatencyTable
+from mmrazor_lite.search import AccuracyPredictor
+from mmrazor_lite.subnet import Choice, SearchSpace, read_subnet
+
+
+@pytest.fixture(scope="module")
+def rows(supernet_space) -> np.ndarray:
+    """All subnets."""
+    space = supernet_space[0]
+    sizes = [np.arange(len(choice.candidates)) for choice in space.values()]
+    return np.stack(np.meshgrid(*sizes, indexing="ij"), -1).reshape(-1, len(space))
+
+
+def predictor_of(space: SearchSpace) -> AccuracyPredictor:
+    """One that likes some candidates more than others."""
+    width = space.one_hot(space.index(space.max())[None]).shape[1]
+    return AccuracyPredictor(space, [(np.random.default_rng(0).normal(size=(1, width)), np.zeros(1))])
+
+
+@pytest.fixture(scope="module")
+def predictor(supernet_space, tmp_path_factory) -> Path:
+    """A file of one."""
+    path = tmp_path_factory.mktemp("predictor") / "predictor.safetensors"
+    predictor_of(supernet_space[0]).write(path)
+    return path
+
+
+def table(space, folder: Path, factor: float) -> Path:
+    """A latency table: so many milliseconds for each operator."""
+    times = {name: {"k3": 3 * factor, "k1": 2 * factor, "identity": 0} for name in space}
+    path = folder / f"table_{factor}.json"
+    data = {"format": "mmrazor_lite.latency/1", "space": space.fingerprint, "base": factor, "choices": times}
+    path.write_text(json.dumps(data))
+    return path
+
+
+def specialize(supernet, *words: object) -> None:
+    assert main([str(word) for word in ("specialize", supernet.config, supernet.checkpoint, *words)]) == 0
+
+
+def found(folder: Path, space):
+    """The subnet file in a folder, after its checkpoint was seen to be that network."""
+    (file,) = folder.glob("*.yaml")
+    stored = read_subnet(file, space)
+    plain = mmrazor_lite.load_subnet(file.with_suffix(".pth"))
+    parameters = sum(parameter.numel() for parameter in plain.parameters())
+    assert parameters == stored.resources["params"]
+    assert torch.isfinite(plain(torch.zeros(2, 3, 8, 8))).all()
+    return stored
+
+
+def test_each_limit_has_a_search_of_its_own(supernet, supernet_space, tmp_path):
+    space, cost = supernet_space
+    specialize(supernet, "--macs", "70%", "45%", "--work-dir", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["macs_45pct", "macs_70pct"]
+    full, macs = cost.max()["macs"], []
+    for percent in (70, 45):
+        stored = found(tmp_path / f"macs_{percent}pct", space)
+        assert stored.resources == cost.of(stored.subnet)
+        assert stored.resources["macs"] <= percent / 100 * full
+        assert 0 <= stored.score["accuracy/top1"] <= 100
+        macs.append(stored.resources["macs"])
+    assert macs[0] > macs[1]
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_latency_by_a_table(supernet, supernet_space, tmp_path, factor):
+    """A table twice as slow leaves subnets that are twice as fast by the other one."""
+    space, _ = supernet_space
+    times = table(space, tmp_path, factor)
+    specialize(supernet, "--latency", "9ms", "--table", times, "--work-dir", tmp_path / "work")
+    stored = found(tmp_path / "work" / "latency_9ms", space)
+    assert LatencyTable.read(times, space).of(stored.subnet) <= 9
+    assert LatencyTable.read(table(space, tmp_path, 1), space).of(stored.subnet) <= 9 / factor
+
+
+def test_one_search_answers_all_limits(supernet, supernet_space, rows, predictor, tmp_path):
+    """By a predictor each answer is the best of the space within its limit, as one look at all subnets tells."""
+    space, cost = supernet_space
+    limits = ["45%", "60%", "80%"]
+    specialize(supernet, "--macs", *limits, "--front", "--predictor", predictor, "--work-dir", tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == "macs_front"
+    macs, scores = cost(rows)["macs"], AccuracyPredictor.read(predictor, space)(rows)
+    answers = sorted((read_subnet(path, space) for path in folder.glob("*.yaml")), key=lambda s: s.resources["macs"])
+    assert len(answers) == len(limits) == len(list(folder.glob("*.pth")))
+    for limit, answer in zip(limits, answers, strict=True):
+        within = macs <= float(limit[:-1]) / 100 * cost.max()["macs"]
+        best = rows[within][np.argmax(scores[within])]
+        assert answer.subnet == space.subnet(best)
+
+
+def test_goes_on_where_it_was(supernet, tmp_path, capsys):
+    words = ["--macs", "70%", "--work-dir", tmp_path]
+    specialize(supernet, *words)
+    files = {path: path.read_bytes() for path in (tmp_path / "macs_70pct").glob("best_subnet.*")}
+    state = json.loads((tmp_path / "macs_70pct" / "search_state.json").read_text())
+    specialize(supernet, *words, "--resume")
+    assert files == {path: path.read_bytes() for path in files} and len(files) == 2
+    assert json.loads((tmp_path / "macs_70pct" / "search_state.json").read_text())["memo"] == state["memo"]
+
+
+BAD = [
+    ([], "no budget given; give one of --macs, --flops, --params, --memory, --latency with one limit or several"),
+    (["--macs", "1", "--params", "1"], "2 resources given; give one of --macs"),
+    (["--latency", "9ms"], "--latency needs --table"),
+    (["--latency", "9ms", "--table", "no.json"], "--table 'no.json' not found"),
+    (["--macs", "70%", "--predictor", "no.safetensors"], "--predictor 'no.safetensors' not found"),
+    (["--macs", "9ms"], "9ms"),
+    (["--macs", "1%"], "no subnet with macs from 0 to"),
+    (["--macs", "1%", "60%", "--front"], "no subnet has"),
+    (["--macs", "600M", "--front", "--cfg-options", "search_cfg=None"], "has no search_cfg: it is not a search config"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD)
+def test_refusals(supernet, tmp_path, fails, words, message):
+    options = ["--work-dir", str(tmp_path / "work")]
+    assert message in fails("specialize", supernet.config, supernet.checkpoint, *options, *words)
+    assert not list((tmp_path / "work").rglob("*.yaml"))
+
+
+def test_checkpoint_that_is_not_there(supernet, tmp_path, fails):
+    line = fails("specialize", supernet.config, tmp_path / "no.pth", "--macs", "70%", "--work-dir", tmp_path)
+    assert f"checkpoint '{tmp_path}/no.pth' not found" in line
+
+
+def test_table_and_predictor_of_another_space(supernet, supernet_space, tmp_path, fails):
+    times = table(supernet_space[0], tmp_path, 1)
+    times.write_text(times.read_text().replace(supernet_space[0].fingerprint, "sha256:0123456789abcdef"))
+    rest = [supernet.checkpoint, "--work-dir", tmp_path / "work"]
+    line = fails("specialize", supernet.config, *rest, "--latency", "9ms", "--table", times)
+    assert times.name in line and "sha256:0123456789abcdef" in line
+    other = SearchSpace([Choice("layer", (4, 8), kind="width")])
+    predictor_of(other).write(tmp_path / "other.safetensors")
+    line = fails("specialize", supernet.config, *rest, "--macs", "70%", "--predictor", tmp_path / "other.safetensors")
+    assert "other.safetensors" in line and other.fingerprint in line and supernet_space[0].fingerprint in line

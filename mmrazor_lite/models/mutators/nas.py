@@ -77,6 +77,11 @@ class NasMutator:
         self._operators = {name: module for name, module in modules.items() if isinstance(module, MutableOP)}
         self._blocks = {n: m for n, m in modules.items() if isinstance(m, ElasticBlock) and m.is_elastic}
         self._stages = {n: m for n, m in modules.items() if isinstance(m, MutableDepth) and len(m.depths) > 1}
+        if self._stages and not self._operators and not self._blocks:
+            raise UserError(
+                f"NasMutator: {type(architecture).__name__} offers depths and nothing else, which is not supported; "
+                "give its blocks several kernel_sizes or expand_ratios, or one depth"
+            )
         if not self._operators and not self._blocks:
             raise UserError(
                 f"NasMutator: {type(architecture).__name__} declares no choice; use a backbone with MutableOP modules, "

@@ -8,7 +8,20 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from elastic import BACKBONES, INSIDE, RATIOS, RESOLUTIONS, SHAPE, WIDTHS, build, images, matrices_of, prepared, zeroed
+from elastic import (
+    BACKBONES,
+    INSIDE,
+    RATIOS,
+    RESOLUTIONS,
+    SHAPE,
+    WIDTHS,
+    Net,
+    build,
+    images,
+    matrices_of,
+    prepared,
+    zeroed,
+)
 from oracles import assert_close, assert_same_bits, count, memory
 from torch import nn
 
@@ -423,3 +436,11 @@ def test_a_network_with_one_kernel_or_one_ratio_has_what_is_left():
             exported = mutator.export(subnet)
             counted = count(exported, SHAPE)
             assert {key: mutator.cost_model.of(subnet)[key] for key in counted} == counted
+
+
+def test_depths_alone_are_refused():
+    backbone = BACKBONES["mobilenet_v3"](kernel_sizes=(3,), expand_ratios=(3,))
+    with pytest.raises(UserError, match=r"Net offers depths and nothing else, .* several kernel_sizes or"):
+        NasMutator().prepare(Net(backbone), SHAPE)
+    backbone = BACKBONES["mobilenet_v3"](kernel_sizes=(3,), expand_ratios=(3, 4))
+    NasMutator().prepare(Net(backbone), SHAPE)

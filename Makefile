@@ -4,10 +4,11 @@
 demo:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m mmrazor_lite.cli demo $(ARGS)
 
-# One thread a process: the tests keep the cores busy by themselves.
+# One thread a process: the tests keep the cores busy by themselves. Files start in their order, the slow ones first.
 test:
 	@python=$$(sh tools/setup_env.sh) && \
-	OMP_NUM_THREADS=1 "$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 "$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	$(ARGS)
 
 lint:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m ruff check . && "$$python" -m ruff format --check .

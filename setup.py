@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[line for line in LINES if line and not line.startswith("#")],
     extras_require={
-        "tests": ["pytest", "pytest-xdist", "hypothesis", "ruff", "timm"],
+        "tests": ["pytest", "pytest-xdist>=3.7", "hypothesis", "ruff", "timm"],
         "timm": ["timm"],
         "tensorboard": ["tensorboard"],
         "onnx": ["onnx", "onnxruntime"],

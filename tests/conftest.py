@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+SLOW = (  # most seconds first
+    "robustness/test_kill_and_resume.py",
+    "configs/test_all_configs.py",
+    "robustness/test_spos_kill_and_resume.py",
+    "robustness/test_bad_input.py",
+    "models/mutators/test_invariants.py",
+    "export/test_any_network.py",
+    "estimators/test_spos_numbers.py",
+    "estimators/test_ofa_numbers.py",
+)
 SHARED = Path(os.environ.get("MMRAZOR_LITE_SHARED", ROOT.parent / "shared"))
 
 
@@ -29,6 +40,12 @@ def _shared_path():
 def root() -> Path:
     """The folder of setup.py."""
     return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of minutes come first: of several processes none is left with one of them when all others are done."""
+    places = {TESTS / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.config import Config
 
 from mmrazor_lite.cli.config import load_config
 from mmrazor_lite.cli.environment import build_model
@@ -31,6 +33,12 @@ def _at_the_root(root, monkeypatch):
     monkeypatch.chdir(root)
 
 
+@functools.cache
+def loaded(name: str) -> Config:
+    """A config as it is, for looking at it: reading one takes as long as building a small model."""
+    return load_config(CONFIGS / name, [])
+
+
 @pytest.mark.parametrize("name", LEAVES)
 def test_head_of_the_file(name):
     lines = (CONFIGS / name).read_text().splitlines()
@@ -42,7 +50,7 @@ def test_head_of_the_file(name):
 
 def first_of_each(name: str, folder: Path) -> Path:
     """A subnet file for the config of a subnet: the first operator, depth, kernel, ratio and size everywhere."""
-    inner = load_config(CONFIGS / name, []).model.cfg
+    inner = loaded(name).model.cfg
     backbone = MODELS.build((inner.get("architecture") or inner).backbone)
     sizes = (inner.get("mutator") or {}).get("resolutions")
     chosen = {"resolution": sizes[0]} if sizes else {}
@@ -81,7 +89,7 @@ def test_config_is_valid_and_builds(name, tmp_path, built):
     elif name.endswith(SUBNETS_OF_A_RUN):
         nas = name.startswith("nas/spos/") or "/onceforall/" in name
         options = [f"model.fix_subnet={first_of_each(name, tmp_path)}" if nas else "algorithm.channel_cfg=None"]
-    cfg = load_config(CONFIGS / name, options)
+    cfg = load_config(CONFIGS / name, options) if options else loaded(name)
     for key in ("train_dataloader", "val_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         assert cfg.get(key), key
     key = repr([cfg.model.to_dict(), cfg.get("data_preprocessor"), cfg.default_scope])
@@ -93,7 +101,7 @@ def test_config_is_valid_and_builds(name, tmp_path, built):
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_searches_never_score_on_images_of_the_training(name):
-    cfg = load_config(CONFIGS / name, [])
+    cfg = loaded(name)
     if "search_cfg" not in cfg:
         pytest.skip("no search")
     scored, calibrated = (cfg.search_cfg[key].dataset for key in ("dataloader", "calibrate_dataloader"))

@@ -45,20 +45,24 @@ def search(args: argparse.Namespace, table: Path, target: str) -> Path:
     found = folder / "best_subnet.yaml"
     if not found.exists():
         options = [f"data_root={args.data}", f"model.latency_table={table}", f"model.target_latency={target}"]
+        parts = ("train_dataloader.dataset", "train_cfg.arch_dataloader.dataset")
+        options += [f"{part}.dataset.fraction={args.search_images}" for part in parts]
+        options += [f"{key}={args.search_epochs}" for key in ("train_cfg.max_epochs", "train_cfg.val_interval")]
+        options += [f"param_scheduler.architecture.0.{key}={args.search_epochs}" for key in ("end", "T_max")]
         words = ["tools/train.py", SEARCH, "--work-dir", folder, "--resume", "--cfg-options", *options]
         tool(args.work_dir / f"{folder.name}.log", *words)
     return found
 
 
 def retrained(args: argparse.Namespace, name: str, net: Path, seed: int) -> float:
-    """Top-1 accuracy of a network after training on a fifth of the images, in percent."""
+    """Top-1 accuracy of a network after training on a part of the images, in percent."""
     folder = args.work_dir / "retrain" / f"{name}_seed{seed}"
     checkpoint, out = folder / f"epoch_{args.epochs}.pth", folder / "test.json"
     options = [f"data_root={args.data}", f"randomness.seed={seed}"]
     if not checkpoint.exists():
         options += [f"model.fix_subnet={net}", f"train_cfg.max_epochs={args.epochs}"]
         options += ["train_cfg.val_interval=100", "train_dataloader.dataset.part=held_out"]
-        options += ["train_dataloader.dataset.fraction=0.2", f"param_scheduler.0.end={args.epochs}"]
+        options += [f"train_dataloader.dataset.fraction={args.images}", f"param_scheduler.0.end={args.epochs}"]
         options += [f"param_scheduler.0.T_max={args.epochs}"]
         tool(folder.with_suffix(".log"), "tools/train.py", SUBNET, "--work-dir", folder, "--cfg-options", *options)
     if not out.exists():
@@ -135,6 +139,9 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=["45%", "35%", "60%"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--randoms", type=int, default=10, help="random networks of the first target's latency")
+    parser.add_argument("--search-images", type=float, default=0.0625, help="part of the training images for a search")
+    parser.add_argument("--search-epochs", type=int, default=8)
+    parser.add_argument("--images", type=float, default=0.1, help="part of them for every training of one network")
     parser.add_argument("--epochs", type=int, default=4, help="of every training of one network")
     args = parser.parse_args()
 

@@ -172,11 +172,11 @@ def sizes_of(mutator: Any) -> list[dict[str, tuple[int, ...]]]:
 
     for name in names:
         network.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: record(name, args[0]))
-    device = next(network.parameters()).device
+    parameter = next(network.parameters())
     for size in [[r, r] for r in mutator.resolutions or ()] or [image]:
         found.append({})
         with torch.no_grad():
-            network(torch.zeros((1, channels, *size), device=device))
+            network(torch.zeros((1, channels, *size)).to(parameter))
     return found
 
 

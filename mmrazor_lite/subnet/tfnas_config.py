@@ -48,11 +48,13 @@ def read_tfnas_config(document: Mapping[str, Any], space: SearchSpace, where: st
         if f"{stage}.depth" in space:
             choices[f"{stage}.depth"] = len(blocks)
         for index, (name, block) in enumerate(zip(names, blocks, strict=False)):
-            operator, width = _operator(block, f"{where}: {key} block {index + 1}")
+            place = f"{where}: {key} block {index + 1}"
+            operator, width = _operator(block, place)
+            space[name].index(operator, place)
             known = space.layers.get(stage)
             if known is not None and block["out_channels"] != known.full:
                 given = block["out_channels"]
-                raise UserError(f"{where}: {key} block {index + 1} gives {given} channels, in this model {known.full}")
+                raise UserError(f"{place} gives {given} channels, in this model {known.full}")
             choices |= {name: operator, f"{name}.{operator}.mid_channels": width}
     return choices
 

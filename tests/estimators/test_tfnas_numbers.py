@@ -1,0 +1,157 @@
+"""The published space of TF-NAS: costs of networks to the last digit, latencies by the published tables exactly.
+
+Source of the facts: the README of the reference folder; one supernet is prepared for all tests.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import shared_path
+from oracles import count
+from tfnas import choices_of, reference
+from torch import nn
+
+from mmrazor_lite.estimators.latency_table import LatencyTable
+from mmrazor_lite.estimators.latency_tfnas import TFNASTable, read_tfnas_table, tfnas_table
+from mmrazor_lite.models.backbones import TFNASNet
+from mmrazor_lite.models.mutators import NasMutator
+from mmrazor_lite.subnet import read_subnet
+
+KEYS = {"params": "params", "macs": "macs", "flops": "flops_mmcv_style"}  # ours: theirs
+DEPTHS = (2, 3, 4, 4, 4, 1)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Net(nn.Module):
+    """The published network with a classifier of 1000 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.fc = TFNASNet(), nn.Linear(1280, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) to (N, 1000)."""
+        return self.fc(self.backbone(x)[0])
+
+
+@pytest.fixture(scope="module")
+def mutator() -> NasMutator:
+    mutator = NasMutator()
+    mutator.prepare(Net())
+    return mutator
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return shared_path("reference", "tfnas")
+
+
+@pytest.fixture(scope="module")
+def sources(folder) -> dict[str, TFNASTable]:
+    return {device: read_tfnas_table(folder / f"latency_{device}.npz") for device in ("gpu", "cpu")}
+
+
+@pytest.fixture(scope="module")
+def tables(sources, mutator) -> dict[str, LatencyTable]:
+    return {device: tfnas_table(source, mutator) for device, source in sources.items()}
+
+
+def networks(folder: Path) -> list[dict]:
+    """TF-NAS-A and the 16 others of the reference."""
+    return [
+        *reference(folder, "searched_architectures")["architectures"],
+        *reference(folder, "latency_examples")["architectures"],
+    ]
+
+
+def subnet_of(network: dict, mutator: NasMutator):
+    space = mutator.search_space
+    choices = choices_of(list(network["stages"].values()), DEPTHS)
+    return space.subnet(space.index(choices))
+
+
+def test_the_space(folder, mutator):
+    published = reference(folder, "search_space")
+    assert len(mutator.operators) == published["blocks"]
+    assert {module.names for module in mutator.operators.values()} == {tuple(published["primitives"])}
+    paths = math.prod(sum(8**d for d in row["depth_candidates"]) for row in published["stages"])
+    assert str(paths) == published["paths_without_width"].split()[0]
+    rows = [(block["cin"], row["act"], block) for row in published["stages"] for block in row["blocks"]]
+    for (name, module), (inputs, act, block) in zip(mutator.operators.items(), rows, strict=True):
+        for operator in module.names:
+            built, most = module.candidate(operator), inputs * (4 if "e3" in operator else 8)
+            assert mutator.search_space[f"{name}.{operator}.mid_channels"].candidates == range(most // 2, most + 1)
+            assert (built.in_channels, built.out_channels, built.stride) == (inputs, block["cout"], block["stride"])
+            assert {"ReLU": "relu", "SiLU": "swish"}[built.act] == act
+
+
+def test_costs_of_every_network(folder, mutator):
+    for network in networks(folder):
+        costs = mutator.cost_model.of(subnet_of(network, mutator))
+        assert {key: costs[key] for key in KEYS} == {key: network["computed"][name] for key, name in KEYS.items()}
+
+
+def test_costs_of_tf_nas_a_are_those_of_the_built_network(folder, mutator):
+    network = networks(folder)[0]
+    counted = count(mutator.export(subnet_of(network, mutator)).float(), (3, 224, 224))
+    assert counted == {key: network["computed"][name] for key, name in KEYS.items()}
+
+
+def test_the_shipped_subnet(folder, mutator):
+    file = read_subnet(ROOT / "configs/nas/tfnas/TFNAS_A.yaml", mutator.search_space)
+    assert file.subnet == subnet_of(networks(folder)[0], mutator)
+    assert {key: file.resources[key] for key in KEYS} == {
+        key: networks(folder)[0]["computed"][name] for key, name in KEYS.items()
+    }
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_latencies_are_the_published_sums(folder, mutator, tables, device):
+    for network in networks(folder):
+        own = network.get(f"{device}_lut_ms", network["computed"].get(f"{device}_lut_ms"))
+        assert tables[device].of(subnet_of(network, mutator)) == own
+
+
+@pytest.mark.parametrize(("device", "low", "high"), [("gpu", 4.09, 27.06), ("cpu", 19.98, 135.91)])
+def test_what_the_space_reaches(tables, device, low, high):
+    table = tables[device]
+    assert (round(table.extreme(largest=False), 2), round(table.extreme(largest=True), 2)) == (low, high)
+    rows = table.space.sample_indices(np.random.default_rng(0), 2000)
+    times = table(rows)
+    assert table.extreme(largest=False) <= times.min() and times.max() <= table.extreme(largest=True)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_statistics_of_the_tables(folder, sources, device):
+    published = reference(folder, "latency_examples")
+    source, facts = sources[device], published["table_statistics"][device]
+    assert source.base == facts["base_ms"]
+    assert sum(len(values) for values in source.entries.values()) == facts["entries"]
+    assert sum(int((values < 0).sum()) for values in source.entries.values()) == facts["negative_entries"]
+    assert len(source.negative()) == facts["keys_with_negative"]
+    assert all((np.diff(values) >= 0).all() for values in source.entries.values()) == facts["non_decreasing"]
+    assert f"{facts['negative_entries']} of them negative" in source.facts()
+    for spot in published["spot_values"]:
+        if spot["table"] == device:
+            assert source.entries[spot["key"]][spot["mid_channels"] - 1] == spot["latency_ms"]
+
+
+def test_a_table_is_written_and_read(tables, tmp_path):
+    table = tables["gpu"]
+    table.write(tmp_path / "gpu.json")
+    again = LatencyTable.read(tmp_path / "gpu.json", table.space)
+    assert again.digest == table.digest
+    assert again.extreme(largest=True) == table.extreme(largest=True)
+
+
+def test_costs_per_second_need_no_forward_pass(mutator):
+    rows = mutator.search_space.sample_indices(np.random.default_rng(0), 300)
+    together = mutator.cost_model(rows)
+    for index in (0, 100, 299):
+        alone = mutator.cost_model.of(mutator.search_space.subnet(rows[index]))
+        assert alone == {name: int(values[index]) for name, values in together.items()}

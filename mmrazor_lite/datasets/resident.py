@@ -44,7 +44,8 @@ class ResidentImages:
             dataset.full_init()
         if len(dataset) == 0:
             raise UserError("DeviceImages: the dataset has no images")
-        self.device, self.dataset = device, dataset
+        self.device = device
+        self.dataset: Any = dataset
         self.metainfo = dict(getattr(dataset, "metainfo", None) or {})
         self.shape = tuple(_image(dataset, 0, None).shape)
         self.bytes = len(dataset) * math.prod(self.shape)
@@ -60,6 +61,8 @@ class ResidentImages:
             labels[index] = int(item["data_samples"].gt_label)
         self.labels = torch.from_numpy(labels)
         self._images = None if images is None else images.to(self.home)
+        if self._images is not None:
+            self.dataset = None  # it may hold as much memory again
 
     def take(self, indices: np.ndarray) -> Tensor:
         """Return images ``indices`` (B,) as (B, C, H, W) uint8 on the device."""

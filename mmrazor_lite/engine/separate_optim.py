@@ -35,7 +35,9 @@ class SeparateOptimWrapperConstructor:
         """Build the wrappers of ``model``."""
         model = model.module if is_model_wrapper(model) else model
         children = {name for name, child in model.named_children() if any(True for _ in child.parameters())}
-        for name in self.configs:
+        for name, config in self.configs.items():
+            if not isinstance(config, Mapping) or "optimizer" not in config:
+                raise UserError(f"optim_wrapper.{name} must be dict(optimizer=dict(type=...), ...), got {config!r}")
             if name not in children:
                 raise UserError(
                     f"optim_wrapper.{name}: the model has no such part (allowed: {', '.join(sorted(children))})"

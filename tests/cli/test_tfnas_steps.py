@@ -27,6 +27,7 @@ SHORT = [
     "train_cfg.val_interval=3",
     "param_scheduler.architecture.0.end=3",
     "model.epochs_without_arch=1",
+    "model.target_latency=40%",
     "train_dataloader.batch_size=128",
     "train_cfg.arch_dataloader.batch_size=32",
 ]
@@ -104,7 +105,7 @@ def test_parse_retrain_and_test(root, searched, table, tmp_path, capsys):
     assert parsed["choices"] == best["choices"]
     assert parsed["resources"]["latency"] == pytest.approx(best["resources"]["latency"], rel=1e-12)
     assert parsed["resources"]["params"] > best["resources"]["params"]  # norms have weights again
-    assert "ms latency" in said
+    assert f"{parsed['resources']['latency']:.10g} ms" in said
     # The authors' file gives the same network.
     again = tmp_path / "again.yaml"
     run(capsys, "parse-tfnas", tmp_path / "m.json", "-o", again, "--latency-table", table, *options)

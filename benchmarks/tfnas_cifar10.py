@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,23 @@ def build_table(args: argparse.Namespace) -> Path:
 
 
 def search(args: argparse.Namespace, table: Path, target: str) -> Path:
-    """Search for a target; return the network found."""
+    """Search for a target; return the network found. A search that misses it goes on for half as many epochs again."""
     folder = args.work_dir / f"search_{target.rstrip('%')}"
-    found = folder / "best_subnet.yaml"
-    if not found.exists():
-        options = [f"data_root={args.data}", f"model.latency_table={table}", f"model.target_latency={target}"]
-        parts = ("train_dataloader.dataset", "train_cfg.arch_dataloader.dataset")
-        options += [f"{part}.dataset.fraction={args.search_images}" for part in parts]
-        options += [f"{key}={args.search_epochs}" for key in ("train_cfg.max_epochs", "train_cfg.val_interval")]
-        options += [f"param_scheduler.architecture.0.{key}={args.search_epochs}" for key in ("end", "T_max")]
-        words = ["tools/train.py", SEARCH, "--work-dir", folder, "--resume", "--cfg-options", *options]
-        tool(args.work_dir / f"{folder.name}.log", *words)
+    found, epochs = folder / "best_subnet.yaml", args.search_epochs
+    options = [f"data_root={args.data}", f"model.latency_table={table}", f"model.target_latency={target}"]
+    parts = ("train_dataloader.dataset", "train_cfg.arch_dataloader.dataset")
+    options += [f"{part}.dataset.fraction={args.search_images}" for part in parts]
+    options += [f"param_scheduler.architecture.0.{key}={epochs}" for key in ("end", "T_max")]
+    while not (folder / "met").exists():
+        lengths = [f"{key}={epochs}" for key in ("train_cfg.max_epochs", "train_cfg.val_interval")]
+        words = ["tools/train.py", SEARCH, "--work-dir", folder, "--resume", "--cfg-options", *options, *lengths]
+        try:
+            tool(args.work_dir / f"{folder.name}.log", *words)
+            (folder / "met").write_text(str(epochs))
+        except subprocess.CalledProcessError:
+            if not found.exists() or epochs >= 3 * args.search_epochs:
+                raise
+            epochs += args.search_epochs // 2
     return found
 
 
@@ -107,16 +114,13 @@ def costs(net: Path) -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> str:
     """The tables as Markdown."""
-    lines = [
-        "| target | found | off | macs | params | top-1 after training, by seed |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = ["| target | epochs | found | off | macs | params | top-1 after training, by seed |", "| --- " * 7 + "|"]
     for row in result["targets"]:
         off = row["latency"] / row["target"] - 1
         accuracies = ", ".join(f"{value:.2f}" for value in row["accuracy"])
         lines.append(
-            f"| {row['target']:.3f} ms ({row['name']}) | {row['latency']:.3f} ms | {off:+.2%} | {row['macs']:,} | "
-            f"{row['params']:,} | {accuracies} |"
+            f"| {row['target']:.3f} ms ({row['name']}) | {row['epochs']} | {row['latency']:.3f} ms | {off:+.2%} | "
+            f"{row['macs']:,} | {row['params']:,} | {accuracies} |"
         )
     if "random" in result:
         found, others = result["targets"][0]["accuracy"], result["random"]
@@ -151,7 +155,8 @@ def main() -> None:
         net = search(args, table, name)
         log = next((args.work_dir / f"search_{name.rstrip('%')}").glob("*/*.log")).read_text()
         target = float(log.split("target: ")[1].split(" ms")[0])
-        result["targets"].append({"name": name, "target": target, "net": net, **costs(net)})
+        epochs = int((net.parent / "met").read_text())
+        result["targets"].append({"name": name, "target": target, "epochs": epochs, "net": net, **costs(net)})
     first = result["targets"][0]
     nets = random_networks(args, table, first["target"], tolerance=0.01)
     for seed_count in range(1, len(args.seeds) + 1):  # a whole seed at a time: what is there can be reported

@@ -13,6 +13,15 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
+class SeparateOptimWrappers(OptimWrapperDict):
+    """Optimizer wrappers by name, each of which is told where a resumed run goes on; mmengine's leaves that out."""
+
+    def initialize_count_status(self, model: nn.Module, cur_iter: int, max_iters: int) -> None:
+        """Tell each wrapper how many batches there were."""
+        for wrapper in self.values():
+            wrapper.initialize_count_status(model, cur_iter, max_iters)
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class SeparateOptimWrapperConstructor:
     """Builds one optimizer wrapper per module that the config names.
@@ -31,7 +40,7 @@ class SeparateOptimWrapperConstructor:
             raise UserError("optim_wrapper.paramwise_cfg: give it inside the entry of one module, such as architecture")
         self.configs = {name: config for name, config in optim_wrapper_cfg.items() if name != "type"}
 
-    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+    def __call__(self, model: nn.Module) -> SeparateOptimWrappers:
         """Build the wrappers of ``model``."""
         model = model.module if is_model_wrapper(model) else model
         children = {name for name, child in model.named_children() if any(True for _ in child.parameters())}
@@ -46,7 +55,7 @@ class SeparateOptimWrapperConstructor:
             raise UserError(
                 f"optim_wrapper: nothing trains '{left[0]}'; add optim_wrapper.{left[0]}=dict(optimizer=...)"
             )
-        return OptimWrapperDict(**{name: _build(model, name, config) for name, config in self.configs.items()})
+        return SeparateOptimWrappers(**{name: _build(model, name, config) for name, config in self.configs.items()})
 
 
 def _build(model: nn.Module, name: str, config: Mapping[str, Any]) -> Any:

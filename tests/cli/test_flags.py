@@ -39,6 +39,9 @@ FLAGS = {
     },
     "latency": {"config", "--cfg-options", "-o", "--output", "--device", "--backend", "--threads", "--batch-size"}
     | {"--resolutions", "--repeats", "--checks", "--seed", "--apply-correction", "--official"},
+    "image-lists": {"root", "-o", "--output", "--classes", "--fraction", "--seed"},
+    "convert-tfnas-table": {"table", "--config", "-o", "--output"},
+    "parse-tfnas": {"checkpoint", "-o", "--output", "--config", "--latency-table", "--model-config", "--cfg-options"},
 }
 
 

@@ -22,6 +22,10 @@ SCRIPTS = {
     "predictor/collect.py": "predictor-collect",
     "predictor/train.py": "predictor-train",
     "latency/build_table.py": "latency",
+    "latency/convert_tfnas_table.py": "convert-tfnas-table",
+    "nas/parse_tfnas.py": "parse-tfnas",
+    "dataset/make_lists.py": "image-lists",
+    "recipes/autoslim_cifar10.py": "autoslim-cifar10",
     "misc/print_config.py": "print-config",
     "misc/get_flops.py": "flops",
 }

@@ -17,7 +17,7 @@ from mmrazor_lite.cli.main import SUBCOMMANDS, build_parser
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Pages whose tables set MMRazor's names beside ours: only the last column is ours.
-COMPARING = ("migration.md", "autoslim_cifar10.md")
+COMPARING = ("migration.md", "autoslim_cifar10.md", "tfnas.md")
 LINK = re.compile(r"\]\(([^)\s]*)\)")
 PATH = re.compile(r"(?<![\w/.$-])(?:configs|tools|docs|tests|mmrazor_lite|benchmarks|\.ci)/[\w./{},*-]*")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")

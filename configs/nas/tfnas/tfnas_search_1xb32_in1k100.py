@@ -20,11 +20,11 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 _listed = dict(type="CustomDataset", data_root=_base_.data_root, data_prefix="train")
-_train = dict(**_listed, ann_file="meta/in100_train.txt", pipeline=train_pipeline)
+_images = dict(**_listed, ann_file="meta/in100_train.txt", pipeline=train_pipeline)
 _arch = dict(**_listed, ann_file="meta/in100_val.txt", pipeline=_base_.test_pipeline)
 _loader = dict(num_workers=4, persistent_workers=True, pin_memory=True)
 train_dataloader = dict(
-    _delete_=True, batch_size=32, dataset=_train, sampler=dict(type="DefaultSampler", shuffle=True), **_loader
+    _delete_=True, batch_size=32, dataset=_images, sampler=dict(type="DefaultSampler", shuffle=True), **_loader
 )
 _arch_dataloader = dict(batch_size=32, dataset=_arch, sampler=dict(type="DefaultSampler", shuffle=True), **_loader)
 val_dataloader = dict(

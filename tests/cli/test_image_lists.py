@@ -75,7 +75,7 @@ def dataset(images, content: str | None) -> dict:
         ("class0/0.JPEG\n", "line 1 is 'class0/0.JPEG', expected is an image and its label"),
         ("class0/0.JPEG 0\nclass0/1.JPEG x\n", "line 2 is"),
         ("".join(f"class9/{i}.JPEG 0\n" for i in range(7)) + "class0/0.JPEG 1\n",
-         "7 of 8 images of .* are not in .*: class9/0.JPEG, class9/1.JPEG, class9/2.JPEG, class9/3.JPEG, class9/4.JPEG$"),
+         "7 of 8 images of .* are not in .*: class9/0.JPEG, class9/1.JPEG, .*, class9/4.JPEG$"),
     ],
 )  # fmt: skip
 def test_a_list_is_checked_before_the_run(images, content, problem):

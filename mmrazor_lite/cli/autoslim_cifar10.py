@@ -87,7 +87,8 @@ class Plan:
     @property
     def title(self) -> str:
         """The network in words."""
-        size = " (small)" * self.args.small + f" x{self.args.width:g}" * (self.args.width is not None)
+        size = " (small)" if self.args.small else ""
+        size += "" if self.args.width is None else f" x{self.args.width:g}"
         return NETS[self.args.arch] + size
 
     def config(self, step: str) -> str:

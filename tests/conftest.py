@@ -17,8 +17,10 @@ SLOW = (  # most seconds first
     "robustness/test_bad_input.py",
     "models/mutators/test_invariants.py",
     "export/test_any_network.py",
+    "robustness/test_tfnas_kill_and_resume.py",
     "estimators/test_spos_numbers.py",
     "estimators/test_ofa_numbers.py",
+    "estimators/test_tfnas_numbers.py",
 )
 SHARED = Path(os.environ.get("MMRAZOR_LITE_SHARED", ROOT.parent / "shared"))
 

@@ -23,17 +23,23 @@ def check_channels_last(model: nn.Module) -> None:
         return
     mutator = getattr(model, "mutator", None)
     before = getattr(mutator, "active", None)
-    if before is not None:
-        mutator.activate(model.search_space.min())
+    if before is None:
+        _check_layers(model)
+        return
     try:
-        for name, module in model.named_modules():
-            strided = isinstance(module, nn.Conv2d) and module.groups == 1 and max(module.stride) > 1
-            if strided and tuple(module.kernel_size) == (1, 1) and 1 < module.in_channels < FEWEST:
-                raise UserError(
-                    f"channels_last=True: torch's backward pass of '{name}', a strided 1x1 convolution with "
-                    f"{module.in_channels} input channels in the smallest subnet, damages memory on the CPU in that "
-                    "layout: set channels_last=False, or train on a GPU"
-                )
+        for subnet in model.subnets or [model.search_space.min()]:  # a joint model has its own subnets only
+            mutator.activate(subnet)
+            _check_layers(model)
     finally:
-        if before is not None:
-            mutator.activate(before)
+        mutator.activate(before)
+
+
+def _check_layers(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        strided = isinstance(module, nn.Conv2d) and module.groups == 1 and max(module.stride) > 1
+        if strided and tuple(module.kernel_size) == (1, 1) and 1 < module.in_channels < FEWEST:
+            raise UserError(
+                f"channels_last=True: torch's backward pass of '{name}', a strided 1x1 convolution with "
+                f"{module.in_channels} input channels in the smallest subnet, damages memory on the CPU in that "
+                "layout: set channels_last=False, or train on a GPU"
+            )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import assert_close, assert_same_bits, count, memory
-from tfnas import BLOCKS, OPERATORS, SHAPE, STAGES, images, prepared
+from tfnas import BLOCKS, OPERATORS, SHAPE, images, prepared
 from torch import nn
 
 from mmrazor_lite.estimators.resource import plain_cost
@@ -34,23 +34,15 @@ def test_choices_and_their_conditions():
     assert space.size == one * two * per_block[12]
 
 
-def test_the_published_space_has_its_size():
-    paths = 1
-    for _, blocks, _, _ in STAGES:
-        paths *= sum(8**depth for depth in range(1, blocks + 1))
-    assert paths == 72 * 72 * 8  # as counted for the published one: over stages, of sums over depths
-
-
 def test_prepare_changes_nothing():
     plain, model, mutator = prepared()
-    choice = {name: OPERATORS[0] for name in BLOCKS}
     for module in plain.modules():
         if hasattr(module, "active"):
             module.active = OPERATORS[-1]
     mutator.activate(mutator.search_space.max())
     for mode in (False, True):
         assert_same_bits(model.train(mode)(images()), plain.train(mode)(images()))
-    assert set(choice) == set(mutator.operators)
+    assert list(mutator.operators) == BLOCKS
 
 
 def test_activated_equals_exported_with_gradients():

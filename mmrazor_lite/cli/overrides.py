@@ -68,7 +68,23 @@ def apply(cfg: Any, pairs: Sequence[str]) -> None:
         if "data_root" not in cfg:
             raise UserError("--cfg-options data_root: the config reads no data folder")
         move_data_root(cfg._cfg_dict, cfg["data_root"], options["data_root"])
-    cfg.merge_from_dict(options)
+    for key, value in options.items():
+        first, *rest = key.split(".")
+        cfg[first] = replaced(cfg.get(first), rest, value)
+
+
+def replaced(node: Any, parts: Sequence[str], value: Any) -> Any:
+    """Return a copy of ``node`` with ``value`` at ``parts``, in lists too, which mmengine cannot change inside."""
+    if not parts:
+        return value
+    part, *rest = parts
+    if isinstance(node, list | tuple):
+        items = list(node)
+        items[int(part)] = replaced(items[int(part)], rest, value)
+        return type(node)(items)
+    node = {} if node is None else node.copy()
+    node[part] = replaced(node.get(part), rest, value)
+    return node
 
 
 def move_data_root(node: Any, old: str, new: str) -> None:

@@ -55,6 +55,17 @@ def test_overrides_and_names(digits):
     assert cfg.model.architecture.backbone.norm_cfg.type == "SyncBN"
 
 
+def test_overrides_reach_into_lists(root):
+    config, key = root / "configs/nas/tfnas/tfnas_search_cifar10.py", "model.architecture.backbone.arch_setting"
+    before = load_config(config).model.architecture.backbone.arch_setting
+    after = load_config(
+        config, [f"{key}.0.1=4", f"{key}.0.2=1", f"{key}.1.0=9"]
+    ).model.architecture.backbone.arch_setting
+    expected = [list(stage) for stage in before]
+    expected[0][1], expected[0][2], expected[1][0] = 4, 1, 9
+    assert [list(stage) for stage in after] == expected != [list(stage) for stage in before]
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

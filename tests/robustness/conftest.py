@@ -11,3 +11,9 @@ def _new_log():
     from mmengine.logging import MMLogger
 
     MMLogger._instance_dict.clear()
+
+
+@pytest.fixture(params=["few", pytest.param("rest", marks=pytest.mark.slow)])
+def kills(request) -> str:
+    """Which of the drawn moments a run is killed at: all 20 take minutes."""
+    return request.param

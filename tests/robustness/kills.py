@@ -17,10 +17,17 @@ from robustness.processes import Write
 
 from mmrazor_lite.export import read_checkpoint
 
+FEW = 2  # drawn moments
 
-def moments(number: int, seed: int, writes: Sequence[Write]) -> list[float | Write]:
-    """``number`` moments: ``writes``, and for the rest parts of the run, drawn uniformly between 0 and 1."""
-    return [*writes, *np.random.default_rng(seed).uniform(0, 1, number - len(writes)).tolist()]
+
+def moments(kills: str, number: int, seed: int, writes: Sequence[Write]) -> list[float | Write]:
+    """``writes`` and, up to ``number`` in all, parts of the run, drawn uniformly between 0 and 1.
+
+    Args:
+        kills: ``"few"`` or ``"rest"``: the writes and the first ones drawn, or the others, which take minutes.
+    """
+    drawn = np.random.default_rng(seed).uniform(0, 1, number - len(writes)).tolist()
+    return [*writes, *drawn[:FEW]] if kills == "few" else drawn[FEW:]
 
 
 def kill_and_resume(

@@ -1,6 +1,7 @@
 """A run that is killed at any moment leaves whole files, and goes on to what the uninterrupted run would have given.
 
 20 kills each of training, search and split: most at times drawn uniformly over the run, the others inside a writing.
+All of them with ``-m "slow or not slow"``; else those inside a writing and two of the drawn ones of each run.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ TRAINING = {
 
 
 @pytest.mark.parametrize(("kind", "workers"), [("epochs", 0), ("iterations", 2)])
-def test_training(command, tmp_path, kind, workers):
+def test_training(command, tmp_path, kind, workers, kills):
     hooks, writes = TRAINING[kind]
     options = [*DATA, *hooks, f"train_dataloader.num_workers={workers}"]
 
@@ -79,7 +80,9 @@ def test_training(command, tmp_path, kind, workers):
     _, seconds = train(whole)
     last = Path((whole / "last_checkpoint").read_text()).name
     expected = read_checkpoint(whole / last)
-    for place in kill_and_resume(train, tmp_path, seconds, moments(10, 0, writes), check_files, resume=["--resume"]):
+    for place in kill_and_resume(
+        train, tmp_path, seconds, moments(kills, 10, 0, writes), check_files, resume=["--resume"]
+    ):
         check_files(place)
         assert names(place, "*.pth") == names(whole, "*.pth")
         assert Path((place / "last_checkpoint").read_text()).name == last
@@ -114,7 +117,7 @@ def searched(search, tmp_path_factory) -> tuple[Path, float]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_search(search, searched, tmp_path, workers):
+def test_search(search, searched, tmp_path, workers, kills):
     writes = {
         0: [Write("search_state.json", 2, "half"), Write("search_state.json", 4, "after"), Write("*.yaml", 2, "half")],
         2: [Write("search_state.json", 1, "before"), Write("search_log.json", 3, "after"), Write("*.yaml", 1, "after")],
@@ -124,7 +127,7 @@ def test_search(search, searched, tmp_path, workers):
     def run_search(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:
         return search(place, *resume, kill=kill, workers=workers)
 
-    at = moments(10, 1 + workers, writes[workers])
+    at = moments(kills, 10, 1 + workers, writes[workers])
     for place in kill_and_resume(run_search, tmp_path, seconds, at, check_files, resume=["--resume"]):
         check_files(place)
         assert names(place, "*.yaml") == names(whole, "*.yaml") != []
@@ -141,7 +144,7 @@ def programme_weights(path: Path) -> dict[str, int]:
         return {item.filename: item.CRC for item in archive.infolist() if "/weights/" in item.filename}
 
 
-def test_split(command, searched, tmp_path):
+def test_split(command, searched, tmp_path, kills):
     files = [str(searched[0] / name) for name in names(searched[0], "*.yaml")]
     chosen = [f"algorithm.channel_cfg={','.join(files)}", "train_cfg.max_epochs=1", "param_scheduler.end=1"]
     joint = tmp_path / "joint"
@@ -158,14 +161,16 @@ def test_split(command, searched, tmp_path):
         Write("*_2.pt2", 1, "after"),
     ]
 
-    def kills(of: Callable, folder: Path, at: int, writes: Sequence[Write]) -> None:
+    def killed(of: Callable, folder: Path, number: int, writes: Sequence[Write]) -> None:
         whole = folder / "whole"
         _, seconds = of(whole)
-        for place in kill_and_resume(of, folder, seconds, moments(at, 4, writes), check_files, resume=[]):
+        for place in kill_and_resume(of, folder, seconds, moments(kills, number, 4, writes), check_files, resume=[]):
             assert_same_parts(place, whole)
 
-    kills(split, tmp_path / "two", 4 + 2, writes)
-    kills(lambda place, kill=None: split(place, kill, files[:1]), tmp_path / "one", 14, [])
+    if kills == "few":  # all writings, and two moments
+        killed(split, tmp_path / "two", len(writes) + 2, writes)
+    else:
+        killed(lambda place, kill=None: split(place, kill, files[:1]), tmp_path / "one", 16, [])
 
 
 def assert_same_parts(place: Path, whole: Path) -> None:

@@ -1,7 +1,7 @@
 """An evolution search that is killed at any moment goes on to the same result, and two processes find it as one does.
 
 26 kills: 20 at times drawn uniformly over the run, 6 inside a writing; half of a search in one process, half of one in
-two.
+two. All of them with ``-m "slow or not slow"``; else 10, the writings among them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_search(search, searched, tmp_path, ranks):
+def test_search(search, searched, tmp_path, ranks, kills):
     def run_search(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:
         return search(place, *resume, kill=kill, ranks=ranks)
 
@@ -87,7 +87,7 @@ def test_search(search, searched, tmp_path, ranks):
     assert_same_result(whole, searched)
     scores = json.loads((searched / "search_log.json").read_text())["steps"]
     assert len(scores) == 4
-    at = moments(13, ranks, WRITES[ranks])
+    at = moments(kills, 13, ranks, WRITES[ranks])
     for place in kill_and_resume(run_search, tmp_path, seconds, at, check_files, resume=["--resume"]):
         check_files(place)
         assert_same_result(place, searched)

@@ -49,7 +49,7 @@ def search(table, tmp_path_factory) -> Callable:
 
 
 @pytest.mark.parametrize("kind", SAVES)
-def test_killed_searches_end_alike(search, tmp_path, kind):
+def test_killed_searches_end_alike(search, tmp_path, kind, kills):
     hooks, writes = SAVES[kind]
 
     def one(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:
@@ -59,7 +59,9 @@ def test_killed_searches_end_alike(search, tmp_path, kind):
     _, seconds = one(whole)
     last = Path((whole / "last_checkpoint").read_text()).name
     expected = read_checkpoint(whole / last)
-    for place in kill_and_resume(one, tmp_path, seconds, moments(8, 0, writes), check_files, resume=["--resume"]):
+    for place in kill_and_resume(
+        one, tmp_path, seconds, moments(kills, 8, 0, writes), check_files, resume=["--resume"]
+    ):
         check_files(place)
         assert names(place, "*.pth") == names(whole, "*.pth")
         assert_equal(read_checkpoint(place / last), expected, str(place))

@@ -58,7 +58,7 @@ class TFNASBlock(BaseModule):
         if stride not in (1, 2) or type(se_channels) is not int or se_channels < 0:
             raise UserError(f"TFNASBlock: stride must be 1 or 2, se_channels 0 or more, got {(stride, se_channels)}")
         self.in_channels, self.out_channels, self.mid_channels = in_channels, out_channels, mid_channels
-        self.kernel_size, self.stride, self.se_channels = kernel_size, stride, se_channels
+        self.stride, self.se_channels = stride, se_channels
         self.act = act_cfg["type"]
         if mid_widths is not None:
             if mid_widths[-1] != mid_channels or mid_channels <= in_channels:
@@ -89,6 +89,11 @@ class TFNASBlock(BaseModule):
             out = self.squeeze_excite(out)
         out = self.point_linear(out)
         return x + self.drop_connect(out) if self.residual else out
+
+    @property
+    def kernel_size(self) -> int:
+        """Of the depthwise convolution."""
+        return self.depth_conv.conv.kernel_size[0]
 
     @property
     def inner_groups(self) -> tuple[dict[str, list[str]], ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mmcv.cnn import ConvModule
 from torch import nn
 
 from mmrazor_lite.graph import LayerTable, Side, WidthGraph, WidthGroup, find_width_groups, layer_table, trace
@@ -14,7 +15,9 @@ from mmrazor_lite.models.ops import KIND, settle
 
 NO_WIDTHS = WidthGraph([], {}, {}, {}, {}, [], frozenset())
 MAX_KNOWN = 1024
-_KNOWN: dict[tuple, PartTrace] = {}  # a supernet is built several times in one process
+# A supernet is built several times in one process. Beside each trace, the kernel sizes that it was made with.
+_KNOWN: dict[tuple, tuple[PartTrace, Mapping[str, int]]] = {}
+KERNEL_ATTRIBUTES = ("kernel_size", "padding", "_reversed_padding_repeated_twice")
 _PLAIN = (bool, int, float, str, tuple, list, type(None))
 
 
@@ -32,8 +35,10 @@ def trace_alone(module: nn.Module, size: tuple[int, ...], with_widths: bool) -> 
     """Trace ``module`` on images of ``size`` (C, H, W); where asked for, with the width groups that it declares.
 
     Elastic kernels are traced as plain convolutions of the largest size, without the matrices that make smaller ones.
+    One trace serves parts that differ in nothing but the size of padded kernels: their maps are the same.
     """
-    key = (size, with_widths, *_structure(module))
+    padded = _padded_kernels(module)
+    key = (size, with_widths, *_structure(module, padded))
     if key not in _KNOWN:
         kernels = tuple(name for name, part in module.named_modules() if isinstance(part, KernelConv2d))
         traced = trace(settle(copy.deepcopy(module)) if kernels else module, size, eval_only=True)
@@ -41,18 +46,46 @@ def trace_alone(module: nn.Module, size: tuple[int, ...], with_widths: bool) -> 
         graph = find_width_groups(traced, KIND, by_hand=by_hand) if by_hand else NO_WIDTHS
         if len(_KNOWN) >= MAX_KNOWN:
             _KNOWN.clear()
-        _KNOWN[key] = PartTrace(layer_table(traced, graph), graph.groups, graph.layers, kernels)
-    return _KNOWN[key]
+        _KNOWN[key] = PartTrace(layer_table(traced, graph), graph.groups, graph.layers, kernels), padded
+    part, traced_with = _KNOWN[key]
+    table = part.table
+    for name, kernel in padded.items():
+        if kernel != traced_with[name]:
+            table = table.with_kernel([name], traced_with[name] ** 2, kernel**2)
+    return replace(part, table=table)
 
 
-def _structure(module: nn.Module) -> tuple:
-    """What decides about costs: types, plain attributes and the shapes of parameters, of all modules inside."""
-    return tuple(
-        (
-            name,
-            type(part),
-            tuple((key, repr(value)) for key, value in vars(part).items() if isinstance(value, _PLAIN)),
-            tuple((key, None if tensor is None else tuple(tensor.shape)) for key, tensor in part._parameters.items()),
+def _padded_kernels(module: nn.Module) -> dict[str, int]:
+    """Sizes of the square kernels inside whose padding keeps the size of the map, whatever their own is, by layer."""
+    parts = dict(module.named_modules())
+    if len(list(module.parameters())) != sum(
+        p is not None for part in parts.values() for p in part._parameters.values()
+    ):
+        return {}  # layers share a weight
+    found = {}
+    for name, part in parts.items():
+        if name and type(part) is nn.Conv2d:
+            size = part.kernel_size[0]
+            same = size % 2 == 1 and part.padding == (size // 2,) * 2 and part.dilation == (1, 1)
+            if same and part.kernel_size == (size, size) and part.padding_mode == "zeros":
+                found[name] = size
+    return found
+
+
+def _structure(module: nn.Module, padded: Mapping[str, int]) -> tuple:
+    """What decides about costs: types, plain attributes and the shapes of parameters, of all modules inside.
+
+    Args:
+        padded: Convolutions, by name, the size of whose kernels is left out.
+    """
+    found = []
+    for name, part in module.named_modules():
+        inner = f"{name}.conv".lstrip(".") if type(part) is ConvModule else name
+        left_out = KERNEL_ATTRIBUTES if inner in padded else ()
+        attributes = tuple((k, repr(v)) for k, v in vars(part).items() if isinstance(v, _PLAIN) and k not in left_out)
+        shapes = tuple(
+            (key, None if p is None else tuple(p.shape[:2] if name in padded else p.shape))
+            for key, p in part._parameters.items()
         )
-        for name, part in module.named_modules()
-    )
+        found.append((name, type(part), attributes, shapes))
+    return tuple(found)

@@ -24,6 +24,12 @@ _TRAINING_KEYS = (
 )  # fmt: skip
 
 
+def without_worker_options(dataloader: Mapping[str, Any]) -> dict[str, Any]:
+    """A data loader config for ``torch``, which refuses options of worker processes where ``num_workers`` is 0."""
+    vain = () if dataloader.get("num_workers") else ("persistent_workers", "prefetch_factor")
+    return {key: value for key, value in dataloader.items() if key not in vain}
+
+
 class FixedBatches:
     """A data loader config as a fixed list of preprocessed batches, kept in memory when they fit.
 
@@ -52,7 +58,7 @@ class FixedBatches:
         cache_bytes: int = 2 << 30,
         where: str = "dataloader",
     ) -> None:
-        config = dict(dataloader)
+        config = without_worker_options(dataloader)
         for key in ("dataset", "batch_size"):
             if key not in config:
                 raise UserError(f"{where}: the key '{key}' is missing")

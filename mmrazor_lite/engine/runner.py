@@ -13,7 +13,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS as ALL_WRAPPERS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
+from mmrazor_lite.engine.batches import without_worker_options
 from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.layout import check_channels_last
@@ -123,6 +125,15 @@ class RazorRunner(Runner):
         if isinstance(checkpoint, Mapping):
             hooks["checkpoint"] = {**checkpoint, "type": _our_type(checkpoint.get("type", "CheckpointHook"))}
         super().register_default_hooks(hooks)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader; ``num_workers=0`` alone turns the options of worker processes off."""
+        if isinstance(dataloader, Mapping):
+            dataloader = without_worker_options(dataloader)
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop on data that depends on (seed, epoch, index) alone."""

@@ -65,6 +65,16 @@ def test_a_run_validates_max_and_min_and_writes_what_it_holds(runner, run_config
     assert not list(folder.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_without_workers_their_options_do_not_matter(runner, run_config, loader):
+    config = run_config(train_cfg={"by_epoch": True, "max_epochs": 1})
+    config[loader] = {**config[loader], "num_workers": 0, "persistent_workers": True, "prefetch_factor": 2}
+    run = runner(config)
+    run.train()
+    built = (run.train_loop if loader == "train_dataloader" else run.val_loop).dataloader
+    assert not built.persistent_workers and built.prefetch_factor is None
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_equals_uninterrupted(runner, run_config, workers):
     """Killed in the second epoch, resumed from the end of the first; validation in between must not matter."""

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
-def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = ()) -> Config:
+def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: bool = False) -> Config:
     """Return the config of ``path`` with ``cfg_options`` ("KEY=VALUE") merged, names normalised and every key checked.
 
+    With ``amp``, the optimizer wrapper is that of mixed precision before the options are, which may then set its
+    ``dtype``; :func:`.train.apply_train_flags` refuses what has no such wrapper.
     ``data_root`` among them reaches every dataset whose ``data_root`` was copied from it.
 
     A ``model`` that names a network of torchvision, timm or the user's own gets a ``PlainClassifier`` around it.
@@ -30,6 +32,9 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = ()) -> Con
     register_quietly()
     cfg = _read(path)
     schema.check_top_level(cfg._cfg_dict, str(path))
+    wrapper = cfg.get("optim_wrapper") or {}
+    if amp and str(wrapper.get("type")).rpartition(".")[2] in ("OptimWrapper", "SubnetOptimWrapper"):
+        wrapper["type"] = "mmrazor_lite.SubnetAmpOptimWrapper"
     overrides.apply(cfg, cfg_options)
     cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
     names.normalise(cfg._cfg_dict)

@@ -62,13 +62,12 @@ def check(cfg: Mapping, key: str) -> None:
 def apply(cfg: Any, pairs: Sequence[str]) -> None:
     """Merge the options into ``cfg`` (an mmengine ``Config``), ``data_root`` into every dataset below it."""
     options = parse(pairs)
-    for key in options:
-        check(cfg._cfg_dict, key)
     if "data_root" in options:
         if "data_root" not in cfg:
             raise UserError("--cfg-options data_root: the config reads no data folder")
         move_data_root(cfg._cfg_dict, cfg["data_root"], options["data_root"])
-    for key, value in options.items():
+    for key, value in options.items():  # one may set the type whose option the next one is
+        check(cfg._cfg_dict, key)
         first, *rest = key.split(".")
         cfg[first] = replaced(cfg.get(first), rest, value)
 

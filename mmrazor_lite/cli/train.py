@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> Path | list | None:
     from .config import load_config
     from .data_check import check_data
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, amp=args.amp)
     if search.is_search(cfg):
         return _search(cfg, args)
     environment.apply_run_flags(cfg, args)

@@ -66,6 +66,15 @@ def test_overrides_reach_into_lists(root):
     assert [list(stage) for stage in after] == expected != [list(stage) for stage in before]
 
 
+def test_options_of_mixed_precision(digits):
+    with pytest.raises(UserError, match="no 'dtype' in optim_wrapper"):
+        load_config(digits, ["optim_wrapper.dtype=bfloat16"])
+    typed = load_config(digits, ["optim_wrapper.type=AmpOptimWrapper", "optim_wrapper.dtype=bfloat16"])
+    flagged = load_config(digits, ["optim_wrapper.dtype=bfloat16"], amp=True)
+    assert typed.optim_wrapper.dtype == flagged.optim_wrapper.dtype == "bfloat16"
+    assert flagged.optim_wrapper.type == "mmrazor_lite.SubnetAmpOptimWrapper"
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

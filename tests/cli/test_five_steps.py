@@ -80,9 +80,12 @@ def test_five_steps(capsys, config, tmp_path):
         assert json.loads(out.read_text())["accuracy/top1"] == together[f"subnet_{number}.accuracy/top1"]
 
 
+BFLOAT16 = ["optim_wrapper.dtype=bfloat16"]  # float16, the other one, is for CUDA
+
+
 def test_run_flags_reach_the_run(capsys, config, tmp_path):
     words = ["train", config("supernet"), "--work-dir", tmp_path, "--seed", 3, "--amp", "--auto-scale-lr"]
-    log = step(capsys, *words, "--cfg-options", "channels_last=True", *SHORT, *TINY)
+    log = step(capsys, *words, "--cfg-options", "channels_last=True", *SHORT, *TINY, *BFLOAT16)
     assert any(action == "wrote" for action, *_ in log)
     content = torch.load(tmp_path / "epoch_1.pth", weights_only=False)
     assert content["meta"]["seed"] == 3

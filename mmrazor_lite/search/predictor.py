@@ -9,6 +9,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mmrazor_lite.subnet import SearchSpace
 FORMAT = "mmrazor_lite.predictor/1"
 Encoding = Callable[[np.ndarray], np.ndarray]  # rows (n, D) -> features (n, F), float32
 _KERNELS, _RATIOS, _SLOTS = (3, 5, 7), (3, 4, 6), 4
+FEW = 1000  # rows; products of that size are slower on several threads, and six times so where the machine is busy
 _RESOLUTIONS = range(112, 225, 16)
 _BLOCK = re.compile(r"\.layers\.(\d+)\.(\d+)\.(kernel_size|expand_ratio)$")
 
@@ -67,7 +70,9 @@ class AccuracyPredictor:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Predicted scores (n,) of rows (n, D)."""
-        return self.mean + self.scale * forward(self._encode(rows), self.layers)[:, 0].astype(np.float64)
+        with _one_thread() if len(rows) <= FEW else nullcontext():
+            outputs = forward(self._encode(rows), self.layers)[:, 0]
+        return self.mean + self.scale * outputs.astype(np.float64)
 
     def write(self, path: str | os.PathLike) -> None:
         """Write a ``.safetensors`` file; it appears whole or not at all."""
@@ -102,6 +107,18 @@ class AccuracyPredictor:
                 "one for this space (tools/predictor/collect.py, tools/predictor/train.py)"
             )
         return cls(space, layers, about["encoding"], about["mean"], about["scale"], about["facts"], str(path))
+
+
+def _one_thread() -> AbstractContextManager:
+    """Context in which numpy multiplies on one thread."""
+    return _blas().limit(limits=1)
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def forward(features: np.ndarray, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

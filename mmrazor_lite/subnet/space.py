@@ -123,7 +123,7 @@ class SearchSpace(Mapping[str, Choice]):
         A choice that becomes active by the mutation of its parent is drawn, not left at its canonical candidate.
         """
         rows = self._rows(indices)
-        fresh = self._draw(rng, len(rows))
+        fresh = (rng.random(rows.shape) * self._sizes).astype(np.int64)  # ten times as fast as integers of many ranges
         anew = rng.random(rows.shape) < prob
         return self._canonical(np.where(anew | ~self._active(rows), fresh, rows))
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from search.ofa_space import ofa_space, row_of
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher
+from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher, predictor
 from mmrazor_lite.search.fit import fit_predictor
 from mmrazor_lite.search.predictor import ENCODINGS, forward, layers_of, resnet50_features
 from mmrazor_lite.subnet import Choice, SearchSpace
@@ -67,6 +68,24 @@ def _random(space: SearchSpace, seed: int = 0) -> AccuracyPredictor:
     widths = [space.one_hot(space.index(space.max())[None]).shape[1], 8, 1]
     layers = [(rng.normal(size=(b, a)), rng.normal(size=b)) for a, b in itertools.pairwise(widths)]
     return AccuracyPredictor(space, layers, mean=70, scale=3, facts={"note": 1})
+
+
+@pytest.mark.parametrize(("number", "threads"), [(100, 1), (predictor.FEW + 1, 2)])
+def test_few_rows_are_multiplied_on_one_thread(monkeypatch, number, threads):
+    def in_use() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    def watched(*args):
+        seen.append(in_use())
+        return forward(*args)
+
+    seen: list[set[int]] = []
+    monkeypatch.setattr(predictor, "forward", watched)
+    space = ofa_space()
+    rows = space.sample_indices(np.random.default_rng(0), number)
+    with threadpool_limits(2, user_api="blas"):
+        _random(space)(rows)
+        assert (seen, in_use()) == ([{threads}], {2})
 
 
 def test_a_file_keeps_everything(tmp_path):

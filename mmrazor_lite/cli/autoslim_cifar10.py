@@ -13,6 +13,7 @@ from mmrazor_lite.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs/pruning/autoslim"
 NETS = {"mbv2": "MobileNetV2", "wrn40_4": "WRN-40-4", "resnet56": "ResNet-56"}
+SMALL = {"mbv2": "MobileNetV2 0.25x", "wrn40_4": "WRN-16-1", "resnet56": "ResNet-20"}
 DECAY_POINTS = (0.3, 0.6, 0.8)  # of the epochs, as in AutoSlim_TF2; its warm-up ends at the first
 SPLITS = ("train_dataloader", "search_cfg.dataloader", "search_cfg.calibrate_dataloader")
 
@@ -87,9 +88,8 @@ class Plan:
     @property
     def title(self) -> str:
         """The network in words."""
-        size = " (small)" if self.args.small else ""
-        size += "" if self.args.width is None else f" x{self.args.width:g}"
-        return NETS[self.args.arch] + size
+        size = "" if self.args.width is None else f" x{self.args.width:g}"
+        return (SMALL if self.args.small else NETS)[self.args.arch] + size
 
     def config(self, step: str) -> str:
         """Return the config file of a step."""

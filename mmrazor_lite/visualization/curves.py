@@ -43,6 +43,7 @@ def plot_curves(
         (line,) = axes.plot(epochs, [mean(column) for column in columns], marker=".", label=name)
         lowest, highest = [min(column) for column in columns], [max(column) for column in columns]
         axes.fill_between(epochs, lowest, highest, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
     axes.set_title(title)

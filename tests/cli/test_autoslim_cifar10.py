@@ -176,8 +176,8 @@ def test_every_step_accepts_its_options(step, words, registered, tmp_path):
     from mmrazor_lite.cli.config import load_config
 
     chosen = plan(*words)
-    size = {"--small": " (small)", "--width": " x0.5"}
-    assert chosen.title.endswith(next((size[word] for word in words if word in size), chosen.title))
+    size = {"--small": "MobileNetV2 0.25x", "--width": "MobileNetV2 x0.5"}
+    assert chosen.title == next((size[word] for word in words if word in size), "MobileNetV2")
     cfg = load_config(chosen.config(step), chosen.options(step))
     architecture = cfg.model.cfg.architecture if step == "subnet" else cfg.model.architecture
     if "--width" in words:

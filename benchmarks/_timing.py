@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 
 
@@ -30,6 +31,14 @@ def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int, warmup: 
 def median_ratio(a: list[float], b: list[float]) -> float:
     """Median over the rounds of a / b."""
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+def cost_rate(cost: Callable[[np.ndarray], object], rows: np.ndarray) -> float:
+    """Rows per second of a cost model, of one call."""
+    cost(rows[:1000])
+    start = time.perf_counter()
+    cost(rows)
+    return len(rows) / (time.perf_counter() - start)
 
 
 def machine() -> str:

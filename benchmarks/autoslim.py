@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks._timing import interleaved, machine, median_ratio
+from benchmarks._timing import cost_rate, interleaved, machine, median_ratio
 
 MMRAZOR_STEP = 2.02  # seconds: MMRazor 1.0.0, torch 2.0.1, same kind of CPU, 2 cores, batch 8, 224x224
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -196,10 +195,7 @@ def cost_model() -> dict:
     torch.set_num_threads(1)
     algorithm = build(False)
     rows = algorithm.search_space.sample_indices(np.random.default_rng(0), 200_000)
-    algorithm.cost_model(rows[:1000])
-    start = time.perf_counter()
-    algorithm.cost_model(rows)
-    rate = len(rows) / (time.perf_counter() - start)
+    rate = cost_rate(algorithm.cost_model, rows)
     print(f"cost model: {rate:,.0f} subnets/s", flush=True)
     return {"subnets_per_second": round(rate)}
 

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks._timing import interleaved, machine, median_ratio
+from benchmarks._timing import cost_rate, interleaved, machine, median_ratio
 from benchmarks.autoslim import batch, build, forward_backward, training_step
 
 PHASE = "configs/nas/mmcls/onceforall/ofa_mobilenet_expand_2_32xb64_in1k.py"
@@ -79,10 +79,7 @@ def cost_model() -> dict:
     torch.set_num_threads(1)
     algorithm = build(False, SUPERNET)
     rows = algorithm.search_space.sample_indices(np.random.default_rng(0), 100_000)
-    algorithm.cost_model(rows[:1000])
-    start = time.perf_counter()
-    algorithm.cost_model(rows)
-    rate = len(rows) / (time.perf_counter() - start)
+    rate = cost_rate(algorithm.cost_model, rows)
     print(f"cost model: {rate:,.0f} subnets/s", flush=True)
     return {"costs_per_second": round(rate)}
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks._timing import interleaved, machine, median_ratio
+from benchmarks._timing import cost_rate, interleaved, machine, median_ratio
 from benchmarks.autoslim import batch, build, forward_backward, training_step
 
 SUPERNET = "configs/nas/spos/spos_supernet_shufflenetv2_8xb128_in1k.py"
@@ -72,10 +72,7 @@ def cost_model() -> dict:
     algorithm = build(False, SUPERNET)
     space, cost = algorithm.search_space, algorithm.cost_model
     rows = space.sample_indices(np.random.default_rng(0), 200_000)
-    cost(rows[:1000])
-    start = time.perf_counter()
-    cost(rows)
-    rate = len(rows) / (time.perf_counter() - start)
+    rate = cost_rate(cost, rows)
     start = time.perf_counter()
     drawn = space.sample_indices(np.random.default_rng(1), 200_000)
     legal = cost(drawn)["flops"] <= 330e6

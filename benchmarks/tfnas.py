@@ -14,7 +14,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.nn import functional
 
-from benchmarks._timing import interleaved, machine, median_ratio
+from benchmarks._timing import cost_rate, interleaved, machine, median_ratio
 from benchmarks.autoslim import _Pass, forward_backward
 
 SEARCH = "configs/nas/tfnas/tfnas_search_cifar10.py"
@@ -148,10 +147,7 @@ def static_logits(static: nn.Module) -> Any:
 def cost_model(algorithm: nn.Module) -> dict[str, Any]:
     """Costs per second on one core, latency included."""
     rows = algorithm.search_space.sample_indices(np.random.default_rng(0), 50_000)
-    algorithm.cost_model(rows[:1000])
-    start = time.perf_counter()
-    algorithm.cost_model(rows)
-    rate = len(rows) / (time.perf_counter() - start)
+    rate = cost_rate(algorithm.cost_model, rows)
     print(f"cost model with latency: {rate:,.0f} subnets/s", flush=True)
     return {"costs_per_second": round(rate)}
 

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
+AMP_WRAPPER = "mmrazor_lite.SubnetAmpOptimWrapper"
+
+
 def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: bool = False) -> Config:
     """Return the config of ``path`` with ``cfg_options`` ("KEY=VALUE") merged, names normalised and every key checked.
 
-    With ``amp``, the optimizer wrapper is that of mixed precision before the options are, which may then set its
-    ``dtype``; :func:`.train.apply_train_flags` refuses what has no such wrapper.
-    ``data_root`` among them reaches every dataset whose ``data_root`` was copied from it.
+    ``data_root`` among them reaches every dataset whose ``data_root`` was copied from it. With ``amp``, they find the
+    optimizer wrapper of mixed precision in place, whose ``dtype`` they may set.
 
     A ``model`` that names a network of torchvision, timm or the user's own gets a ``PlainClassifier`` around it.
 
@@ -34,7 +36,7 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     schema.check_top_level(cfg._cfg_dict, str(path))
     wrapper = cfg.get("optim_wrapper") or {}
     if amp and str(wrapper.get("type")).rpartition(".")[2] in ("OptimWrapper", "SubnetOptimWrapper"):
-        wrapper["type"] = "mmrazor_lite.SubnetAmpOptimWrapper"
+        wrapper["type"] = AMP_WRAPPER
     overrides.apply(cfg, cfg_options)
     cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
     names.normalise(cfg._cfg_dict)

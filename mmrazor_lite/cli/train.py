@@ -60,12 +60,10 @@ def _search(cfg: Any, args: argparse.Namespace) -> list:
 
 
 def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:
-    """Write ``--amp``, ``--auto-scale-lr`` and ``--resume`` into the config."""
-    if args.amp:
-        kind = str(cfg.optim_wrapper.get("type", "OptimWrapper")).rpartition(".")[2]
-        if kind not in ("SubnetOptimWrapper", "SubnetAmpOptimWrapper"):
-            raise UserError(f"--amp: optim_wrapper.type is '{kind}', mixed precision is for SubnetOptimWrapper")
-        cfg.optim_wrapper.type = "mmrazor_lite.SubnetAmpOptimWrapper"
+    """Write ``--auto-scale-lr`` and ``--resume`` into the config, and refuse an ``--amp`` that reached nothing."""
+    kind = str((cfg.get("optim_wrapper") or {}).get("type", "OptimWrapper")).rpartition(".")[2]
+    if args.amp and kind not in ("AmpOptimWrapper", "SubnetAmpOptimWrapper"):
+        raise UserError(f"--amp: optim_wrapper.type is '{kind}', mixed precision is for SubnetOptimWrapper")
     if args.auto_scale_lr:
         if not (cfg.get("auto_scale_lr") or {}).get("base_batch_size"):
             raise UserError(f"--auto-scale-lr: '{args.config}' has no auto_scale_lr=dict(base_batch_size=...)")

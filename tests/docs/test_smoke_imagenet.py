@@ -35,6 +35,7 @@ EXPECTED = {  # page and whether its other network, the files that later steps r
     },
     ("smoke_spos.md", False): SPOS,
     ("smoke_spos.md", True): SPOS,
+    ("smoke_ofa.md", False): {"supernet/epoch_1.pth", "macs_100M/best_subnet.pth"},
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from robustness.kills import assert_equal, check_files, kill_and_resume, log_without_times, moments, names
+from robustness.kills import FEW, assert_equal, check_files, kill_and_resume, log_without_times, moments, names
 from robustness.processes import KILLED, Write, run, start_server
 
 from mmrazor_lite.export import read_checkpoint
@@ -170,7 +170,7 @@ def test_split(command, searched, tmp_path, kills):
     if kills == "few":  # all writings, and two moments
         killed(split, tmp_path / "two", len(writes) + 2, writes)
     else:
-        killed(lambda place, kill=None: split(place, kill, files[:1]), tmp_path / "one", 16, [])
+        killed(lambda place, kill=None: split(place, kill, files[:1]), tmp_path / "one", FEW + 14, [])
 
 
 def assert_same_parts(place: Path, whole: Path) -> None:

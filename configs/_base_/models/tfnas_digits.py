@@ -25,6 +25,6 @@ model = dict(
     architecture=_supernet,
     mutator=dict(type="NasMutator"),
     latency_table=None,
-    target_latency="50%",
+    target_latency="60%",
     epochs_without_arch=2,
 )

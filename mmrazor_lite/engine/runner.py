@@ -32,6 +32,8 @@ _OURS = {
     "SeparateOptimWrapperConstructor": "SeparateOptimWrapperConstructor",
 }
 
+_STARTED: set[str] = set()  # when the runs of this process began
+
 
 @RUNNERS.register_module()
 class RazorRunner(Runner):
@@ -49,6 +51,18 @@ class RazorRunner(Runner):
         return self.model.module if is_model_wrapper(self.model) else self.model
 
     # Building: our parts where the config names mmengine's
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment; a run in the same second as another of this process has a name of its own.
+
+        By that name mmengine keeps loggers, message hubs, visualizers and folders of logs.
+        """
+        super().setup_env(env_cfg)
+        second, count = self._timestamp, 1
+        while self._timestamp in _STARTED:
+            count += 1
+            self._timestamp = f"{second}_{count}"
+        _STARTED.add(self._timestamp)
 
     def set_randomness(
         self, seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False

@@ -65,6 +65,13 @@ def test_a_run_validates_max_and_min_and_writes_what_it_holds(runner, run_config
     assert not list(folder.glob(".*.tmp"))
 
 
+def test_runs_of_one_second_do_not_share_their_loggers(monkeypatch, runner, run_config):
+    monkeypatch.setattr("mmengine.runner.runner.time.strftime", lambda *args: "20260101_000000")
+    runs = [runner(run_config()) for _ in range(3)]
+    kept = [(run.log_dir, id(run.logger), id(run.message_hub), id(run.visualizer)) for run in runs]
+    assert all(len(set(column)) == len(runs) for column in zip(*kept, strict=True))
+
+
 @pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
 def test_without_workers_their_options_do_not_matter(runner, run_config, loader):
     config = run_config(train_cfg={"by_epoch": True, "max_epochs": 1})

@@ -10,6 +10,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ ENVIRONMENT = {
 }
 KILLED = -signal.SIGKILL
 POLL = 0.01  # seconds
+CHILDREN = threading.Lock()  # starting a process asks all others how they ended: of two that ask at once one hears 255
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,7 @@ def run(
     write = kill if isinstance(kill, Write) else None
     processes = start(context, argv, log, ranks, write)
     seconds = join(processes, None if write else kill)
-    for process in processes:
-        process.kill()
-        process.join()
+    _end(processes)
     return next((process.exitcode for process in processes if process.exitcode), 0), seconds
 
 
@@ -100,8 +100,9 @@ def start(
         context.Process(target=_work, args=(words, str(log), environment, None if rank else write))
         for rank, environment in enumerate(_environments(ranks))
     ]
-    for process in processes:
-        process.start()
+    with CHILDREN:
+        for process in processes:
+            process.start()
     return processes
 
 
@@ -121,15 +122,14 @@ def run_script(
         context.Process(target=_run_script, args=(str(script), [str(word) for word in line], str(log), environment))
         for line, log, environment in zip(words, logs, _environments(len(words)), strict=True)
     ]
-    for process in processes:
-        process.start()
+    with CHILDREN:
+        for process in processes:
+            process.start()
     last = time.monotonic() + limit
     for process in processes:
-        process.join(max(0.0, last - time.monotonic()))
-    statuses = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-        process.join()
+        connection.wait([process.sentinel], max(0.0, last - time.monotonic()))
+    statuses = [_status(process) for process in processes]
+    _end(processes)
     return statuses
 
 
@@ -140,15 +140,27 @@ def join(processes: Sequence[multiprocessing.process.BaseProcess], limit: float 
         Seconds that the first one has computed.
     """
     waiting, seconds = list(processes), 0.0
-    while waiting and not any(process.exitcode for process in processes):
+    while waiting and not any(map(_status, processes)):
         with contextlib.suppress(OSError):  # it is gone
             seconds = time.clock_gettime((~processes[0].pid << 3) | 2)  # Linux: CPU clock of a process
         if limit is not None and seconds >= limit:
             break
         left = POLL if limit is None else limit - seconds
         connection.wait([process.sentinel for process in waiting], min(max(left, POLL / 10), POLL))
-        waiting = [process for process in waiting if process.exitcode is None]
+        waiting = [process for process in waiting if _status(process) is None]
     return seconds
+
+
+def _status(process: multiprocessing.process.BaseProcess) -> int | None:
+    with CHILDREN:
+        return process.exitcode
+
+
+def _end(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    with CHILDREN:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def _environments(ranks: int) -> list[dict[str, str]]:

@@ -39,9 +39,11 @@ def build(channels_last: bool, path: str = CONFIG) -> nn.Module:
     """The supernet of a config, by default AutoSlim's MobileNetV2 1.5x."""
     from mmengine.logging import MMLogger
 
+    from mmrazor_lite.cli.allocator import keep_freed_memory
     from mmrazor_lite.cli.config import load_config
     from mmrazor_lite.registry import MODELS
 
+    keep_freed_memory()  # as every command does
     MMLogger.get_instance("mmengine", log_level="WARNING")
     root = Path(__file__).resolve().parent.parent
     config = load_config(root / path, {})

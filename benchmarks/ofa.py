@@ -39,11 +39,11 @@ AUTHORS = 74.7  # seconds: the authors' finder on 2 cores of the same kind, popu
 RESOLUTIONS = (160, 176, 192, 208, 224)
 
 
-def step(size: int, rounds: int, draws: int) -> dict:
+def step(size: int, rounds: int, draws: int, channels_last: bool) -> dict:
     """One step of four subnets against the sum of their static parts, for several draws; labels only, no teacher."""
-    algorithm = build(False, PHASE)
+    algorithm = build(channels_last, PHASE)
     algorithm.kd_ratio, algorithm._has_start, algorithm._is_sorted = 0.0, True, True
-    images, labels = batch(size, False)
+    images, labels = batch(size, channels_last)
     ours = training_step(algorithm)
     full = algorithm.mutator.resolutions[-1]
     ratios, seconds = [], []
@@ -246,6 +246,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--predictor", help="the published predictor of width 1.2, as safetensors; for the search")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--generations", type=int, default=500)
@@ -254,7 +255,7 @@ def main() -> None:
     args = parser.parse_args()
     print(machine())
     parts = {
-        "step": lambda: step(args.batch, args.rounds, args.draws),
+        "step": lambda: step(args.batch, args.rounds, args.draws, args.channels_last),
         "cost_model": cost_model,
         "search": lambda: search(args.predictor, args.seeds, args.limit * 1e6, args.generations),
     }

@@ -33,12 +33,12 @@ MMRAZOR_STEP = 0.37  # seconds: MMRazor 1.0.0, torch 2.0.1, same kind of CPU, 2 
 MMRAZOR_CHECK = 0.21  # seconds: one constraint check, the same
 
 
-def step(sizes: list[int], rounds: int, paths: int) -> list[dict]:
+def step(sizes: list[int], rounds: int, paths: int, channels_last: bool) -> list[dict]:
     """One training step against the static network of the same path, for several paths in turn."""
     rows = []
     for size in sizes:
-        algorithm = build(False, SUPERNET)
-        images, labels = batch(size, False)
+        algorithm = build(channels_last, SUPERNET)
+        images, labels = batch(size, channels_last)
         ours = training_step(algorithm)
         ratios, seconds = [], []
         for number in range(paths):
@@ -110,13 +110,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--paths", type=int, default=4)
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--checkpoint", help="trained supernet of the CIFAR-10 config, for the search")
     parser.add_argument("--work-dir", default="work_dirs/spos_benchmark")
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
     print(machine())
     parts = {
-        "step": lambda: step(args.batches, args.rounds, args.paths),
+        "step": lambda: step(args.batches, args.rounds, args.paths, args.channels_last),
         "cost_model": cost_model,
         "search": lambda: search(args.checkpoint, args.work_dir),
     }

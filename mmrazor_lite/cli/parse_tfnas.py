@@ -43,7 +43,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     document = _searched(path) if path.suffix in (".pth", ".pt") else load_yaml(path)
     latency = (document.get("resources") or {}).get("latency") if isinstance(document, Mapping) else None
     cfg.model.fix_subnet, cfg.model.init_cfg = document, None
-    model = environment.build_model(cfg)
+    try:
+        model = environment.build_model(cfg)
+    except UserError as error:
+        raise UserError(f"{path} with --config {args.config}: {error}") from error
     if getattr(model, "kind", None) != "subnet":
         raise UserError(f"--config {args.config}: expected is the config of one subnet (model.type='sub_model')")
     subnet = parse_document(document, model.search_space, str(path), path).subnet

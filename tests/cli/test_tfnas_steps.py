@@ -181,4 +181,7 @@ def test_bad_input(root, table, searched, tmp_path, capsys):
     line = fails(capsys, "parse-tfnas", tmp_path / "broken.json", "-o", tmp_path / "x.yaml", "--config",
                  root / TFNAS / "tfnas_subnet_digits.py", "--cfg-options", *TINY_NET)  # fmt: skip
     assert "not a subnet file" in line or "format" in line
+    line = fails(capsys, "parse-tfnas", searched / "epoch_3.pth", "-o", tmp_path / "x.yaml", "--config",
+                 root / TFNAS / "tfnas_subnet_digits.py")  # fmt: skip
+    assert "tfnas_subnet_digits.py: " in line and "a subnet of another space" in line
     assert not (tmp_path / "x.yaml").exists()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -11,6 +12,20 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+@contextmanager
+def building(section: str) -> Iterator[None]:
+    """Tell what goes wrong while a section of the config is built as a :class:`UserError` that names the section."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, ValueError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(
+            f"{section} cannot be built: {type(error).__name__}: {text[:500]} (MMRAZOR_LITE_TRACEBACK=1 shows where)"
+        ) from error
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

@@ -5,6 +5,14 @@ from __future__ import annotations
 import argparse
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+LARGEST_SEED = 2**32 - 1  # of numpy
+
+
+def seed(text: str) -> int:
+    """Type of ``--seed``."""
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"'{text}' is no seed: give a whole number from 0 to {LARGEST_SEED}")
+    return int(text)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +32,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Flags of everything that computes on data."""
     parser.add_argument("--work-dir", help="folder for logs and results (default: work_dirs/NAME_OF_CONFIG)")
     parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="how the processes were started")
-    parser.add_argument("--seed", type=int, help="of everything random (default: the config's randomness.seed)")
+    parser.add_argument("--seed", type=seed, help="of everything random (default: the config's randomness.seed)")
     parser.add_argument("--deterministic", action="store_true", help="only deterministic kernels")
 
 

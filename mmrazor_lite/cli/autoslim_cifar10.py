@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _check(args)
     _choose_device(args)
     work = Path(args.work_dir or f"work_dirs/autoslim_cifar10_{args.arch}").resolve()
+    plan = Plan(args)
+    if not (work / "search/search_log.json").is_file():  # what comes before the search is not done
+        _check_target(plan)
+        _check_images(plan)
     settings = {key: value for key, value in vars(args).items() if key not in ("work_dir", "data_root", "command")}
     pieces = Pieces(work, {**settings, "seeds": None}, args.amp)  # more seeds add to what is there
-    plan = Plan(args)
 
     supernet = pieces.train("supernet", plan.config("supernet"), plan.warm_up, 0, plan.options("supernet"))
     searched = pieces.search("search", plan.config("search"), supernet, plan.options("search"))
@@ -169,6 +173,57 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise UserError(f"--{flag.replace('_', '-')} {value}: give a whole number above 0")
+    for flag in ("width", "lr"):
+        value = getattr(args, flag)
+        if value is not None and not 0 < value < math.inf:  # also refuses nan
+            raise UserError(f"--{flag} {value}: give a finite number above 0")
+    if args.calibrate_images < 0 or args.calibrate_images == 1:
+        raise UserError(f"--calibrate-images {args.calibrate_images}: give a whole number above 1, or 0 for none")
+    if not re.fullmatch(r"(\d+\.?\d*|\.\d+)%", args.target) or not 0 < float(args.target[:-1]) < 100:
+        raise UserError(f"--target {args.target}: give one percentage above 0% and below 100%, such as 50%")
+
+
+def _check_target(plan: Plan) -> None:
+    """Check that the search can get so far down, before its supernet is trained."""
+    from mmrazor_lite.subnet import parse_budget
+
+    from .config import load_config
+    from .environment import build_model
+
+    cost = build_model(load_config(plan.config("search"), plan.options("search"))).mutator.cost_model
+    low, high = (cost.extreme("flops", largest=largest) for largest in (False, True))
+    if parse_budget(plan.args.target, "flops", high) < low:
+        least = math.ceil(1e4 * low / high) / 100
+        raise UserError(
+            f"--target {plan.args.target}: the smallest network of the search has {least:g}% of the flops: give that "
+            "or more"
+        )
+
+
+def _check_images(plan: Plan) -> None:
+    """Check that there are as many images as the flags say, and enough for a batch; the trainings read them too."""
+    import numpy as np
+
+    from mmrazor_lite.datasets.cifar10 import load
+
+    from .config import load_config
+
+    args, root = plan.args, str(Path(plan.args.data_root).resolve())
+    counts = {split: np.bincount(load(root, split, True)[1]) for split in ("train", "test")}
+    for flag, split in (("images_per_class", "train"), ("val_images_per_class", "test")):
+        value, most = getattr(args, flag), counts[split].min()
+        if value is not None and value > most:
+            raise UserError(
+                f"--{flag.replace('_', '-')} {value}: '{root}' has {most:,} {split} images of a class: give at most "
+                "so many, or leave it out for all"
+            )
+    total = counts["train"].sum() if args.images_per_class is None else 10 * args.images_per_class
+    share = 1 - load_config(plan.config("supernet")).train_dataloader.dataset.fraction
+    if round(total * share) < args.batch_size:
+        raise UserError(
+            f"--batch-size {args.batch_size}: more than the {round(total * share):,} images that are trained on "
+            f"({share:.0%} of {total:,}): give a smaller one, or more --images-per-class"
+        )
 
 
 def _choose_device(args: argparse.Namespace) -> None:

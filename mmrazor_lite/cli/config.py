@@ -66,5 +66,13 @@ def _read(path: str | os.PathLike) -> Config:
     MODULE2PACKAGE["mmcls"] = "mmpretrain"
     try:
         return Config.fromfile(str(path))
+    except ModuleNotFoundError as error:
+        hint = ""
+        if "mmrazor" in str(error):
+            hint = (
+                "; a _base_ of 'mmrazor::' is a file of MMRazor's package: copy it beside this one, or start from the "
+                "config of the same name in configs/"
+            )
+        raise UserError(f"config file '{path}' cannot be read: {error}{hint}") from error
     except (OSError, KeyError, SyntaxError, AttributeError, TypeError, NameError, ImportError, ValueError) as error:
         raise UserError(f"config file '{path}' cannot be read: {type(error).__name__}: {error}") from error

@@ -18,11 +18,22 @@ def check_data(cfg: Mapping, *sections: str) -> None:
 
     Raises:
         UserError: A folder is missing, has no class folders, or their number is not that of the config's classes; a
-            list is missing, has lines that are none, or names images that are not there.
+            list is missing, has lines that are none or labels that the model has no class for, or names images that
+            are not there.
     """
     for section in sections:
         for dataset, path in _datasets(cfg.get(section), section):
-            _check_folder(dataset, path)
+            _check_folder(dataset, path, _number_of_classes(cfg.get("model")))
+
+
+def _number_of_classes(model: Any) -> int | None:
+    """The classes of the head of a model, or of the architecture in it; None where the config does not say."""
+    if not isinstance(model, Mapping):
+        return None
+    head = model.get("head")
+    number = head.get("num_classes") if isinstance(head, Mapping) else None
+    inside = (_number_of_classes(model.get(key)) for key in ("architecture", "cfg"))
+    return number if isinstance(number, int) else next((found for found in inside if found is not None), None)
 
 
 def _datasets(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
@@ -34,7 +45,7 @@ def _datasets(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
             yield from _datasets(value, f"{path}.{key}")
 
 
-def _check_folder(dataset: Mapping, path: str) -> None:
+def _check_folder(dataset: Mapping, path: str, classes_of_model: int | None) -> None:
     root = str(dataset["data_root"])
     prefix = dataset.get("data_prefix") or dataset.get("split") or ""
     kind = str(dataset.get("type", "")).rpartition(".")[2]
@@ -46,7 +57,7 @@ def _check_folder(dataset: Mapping, path: str) -> None:
     if not folder.is_dir():
         raise UserError(f"{path}: data folder '{folder}' not found: {fix}")
     if dataset.get("ann_file"):
-        _check_list(Path(root, dataset["ann_file"]), folder, path)
+        _check_list(Path(root, dataset["ann_file"]), folder, path, classes_of_model)
         return
     if kind == "ImageNet" and Path(root, "meta", f"{prefix}.txt").is_file():
         return
@@ -59,8 +70,8 @@ def _check_folder(dataset: Mapping, path: str) -> None:
         raise UserError(f"{path}: '{folder}' has {len(classes)} class folders, ImageNet has 1000: {fix}")
 
 
-def _check_list(file: Path, folder: Path, path: str) -> None:
-    """Check a list of images, one ``NAME LABEL`` a line."""
+def _check_list(file: Path, folder: Path, path: str, classes: int | None) -> None:
+    """Check a list of images, one ``NAME LABEL`` a line, for a model of so many ``classes``."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -71,6 +82,11 @@ def _check_list(file: Path, folder: Path, path: str) -> None:
         name, _, label = line.strip().rpartition(" ")
         if not name or not label.isdigit():
             raise UserError(f"{path}: '{file}' line {number} is {line[:80]!r}, expected is an image and its label")
+        if classes is not None and int(label) >= classes:
+            raise UserError(
+                f"{path}: '{file}' line {number} has label {label}, the model has {classes} classes, 0 to "
+                f"{classes - 1}: mend the list, or set the head's num_classes"
+            )
         names.append(name)
     if not names:
         raise UserError(f"{path}: the list of images '{file}' is empty")

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, building
 
 
 def register_quietly() -> None:
@@ -163,7 +163,12 @@ def build_runner(cfg: Any, note: str | None = None) -> Any:
     """Build the Runner and log the subnet files it read; and ``note``."""
     from mmrazor_lite.engine.runner import RazorRunner
 
-    runner = RazorRunner.from_cfg(cfg)
+    try:
+        runner = RazorRunner.from_cfg(cfg)
+    except UserError as error:
+        if note and str(error).startswith("model.fix_subnet: "):  # what a checkpoint carries has no place of its own
+            raise UserError(f"{error} ({note})") from error
+        raise
     files = [cfg.model.get(key) or [] for key in ("channel_cfg", "fix_subnet")]
     for entry in files:
         for file in entry if isinstance(entry, list) else [entry]:
@@ -182,4 +187,5 @@ def build_model(cfg: Any) -> Any:
     config = dict(cfg.model)
     if cfg.get("data_preprocessor") is not None:
         config.setdefault("data_preprocessor", cfg.data_preprocessor)
-    return MODELS.build(config)
+    with building("model"):
+        return MODELS.build(config)

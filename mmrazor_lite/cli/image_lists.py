@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmrazor_lite.errors import UserError
 
+from . import arguments
 from .data_check import IMAGES
 
 
@@ -16,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, nargs=2, metavar=("TRAIN", "VAL"), help="the two lists")
     parser.add_argument("--classes", default="100", help="how many, or a file with a class a line (default: 100)")
     parser.add_argument("--fraction", type=float, default=0.2, help="of each class in the second list (default: 0.2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the classes drawn and of the split (default: 0)")
+    parser.add_argument(
+        "--seed", type=arguments.seed, default=0, help="of the classes drawn and of the split (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> tuple[int, int]:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resolutions", nargs="+", type=int, metavar="R", help="only these of the space's")
     parser.add_argument("--repeats", type=int, default=11, metavar="N", help="of each measurement (default: 11)")
     parser.add_argument("--checks", type=int, default=20, metavar="N", help="whole subnets to check on (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of those subnets and of the order (default: 0)")
+    parser.add_argument("--seed", type=arguments.seed, default=0, help="of those subnets and of the order (default: 0)")
     parser.add_argument(
         "--apply-correction", action="store_true", help="let the table apply the linear correction of the check"
     )

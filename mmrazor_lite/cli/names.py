@@ -7,6 +7,12 @@ from typing import Any
 PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
 RENAMED = {
     **{f"mmrazor_lite.{old}DDP": "mmrazor_lite.SubnetDDP" for old in ("AutoSlim", "SlimmableNetwork", "BigNAS")},
+    # MMRazor 1.0.0rc's mutators of operators and of values
+    **{
+        f"{scope}{old}": "mmrazor_lite.NasMutator"
+        for scope in ("", "mmrazor_lite.")
+        for old in ("OneShotModuleMutator", "DynamicValueMutator")
+    },
     # names of mmcls that mmpretrain gave up
     **{f"{scope}PackClsInputs": "mmpretrain.PackInputs" for scope in ("", "mmpretrain.")},
     **{f"{scope}ClsVisualizer": "mmpretrain.UniversalVisualizer" for scope in ("", "mmpretrain.")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +24,45 @@ def parse(pairs: Sequence[str]) -> dict[str, Any]:
             key = "model" + key.removeprefix("algorithm")
         if text.count("(") != text.count(")") or text.count("[") != text.count("]"):
             raise UserError(f"--cfg-options '{pair}': brackets do not match")
-        if any(sign in text for sign in ",[("):
-            options[key] = DictAction._parse_iterable(text)
+        if text.startswith(("dict(", "{")):
+            options[key] = _mapping(text, pair)
+        elif any(sign in text for sign in ",[("):
+            try:
+                options[key] = DictAction._parse_iterable(text)
+            except (RecursionError, AssertionError):
+                raise UserError(
+                    f"--cfg-options '{pair}': cannot be read; lists as KEY=[A,B], mappings as KEY=dict(name=A)"
+                ) from None
         else:  # mmengine's reader would drop the spaces of a path
             options[key] = DictAction._parse_int_float_bool(text.strip("'\""))
     return options
+
+
+def _mapping(text: str, pair: str) -> dict[str, Any]:
+    """A mapping of literals, as ``dict(name=value)`` or ``{'name': value}``; nothing is evaluated."""
+
+    def value_of(node: ast.expr) -> Any:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "dict" and not node.args:
+            return {str(part.arg): value_of(part.value) for part in node.keywords}
+        if isinstance(node, ast.Dict):
+            return {_name(key): value_of(value) for key, value in zip(node.keys, node.values, strict=True)}
+        if isinstance(node, ast.List | ast.Tuple):
+            items = [value_of(part) for part in node.elts]
+            return tuple(items) if isinstance(node, ast.Tuple) else items
+        return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+    def _name(node: ast.expr | None) -> str:
+        if node is None:
+            raise ValueError
+        return value_of(node)
+
+    try:
+        found = value_of(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"--cfg-options '{pair}': cannot be read as a mapping; write KEY=dict(name=value, ...)")
+    return found
 
 
 def check(cfg: Mapping, key: str) -> None:
@@ -73,9 +108,16 @@ def apply(cfg: Any, pairs: Sequence[str]) -> None:
 
 
 def replaced(node: Any, parts: Sequence[str], value: Any) -> Any:
-    """Return a copy of ``node`` with ``value`` at ``parts``, in lists too, which mmengine cannot change inside."""
+    """Return a copy of ``node`` with ``value`` at ``parts``, in lists too, which mmengine cannot change inside.
+
+    A mapping is merged into the one that is there, as mmengine does it, or with ``_delete_=True`` takes its place.
+    """
     if not parts:
-        return value
+        if not isinstance(value, dict) or not isinstance(node, Mapping):
+            return value
+        value = dict(value)
+        node = {} if value.pop("_delete_", False) else node
+        return {**node, **{key: replaced(node.get(key), (), part) for key, part in value.items()}}
     part, *rest = parts
     if isinstance(node, list | tuple):
         items = list(node)

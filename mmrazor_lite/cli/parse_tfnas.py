@@ -10,7 +10,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from . import environment
+from . import environment, subnets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the subnet with its macs, params and latency, and return these."""
-    from mmrazor_lite.export.tfnas_config import model_config
     from mmrazor_lite.fileio import write_text_atomic
     from mmrazor_lite.subnet import parse_document, write_subnet
     from mmrazor_lite.subnet.yamlio import load_yaml
@@ -39,7 +38,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from .config import load_config
 
     path = environment.require_file(args.checkpoint, "checkpoint")
+    if path.name.endswith(".pth.tar"):
+        raise UserError(f"{path}: checkpoints of the authors' code are not read; give the model.config beside it")
+    for flag, file in (("-o", args.output), ("--model-config", args.model_config)):
+        if file is not None and Path(file).is_dir():
+            raise UserError(f"{flag} '{file}' is a folder: give the name of the file to write")
     cfg = load_config(args.config, args.cfg_options)
+    if not subnets.is_sub_model(cfg.get("model")):
+        raise UserError(f"--config {args.config}: expected is the config of one subnet (model.type='sub_model')")
     document = _searched(path) if path.suffix in (".pth", ".pt") else load_yaml(path)
     latency = (document.get("resources") or {}).get("latency") if isinstance(document, Mapping) else None
     cfg.model.fix_subnet, cfg.model.init_cfg = document, None
@@ -47,14 +53,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model = environment.build_model(cfg)
     except UserError as error:
         raise UserError(f"{path} with --config {args.config}: {error}") from error
-    if getattr(model, "kind", None) != "subnet":
-        raise UserError(f"--config {args.config}: expected is the config of one subnet (model.type='sub_model')")
     subnet = parse_document(document, model.search_space, str(path), path).subnet
     costs = {**model.cost_model.of(subnet)}
     if args.latency_table:
         latency = _latency(args.latency_table, cfg.model, subnet)
     if latency is not None:
         costs["latency"] = latency
+    content = _model_config(model, args.config) if args.model_config else None
     made_by = {"tool": "parse_tfnas", "checkpoint": str(path)}
     write_subnet(args.output, subnet, model.search_space, costs, made_by=made_by)
     print(
@@ -62,7 +67,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         + ", ".join(f"{value:,.10g} {'ms' if k == 'latency' else k}" for k, value in costs.items())
     )
     if args.model_config:
-        content = model_config(model.architecture, model.architecture.head.num_classes)
         write_text_atomic(Path(args.model_config), json.dumps(content, indent=4) + "\n")
         print(f"wrote {args.model_config}")
     return costs
@@ -79,6 +83,16 @@ def _searched(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of a TF-NAS search; of a split or retrained net, its subnet is inside"
         )
     return document
+
+
+def _model_config(model: Any, config: str) -> dict[str, Any]:
+    """The authors' file of a network."""
+    from mmrazor_lite.export.tfnas_config import model_config
+
+    try:
+        return model_config(model.architecture, model.architecture.head.num_classes)
+    except ValueError as error:
+        raise UserError(f"--model-config with --config {config}: {error}") from error
 
 
 def _latency(table: str, model: Mapping[str, Any], subnet: Mapping[str, Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ class Pieces:
         commands: What was run, or would have been, by the name of the piece.
 
     Raises:
-        UserError: The folder holds the pieces of a recipe with other settings.
+        UserError: The folder holds the pieces of a recipe with other settings, or a damaged file.
     """
 
     def __init__(self, work: Path, settings: dict[str, Any], amp: bool = False) -> None:
@@ -37,7 +38,7 @@ class Pieces:
         self.commands: dict[str, str] = {}
         path = work / "settings.json"
         if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = _mapping(path)
             keys = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
             if keys:
                 was, now = ({key: side.get(key) for key in keys} for side in (before, settings))
@@ -47,6 +48,7 @@ class Pieces:
                 )
         work.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path, json.dumps(settings, indent=2) + "\n")
+        self.seconds()  # damage shows now, not after a training
 
     def train(self, name: str, config: str, epochs: int, seed: int, options: Sequence[str]) -> Path:
         """Train to the end of ``epochs`` and return the last checkpoint."""
@@ -62,8 +64,8 @@ class Pieces:
         folder = self.work / name
         log = folder / "search_log.json"
         command = ["search", config, checkpoint, "--work-dir", folder, "--resume", "--cfg-options", *options]
-        self._run(name, command, bool(log.is_file() and json.loads(log.read_text())["results"]))
-        return folder / json.loads(log.read_text())["results"][0]["file"]
+        self._run(name, command, log.is_file() and bool(_results(log)))
+        return folder / _results(log)[0]["file"]
 
     def test(self, name: str, config: str, checkpoint: Path, options: Sequence[str]) -> dict[str, float]:
         """Test a checkpoint of a piece and return the metrics."""
@@ -71,7 +73,10 @@ class Pieces:
         folder = self.work / name / "test"
         command = ["test", config, checkpoint, "--work-dir", folder, "--out", out, "--cfg-options", *options]
         self._run(f"{name}, test", command, out.is_file())
-        return json.loads(out.read_text(encoding="utf-8"))
+        metrics = _mapping(out)
+        if not _is_number(metrics.get(TOP1)):
+            raise _damaged(out, f"it has no number '{TOP1}'")
+        return metrics
 
     def curve(self, name: str) -> dict[int, float]:
         """Return epoch -> top-1 accuracy of the validations of a training, those before an interruption too."""
@@ -86,7 +91,10 @@ class Pieces:
     def seconds(self) -> dict[str, int]:
         """Return the seconds of each piece; of one that was cut off, those of its last start."""
         path = self.work / "seconds.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = _mapping(path) if path.is_file() else {}
+        if not all(map(_is_number, found.values())):
+            raise _damaged(path, "it must hold numbers of seconds")
+        return found
 
     def _run(self, name: str, command: Sequence[Any], done: bool) -> None:
         from mmrazor_lite.fileio import write_text_atomic
@@ -106,3 +114,30 @@ def _parsed(line: str) -> dict[str, Any]:
         return json.loads(line)
     except json.JSONDecodeError:
         return {}
+
+
+def _results(log: Path) -> list[dict[str, Any]]:
+    """What a search has found so far."""
+    results = _mapping(log).get("results")
+    entries = results if isinstance(results, list) else [None]
+    if not all(isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries):
+        raise _damaged(log, "'results' must be a list with a 'file' in each entry")
+    return entries
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise _damaged(path, "it is no JSON") from None
+    if not isinstance(found, dict):
+        raise _damaged(path, "it is no mapping")
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(f"'{path}' is truncated or was edited ({problem}): delete it and give the same command again")

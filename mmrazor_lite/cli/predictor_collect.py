@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, building
 
 from . import arguments, environment
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> Path:
     cfg = load_config(args.config, args.cfg_options)
     environment.apply_run_flags(cfg, args)
     settings = search_settings(cfg, args.config)
-    check_data({"search_cfg": settings}, "search_cfg")
+    check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
 
     from mmrazor_lite.engine.collection import Collection, collect
     from mmrazor_lite.engine.evaluator import SubnetEvaluator
@@ -43,10 +43,16 @@ def run(args: argparse.Namespace) -> Path:
     algorithm = runner.algorithm
     keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key", "cache_gb")
     options = {key: settings[key] for key in keys if key in settings}
-    evaluator = SubnetEvaluator(algorithm, **options, seed=cfg.randomness.seed)
+    with building("search_cfg"):
+        evaluator = SubnetEvaluator(algorithm, **options, seed=cfg.randomness.seed)
     path = Path(args.out or Path(cfg.work_dir) / "scores.jsonl")
-    about = {"supernet": f"sha256:{checkpoint_hash(args.checkpoint)}", "evaluator": evaluator.settings}
+    about = {
+        "supernet": f"sha256:{checkpoint_hash(args.checkpoint)}",
+        "network": algorithm.cost_model.fingerprint,
+        "evaluator": evaluator.settings,
+    }
     collection = Collection(path, algorithm.search_space, about)
+    runner.write_config()
     collect(evaluator, collection, algorithm.cost_model, args.number, cfg.randomness.seed)
     environment.log_file("wrote", path)
     return path

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=200, help="through the subnets (default: %(default)s)")
     parser.add_argument("--hidden", type=int, nargs="+", default=[400, 400, 400], help="widths of the hidden layers")
     parser.add_argument("--weight-decay", type=float, default=1e-2, help="of the weights (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--seed", type=arguments.seed, default=0, help="of everything random (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> Path:
@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> Path:
     rows = np.array(collection.rows).reshape(-1, len(space))
     options = {"held_out": args.held_out, "hidden": args.hidden, "epochs": args.epochs}
     predictor = fit_predictor(space, rows, collection.scores, **options, weight_decay=args.weight_decay, seed=args.seed)
-    predictor.facts |= {key: collection.header[key] for key in ("supernet", "evaluator") if key in collection.header}
+    known = ("supernet", "network", "evaluator")
+    predictor.facts |= {key: collection.header[key] for key in known if key in collection.header}
     predictor.write(args.out)
     facts = predictor.facts
     print(

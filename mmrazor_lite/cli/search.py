@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, building
 
 from . import arguments, environment
 
@@ -39,22 +39,23 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     environment.require_file(checkpoint, "checkpoint")
     environment.apply_run_flags(cfg, args)
     settings = search_settings(cfg, args.config)
-    check_data({"search_cfg": settings}, "search_cfg")
+    check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
 
     from mmrazor_lite.engine.search_loop import build_search_loop
 
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg)
     runner.load_checkpoint(checkpoint)
-    loop = build_search_loop(
-        settings,
-        algorithm=runner.algorithm,
-        work_dir=cfg.work_dir,
-        checkpoint=checkpoint,
-        config=args.config,
-        seed=cfg.randomness.seed,
-    )
-    results = loop.run(resume=resume)
+    with building("search_cfg"):
+        loop = build_search_loop(
+            settings,
+            algorithm=runner.algorithm,
+            work_dir=cfg.work_dir,
+            checkpoint=checkpoint,
+            config=args.config,
+            seed=cfg.randomness.seed,
+        )
+    results = loop.run(resume=resume, began=runner.write_config)
     for result in results:
         environment.log_file("wrote", result["file"])
     return results

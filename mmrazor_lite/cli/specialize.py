@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     Each search has a folder of its own in the work dir, such as ``macs_300M`` or ``macs_front``, with its files.
 
     Raises:
-        UserError: No budget, or what a search refuses.
+        UserError: No budget, one that no subnet meets, or what a search refuses; of all budgets before any search.
     """
     from .config import load_config
     from .search import search, search_settings
@@ -45,6 +45,9 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     for flag, path in (("--table", args.table), ("--predictor", args.predictor)):
         if path is not None:
             environment.require_file(path, flag)
+    cfg = load_config(args.config, args.cfg_options)
+    search_settings(cfg, args.config)  # refuses a config of something else
+    _check_limits(environment.build_model(cfg), resource, limits, args.table)
     top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
     results = []
     for limit in [None] if args.front else limits:
@@ -75,6 +78,24 @@ def _budgets(args: argparse.Namespace) -> tuple[str, list[str]]:
     if resource == "latency" and args.table is None:
         raise UserError("--latency needs --table: a latency table, such as tools/latency/build_table.py writes")
     return resource, [_number(limit) for limit in limits]
+
+
+def _check_limits(algorithm: Any, resource: str, limits: list[Any], table: str | None) -> None:
+    from mmrazor_lite.estimators.latency_ofa import read_table
+    from mmrazor_lite.estimators.latency_table import CostWithLatency
+    from mmrazor_lite.subnet import parse_budget
+
+    cost = algorithm.mutator.cost_model
+    if table is not None:
+        cost = CostWithLatency(cost, read_table(table, algorithm.mutator))
+    ends = [cost.extreme(resource, largest) for largest in (False, True)]
+    reach = "the subnets of the search space have from {:,.12g} to {:,.12g}".format(*ends)
+    for limit in limits:
+        value = parse_budget(limit, resource, ends[1])
+        if value < ends[0]:
+            raise UserError(f"--{resource} {limit}: no subnet has {value:,.12g} {resource} or less; {reach}")
+        if value > ends[1]:
+            print(f"--{resource} {limit}: every subnet is within this limit; {reach}")
 
 
 def _number(text: str) -> Any:

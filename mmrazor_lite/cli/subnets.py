@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from mmrazor_lite.errors import UserError
 
 from . import overrides
 
 KEY = "model.fix_subnet"
+WEIGHTS = "model.init_cfg.checkpoint"
 
 
 def is_sub_model(model: Any) -> bool:
@@ -32,27 +36,52 @@ def settle(cfg: Any, cfg_options: Sequence[str]) -> str | None:
         What was settled, as a line for the log.
 
     Raises:
-        UserError: The checkpoint cannot be read.
+        UserError: The checkpoint cannot be read; neither it nor the config names a subnet that is there.
     """
     model = cfg.model
     if not is_sub_model(model):
         return None
-    later = _loaded_later(cfg)
-    path = later or _pretrained(model.get("init_cfg"))
+    later, named, given = _loaded_later(cfg), _pretrained(model.get("init_cfg")), overrides.parse(cfg_options)
+    settled = _settled(model, later, named, given)
+    option = {WEIGHTS, WEIGHTS.rpartition(".")[0]} & given.keys()
+    if later and named and option and Path(named).absolute() != Path(later).absolute():
+        settled += f"; {WEIGHTS}={named} is not read: {later} replaces its weights"
+    return settled
+
+
+def _settled(model: Any, later: str | None, named: str | None, given: Mapping[str, Any]) -> str:
+    from mmrazor_lite.export import checkpoint_hash
+
+    path = later or named
     if later:
         model.init_cfg, model.init_weight_from_supernet = _without_pretrained(model.get("init_cfg")), False
-    if any(key == KEY or key.startswith(f"{KEY}.") for key in overrides.parse(cfg_options)):
+    if any(key == KEY or key.startswith(f"{KEY}.") for key in given):
         return f"subnet: {model.fix_subnet} (--cfg-options {KEY})"
     carried = _carried(path) if path else None
     if path and not later and not carried and (found := _searched(path)):
         model.fix_subnet, model.init_cfg = found, _without_pretrained(model.get("init_cfg"))
-        return f"subnet: the one that the search of {path} has found; it starts with new weights"
+        digest = checkpoint_hash(path)
+        return f"subnet: the one that the search of {path} (sha256 {digest}) has found; it starts with new weights"
     if carried is None:
+        _require_file(model.get("fix_subnet"), path)
         return f"subnet: {model.get('fix_subnet')} ({KEY} of the config)"
     configured = model.get("fix_subnet")
     model.fix_subnet = carried
     instead = f", not {configured} of the config" if isinstance(configured, str) else ""
     return f"subnet: the one that {path} carries{instead}"
+
+
+def _require_file(configured: Any, path: str | None) -> None:
+    """Refuse a subnet file of the config that is not there: its default, where the user gave none."""
+    if configured and (not isinstance(configured, str | Path) or Path(configured).is_file()):
+        return
+    which = f"the file of {KEY}, '{configured}', is not there" if configured else f"{KEY} names no file"
+    if path:
+        supernet = " (it is a supernet)" if _ours(path).get("kind") == "supernet" else ""
+        raise UserError(f"{path} carries no subnet{supernet}, and {which}: give --cfg-options {KEY}=FILE")
+    raise UserError(
+        f"{which}: give --cfg-options {KEY}=FILE, or a checkpoint that carries its subnet as {WEIGHTS}=CKPT"
+    )
 
 
 def _loaded_later(cfg: Any) -> str | None:
@@ -89,12 +118,16 @@ def _searched(path: str) -> dict[str, Any] | None:
 
 def _carried(path: str) -> dict[str, Any] | None:
     """Return the document of the subnet that a checkpoint is of, or None where it says none."""
+    ours = _ours(path)
+    document = ours.get("subnet") if ours.get("kind") == "subnet" else None
+    return dict(document) if isinstance(document, Mapping) else None
+
+
+def _ours(path: str) -> Mapping[str, Any]:
+    """Return what a checkpoint says it holds; empty where it says nothing."""
     from mmrazor_lite.export import read_checkpoint
     from mmrazor_lite.registry import SCOPE
 
     meta = read_checkpoint(path).get("meta")
     ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
-    if not isinstance(ours, Mapping) or ours.get("kind") != "subnet":
-        return None
-    document = ours.get("subnet")
-    return dict(document) if isinstance(document, Mapping) else None
+    return ours if isinstance(ours, Mapping) else {}

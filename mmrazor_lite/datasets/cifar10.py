@@ -5,8 +5,11 @@ Letters: N images.
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -92,7 +95,7 @@ def load(root: str, split: str, check_md5: bool = True) -> tuple[np.ndarray, np.
     if batches.is_dir():
         images, labels, names = read_batches(batches, split, check_md5)
         _check_classes(names, str(batches / "batches.meta"))
-        return images, labels
+        return images, np.array([CLASSES.index(name) for name in names])[labels]
     if (folder / split).is_dir():
         return _decoded(_from_folder(folder / split))
     archive = folder / f"cifar10_{split}.tar.gz"
@@ -110,21 +113,34 @@ def _from_folder(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     _check_classes(classes, str(folder))
     for name in classes:
-        for path in sorted((folder / name).iterdir()):
-            if path.suffix.lower() in SUFFIXES:
-                yield name, str(path), path.read_bytes()
+        paths = [path for path in sorted((folder / name).iterdir()) if path.suffix.lower() in SUFFIXES]
+        if not paths:
+            raise UserError(f"'{folder / name}' has no image ({', '.join(SUFFIXES)}): copy this class again")
+        for path in paths:
+            yield name, str(path), _content(path)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:  # also a folder, or a link to nothing
+        raise UserError(f"'{path}' cannot be read ({error.strerror}): copy the image again, or remove it") from None
 
 
 def _from_archive(archive: Path, split: str) -> Iterator[tuple[str, str, bytes]]:
     """The same of an archive, from which nothing is unpacked."""
     found: dict[str, tuple[str, bytes]] = {}
     try:
-        with tarfile.open(archive) as tar:
+        whole = io.BytesIO(gzip.decompress(archive.read_bytes()))  # to its end, where the checksum is
+        with tarfile.open(fileobj=whole, mode="r:") as tar:
             for member in tar:
                 parts = Path(member.name).parts
                 if member.isfile() and len(parts) >= 3 and parts[-3] == split and parts[-1].lower().endswith(SUFFIXES):
                     found[f"{parts[-2]}/{parts[-1]}"] = parts[-2], tar.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+        # tarfile takes a header that it cannot read for the end.
+        if whole.getbuffer()[tar.offset : tar.offset + tarfile.BLOCKSIZE] != bytes(tarfile.BLOCKSIZE):
+            raise EOFError("it does not go on to its end mark")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"'{archive}' cannot be read, truncated or damaged ({error}): copy it again") from None
     _check_classes(sorted({name for name, _ in found.values()}), str(archive))
     for place in sorted(found):
@@ -146,7 +162,7 @@ def _check_classes(names: list[str] | tuple[str, ...], where: str) -> None:
 def _decoded(files: Iterator[tuple[str, str, bytes]]) -> tuple[np.ndarray, np.ndarray]:
     import mmcv
 
-    images, labels, places = [], [], set()
+    images, labels = [], []
     for name, place, content in files:
         image = mmcv.imfrombytes(content, backend="cv2") if content else None
         if image is None:
@@ -158,8 +174,4 @@ def _decoded(files: Iterator[tuple[str, str, bytes]]) -> tuple[np.ndarray, np.nd
             )
         images.append(image[..., ::-1])
         labels.append(CLASSES.index(name))
-        places.add(name)
-    empty = [name for name in CLASSES if name not in places]
-    if empty:
-        raise UserError(f"no image of the class {empty[0]} ({', '.join(SUFFIXES)})")
     return np.stack(images), np.array(labels, dtype=np.int64)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +19,11 @@ from mmrazor_lite.engine.calibration import batch_norms, recalibrated
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.registry import EVALUATORS
 from mmrazor_lite.subnet import Subnet
+
+_IDLE_KEYS = {
+    *("data_root", "training", "num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "timeout"),
+    *("pin_memory_device", "multiprocessing_context", "disable_subprocess_warning"),
+}
 
 
 @EVALUATORS.register_module()
@@ -37,7 +45,7 @@ class SubnetEvaluator:
         cache_gb: Images up to this size stay in memory, for calibration and for scoring each.
 
     Raises:
-        UserError: Calibration without images to calibrate on, or fewer than 2; an unknown ``score_key`` (on the first
+        UserError: A number out of range; calibration without images, or on fewer than 2; an unknown ``score_key`` (on the first
             evaluation, when the names of the metrics are known).
     """
 
@@ -55,6 +63,10 @@ class SubnetEvaluator:
         self.algorithm = algorithm
         self.score_key = score_key
         self.seed = seed
+        if type(calibrate_sample_num) is not int or calibrate_sample_num < -1:
+            raise UserError(f"calibrate_sample_num={calibrate_sample_num!r}: give a whole number of images, 0 for none")
+        if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf:
+            raise UserError(f"cache_gb={cache_gb!r}: give GiB, a number of 0 or more")
         options: dict[str, Any] = {"preprocessor": algorithm.data_preprocessor, "cache_bytes": int(cache_gb * 2**30)}
         self.batches = FixedBatches(dataloader, seed=seed, where="dataloader", **options)
         self.calibration: FixedBatches | None = None
@@ -72,6 +84,14 @@ class SubnetEvaluator:
                 where="calibrate_dataloader",
                 **options,
             )
+        about = algorithm.checkpoint_meta() if hasattr(algorithm, "checkpoint_meta") else {}
+        self._digests = {
+            "architecture": _digest(about.get("architecture")),
+            "preprocessor": _digest(_facts(algorithm.data_preprocessor)),
+            "dataloader": _digest({**dataloader, "batch_size": None}),
+            "calibrate_dataloader": _digest(calibrate_dataloader if self.calibration else None),
+            "evaluator": _digest(evaluator),
+        }
         self.metrics = Evaluator(evaluator).metrics
         for metric in self.metrics:
             metric.dataset_meta = self.batches.metainfo
@@ -88,6 +108,7 @@ class SubnetEvaluator:
             "metrics": [type(metric).__name__ for metric in self.metrics],
             "calibrate_images": self.calibration.num_images if self.calibration else 0,
             "calibrate_batch_size": self.calibration.batch_size if self.calibration else 0,
+            **self._digests,
         }
 
     @torch.no_grad()
@@ -132,6 +153,26 @@ class SubnetEvaluator:
             values.update({prefix + name: float(value) for name, value in found.items() if _is_scalar(value)})
             metric.results.clear()
         return values
+
+
+def _facts(preprocessor: nn.Module) -> dict[str, Any]:
+    """What a data preprocessor does to images, as far as its attributes say."""
+    plain = {key: value for key, value in vars(preprocessor).items() if isinstance(value, bool | int | float | str)}
+    return {**plain, **{name: value.flatten().tolist() for name, value in preprocessor.named_buffers()}}
+
+
+def _digest(config: Any) -> str:
+    """Of a config without what changes no score: folders, which differ between machines, and how data are loaded."""
+
+    def settled(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): settled(part) for key, part in value.items() if key not in _IDLE_KEYS}
+        if isinstance(value, list | tuple):
+            return [settled(part) for part in value]
+        known = value is None or isinstance(value, bool | int | float | str)
+        return value if known else getattr(value, "__qualname__", type(value).__qualname__)
+
+    return hashlib.sha256(json.dumps(settled(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_scalar(value: Any) -> bool:

@@ -20,7 +20,7 @@ from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.layout import check_channels_last
 from mmrazor_lite.engine.resume import listed_schedulers, position_data, restore_optimizer, seeded_dataloader
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained, load_checked
 from mmrazor_lite.registry import RUNNERS, SCOPE
@@ -76,7 +76,8 @@ class RazorRunner(Runner):
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model and tell it the seed and, with ``channels_last=True`` in the config, the memory format."""
-        built = super().build_model(model)
+        with building("model"):
+            built = super().build_model(model)
         built.seed = self.seed
         self._check_compile(built)
         if self.cfg.get("channels_last"):
@@ -128,7 +129,8 @@ class RazorRunner(Runner):
         level = self.logger.level
         self.logger.setLevel(max(level, logging.WARNING))  # mmengine logs a line per parameter
         try:
-            return super().build_optim_wrapper(optim_wrapper)
+            with building("optim_wrapper"):
+                return super().build_optim_wrapper(optim_wrapper)
         finally:
             self.logger.setLevel(level)
 
@@ -147,7 +149,8 @@ class RazorRunner(Runner):
         """Build a data loader; ``num_workers=0`` alone turns the options of worker processes off."""
         if isinstance(dataloader, Mapping):
             dataloader = without_worker_options(dataloader)
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        with building("a data loader"):
+            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop on data that depends on (seed, epoch, index) alone."""
@@ -156,22 +159,42 @@ class RazorRunner(Runner):
             by_iterations = loop.get("by_epoch") is False or str(loop.get("type", "")).endswith("IterBasedTrainLoop")
             if isinstance(self._train_dataloader, Mapping):
                 self._train_dataloader = seeded_dataloader(self._train_dataloader, by_iterations, self.logger)
-        return super().build_train_loop(loop)
+        with building("train_cfg"):
+            built = super().build_train_loop(loop)
+        loader = built.dataloader
+        if len(loader) == 0 and not getattr(loader.sampler, "infinite", False):
+            raise UserError(
+                f"train_dataloader: {len(loader.dataset)} images make no batch of {loader.batch_size} with "
+                "drop_last=True, nothing would be trained; give a smaller batch_size or more images"
+            )
+        return built
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the validation loop; by default the one that knows subnets."""
-        return super().build_val_loop(_with_type(loop, "SubnetValLoop"))
+        with building("val_cfg"):
+            return super().build_val_loop(_with_type(loop, "SubnetValLoop"))
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the test loop; by default the one that knows subnets."""
-        return super().build_test_loop(_with_type(loop, "SubnetTestLoop"))
+        with building("test_cfg"):
+            return super().build_test_loop(_with_type(loop, "SubnetTestLoop"))
 
     # Checkpoints
 
     def load_or_resume(self) -> None:
         """Load ``load_from``, or continue the run in the work dir when ``resume`` is set; once."""
-        if self._has_loaded:
-            return
+        if not self._has_loaded:
+            self._load_or_resume()
+        self.write_config()
+
+    def dump_config(self) -> None:
+        """Nothing yet: a run that is refused before it starts leaves the config of the run before in its place."""
+
+    def write_config(self) -> None:
+        """Write the config into the work dir."""
+        super().dump_config()
+
+    def _load_or_resume(self) -> None:
         if self._load_from is not None:
             self.resume(self._load_from) if self._resume else self.load_checkpoint(self._load_from)
         elif self._resume:
@@ -203,6 +226,8 @@ class RazorRunner(Runner):
         """
         checkpoint = self.load_checkpoint(filename, map_location)
         meta = checkpoint.get("meta") or {}
+        if hasattr(self.algorithm, "check_resumed"):
+            self.algorithm.check_resumed(meta.get(SCOPE), str(filename))
         if not {"epoch", "iter"} <= meta.keys() or "optimizer" not in checkpoint:
             raise UserError(f"{filename} cannot be resumed, it holds weights only; start from it with load_from")
         if meta.get("seed") not in (None, self.seed):
@@ -217,6 +242,8 @@ class RazorRunner(Runner):
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
         restore_optimizer(self.optim_wrapper, self.param_schedulers, checkpoint, filename)
         self.logger.info(f"resumed epoch: {self.epoch}, iter: {self.iter}")
+        if self.epoch >= self.max_epochs or self.iter >= self.max_iters:
+            self.logger.warning(f"nothing is left to train: the run of {filename} has ended; train_cfg says how long")
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, by_epoch: bool = True) -> None:

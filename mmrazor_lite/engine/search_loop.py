@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +134,7 @@ class SearchLoop:
             seed=seed,
             cache_gb=cache_gb,
         )
-        self.predictor = None if predictor is None else AccuracyPredictor.read(predictor, self.space)
+        self.predictor = None if predictor is None else self._read_predictor(predictor)
         digest = f"sha256:{checkpoint_hash(checkpoint)}" if checkpoint else None
         name = Path(config).name if config else None  # folders differ between machines, results must not
         self.made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
@@ -154,11 +155,23 @@ class SearchLoop:
         self.rank, self.world_size = get_dist_info()
         self._clock = self._saved = time.perf_counter()  # end of the last step, what was written after it included
 
-    def run(self, resume: bool = False) -> list[dict[str, Any]]:
+    def _read_predictor(self, path: str | Path) -> AccuracyPredictor:
+        predictor = AccuracyPredictor.read(path, self.space, self.mutator.cost_model.fingerprint)
+        if predictor.encoding == "ofa":
+            print_log(
+                f"search: {path} does not say of which network it is; the published one is of OFAMobileNetV3 at "
+                "width_mult=1.2",
+                logger="current",
+                level=logging.WARNING,
+            )
+        return predictor
+
+    def run(self, resume: bool = False, began: Callable[[], None] | None = None) -> list[dict[str, Any]]:
         """Search to the end.
 
         Args:
             resume: Go on from the state in ``work_dir`` (from the start when there is none yet).
+            began: Called when nothing speaks against the search any more.
 
         Returns:
             Per budget: ``budget`` (resource, limit; ``None`` for the best within constraints), ``file``, ``subnet``,
@@ -168,6 +181,8 @@ class SearchLoop:
             UserError: The state in ``work_dir`` is of another search; a score is not a finite number.
         """
         self._load_state(resume)
+        if began is not None:
+            began()
         self._clock = shown = time.perf_counter()
         with StepProgress("search", start=self.searcher.progress()[0], quiet=self.rank != 0) as progress:
             while not self.searcher.done:
@@ -297,14 +312,14 @@ class SearchLoop:
             name = BEST if budget is None else _name_of(budget)
             path = self.work_dir / f"{name}.yaml"
             if self.rank == 0:
+                if budget is None or self._has_front:
+                    self._write_weights(subnet, path.with_suffix(".pth"), score)  # they may be refused: first
                 write_subnet(path, subnet, self.space, resources=costs, score=score, made_by=self.made_by)
                 print_log(
                     f"search: {path} ({costs['macs'] / 1e6:.2f}M macs, {costs['flops'] / 1e6:.2f}M flops, "
                     f"{costs['params'] / 1e6:.2f}M params, {self.evaluator.score_key} {metrics['score']:.2f})",
                     logger="current",
                 )
-                if budget is None or self._has_front:
-                    self._write_weights(subnet, path.with_suffix(".pth"), score)
             limit = None if budget is None else tuple(budget)
             results.append({"budget": limit, "file": path, "subnet": subnet, "resources": costs, "score": score})
         if self.rank == 0:

@@ -5,7 +5,10 @@ Shape letters: S subnets, D choices, G width groups, T moments of the forward pa
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -150,6 +153,17 @@ class CostModel:
         for column in set(self._columns.tolist()):  # any width, also one that is no candidate
             values[0, column] = float(subnet[self._choices[column].name])
         return {name: int(value[0]) for name, value in self._costs(values, indices).items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the macs of what is chosen: tells networks apart that have one space, such as those of two widths."""
+        chosen = [
+            (cell.name, cell.values[..., 0].tolist())
+            for cell in self.cells.cells
+            if any(self.space[name].kind != "resolution" for name in cell.names)
+        ]
+        content = chosen or [self.max()["macs"], self.min()["macs"]]
+        return "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def max(self) -> dict[str, int]:
         """The largest cost of any subnet, in each resource."""

@@ -17,7 +17,7 @@ from mmrazor_lite.errors import UserError
 from .cells import Cell
 from .journal import Journal
 from .latency_parts import Job, draw_networks, plan_networks, plan_nothing, plan_parts
-from .latency_table import Correction, LatencyTable
+from .latency_table import NETWORK, Correction, LatencyTable
 from .measure import Timer, interleaved, spread
 
 CHUNK = 32  # timers that exist at a time
@@ -93,7 +93,7 @@ def build_table(
     for name, value, lowest in (("checks", checks, 3), ("repeats", repeats, 1), ("seed", seed, 0)):
         if type(value) is not int or value < lowest:
             raise UserError(f"{name}={value!r} must be a whole number, {lowest} or more")
-    space, facts = mutator.search_space, bench.facts()
+    space, facts = mutator.search_space, {**bench.facts(), NETWORK: mutator.cost_model.fingerprint}
     jobs: dict[str, Job] = {}
     nothing = plan_nothing(jobs)
     parts = plan_parts(mutator, jobs)

@@ -77,9 +77,15 @@ def parse(data: Any, space: SearchSpace, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: cells must be a list, got {short(cells)}")
     if not isinstance(device, Mapping):
         raise UserError(f"{where}: device must be a mapping, got {short(device)}")
+    base = _cell({**base, "name": ""}, f"{where}: base", lowest=-math.inf)
+    cells = [_cell(cell, f"{where}: cells[{index}]") for index, cell in enumerate(cells)]
+    # A measured base is a difference and may be below 0, but not by more than all parts can add up to.
+    most = base.values.max() + sum(np.nanmax(cell.values, initial=0.0) for cell in cells)
+    if most < 0:
+        raise UserError(f"{where}: base is so far below 0 that the slowest network takes {most:g} ms; measure it again")
     return {
-        "base": _cell({**base, "name": ""}, f"{where}: base", lowest=-math.inf),
-        "cells": [_cell(cell, f"{where}: cells[{index}]") for index, cell in enumerate(cells)],
+        "base": base,
+        "cells": cells,
         "device": device,
         "correction": _correction(data.get("correction"), where),
     }
@@ -171,8 +177,7 @@ def _correction(data: Any, where: str) -> dict[str, Any] | None:
     _same_keys(data, keys, f"{where}: correction")
     offset = _time(data["offset"], f"{where}: correction offset", lowest=-math.inf)
     factor, applied = data["factor"], data["applied"]
-    good = isinstance(factor, int | float) and not isinstance(factor, bool) and 0 < factor < math.inf
-    if not good or not isinstance(applied, bool):
+    if not is_number(factor) or factor <= 0 or not isinstance(applied, bool):
         raise UserError(f"{where}: correction: factor must be above 0 and applied true or false, got {short(data)}")
     return {"offset": offset, "factor": float(factor), "applied": applied}
 
@@ -190,11 +195,18 @@ def _same_keys(found: Any, wanted: Any, where: str) -> None:
 
 
 def _time(value: Any, where: str, lowest: float = 0.0) -> float:
-    good = not isinstance(value, bool) and isinstance(value, int | float) and lowest <= value < math.inf
-    if not good or value == -math.inf:
+    if not is_number(value) or value < lowest:
         allowed = "milliseconds, 0 or more" if lowest == 0 else "milliseconds, a finite number"
         raise UserError(f"{where} must be {allowed}, got {short(value)}")
     return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a finite number, also as a float."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _no_table() -> str:

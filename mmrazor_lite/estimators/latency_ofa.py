@@ -28,7 +28,7 @@ from mmrazor_lite.subnet.space import listed
 from mmrazor_lite.subnet.yamlio import load_yaml
 
 from .cells import Cell
-from .latency_table import LatencyTable
+from .latency_table import NETWORK, LatencyTable
 from .latency_tfnas import SUFFIXES, read_tfnas_table, tfnas_table
 
 Layers = Mapping[str, float]  # layer in words -> milliseconds
@@ -48,7 +48,14 @@ def read_table(path: str | os.PathLike, mutator: Any) -> LatencyTable:
         return tfnas_table(source, mutator)
     data = _load(path)
     if isinstance(data, Mapping) and "format" in data:
-        return LatencyTable.read(path, mutator.search_space)
+        table = LatencyTable.read(path, mutator.search_space)
+        network = mutator.cost_model.fingerprint
+        if table.device.get(NETWORK, network) != network:
+            raise UserError(
+                f"{path}: the latency table is of a network of other widths or image sizes, with the same choices; "
+                "measure it for this model"
+            )
+        return table
     return official_table(read_official([path]), mutator, str(path))
 
 
@@ -115,7 +122,7 @@ def official_table(tables: Mapping[int, Layers], mutator: Any, where: str = "lat
         choices = [*size, *(f"{name}.{key}" for key in ("kernel_size", "expand_ratio") if f"{name}.{key}" in space)]
         values = [sum(tables[resolution][layer] for layer in layers) for resolution, layers in options]
         cells.append(Cell(name, tuple(choices), np.reshape(values, [len(space[c].candidates) for c in choices] + [1])))
-    device = {"device": "published table", "file": Path(where).name}
+    device = {"device": "published table", "file": Path(where).name, NETWORK: mutator.cost_model.fingerprint}
     return LatencyTable(space, cells[0], cells[1:], device, where=where)
 
 

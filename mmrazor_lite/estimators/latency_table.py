@@ -25,6 +25,8 @@ from mmrazor_lite.subnet.space import listed
 from . import latency_file
 from .cells import Axis, Cell, CellTable, axis_size
 
+NETWORK = "network"  # key of a table's facts: the fingerprint of the cost model that it was made for
+
 
 @dataclass(frozen=True)
 class Correction:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from mmrazor_lite.subnet.choice import short
 from mmrazor_lite.subnet.space import listed
 
 from .cells import Cell
+from .latency_file import is_number
 from .latency_parts import sizes_of
 from .latency_table import LatencyTable
 
@@ -83,8 +83,8 @@ def read_tfnas_table(path: str | os.PathLike) -> TFNASTable:
     if not isinstance(raw, Mapping) or BASE not in raw:
         raise UserError(f"{where}: not a latency table of TF-NAS: it has no entry '{BASE}'")
     base = raw[BASE]
-    if isinstance(base, bool) or not isinstance(base, int | float):
-        raise UserError(f"{where}: '{BASE}' must be milliseconds, got {short(base)}")
+    if not is_number(base) or base < 0:
+        raise UserError(f"{where}: '{BASE}' must be milliseconds, a finite number of 0 or more, got {short(base)}")
     return TFNASTable(
         float(base),
         {str(key): _by_width(value, f"{where}: '{key}'") for key, value in raw.items() if key != BASE},
@@ -123,6 +123,7 @@ def tfnas_table(source: TFNASTable, mutator: Any) -> LatencyTable:
                     "of this space have; measure a table (tools/latency/build_table.py)"
                 )
         cells.append(Cell(name, (name, tuple(widths)), values[..., None]))
+    missing = list(dict.fromkeys(missing))  # operators may share a key
     if missing:
         raise UserError(
             f"{source.path}: {len(missing)} entries are missing: {listed(missing)}; the table is of another space"
@@ -168,10 +169,12 @@ def _npz(path: str | os.PathLike) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {key: file[key] for key in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
         raise UserError(f"{path}: not a latency table of TF-NAS ({error})") from None
     base = found.get(BASE)
-    return found if base is None or base.size != 1 else {**found, BASE: float(base.reshape(()))}
+    return found if base is None or base.size != 1 else {**found, BASE: base.item()}
 
 
 def _by_width(value: Any, where: str) -> np.ndarray:
@@ -179,17 +182,17 @@ def _by_width(value: Any, where: str) -> np.ndarray:
     if isinstance(value, np.ndarray):
         if value.ndim != 1 or not np.issubdtype(value.dtype, np.floating):
             raise UserError(f"{where} must be an array of numbers by inner channels, got {value.dtype} {value.shape}")
+        infinite = np.flatnonzero(np.isinf(value))
+        if len(infinite):
+            raise UserError(f"{where} must be finite numbers, got {value[infinite[0]]} at {infinite[0] + 1} channels")
         return value.astype(np.float64)
     if not isinstance(value, Mapping) or not value:
         raise UserError(f"{where} must map inner channels to milliseconds, got {short(value)}")
     for width, ms in value.items():
-        if (
-            type(width) is not int
-            or not 0 < width <= MOST_CHANNELS
-            or isinstance(ms, bool)
-            or not isinstance(ms, int | float)
-        ):
-            raise UserError(f"{where}: {short(width)} -> {short(ms)} must be inner channels and milliseconds")
+        if type(width) is not int or not 0 < width <= MOST_CHANNELS or not is_number(ms):
+            raise UserError(
+                f"{where}: {short(width)} -> {short(ms)} must be inner channels and milliseconds, a finite number"
+            )
     found = np.full(max(value), np.nan)
     found[np.array(list(value)) - 1] = list(value.values())
     return found

@@ -268,6 +268,8 @@ class EvolutionSearcher:
 
     def _initial_rows(self, candidates: Sequence[Mapping[str, Any] | str | os.PathLike]) -> np.ndarray:
         rows = []
+        if isinstance(candidates, str) or not isinstance(candidates, Sequence):
+            raise UserError(f"init_candidates={candidates!r}: give a list of subnet files, or of their choices")
         for i, candidate in enumerate(candidates):
             where = f"init_candidates[{i}]"
             subnet = candidate if isinstance(candidate, Mapping) else read_subnet(candidate, self.space).subnet

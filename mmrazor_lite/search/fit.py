@@ -46,7 +46,8 @@ def fit_predictor(
         seed: Of the split, the initial weights and the order.
 
     Raises:
-        UserError: Too few subnets, scores that are all the same or not finite, or a share that leaves nothing.
+        UserError: Too few subnets, scores that are all the same or not finite, a share that leaves nothing, or an
+            option out of its range.
     """
     from scipy.stats import kendalltau, spearmanr
     from sklearn.exceptions import ConvergenceWarning
@@ -54,6 +55,7 @@ def fit_predictor(
 
     scores = np.asarray(scores, np.float64)
     _check(rows, scores, held_out)
+    _check_training(hidden, epochs, weight_decay, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
     number = max(2, round(held_out * len(rows)))
     out, train = order[:number], order[number:]
@@ -94,3 +96,13 @@ def _check(rows: Any, scores: np.ndarray, held_out: float) -> None:
         raise UserError(f"all {len(scores)} subnets have the score {scores[0]:g}; is the supernet trained?")
     if not 0 < held_out < 0.9:
         raise UserError(f"the share held out is {held_out}; give a number above 0 and below 0.9")
+
+
+def _check_training(hidden: Sequence[int], epochs: int, weight_decay: float, seed: int) -> None:
+    for what, value in (*(("hidden", width) for width in hidden), ("epochs", epochs)):
+        if value < 1:
+            raise UserError(f"{what} is {value}: give a whole number of 1 or more")
+    if not 0 <= weight_decay < float("inf"):  # also refuses nan
+        raise UserError(f"weight_decay is {weight_decay}: give 0 or a positive number")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}: give a whole number from 0 to {2**32 - 1}")

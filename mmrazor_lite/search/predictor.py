@@ -88,8 +88,13 @@ class AccuracyPredictor:
             Path(temporary).write_bytes(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
 
     @classmethod
-    def read(cls, path: str | os.PathLike, space: SearchSpace) -> AccuracyPredictor:
+    def read(cls, path: str | os.PathLike, space: SearchSpace, network: str | None = None) -> AccuracyPredictor:
         """Read a file of :meth:`write`, or the published weights of Once-for-All, which say nothing about themselves.
+
+        Args:
+            path: The file.
+            space: The search space.
+            network: Fingerprint of the cost model; a predictor of another one is refused.
 
         Raises:
             UserError: No such file, no predictor, or one of another space.
@@ -105,6 +110,11 @@ class AccuracyPredictor:
             raise UserError(
                 f"{path}: a predictor of search space {about['space']}, the config makes {space.fingerprint}; train "
                 "one for this space (tools/predictor/collect.py, tools/predictor/train.py)"
+            )
+        if network is not None and about["facts"].get("network", network) != network:
+            raise UserError(
+                f"{path}: a predictor of a network of other widths or image sizes, with the same choices; train one "
+                "for this network (tools/predictor/collect.py, tools/predictor/train.py)"
             )
         return cls(space, layers, about["encoding"], about["mean"], about["scale"], about["facts"], str(path))
 

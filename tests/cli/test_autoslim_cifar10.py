@@ -196,6 +196,35 @@ def test_numbers_below_one_are_refused(flag, tmp_path, capsys):
     assert not (tmp_path / "w").exists()
 
 
+TARGET = "give one percentage above 0% and below 100%, such as 50%"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        *(("--target", value, TARGET) for value in ("50%,30%", "300M", "50", "0%", "100%", "-5%", "nan%", "%", "")),
+        *(
+            (flag, value, "give a finite number above 0")
+            for flag in ("--width", "--lr")
+            for value in ("0", "-1", "nan")
+        ),
+        ("--lr", "inf", "give a finite number above 0"),
+        *(("--calibrate-images", value, "give a whole number above 1, or 0 for none") for value in ("-1", "1")),
+        ("--target", "3%", "the smallest network of the search has 8.39% of the flops"),
+        ("--images-per-class", "13", "has 12 train images of a class: give at most so many"),
+        ("--val-images-per-class", "5", "has 4 test images of a class: give at most so many"),
+        ("--batch-size", "81", "more than the 80 images that are trained on (80% of 100): give a smaller one"),
+        ("--images-per-class", "1", "--batch-size 16: more than the 8 images that are trained on (80% of 10)"),
+    ],
+)
+def test_values_are_refused_before_anything_is_written(flag, value, message, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pieces, "run_step", None)  # nothing may be started
+    assert main(command(data, tmp_path / "w", f"{flag}={value}")) == 2
+    error = capsys.readouterr().err
+    assert flag in error and message in error and error.count("\n") == 1
+    assert not (tmp_path / "w").exists()
+
+
 def test_a_device_that_is_not_there_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["autoslim-cifar10", "--arch", "mbv2", "--device", "cuda", "--work-dir", str(tmp_path / "w")]) == 2
@@ -214,6 +243,27 @@ def test_curves_survive_a_kill(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(text)
     assert work.curve("net") == {1: 10.0, 2: 20.0}
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *((file, damage) for file in ("settings.json", "seconds.json", "a/test.json") for damage in ("", '{"a', "[1]")),
+        *(("a/search_log.json", damage) for damage in ("", "{}", '{"results": {}}', '{"results": [{}]}')),
+        ("seconds.json", '{"a": "1"}'),
+        ("a/test.json", "{}"),
+        ("a/test.json", '{"accuracy/top1": NaN}'),
+    ],
+)
+def test_damaged_files_are_named(file, damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces, "run_step", None)  # what is there counts as done
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(damage)
+    with pytest.raises(UserError, match=f"'{path}' is truncated or was edited .*: delete it and") as error:
+        work = pieces.Pieces(tmp_path, {"epochs": 1})
+        (work.search if "search" in file else work.test)("a", "config.py", tmp_path / "a.pth", [])
+    assert "\n" not in str(error.value)
 
 
 def test_standard_error():

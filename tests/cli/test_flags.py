@@ -71,6 +71,15 @@ def test_launchers_are_frozen():
     assert tuple(action.choices) == ("none", "pytorch", "slurm", "mpi")
 
 
+@pytest.mark.parametrize("text", ["-1", "4294967296", "1.5", "x"])
+def test_a_seed_that_is_none(capsys, text):
+    for words in (["train", "c.py"], ["predictor-train", "c.py", "scores.jsonl"]):
+        with pytest.raises(SystemExit, match="2"):
+            build_parser().parse_args([*words, "--seed", text])
+        assert f"'{text}' is no seed: give a whole number from 0 to 4294967295" in capsys.readouterr().err
+    assert build_parser().parse_args(["train", "c.py", "--seed", "4294967295"]).seed == 2**32 - 1
+
+
 def test_resume_with_and_without_a_file():
     parse = build_parser().parse_args
     assert parse(["train", "c.py"]).resume is None

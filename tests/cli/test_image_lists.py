@@ -84,5 +84,15 @@ def test_a_list_is_checked_before_the_run(images, content, problem):
             check_data(dataset(images, content), section)
 
 
+@pytest.mark.parametrize("key", ["architecture", "cfg"])
+def test_a_label_that_the_model_has_no_class_for(images, key):
+    config = dataset(images, "class0/0.JPEG 1\nclass1/3.JPEG 2\n")
+    check_data({**config, "model": {key: {"head": {"num_classes": 3}}}}, "train_dataloader")
+    problem = r"'.*list.txt' line 2 has label 2, the model has 2 classes, 0 to 1: .* num_classes$"
+    for model in ({key: {"head": {"num_classes": 2}}}, {key: {"architecture": {"head": {"num_classes": 2}}}}):
+        with pytest.raises(UserError, match=problem):
+            check_data({**config, "model": model}, "train_dataloader")
+
+
 def test_a_good_list(images):
     check_data(dataset(images, "class0/0.JPEG 0\nclass1/3.JPEG 1\n"), "train_dataloader", "train_cfg")

@@ -9,6 +9,8 @@ import torch
 
 from mmrazor_lite.cli import environment, main
 from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.latency_ofa import read_table
 from mmrazor_lite.estimators.latency_table import LatencyTable
 
 OFA = "configs/nas/mmcls/onceforall"
@@ -43,6 +45,16 @@ def test_a_table_of_an_elastic_space(tmp_path, capsys):
     assert LatencyTable.read(path, space).digest == table.digest
     assert main(["latency", DIGITS, "-o", str(path), *QUICK, "--batch-size", "2"]) == 2
     assert "is of another measurement: batch_size was 1, is 2" in capsys.readouterr().err
+
+
+def test_a_table_is_of_one_width(tmp_path):
+    path = tmp_path / "table.json"
+    assert main(["latency", DIGITS, "-o", str(path), *QUICK]) == 0
+    same, wider = mutator_of(DIGITS), mutator_of(DIGITS, "model.width_mult=3.0")
+    assert same.search_space.fingerprint == wider.search_space.fingerprint
+    assert read_table(path, same).extreme(True) > 0
+    with pytest.raises(UserError, match="is of a network of other widths"):
+        read_table(path, wider)
 
 
 def test_a_table_of_operators(tmp_path, capsys):

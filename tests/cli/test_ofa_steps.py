@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.export import read_checkpoint
+from mmrazor_lite.export import read_checkpoint, save_checkpoint
 
 OFA = "configs/nas/mmcls/onceforall"
 TINY = [
@@ -118,11 +118,36 @@ def test_phases_out_of_order_are_refused(capsys, root, chain, tmp_path, phase, s
     assert not list((tmp_path / "wrong").glob("*.pth"))
 
 
+@pytest.mark.parametrize(("phase", "before"), [("kernel", "teacher"), ("expand_1", "depth_1")])
+def test_a_phase_does_not_resume_the_one_before(capsys, root, chain, tmp_path, phase, before):
+    argv = words(root, chain, phase, None)
+    argv[3] = tmp_path
+    line = fails(capsys, *argv[:4], "--resume", chain / before / "epoch_1.pth", *argv[4:])
+    assert f"epoch_1.pth is of phase '{before}', it cannot be resumed by algorithm.phase='{phase}'" in line
+    assert "load_from=FILE" in line and not list(tmp_path.glob("*.pth"))
+
+
+def test_a_start_that_says_no_phase_is_told(capsys, root, chain, tmp_path):
+    content = read_checkpoint(chain / "teacher" / "epoch_1.pth")
+    content["meta"]["mmrazor_lite"].pop("phase")
+    save_checkpoint(content, tmp_path / "none.pth")
+    argv = words(root, chain, "kernel", None)
+    argv[3] = tmp_path / "w"
+    said = run(capsys, *argv, f"load_from={tmp_path / 'none.pth'}", "train_dataloader.batch_size=1024")
+    assert "none.pth does not say up to which phase it was trained" in said
+
+
+def test_a_finished_phase_says_that_nothing_is_left(capsys, root, chain):
+    argv = words(root, chain, "kernel", None)
+    assert "nothing is left to train: the run of" in run(capsys, *argv[:4], "--resume", *argv[4:])
+
+
 def test_a_phase_without_its_teacher_is_refused(capsys, root, chain, tmp_path):
     argv = words(root, chain, "kernel", "teacher", teacher=False)
     argv[3] = tmp_path
     assert "set algorithm.teacher to a checkpoint of phase 'teacher'" in fails(capsys, *argv)
     assert "nowhere.pth" in fails(capsys, *argv, "model.teacher=nowhere.pth")
+    assert "teacher is not read" in fails(capsys, *argv, "model.teacher=nowhere.pth", "model.kd_ratio=0")
 
 
 def test_channels_are_sorted_in_the_expand_phase_and_not_on_a_resume(capsys, root, chain, tmp_path):

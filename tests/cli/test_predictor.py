@@ -105,5 +105,8 @@ def test_refusals_of_train(supernet, other_config, scores, tmp_path, fails):
     few.write_text("".join(scores.read_text().splitlines(keepends=True)[:3]))
     assert "2 subnets are too few for a predictor" in fails(*words, few, *out)
     assert "the share held out is 0.95" in fails(*words, scores, *out, "--held-out", "0.95")
+    for flag, value in (("epochs", 0), ("hidden", 0), ("weight-decay", -1.0)):
+        line = fails(*words, scores, *out, f"--{flag}", value)
+        assert f"{flag.replace('-', '_')} is {value}: give " in line
     assert "collected with another space" in fails("predictor-train", other_config, scores, *out)
     assert not (tmp_path / "predictor.safetensors").exists()

@@ -120,8 +120,9 @@ BAD = [
     (["--latency", "9ms", "--table", "no.json"], "--table 'no.json' not found"),
     (["--macs", "70%", "--predictor", "no.safetensors"], "--predictor 'no.safetensors' not found"),
     (["--macs", "9ms"], "9ms"),
-    (["--macs", "1%"], "no subnet with macs from 0 to"),
-    (["--macs", "1%", "60%", "--front"], "no subnet has"),
+    (["--macs", "70%", "-5"], "macs budget -5 must be a positive number"),
+    (["--macs", "70%", "1%"], "--macs 1%: no subnet has "),
+    (["--macs", "1%", "60%", "--front"], "--macs 1%: no subnet has "),
     (["--macs", "600M", "--front", "--cfg-options", "search_cfg=None"], "has no search_cfg: it is not a search config"),
 ]
 
@@ -130,7 +131,17 @@ BAD = [
 def test_refusals(supernet, tmp_path, fails, words, message):
     options = ["--work-dir", str(tmp_path / "work")]
     assert message in fails("specialize", supernet.config, supernet.checkpoint, *options, *words)
-    assert not list((tmp_path / "work").rglob("*.yaml"))
+    assert not (tmp_path / "work").exists()
+
+
+def test_what_limits_can_be(supernet, supernet_space, tmp_path, fails, capsys):
+    cost = supernet_space[1]
+    reach = f"the subnets of the search space have from {cost.min()['macs']:,} to {cost.max()['macs']:,}"
+    words = ["specialize", supernet.config, supernet.checkpoint, "--work-dir", tmp_path / "work", "--macs", "900M"]
+    for front in ([], ["--front"]):
+        assert fails(*words, "0.0001M", *front).endswith(f"--macs 0.0001M: no subnet has 100 macs or less; {reach}")
+    specialize(supernet, *words[3:])
+    assert f"--macs 900M: every subnet is within this limit; {reach}" in capsys.readouterr().out
 
 
 def test_checkpoint_that_is_not_there(supernet, tmp_path, fails):
@@ -148,3 +159,8 @@ def test_table_and_predictor_of_another_space(supernet, supernet_space, tmp_path
     predictor_of(other).write(tmp_path / "other.safetensors")
     line = fails("specialize", supernet.config, *rest, "--macs", "70%", "--predictor", tmp_path / "other.safetensors")
     assert "other.safetensors" in line and other.fingerprint in line and supernet_space[0].fingerprint in line
+    wider = predictor_of(supernet_space[0])  # the same choices, in another network
+    wider.facts = {"network": "sha256:0123456789abcdef"}
+    wider.write(tmp_path / "wider.safetensors")
+    line = fails("specialize", supernet.config, *rest, "--macs", "70%", "--predictor", tmp_path / "wider.safetensors")
+    assert "wider.safetensors: a predictor of a network of other widths" in line

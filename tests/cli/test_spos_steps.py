@@ -97,6 +97,7 @@ def test_positional_weights_replace_those_of_the_config(capsys, steps, tmp_path)
         capsys, *words, files[1], "--work-dir", tmp_path, "--cfg-options", f"model.init_cfg.checkpoint={files[0]}"
     )
     assert f"loaded {files[1]} (" in said and f"loaded {files[0]} (" not in said
+    assert f"model.init_cfg.checkpoint={files[0]} is not read: {files[1]} replaces its weights" in said
 
 
 def test_search_command_finds_the_same(capsys, steps, root, tmp_path):
@@ -133,6 +134,21 @@ def test_a_supernet_is_no_subnet(capsys, steps, tmp_path):
     supernet = steps / "W1" / "epoch_1.pth"
     error = fails(capsys, "test", steps / "subnet.py", supernet, "--work-dir", tmp_path)
     assert "holds a supernet" in error and "model.init_weight_from_supernet=True" in error
+
+
+def test_no_subnet_anywhere(capsys, steps, tmp_path):
+    """Of the config's own, a file that the search of the same place would have written."""
+    config, supernet = tmp_path / "subnet.py", steps / "W1" / "epoch_1.pth"
+    config.write_text(
+        f"_base_ = {str(steps / 'subnet.py')!r}\nmodel = dict(fix_subnet={str(tmp_path / 'no.yaml')!r})\n"
+    )
+    missing = f"the file of model.fix_subnet, '{tmp_path / 'no.yaml'}', is not there: give --cfg-options "
+    words = [config, "--work-dir", tmp_path]
+    error = fails(capsys, "test", config, supernet, *words[1:])
+    assert f"{supernet} carries no subnet (it is a supernet), and {missing}model.fix_subnet=FILE" in error
+    assert f"error: {missing}model.fix_subnet=FILE" in fails(capsys, "train", *words)
+    config.write_text(f"_base_ = {str(steps / 'subnet.py')!r}\nmodel = dict(fix_subnet=None)\n")
+    assert "error: model.fix_subnet names no file: give" in fails(capsys, "train", *words)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import yaml
 from tfnas import milliseconds
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.export import read_checkpoint
+from mmrazor_lite.export import checkpoint_hash, read_checkpoint
 
 TFNAS = "configs/nas/tfnas"
 BACKBONE = [
@@ -115,7 +115,8 @@ def test_parse_retrain_and_test(root, searched, table, tmp_path, capsys):
     words = ["train", config, "--work-dir", tmp_path / "w", "--cfg-options", *TINY_NET, *RETRAINED]
     run(capsys, *words, f"model.init_cfg.checkpoint={searched / 'epoch_3.pth'}")
     log = next((tmp_path / "w").glob("*/*.log")).read_text()
-    assert f"the search of {searched / 'epoch_3.pth'} has found; it starts with new weights" in log
+    digest = checkpoint_hash(searched / "epoch_3.pth")
+    assert f"the search of {searched / 'epoch_3.pth'} (sha256 {digest}) has found; it starts with new weights" in log
     weights = tmp_path / "w" / "epoch_1.pth"
     assert read_checkpoint(weights)["meta"]["mmrazor_lite"]["subnet"]["choices"] == best["choices"]
     out = tmp_path / "test.json"
@@ -184,4 +185,12 @@ def test_bad_input(root, table, searched, tmp_path, capsys):
     line = fails(capsys, "parse-tfnas", searched / "epoch_3.pth", "-o", tmp_path / "x.yaml", "--config",
                  root / TFNAS / "tfnas_subnet_digits.py")  # fmt: skip
     assert "tfnas_subnet_digits.py: " in line and "a subnet of another space" in line
+    words = ["parse-tfnas", searched / "best_subnet.yaml", "-o", tmp_path / "x.yaml"]
+    line = fails(capsys, *words, "--config", root / TFNAS / "tfnas_search_digits.py")
+    assert "tfnas_search_digits.py: expected is the config of one subnet (model.type='sub_model')" in line
+    assert f"--model-config '{tmp_path}' is a folder" in fails(capsys, *words, "--model-config", tmp_path)
+    assert f"-o '{tmp_path}' is a folder" in fails(capsys, *words[:2], "-o", tmp_path)
+    (tmp_path / "best.pth.tar").touch()
+    line = fails(capsys, "parse-tfnas", tmp_path / "best.pth.tar", *words[2:])
+    assert "best.pth.tar: checkpoints of the authors' code are not read" in line and "model.config" in line
     assert not (tmp_path / "x.yaml").exists()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -81,11 +84,90 @@ def test_torchrun_command(monkeypatch):
     monkeypatch.setattr(launch, "check_processes", lambda count: None)
     monkeypatch.setenv("NNODES", "2")
     monkeypatch.setenv("PORT", "1234")
-    line = launch.command("3", ["tools/train.py", "c.py"])
+    line = launch.arguments("3", ["tools/train.py", "c.py"])
     assert {"--nnodes=2", "--master_port=1234", "--nproc_per_node=3"} <= set(line)
     assert line[-4:] == ["tools/train.py", "c.py", "--launcher", "pytorch"]
-    with pytest.raises(UserError, match="positive number"):
-        launch.command("none", [])
+    with pytest.raises(UserError, match="number of processes is 'none': give a whole number of 1 or more"):
+        launch.arguments("none", [])
+    for name, value in (("PORT", "abc"), ("PORT", "65536"), ("NNODES", "0"), ("NODE_RANK", "2"), ("NODE_RANK", "-1")):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(UserError, match=f"{name} is '{value}': give a whole number"),
+        ):
+            patch.setenv(name, value)
+            launch.arguments("3", [])
+
+
+WORKER = """
+import os, signal, sys, time
+if os.environ["RANK"] in sys.argv[1]:
+    print("error: of", os.environ["RANK"], file=sys.stderr, flush=True)
+    {}
+time.sleep(60)
+"""
+
+
+def free_port() -> str:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return str(server.getsockname()[1])
+
+
+def start(root, folder, ranks: str, action: str, port: str | None = None) -> subprocess.Popen:
+    """Two processes by the launcher; ``action`` is what those of ``ranks`` do, the others wait."""
+    script = folder / "worker.py"
+    script.write_text(WORKER.format(action))
+    environment = {**os.environ, "PYTHONPATH": str(root), "PORT": port or free_port()}
+    words = [sys.executable, "-m", "mmrazor_lite.cli.launch", "2", script, ranks]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(words, cwd=folder, env=environment, text=True, **pipes)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "action", "status", "line"),
+    [
+        ("01", "sys.exit(2)", 2, "process 0 has ended with exit code 2, its error is above; the others were ended"),
+        ("1", "sys.exit(3)", 1, "process 1 has ended with exit code 3, its error is above; the others were ended"),
+        ("1", "os.kill(os.getpid(), 9)", 1, "process 1 was killed by signal 9 (SIGKILL), the others were ended: out"),
+    ],
+)
+def test_a_process_that_fails_is_told_in_one_line(root, tmp_path, ranks, action, status, line):
+    launcher = start(root, tmp_path, ranks, action)
+    said, errors = launcher.communicate(timeout=60)
+    *workers, last = errors.splitlines()
+    assert launcher.returncode == status and not said
+    assert last.startswith(f"error: {line}")
+    assert workers and set(workers) <= {f"error: of {rank}" for rank in ranks}
+
+
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_every_process(root, tmp_path, sign, status):
+    """Also those that do not listen, when it comes again."""
+    deaf = "[signal.signal(s, signal.SIG_IGN) for s in (2, 15)]; os.write(1, b'%d\\n' % os.getpid())"
+    launcher = start(root, tmp_path, "01", deaf)
+    workers = [int(launcher.stdout.readline()) for _ in range(2)]
+    deadline = time.monotonic() + 30
+    while launcher.poll() is None and time.monotonic() < deadline:
+        launcher.send_signal(sign)
+        time.sleep(0.2)
+    assert launcher.wait(1) == status
+    assert "Traceback" not in launcher.communicate()[1]
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+
+
+def test_a_port_that_is_taken(root, tmp_path):
+    with socket.socket() as server:
+        server.bind(("", 0))
+        server.listen()
+        port = str(server.getsockname()[1])
+        launcher = start(root, tmp_path, "", "pass", port)
+        errors = launcher.communicate(timeout=60)[1]
+    assert launcher.returncode == 2
+    assert errors.splitlines()[-1].startswith(
+        f"error: the processes cannot meet at MASTER_ADDR:PORT 127.0.0.1:{port} ("
+    )
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -76,6 +77,13 @@ def test_the_right_sum_is_enough(batches, monkeypatch):
     named = str(error.value)
     assert "data_batch_3" in named
     assert not any(name in named for name in ("data_batch_1", "data_batch_2", "batches.meta"))
+
+
+def test_other_order_of_the_class_names(batches):
+    root, _, labels = batches
+    meta = root / FOLDER / "batches.meta"
+    meta.write_bytes(python3({"label_names": list(reversed(CLASSES))}))
+    assert load(str(root), "train", False)[1].tolist() == (9 - labels).tolist()
 
 
 def test_a_missing_file_is_named(batches):
@@ -191,14 +199,44 @@ def test_other_classes_in_an_archive_are_refused(tmp_path):
         load(str(tmp_path), "test")
 
 
-def test_a_truncated_archive_is_named(tmp_path):
-    image_folder(tmp_path / "a", "train")
-    path = tmp_path / "cifar10_train.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        tar.add(tmp_path / "a" / "train", "cifar10/train")
-    path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(UserError, match=r"cifar10_train.tar.gz' cannot be read, truncated"):
+def inverted(content: bytes, start: int, count: int = 64) -> bytes:
+    damaged = bytes(255 - byte for byte in content[start : start + count])
+    return content[:start] + damaged + content[start + count :]
+
+
+@pytest.fixture(scope="module")
+def tar_file(tmp_path_factory) -> bytes:
+    root, content = tmp_path_factory.mktemp("tar"), io.BytesIO()
+    image_folder(root, "train")
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.add(root / "train", "cifar10/train")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(
+            lambda tar, part=part: inverted(gzip.compress(tar), len(gzip.compress(tar)) * part // 10)
+            for part in range(10)
+        ),
+        lambda tar: inverted(gzip.compress(tar, 0), 30_000),  # stored: only the checksum tells
+        lambda tar: gzip.compress(tar)[:-4],
+        lambda tar: gzip.compress(tar)[:-5000],
+        lambda tar: gzip.compress(tar[: tar.index(b"cifar10/train/truck/1.png")]),  # all classes are there
+        lambda tar: gzip.compress(inverted(tar, tar.index(b"cifar10/train/truck/1.png"))),  # a header
+        lambda tar: gzip.compress(tar[:30_000]),
+        lambda tar: b"",
+        lambda tar: b"<html>not found</html>",
+        lambda tar: gzip.compress(b""),
+        lambda tar: gzip.compress(b"<html>not found</html>" * 100),
+    ],
+)
+def test_a_damaged_archive_is_named(tmp_path, tar_file, damage):
+    (tmp_path / "cifar10_train.tar.gz").write_bytes(damage(tar_file))
+    with pytest.raises(UserError, match=r"cifar10_train.tar.gz' cannot be read, truncated or damaged \(") as error:
         load(str(tmp_path), "train")
+    assert "\n" not in str(error.value)
 
 
 def test_damaged_and_other_images_are_named(tmp_path):
@@ -209,6 +247,17 @@ def test_damaged_and_other_images_are_named(tmp_path):
         load(str(tmp_path), "train")
     with pytest.raises(UserError, match=r"airplane/0.png' has 30x30 pixels"):
         load(str(tmp_path), "test")
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    image_folder(tmp_path, "train", each=1)
+    for place, make in (("cat/x.jpg", Path.mkdir), ("bird/x.jpg", lambda path: path.symlink_to(path.parent / "none"))):
+        make(tmp_path / "train" / place)
+        with pytest.raises(UserError, match=f"train/{place}' cannot be read"):
+            load(str(tmp_path), "train")
+    (tmp_path / "train/automobile/0.png").unlink()
+    with pytest.raises(UserError, match="train/automobile' has no image"):
+        load(str(tmp_path), "train")
 
 
 def test_no_form_at_all_is_refused(tmp_path):

@@ -82,6 +82,39 @@ def test_without_workers_their_options_do_not_matter(runner, run_config, loader)
     assert not built.persistent_workers and built.prefetch_factor is None
 
 
+def test_images_that_make_no_batch_are_refused(runner, run_config):
+    config = run_config()
+    config["train_dataloader"] = {**config["train_dataloader"], "batch_size": 23, "drop_last": True}
+    with pytest.raises(UserError, match="22 images make no batch of 23 with drop_last=True"):
+        runner(config).train()
+
+
+def test_a_refused_run_leaves_the_config_of_the_one_before(runner, run_config):
+    run = runner(run_config(train_cfg={"by_epoch": True, "max_epochs": 1}))
+    run.train()
+    files = {path: path.read_text() for path in Path(run.work_dir).glob("*.py")}
+    assert files or Path(run.work_dir).glob("*.py")
+    with pytest.raises(UserError):
+        runner(run_config(load_from="nowhere.pth")).train()
+    assert {path: path.read_text() for path in Path(run.work_dir).glob("*.py")} == files
+
+
+@pytest.mark.parametrize(
+    ("section", "options"),
+    [
+        ("optim_wrapper", {"optim_wrapper": {"optimizer": {"type": "SGD", "lr": -1}}}),
+        ("train_cfg", {"train_cfg": {"by_epoch": True, "max_epochs": "many"}}),
+        ("a data loader", {"train_dataloader": {"batch_size": 0}}),
+    ],
+)
+def test_what_cannot_be_built_names_its_section(runner, run_config, section, options):
+    config = run_config()
+    for key, value in options.items():
+        config[key] = {**config[key], **value}
+    with pytest.raises(UserError, match=f"^{section} cannot be built: .*MMRAZOR_LITE_TRACEBACK=1"):
+        runner(config).train()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_equals_uninterrupted(runner, run_config, workers):
     """Killed in the second epoch, resumed from the end of the first; validation in between must not matter."""

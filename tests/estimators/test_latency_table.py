@@ -109,6 +109,7 @@ def changed(*path, value=None) -> dict:
         (changed("choices", "inner", "16", value=-1), "'inner' 16 must be milliseconds, 0 or more, got -1"),
         (changed("choices", "inner", "16", value="7"), "'inner' 16 must be milliseconds"),
         (changed("choices", "inner", "16", value=float("inf")), "'inner' 16 must be milliseconds"),
+        (changed("choices", "inner", "16", value=10**400), "'inner' 16 must be milliseconds"),
     ],
 )
 def test_what_is_no_table_of_the_space(tmp_path, data, part):
@@ -251,6 +252,8 @@ def test_a_base_may_be_a_number_or_depend_on_the_resolution(tmp_path):
     number = read(tmp_path, document(), ELASTIC)(rows)
     listed = read(tmp_path, document(base={"choices": ["resolution"], "ms": [1.5, 2.5, 3.5]}), ELASTIC)(rows)
     assert (listed - number).tolist() == pytest.approx(rows[:, 0].tolist())
+    below = read(tmp_path, document(base=-0.25), ELASTIC)(rows)  # a difference of measurements
+    assert (number - below).tolist() == pytest.approx([1.75] * 50)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +277,8 @@ def test_a_base_may_be_a_number_or_depend_on_the_resolution(tmp_path):
         (document(cells=cell(ms=[[[True, 2]] * 3] * 3)), "must be milliseconds, 0 or more, got True"),
         (document(base=float("nan")), "base must be milliseconds, a finite number, got nan"),
         (document(base=float("-inf")), "base must be milliseconds, a finite number, got -inf"),
+        (document(base=10**400), "base must be milliseconds, a finite number, got 1000"),
+        (document(base=-100), "base is so far below 0 that the slowest network takes -9"),
         (document(base=None), "1 entries are missing: 'base'"),
         (document(base={"choices": ["resolution"]}), "base must be a mapping with name, choices and ms"),
         (
@@ -287,6 +292,7 @@ def test_a_base_may_be_a_number_or_depend_on_the_resolution(tmp_path):
         (document(correction=3), "correction must be a mapping"),
         (document(correction={"offset": 1, "factor": 2}), "correction: 'applied' is missing"),
         (document(correction={"offset": 1, "factor": 0, "applied": True}), "factor must be above 0"),
+        (document(correction={"offset": 1, "factor": 10**400, "applied": True}), "factor must be above 0"),
     ],
 )
 def test_what_is_no_table_of_an_elastic_space(tmp_path, data, part):

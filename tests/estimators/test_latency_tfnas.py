@@ -89,15 +89,35 @@ def test_references_out_of_a_pickle_are_refused(tmp_path):
     [
         ([1, 2], "no entry 'base'"),
         ({"base": "1"}, "'base' must be milliseconds"),
+        ({"base": float("inf")}, "'base' must be milliseconds, a finite number of 0 or more, got inf"),
+        ({"base": -1}, "'base' must be milliseconds, a finite number of 0 or more, got -1"),
+        ({"base": 10**400}, "'base' must be milliseconds, a finite number of 0 or more, got 1000"),
         ({"base": 1.0, "k": 3.0}, "must map inner channels to milliseconds"),
         ({"base": 1.0, "k": {"4": 1.0}}, "must be inner channels and milliseconds"),
         ({"base": 1.0, "k": {4: True}}, "must be inner channels and milliseconds"),
         ({"base": 1.0, "k": {10**9: 1.0}}, "must be inner channels and milliseconds"),
+        ({"base": 1.0, "k": {4: float("inf")}}, "'k': 4 -> inf must be inner channels and milliseconds, a finite"),
+        ({"base": 1.0, "k": {4: float("nan")}}, "'k': 4 -> nan must be inner channels and milliseconds, a finite"),
+        ({"base": 1.0, "k": {4: -(10**400)}}, "must be inner channels and milliseconds, a finite number"),
     ],
 )
 def test_what_is_no_table(tmp_path, value, problem):
     with pytest.raises(UserError, match=problem):
         read_tfnas_table(pickled(tmp_path / "t.pkl", value))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"base": np.array("1")}, "'base' must be milliseconds"),
+        ({"base": np.array([-1.0])}, "'base' must be milliseconds, a finite number of 0 or more, got -1.0"),
+        ({"base": np.ones(1), "k": np.array([1, np.inf])}, "'k' must be finite numbers, got inf at 2 channels"),
+    ],
+)
+def test_arrays_that_are_no_table(tmp_path, arrays, problem):
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(UserError, match=problem):
+        read_tfnas_table(tmp_path / "t.npz")
 
 
 def test_files_that_are_none(tmp_path):
@@ -107,6 +127,10 @@ def test_files_that_are_none(tmp_path):
         (tmp_path / name).write_bytes(b"PK\x03\x04 and then nothing")
         with pytest.raises(UserError, match=f"{name}: not a latency table of TF-NAS"):
             read_tfnas_table(tmp_path / name)
+    with open(tmp_path / "t.npz", "wb") as file:
+        np.save(file, np.ones(3))  # one array is no archive of them
+    with pytest.raises(UserError, match=r"t\.npz: not a latency table of TF-NAS"):
+        read_tfnas_table(tmp_path / "t.npz")
 
 
 def test_missing_entries_are_named(mutator, content, tmp_path):
@@ -117,6 +141,13 @@ def test_missing_entries_are_named(mutator, content, tmp_path):
     content[key] = OrderedDict((w, ms) for w, ms in values.items() if w != 60)
     with pytest.raises(UserError, match=rf"'{key} at 60'"):
         read_table(pickled(tmp_path / "t.pkl", content), mutator)
+
+
+def test_missing_entries_are_counted_once(mutator, content, tmp_path):
+    keys, blocks = len(content) - 1, sum(len(module.names) for module in mutator.operators.values())
+    assert keys < blocks  # some share a key
+    with pytest.raises(UserError, match=f": {keys} entries are missing"):
+        read_table(pickled(tmp_path / "t.pkl", {"base": 1.0}), mutator)
 
 
 def test_negative_entries_are_said_and_refused_where_they_count(mutator, content, tmp_path):

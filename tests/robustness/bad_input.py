@@ -12,8 +12,8 @@ from mmrazor_lite.cli import main
 
 
 def files(folder: Path) -> dict[Path, str]:
-    """Hash of every file but the config that each run writes into its work dir, and the logs."""
-    found = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".log")]
+    """Hash of every file but the logs."""
+    found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"]
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 

@@ -107,6 +107,12 @@ SETTINGS = {  # options, what the line says
         ["/nowhere/table.yaml", "No such file"],
     ),
     "resource": (["search_cfg.constraints_range.flop=(0,5)"], ["'flop'", "flops"]),
+    "mapping": (["search_cfg.constraints_range=dict(flops=(0,0.001))"], ["flops", "1,000", "10,304", "24,"]),
+    "no-mapping": (["search_cfg.constraints_range=dict(flops=len('a'))"], ["cannot be read as a mapping"]),
+    "calibrate": (["search_cfg.calibrate_sample_num=-5"], ["calibrate_sample_num=-5"]),
+    "cache": (["search_cfg.cache_gb=abc"], ["cache_gb='abc'"]),
+    "candidates": (["search_cfg.searcher.init_candidates=5"], ["init_candidates"]),
+    "shape": (["model.input_shape=8"], ["model cannot be built"]),
 }
 
 
@@ -129,6 +135,12 @@ RESUMED = {  # options, checkpoint, what the line says
     "constraints": (["search_cfg.constraints_range.flops=(0,0.02)"], "supernet.pth", ["constraints was", "24000.0"]),
     "searcher": (["search_cfg.searcher.mutate_prob=0.3"], "supernet.pth", ["searcher.mutate_prob was", "now 0.3"]),
     "supernet": ([], "other_weights.pth", ["supernet was", "sha256:"]),
+    "preprocessor": (["data_preprocessor.std=[9,9,9]"], "supernet.pth", ["evaluator.preprocessor was"]),
+    "augmentation": (
+        ["search_cfg.calibrate_dataloader.dataset.fraction=0.3"],
+        "supernet.pth",
+        ["evaluator.calibrate_dataloader was"],
+    ),
     "space": (["search_cfg.searcher.type=EvolutionSearcher"], "supernet.pth", ["space was", "sha256:"]),
 }
 
@@ -145,6 +157,17 @@ def test_resume_of_another_search(stage, fails, tmp_path, name):
         save_checkpoint({"state_dict": state}, tmp_path / "supernet.pth")
         words[1:3] = [tmp_path / "config.py", tmp_path / "supernet.pth"]
     fails(words, "search_state.json: cannot resume, this is another search", *parts, "another --work-dir")
+
+
+def test_weights_that_are_broken(stage, fails, tmp_path):
+    content = read_checkpoint(stage / "supernet.pth")
+    first = next(name for name, value in content["state_dict"].items() if name.endswith("conv.weight"))
+    content["state_dict"][first] *= float("nan")
+    save_checkpoint(content, stage / "nan.pth")
+    words = search(stage, checkpoint="nan.pth")
+    words[words.index("--work-dir") + 1] = str(tmp_path)
+    fails(words, "best_subnet.pth: not written")  # the scores are accuracies, which are numbers
+    assert not [path for path in tmp_path.glob("*") if path.suffix in (".yaml", ".pth")]
 
 
 def test_supernet_given_to_a_subnet(stage, fails):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -142,8 +143,25 @@ class OFA(Algorithm):
                 f"{where} was trained up to phase '{found}', algorithm.phase='{self.phase.name}' starts from a "
                 f"checkpoint of {self._expected}; the order is: {', '.join(phases_of(self.search_space))}"
             )
+        if self.phase is not None and found is None and self.phase.before:
+            print_log(
+                f"{where} does not say up to which phase it was trained; phase '{self.phase.name}' starts from it as "
+                f"from a checkpoint of {self._expected}",
+                logger="current",
+                level=logging.WARNING,
+            )
         self._has_start = True
         self._is_sorted = self.phase is not None and found == self.phase.name
+
+    def check_resumed(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
+        """Raise ``UserError`` unless a run that goes on from a checkpoint is one of the same phase."""
+        found = (meta or {}).get("phase")
+        if self.phase is not None and found != self.phase.name:
+            raise UserError(
+                f"{where} is of {f'phase {found!r}' if found else 'no phase'}, it cannot be resumed by "
+                f"algorithm.phase='{self.phase.name}': start the phase from it with --cfg-options load_from=FILE and "
+                "another --work-dir"
+            )
 
     @property
     def _expected(self) -> str:
@@ -227,6 +245,8 @@ def _check_used(
     if samples is not None and phase is not None:
         raise UserError(f"algorithm.num_random_samples is of the sandwich, not of phase {phase!r}; remove it")
     if phase not in (None, TEACHER):
+        if teacher and kd_ratio == 0:
+            raise UserError("algorithm.teacher is not read with algorithm.kd_ratio=0; remove one of them")
         return
     for key, is_given in (("num_subnets", num_subnets), ("kd_ratio", kd_ratio != 1), ("teacher", teacher)):
         if is_given:

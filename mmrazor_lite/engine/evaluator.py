@@ -45,8 +45,8 @@ class SubnetEvaluator:
         cache_gb: Images up to this size stay in memory, for calibration and for scoring each.
 
     Raises:
-        UserError: A number out of range; calibration without images, or on fewer than 2; an unknown ``score_key`` (on the first
-            evaluation, when the names of the metrics are known).
+        UserError: A number out of range; calibration without images, or on fewer than 2; an unknown ``score_key`` (on
+            the first evaluation, when the names of the metrics are known).
     """
 
     def __init__(

@@ -195,7 +195,8 @@ def test_a_split_subnet_scores_what_the_search_found(capsys, root, chain, tmp_pa
 def test_the_supernet_config_tests_any_phase(capsys, root, chain, tmp_path):
     out = tmp_path / "metrics.json"
     argv = ["test", root / OFA / "ofa_supernet_digits.py", chain / "depth_1" / "epoch_1.pth", "--work-dir", tmp_path]
-    run(capsys, *argv, "--out", out, "--cfg-options", *TINY, "test_cfg.calibrate_sample_num=64")
+    said = run(capsys, *argv, "--out", out, "--cfg-options", *TINY, "test_cfg.calibrate_sample_num=64")
+    assert "depth_1/epoch_1.pth was trained up to phase 'depth_1' of teacher, kernel, depth_1, expand_1" in said
     metrics = json.loads(out.read_text())
     assert {name.split(".")[0].split("/")[0] for name in metrics} >= {"max_subnet", "min_subnet", "random0_subnet"}
 

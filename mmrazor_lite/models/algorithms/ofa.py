@@ -150,6 +150,14 @@ class OFA(Algorithm):
                 logger="current",
                 level=logging.WARNING,
             )
+        *_, last = phases_of(self.search_space)
+        if self.phase is None and not self._teacher_file and found not in (None, last):
+            print_log(
+                f"{where} was trained up to phase '{found}' of {', '.join(phases_of(self.search_space))}: what later "
+                "phases train is untrained in it",
+                logger="current",
+                level=logging.WARNING,
+            )
         self._has_start = True
         self._is_sorted = self.phase is not None and found == self.phase.name
 

@@ -5,12 +5,13 @@ A key is accepted where something reads it; everything else is refused before a 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest
+
+from .signatures import argument_names, own_names
 
 TOP_LEVEL = frozenset(
     # mmengine's Runner
@@ -62,6 +63,11 @@ READ_BY_BUILDER = {  # keys that a builder takes out before the class sees them
     "weight initializer": {"override"},
     "model": {"requires_grad", "init_cfg"},
     "loop": {"by_epoch"},
+}
+READ_BY_ANY_BUILDER = frozenset().union(*READ_BY_BUILDER.values())  # an import path is in no registry
+HANDED_ON = {  # where a class takes any name, and which of them its **kwargs are
+    "EMAHook": lambda node: find(node.get("ema_type", "ExponentialMovingAverage")),
+    "VisualizationHook": lambda node: [("", _draw_function())],
 }
 FREE = (
     "metainfo",
@@ -120,24 +126,19 @@ def find(name: Any) -> list[tuple[str, Callable]]:
     return [(registry, built) for _, registry, built in found]
 
 
-@cache
-def _arguments(built: Callable) -> frozenset[str] | None:
-    """Return the names ``built`` takes, following ``**kwargs`` to its base classes; None where any name is taken."""
-    names: set[str] = set()
-    sources = [cls.__dict__["__init__"] for cls in built.__mro__ if "__init__" in cls.__dict__] if inspect.isclass(
-        built
-    ) else [built]  # fmt: skip
-    for source in sources:
-        if source is object.__init__:
-            break
-        try:
-            parameters = inspect.signature(source).parameters.values()
-        except (TypeError, ValueError):
-            return None
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return frozenset(names - {"self"})
-    return None if sources and sources[-1] is not object.__init__ else frozenset(names - {"self"})
+def _draw_function() -> Callable:
+    from mmpretrain.visualization import UniversalVisualizer
+
+    return UniversalVisualizer.visualize_cls
+
+
+def _names(built: Callable, node: Mapping) -> frozenset[str] | None:
+    """The names that ``built``, the class of a section, takes; None where any name may be one."""
+    further = HANDED_ON.get(getattr(built, "__name__", ""))
+    if further is None:
+        return argument_names(built)
+    names = [argument_names(target) for _, target in further(node)]
+    return None if None in names else own_names(built).union(*names) - {"self", "model"}
 
 
 def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
@@ -155,10 +156,10 @@ def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
     types = [node["type"]] if node.get("type") is not None else DEFAULT_TYPES.get(path, ())
     names: set[str] = set(META)
     for registry, built in [entry for name in types for entry in find(name)]:
-        arguments = _arguments(built)
+        arguments = _names(built, node)
         if arguments is None:
             return None
-        names |= arguments | READ_BY_BUILDER.get(registry, set())
+        names |= arguments | (READ_BY_BUILDER.get(registry, set()) if registry else READ_BY_ANY_BUILDER)
     return frozenset(names) if len(names) > len(META) else None
 
 

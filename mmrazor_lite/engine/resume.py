@@ -1,4 +1,4 @@
-"""What a resumed run needs beyond weights: its place in the data, its optimizer and schedulers."""
+"""What a resumed run needs beyond weights, optimizer and schedule: its place in the data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
 
 from mmrazor_lite.engine.sampler import SeededSampler
 from mmrazor_lite.errors import UserError
@@ -63,34 +62,20 @@ def position_data(loop: BaseLoop, meta: Mapping[str, Any], seed: int, filename: 
         sampler.start_at(meta["epoch"], min(into * loop.dataloader.batch_size, len(sampler)))
 
 
+def place_of(loop: BaseLoop, meta: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return epochs and iterations that the checkpoint with ``meta`` has behind it, and the iterations of an epoch.
+
+    Where an epoch has another number of batches now, the iterations of the epochs are as many as now.
+    """
+    epochs, iterations, then = meta["epoch"], meta["iter"], meta.get("batches_per_epoch")
+    now = len(loop.dataloader)
+    if isinstance(loop, IterBasedTrainLoop) or then in (None, now) or meta.get("batches_into_epoch"):
+        return epochs, iterations, now
+    return epochs, epochs * now, now
+
+
 def listed_schedulers(schedulers: Sequence | Mapping[str, Sequence] | None) -> list:
     """The schedulers of one optimizer, or of several by name, in order."""
     if isinstance(schedulers, Mapping):
         return [scheduler for part in schedulers.values() for scheduler in part]
     return list(schedulers or ())
-
-
-def restore_optimizer(
-    optim_wrapper: OptimWrapper,
-    schedulers: Sequence | Mapping[str, Sequence] | None,
-    checkpoint: Mapping[str, Any],
-    filename: str,
-) -> None:
-    """Load the states of the optimizer and of the schedulers.
-
-    Raises:
-        UserError: They belong to another optimizer or to other schedulers.
-    """
-    states, schedulers = checkpoint.get("param_schedulers") or [], listed_schedulers(schedulers)
-    if len(states) != len(schedulers):
-        raise UserError(
-            f"{filename} was trained with {len(states)} param_scheduler entries, the config has "
-            f"{len(schedulers)}; resume with the same, or start from its weights with load_from"
-        )
-    try:
-        optim_wrapper.load_state_dict(checkpoint["optimizer"])
-    except (ValueError, KeyError) as error:
-        problem = f"{filename} was trained with another optimizer ({error})"
-        raise UserError(f"{problem}; resume with the same, or start from its weights with load_from") from None
-    for scheduler, state in zip(schedulers, states, strict=True):
-        scheduler.load_state_dict(state)

@@ -11,15 +11,17 @@ from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS as ALL_WRAPPERS
-from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, LogProcessor, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import without_worker_options
 from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.hooks.checkpoint import LAST
+from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
 from mmrazor_lite.engine.layout import check_channels_last
-from mmrazor_lite.engine.resume import listed_schedulers, position_data, restore_optimizer, seeded_dataloader
+from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_data, seeded_dataloader
+from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained, load_checked
@@ -140,7 +142,15 @@ class RazorRunner(Runner):
         checkpoint = hooks.get("checkpoint", {"type": "CheckpointHook"})
         if isinstance(checkpoint, Mapping):
             hooks["checkpoint"] = {**checkpoint, "type": _our_type(checkpoint.get("type", "CheckpointHook"))}
+        hooks.setdefault("learning_rate", {"type": f"{SCOPE}.LearningRateHook"})
         super().register_default_hooks(hooks)
+
+    def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
+        """Build what writes a line of the log: learning rates are the mean of the same steps as the losses."""
+        if isinstance(log_processor, Mapping):
+            with building("log_processor"):
+                return super().build_log_processor({"mean_pattern": MEAN_PATTERN, **log_processor})
+        return super().build_log_processor(log_processor)
 
     @staticmethod
     def build_dataloader(
@@ -219,7 +229,9 @@ class RazorRunner(Runner):
         return checkpoint
 
     def resume(self, filename: str, map_location: str = "cpu") -> None:
-        """Continue the run that wrote ``filename``: weights, optimizer, schedulers, seed, place in the data.
+        """Continue the run that wrote ``filename``: weights, momentum, seed, place in the data and in the schedule.
+
+        The schedule and the hyperparameters are those of the config, see :mod:`mmrazor_lite.engine.schedule`.
 
         Raises:
             UserError: As :meth:`load_checkpoint`; the file is not of a training run, or of another optimizer.
@@ -234,13 +246,16 @@ class RazorRunner(Runner):
             self.logger.warning(f"going on with seed {meta['seed']} of {filename}, not with {self.seed} of the config")
             self.set_randomness(seed=meta["seed"], deterministic=self.deterministic)
             self.algorithm.seed = self.seed
-        self.train_loop._epoch = meta["epoch"]
-        self.train_loop._iter = meta["iter"]
+        place = place_of(self.train_loop, meta)
+        self.train_loop._epoch, self.train_loop._iter, _ = place
         position_data(self.train_loop, meta, self.seed, filename, self.logger)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-        restore_optimizer(self.optim_wrapper, self.param_schedulers, checkpoint, filename)
+        settings = settings_of(self.cfg)
+        changed = restore(self.optim_wrapper, self.param_schedulers, checkpoint, settings, place, filename)
+        if changed:
+            self.logger.info(told(changed))
         self.logger.info(f"resumed epoch: {self.epoch}, iter: {self.iter}")
         if self.epoch >= self.max_epochs or self.iter >= self.max_iters:
             self.logger.warning(f"nothing is left to train: the run of {filename} has ended; train_cfg says how long")
@@ -259,6 +274,7 @@ class RazorRunner(Runner):
         meta: dict[str, Any] = {"epoch": epoch, "iter": done, "seed": self.seed, "batches_per_epoch": per_epoch}
         if not by_epoch and not isinstance(self.train_loop, IterBasedTrainLoop):
             meta["batches_into_epoch"] = done - epoch * per_epoch
+        meta["settings"] = settings_of(self.cfg)
         meta["dataset_meta"] = dict(getattr(self.train_dataloader.dataset, "metainfo", None) or {})
         if hasattr(self.algorithm, "checkpoint_meta"):
             meta[SCOPE] = self.algorithm.checkpoint_meta()

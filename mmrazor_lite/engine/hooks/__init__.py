@@ -2,6 +2,7 @@
 
 from .checkpoint import SafeCheckpointHook
 from .elasticity import ElasticityHook
+from .learning_rate import LearningRateHook
 from .resources import ResourceHook
 
-__all__ = ["ElasticityHook", "ResourceHook", "SafeCheckpointHook"]
+__all__ = ["ElasticityHook", "LearningRateHook", "ResourceHook", "SafeCheckpointHook"]

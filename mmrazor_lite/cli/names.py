@@ -13,6 +13,10 @@ RENAMED = {
         for scope in ("", "mmrazor_lite.")
         for old in ("OneShotModuleMutator", "DynamicValueMutator")
     },
+    # in whose place ours is
+    "mmpretrain.SwitchRecipeHook": "mmrazor_lite.RecipeHook",
+    "SwitchRecipeHook": "mmrazor_lite.RecipeHook",
+    **{f"{scope}MMDistributedDataParallel": "mmrazor_lite.SubnetDDP" for scope in ("", "mmengine.", "mmcv.")},
     # names of mmcls that mmpretrain gave up
     **{f"{scope}PackClsInputs": "mmpretrain.PackInputs" for scope in ("", "mmpretrain.")},
     **{f"{scope}ClsVisualizer": "mmpretrain.UniversalVisualizer" for scope in ("", "mmpretrain.")},

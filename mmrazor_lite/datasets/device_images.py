@@ -121,6 +121,11 @@ class DeviceImages:
         return self._images
 
     @property
+    def CLASSES(self) -> list | None:
+        """Names of the classes, as mmpretrain's datasets give them."""
+        return self.metainfo.get("classes")
+
+    @property
     def metainfo(self) -> dict:
         """What the dataset tells about itself, such as its classes."""
         return self.images.metainfo

@@ -91,6 +91,11 @@ class HeldOut:
         """Classes and other facts of the whole dataset."""
         return self.dataset.metainfo
 
+    @property
+    def CLASSES(self) -> list | None:
+        """Names of the classes, as mmpretrain's datasets give them."""
+        return self.metainfo.get("classes")
+
     def get_data_info(self, index: int) -> dict:
         """Return the record of image ``index`` of this part, before the pipeline."""
         self.full_init()

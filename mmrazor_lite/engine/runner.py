@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import master_only
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS as ALL_WRAPPERS
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import without_worker_options
 from mmrazor_lite.engine.ddp import SubnetDDP
+from mmrazor_lite.engine.hooks.admission import admitted, call
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
 from mmrazor_lite.engine.layout import check_channels_last
@@ -152,6 +154,15 @@ class RazorRunner(Runner):
                 return super().build_log_processor({"mean_pattern": MEAN_PATTERN, **log_processor})
         return super().build_log_processor(log_processor)
 
+    def register_hook(self, hook: Hook | dict, priority: str | int | None = None) -> None:
+        """Register a hook that works with this model; one that does not is refused."""
+        super().register_hook(admitted(hook, self), priority)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call one stage of every hook; what a foreign hook raises is told in one line."""
+        for hook in self._hooks:
+            call(hook, fn_name, self, kwargs)
+
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
@@ -223,10 +234,21 @@ class RazorRunner(Runner):
         checkpoint = read_checkpoint(filename, map_location=map_location)
         load = load_checked if hasattr(self.algorithm, "check_meta") else load_weights
         load(self.algorithm, checkpoint, str(filename))
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        self._show_to_hooks(checkpoint, filename)
         self._has_loaded = True
         self.logger.info(f"loaded {filename} (sha256 {checkpoint_hash(filename)})")
         return checkpoint
+
+    def _show_to_hooks(self, checkpoint: dict[str, Any], filename: str) -> None:
+        """Call ``after_load_checkpoint`` with the weights under the model's names, and load what hooks exchange.
+
+        A run with averaged weights saves these as the model's, and goes on from those that it trained.
+        """
+        loaded = self.algorithm.state_dict()
+        seen = {**checkpoint, "state_dict": loaded.copy()}
+        self.call_hook("after_load_checkpoint", checkpoint=seen)
+        if any(seen["state_dict"].get(key) is not value for key, value in loaded.items()):
+            load_weights(self.algorithm, {"state_dict": seen["state_dict"]}, filename)
 
     def resume(self, filename: str, map_location: str = "cpu") -> None:
         """Continue the run that wrote ``filename``: weights, momentum, seed, place in the data and in the schedule.

@@ -53,3 +53,8 @@ class SeededDataset(Dataset):
     def metainfo(self) -> dict:
         """What the dataset tells about itself, such as its classes."""
         return getattr(self.dataset, "metainfo", {})
+
+    @property
+    def CLASSES(self) -> list | None:
+        """Names of the classes, as mmpretrain's datasets give them."""
+        return self.metainfo.get("classes")

@@ -1,8 +1,9 @@
-"""What happens around the training loop: checkpoints, resource reports."""
+"""What happens around the training loop: checkpoints, resource reports, hooks of other packages."""
 
 from .checkpoint import SafeCheckpointHook
 from .elasticity import ElasticityHook
 from .learning_rate import LearningRateHook
+from .recipe import RecipeHook
 from .resources import ResourceHook
 
-__all__ = ["ElasticityHook", "LearningRateHook", "ResourceHook", "SafeCheckpointHook"]
+__all__ = ["ElasticityHook", "LearningRateHook", "RecipeHook", "ResourceHook", "SafeCheckpointHook"]

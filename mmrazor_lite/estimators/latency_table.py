@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.space import listed
 
 from . import latency_file
-from .cells import Axis, Cell, CellTable, axis_size
+from .cell_ends import extreme_row, reachable
+from .cells import Axis, Cell, CellTable, axis_size, names_of
 
 NETWORK = "network"  # key of a table's facts: the fingerprint of the cost model that it was made for
 
@@ -111,23 +111,13 @@ class LatencyTable:
     def extreme(self, largest: bool) -> float:
         """The most, or least, milliseconds that a subnet of the space takes.
 
-        Exact: choices are settled one after the other, each by a table of the best over those that meet it in a part.
+        It is what :meth:`extreme_row` takes.
         """
-        pick = np.max if largest else np.min
-        parts = [_settled(self.space, part, pick) for part in self._parts.cells]
-        left = {name for choices, _ in parts for name in choices}
+        return float(self(self.extreme_row(largest)[None])[0])
 
-        def together(name: str) -> list[str]:
-            return sorted({other for choices, _ in parts if name in choices for other in choices})
-
-        while left:
-            name = min(sorted(left), key=lambda name: math.prod(len(self.space[n].candidates) for n in together(name)))
-            names = together(name)
-            total = sum(_aligned(choices, values, names) for choices, values in parts if name in choices)
-            parts = [part for part in parts if name not in part[0]]
-            parts.append((tuple(other for other in names if other != name), pick(total, axis=names.index(name))))
-            left.remove(name)
-        return self._offset + self._factor * float(sum(values for _, values in parts))
+    def extreme_row(self, largest: bool) -> np.ndarray:
+        """The canonical row (D,) of a subnet that takes the most, or the least, milliseconds; exact."""
+        return extreme_row(self.space, self._parts.cells, largest)  # a correction's factor is above 0
 
 
 class CostWithLatency:
@@ -149,9 +139,18 @@ class CostWithLatency:
         """Costs of one subnet as plain numbers."""
         return {**self.cost.of(subnet), "latency": self.table.of(subnet)}
 
-    def extreme(self, resource: str, largest: bool) -> float:
+    def extreme(self, resource: str, largest: bool) -> int | float:
         """The largest, or smallest, cost of any subnet in one resource."""
         return self.table.extreme(largest) if resource == "latency" else self.cost.extreme(resource, largest)
+
+    def extreme_row(self, resource: str, largest: bool) -> np.ndarray:
+        """The row (D,) of a subnet with that cost."""
+        return self.table.extreme_row(largest) if resource == "latency" else self.cost.extreme_row(resource, largest)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the network, see the cost model's."""
+        return self.cost.fingerprint
 
     def max(self) -> dict[str, int | float]:
         """The largest cost of any subnet, in each resource."""
@@ -164,7 +163,7 @@ class CostWithLatency:
 
 def _check(space: SearchSpace, cells: Sequence[Cell], where: str) -> None:
     """Check that each part fits its choices and that nothing is missing."""
-    missing, seen = [], set()
+    missing, seen, axes = [], set(), {}
     for cell in cells:
         place = f"{where}: '{cell.name or 'base'}'"
         if cell.name in seen:
@@ -181,7 +180,14 @@ def _check(space: SearchSpace, cells: Sequence[Cell], where: str) -> None:
                 f"{place} has milliseconds of shape {cell.values.shape[:-1]}, its choices have {sizes} candidates"
             )
         _check_shared(space, cell, place)
-        unknown = np.isnan(cell.values[..., 0]) & _reachable(space, cell)
+        for axis in cell.choices:
+            for name in names_of(axis):
+                if axes.setdefault(name, axis) != axis:
+                    raise UserError(
+                        f"{place}: '{name}' shares a list here and not so in another part; let it share "
+                        "the same one in all, in the same order"
+                    )
+        unknown = np.isnan(cell.values[..., 0]) & reachable(space, cell)
         missing += [_entry(space, cell, index) for index in np.argwhere(unknown).tolist()]
     if missing:
         raise UserError(f"{where}: {len(missing)} entries are missing: {listed(missing)}; measure the table for them")
@@ -199,32 +205,6 @@ def _check_shared(space: SearchSpace, cell: Cell, place: str) -> None:
                 f"{place}: {listed(list(axis))} share a list, but do not depend on different candidates of one choice "
                 "of the part"
             )
-
-
-def _reachable(space: SearchSpace, cell: Cell) -> np.ndarray:
-    """Which entries of a part can be looked up, (candidates of each axis...): none past the end of a shared axis."""
-    reachable = np.ones(cell.values.shape[:-1], dtype=bool)
-    for position, axis in enumerate(cell.choices):
-        if isinstance(axis, str):
-            continue
-        parent = space[axis[0]].active_if[0]
-        valid = np.zeros((len(space[parent].candidates), reachable.shape[position]), dtype=bool)
-        valid[:, 0] = True  # a candidate without a choice of its own looks up the first one
-        for name in axis:
-            for value in space[name].active_if[1]:
-                valid[space[parent].candidates.index(value), : len(space[name].candidates)] = True
-        reachable &= _aligned((parent, axis), valid, cell.choices)
-    return reachable
-
-
-def _settled(space: SearchSpace, cell: Cell, pick: Any) -> tuple[tuple[str, ...], np.ndarray]:
-    """The choices and milliseconds of a part, with the best taken over every shared axis."""
-    worst = math.inf if pick is np.min else -math.inf
-    values = np.where(_reachable(space, cell), cell.values[..., 0], worst)
-    shared = tuple(position for position, axis in enumerate(cell.choices) if not isinstance(axis, str))
-    return tuple(axis for axis in cell.choices if isinstance(axis, str)), pick(
-        values, axis=shared
-    ) if shared else values
 
 
 def _entry(space: SearchSpace, cell: Cell, index: Sequence[int]) -> str:
@@ -248,7 +228,7 @@ def _where_it_runs(space: SearchSpace, cell: Cell) -> Cell:
     """The same part, which also depends on whatever makes its choices matter, and takes nothing where they do not."""
     choices, values = list(cell.choices), cell.values
     if any(not isinstance(axis, str) for axis in choices):
-        values = np.where(_reachable(space, cell)[..., None], values, 0.0)
+        values = np.where(reachable(space, cell)[..., None], values, 0.0)
     for name in choices:  # grows meanwhile: a condition may have one of its own
         if not isinstance(name, str) or space[name].active_if is None:
             continue  # the operator choice beside it says which choice of a shared axis matters
@@ -260,11 +240,3 @@ def _where_it_runs(space: SearchSpace, cell: Cell) -> Cell:
         runs = np.array([value in allowed for value in candidates])
         values = values * runs.reshape([len(runs) if other == parent else 1 for other in choices] + [1])
     return Cell(cell.name, tuple(choices), values)
-
-
-def _aligned(choices: Sequence[Axis], values: np.ndarray, names: Sequence[Axis]) -> np.ndarray:
-    """``values`` over ``choices`` as an array that has an axis for each of ``names``, which hold them all."""
-    ordered = sorted(choices, key=names.index)
-    values = values.transpose([list(choices).index(choice) for choice in ordered])
-    sizes = iter(values.shape)
-    return values.reshape([next(sizes) if name in choices else 1 for name in names])

@@ -1,6 +1,7 @@
 """Searchers: they propose subnets and learn from their scores. Needs numpy, never torch."""
 
-from mmrazor_lite.search.base import Budget, Constraint, CostFunction, Result, Searcher
+from mmrazor_lite.search.base import Budget, Constraint, HasFront, HasHistory, Result, Searcher
+from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.search.evolution import EvolutionSearcher
 from mmrazor_lite.search.front import FrontSearcher
 from mmrazor_lite.search.greedy import GreedySearcher
@@ -11,10 +12,12 @@ __all__ = [
     "AccuracyPredictor",
     "Budget",
     "Constraint",
-    "CostFunction",
+    "Cost",
     "EvolutionSearcher",
     "FrontSearcher",
     "GreedySearcher",
+    "HasFront",
+    "HasHistory",
     "Result",
     "Searcher",
     "uniform_subnet",

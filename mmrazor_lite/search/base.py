@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet.choice import plain_scalar, short
-
-# (n, D) rows -> what each of them costs: resource -> (n,) array, unscaled.
-CostFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 class Budget(NamedTuple):
@@ -101,7 +98,16 @@ class Searcher(Protocol):
 
     ``ask`` depends on the state alone, so that every process of a run, and a run that was resumed, asks the same. The
     state is plain JSON data and changes in ``tell`` only.
+
+    A class of searchers is called with ``space`` (:class:`SearchSpace`), ``cost`` (:class:`Cost`), the limits under the
+    name in ``takes``, its own options, and ``seed`` where it has one.
+
+    Attributes:
+        takes: Which limits: ``'budgets'``, a list of :class:`Budget`, each to be answered; ``'constraints'``, a list of
+            :class:`Constraint`, which all hold for the one result; None: no limits at all.
     """
+
+    takes: ClassVar[Literal["budgets", "constraints"] | None]
 
     @property
     def done(self) -> bool:
@@ -114,7 +120,7 @@ class Searcher(Protocol):
         """Take the metrics of the rows asked for, in their order; ``'score'`` is compared, higher is better."""
 
     def results(self) -> list[Result]:
-        """What was found so far, in the order in which the budgets were given; the best one under constraints."""
+        """What was found so far, in the order in which the budgets were given; the best one where there are none."""
 
     def progress(self) -> tuple[float, str]:
         """An estimate of the part done, from 0 to 1, and a line for people."""
@@ -124,3 +130,22 @@ class Searcher(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; refuses the state of another search."""
+
+
+@runtime_checkable
+class HasHistory(Protocol):
+    """A searcher that keeps a record of its steps, which go into the log of the search."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One mapping of plain data for each ``tell``."""
+
+
+@runtime_checkable
+class HasFront(Protocol):
+    """A searcher of the front of score against the cost in one ``resource``."""
+
+    resource: str
+
+    def front(self) -> list[Result]:
+        """What nothing is both cheaper and better than, the cheapest first."""

@@ -16,14 +16,14 @@ import numpy as np
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.search.base import (
     Constraint,
-    CostFunction,
     Result,
     check_probabilities,
     check_same_search,
     check_told,
     plain_metrics,
 )
-from mmrazor_lite.search.legal import LegalRows, Taken, costs_of
+from mmrazor_lite.search.cost import Cost, costs_of
+from mmrazor_lite.search.legal import LegalRows, Taken
 from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace, read_subnet
 from mmrazor_lite.subnet.choice import short
@@ -49,7 +49,7 @@ class EvolutionSearcher:
 
     Args:
         space: The search space.
-        cost: What rows cost, see :data:`CostFunction`.
+        cost: What rows cost, see :class:`Cost`.
         constraints: ``(resource, low, high)``, unscaled, both ends included; none at all is allowed.
         seed: Of everything that is drawn.
         max_epochs: Epochs, the random first one included.
@@ -69,11 +69,12 @@ class EvolutionSearcher:
     """
 
     paper = "SPOS, arXiv:1904.00420"
+    takes = "constraints"
 
     def __init__(
         self,
         space: SearchSpace,
-        cost: CostFunction,
+        cost: Cost,
         constraints: Sequence[tuple[str, float, float]],
         seed: int = 0,
         max_epochs: int = 20,

@@ -14,14 +14,14 @@ import numpy as np
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.search.base import (
     Budget,
-    CostFunction,
     Result,
     check_probabilities,
     check_same_search,
     check_told,
     plain_metrics,
 )
-from mmrazor_lite.search.legal import Taken, costs_of
+from mmrazor_lite.search.cost import Cost, costs_of
+from mmrazor_lite.search.legal import Taken
 from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.choice import short
@@ -38,7 +38,7 @@ class FrontSearcher:
 
     Args:
         space: The search space.
-        cost: What rows cost, see :data:`CostFunction`.
+        cost: What rows cost, see :class:`Cost`.
         budgets: ``(resource, limit)``, unscaled, all of one resource, which is the cost of the front.
         seed: Of everything that is drawn.
         generations: Generations, the random first one included.
@@ -51,11 +51,12 @@ class FrontSearcher:
     """
 
     paper = "NSGA-II, IEEE TEC 6(2), 2002"
+    takes = "budgets"
 
     def __init__(
         self,
         space: SearchSpace,
-        cost: CostFunction,
+        cost: Cost,
         budgets: Sequence[tuple[str, float]],
         seed: int = 0,
         generations: int = 50,
@@ -245,10 +246,7 @@ class FrontSearcher:
         return np.asarray(self.cost(rows)[self.resource], dtype=np.float64)
 
     def _extreme_rows(self) -> np.ndarray:
-        find = getattr(self.cost, "extreme_row", None)
-        if find is not None and self.resource != "latency":
-            return np.array([find(self.resource, False), find(self.resource, True)])
-        return np.array([self.space.index(self.space.min()), self.space.index(self.space.max())])
+        return np.array([self.cost.extreme_row(self.resource, largest) for largest in (False, True)])
 
     def _check_reach(self, limit: float, cheapest: float) -> None:
         if limit < cheapest:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.search.base import Budget, CostFunction, Result, check_same_search, check_told
+from mmrazor_lite.search.base import Budget, Result, check_same_search, check_told
+from mmrazor_lite.search.cost import Cost, costs_of
 from mmrazor_lite.subnet import Choice, SearchSpace
 from mmrazor_lite.subnet.choice import plain_scalar, short
 
@@ -27,7 +28,7 @@ class GreedySearcher:
 
     Args:
         space: The search space.
-        cost: What rows cost, see :data:`CostFunction`.
+        cost: What rows cost, see :class:`Cost`.
         budgets: ``(resource, limit)``, unscaled; resources may differ.
         seed: Part of every searcher's signature. Nothing is drawn here, so it changes nothing.
         max_channel_bins: Make steps of at least 1/bins of the full width: a step goes down to the largest candidate
@@ -39,11 +40,12 @@ class GreedySearcher:
     """
 
     paper = "AutoSlim, arXiv:1903.11728"
+    takes = "budgets"
 
     def __init__(
         self,
         space: SearchSpace,
-        cost: CostFunction,
+        cost: Cost,
         budgets: Sequence[tuple[str, float]],
         seed: int = 0,
         max_channel_bins: int | None = None,
@@ -61,8 +63,8 @@ class GreedySearcher:
         if all(space[name].fixed for name in widths):
             raise UserError("the greedy search slims widths, and the search space has no width to choose")
         self._row = space.index(space.max())
-        self._first_costs = self._costs(self._row)
-        self.budgets = _checked(budgets, self._costs(self._narrowest()), self._first_costs)
+        self._first_costs = costs_of(self.cost, self._row)
+        self.budgets = _checked(budgets, costs_of(self.cost, self._narrowest()), self._first_costs)
         self._found: list[Result | None] = [None] * len(self.budgets)
         self._history: list[dict[str, Any]] = []
 
@@ -98,7 +100,7 @@ class GreedySearcher:
         name, choice = list(self.space.items())[columns[best]]
         before = choice.candidates[self._row[columns[best]]]
         self._row = asked[best]
-        costs = self._costs(self._row)
+        costs = costs_of(self.cost, self._row)
         self._history.append(
             {
                 "step": len(self._history) + 1,
@@ -165,7 +167,7 @@ class GreedySearcher:
                 saved and Result(budget, np.array(saved["row"], dtype=np.int64), dict(saved["metrics"]))
                 for budget, saved in zip(self.budgets, state["results"], strict=True)
             ]
-            costs = self._costs(row)
+            costs = costs_of(self.cost, row)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"cannot resume the search: its state is damaged ({error!r})") from None
         then = history[-1]["costs"] if history else costs
@@ -193,9 +195,6 @@ class GreedySearcher:
         row = self._row.copy()
         row[list(self._down)] = 0
         return self.space.canonical(row[None])[0]
-
-    def _costs(self, row: np.ndarray) -> dict[str, int | float]:
-        return {str(name): plain_scalar(np.asarray(values)[0]) for name, values in self.cost(row[None]).items()}
 
     def _score(self, metrics: Mapping[str, Any], row: np.ndarray, column: int) -> float:
         score = plain_scalar(metrics.get("score"))

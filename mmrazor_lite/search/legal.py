@@ -12,10 +12,11 @@ from functools import cached_property
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.search.base import Constraint, CostFunction
+from mmrazor_lite.search.base import Constraint
+from mmrazor_lite.search.cost import Cost, costs_of
 from mmrazor_lite.search.visited import keys_of
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import plain_scalar, short
+from mmrazor_lite.subnet.choice import short
 
 ENUMERATED = 1 << 15  # spaces of at most so many subnets are listed, not sampled
 BATCH = 4096  # rows drawn, and costed, at a time
@@ -53,14 +54,14 @@ class LegalRows:
 
     Args:
         space: The search space.
-        cost: What rows cost, see :data:`CostFunction`.
+        cost: What rows cost, see :class:`Cost`.
         constraints: ``(resource, low, high)`` each, unscaled, both ends included; all hold at once.
 
     Raises:
         UserError: A constraint of an unknown resource, given twice, or whose ends are no range.
     """
 
-    def __init__(self, space: SearchSpace, cost: CostFunction, constraints: Sequence[tuple[str, float, float]]) -> None:
+    def __init__(self, space: SearchSpace, cost: Cost, constraints: Sequence[tuple[str, float, float]]) -> None:
         self.space, self.cost = space, cost
         self.constraints = _checked(constraints, list(cost(space.index(space.max())[None])))
 
@@ -160,14 +161,11 @@ class LegalRows:
 
     @cached_property
     def corners(self) -> np.ndarray:
-        """The smallest and the largest row, and for every resource the ones of least and most cost that were found."""
+        """The smallest and the largest row, and for every resource the ones of least and most cost."""
         rows = [self.space.index(self.space.min()), self.space.index(self.space.max())]
-        for resource, _, _ in self.constraints:
-            for sign in (1, -1):
-                ends = [
-                    self._descend(row, lambda r, s=sign, n=resource: s * _values(self.cost, r, n)) for row in rows[:2]
-                ]
-                rows.append(min(ends, key=lambda end: end[0])[1])
+        rows += [
+            self.cost.extreme_row(resource, largest) for resource, _, _ in self.constraints for largest in (False, True)
+        ]
         return np.array(rows)
 
     @cached_property
@@ -196,16 +194,7 @@ class LegalRows:
         return best, row
 
     def _reach(self, resource: str) -> tuple[float, float]:
-        extreme = getattr(self.cost, "extreme", None)
-        if extreme is not None:
-            return extreme(resource, False), extreme(resource, True)
-        values = _values(self.cost, self.corners if self._listed is None else _all_rows(self.space), resource)
-        return float(values.min()), float(values.max())
-
-
-def costs_of(cost: CostFunction, row: np.ndarray) -> dict[str, int | float]:
-    """Costs of one row (D,) as plain numbers."""
-    return {str(name): plain_scalar(np.asarray(values)[0]) for name, values in cost(row[None]).items()}
+        return self.cost.extreme(resource, False), self.cost.extreme(resource, True)
 
 
 def _unseen(keys: Sequence[bytes], taken: Taken | set[bytes]) -> list[int]:
@@ -213,10 +202,6 @@ def _unseen(keys: Sequence[bytes], taken: Taken | set[bytes]) -> list[int]:
     before, added = taken.parts if isinstance(taken, Taken) else (frozenset(), taken)
     first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
     return sorted([first[key] for key in set(first) - before - added])
-
-
-def _values(cost: CostFunction, rows: np.ndarray, resource: str) -> np.ndarray:
-    return np.asarray(cost(rows)[resource], dtype=np.float64)
 
 
 def _nearest(rng: np.random.Generator, rows: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

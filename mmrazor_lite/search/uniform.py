@@ -8,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.search.base import CostFunction
+from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.subnet import SearchSpace, Subnet
 
 STEPS = 1000
 
 
-def uniform_subnet(space: SearchSpace, cost: CostFunction, resource: str, limit: float) -> Subnet:
+def uniform_subnet(space: SearchSpace, cost: Cost, resource: str, limit: float) -> Subnet:
     """Return the subnet with one ratio of the full width in every layer that is closest to a limit from below.
 
     Args:

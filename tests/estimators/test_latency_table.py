@@ -195,6 +195,48 @@ def test_the_ends_are_exact(seed):
     assert table.extreme(largest=False) == pytest.approx(best_by_hand(table, np.min), rel=1e-14)
 
 
+@pytest.mark.parametrize("largest", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_ends_are_subnets_of_the_space(seed, largest):
+    table = elastic(seed, correction=Correction(-0.1, 1.5, applied=True))
+    row = table.extreme_row(largest)
+    assert np.array_equal(ELASTIC.canonical(row[None])[0], row)
+    assert table(row[None])[0] == table.extreme(largest)
+    others = table(ELASTIC.sample_indices(np.random.default_rng(seed), 2000))
+    assert (others <= table.extreme(True)).all() and (others >= table.extreme(False)).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_ends_where_operators_share_a_list_of_widths(seed):
+    space = SearchSpace(
+        [
+            Choice("op", ("small", "large", "none"), kind="operator"),
+            Choice("op.small.width", (8, 16), active_if=("op", ("small",))),
+            Choice("op.large.width", (8, 16, 24, 32), active_if=("op", ("large",))),
+            Choice("other", (0, 1), kind="value"),
+        ]
+    )
+    values = np.random.default_rng(seed).uniform(1, 2, (3, 2, 4))
+    values[0, :, 2:] = values[2, :, 1:] = np.nan  # past the ends
+    shared = ("op.small.width", "op.large.width")
+    cells = [Cell("block", ("op", "other", shared), values[..., None])]
+    table = LatencyTable(space, Cell("", (), np.array([0.5])), cells)
+    rows = space.sample_indices(np.random.default_rng(0), 500)
+    for largest, pick in ((True, np.max), (False, np.min)):
+        assert table.extreme(largest) == pick(table(rows)) == table.of(space.subnet(table.extreme_row(largest)))
+
+
+def test_a_width_that_shares_its_list_in_one_part_only_is_refused():
+    space = SearchSpace(
+        [Choice("op", ("a", "b"), kind="operator")]
+        + [Choice(f"{name}.width", (8, 16), active_if=("op", (name,))) for name in "ab"]
+    )
+    shared = Cell("block", ("op", ("a.width", "b.width")), np.ones((2, 2, 1)))
+    alone = Cell("other", ("a.width",), np.ones((2, 1)))
+    with pytest.raises(UserError, match=r"'other': 'a.width' shares a list"):
+        LatencyTable(space, Cell("", (), np.array([0.5])), [shared, alone])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_doubling_every_time_leaves_what_took_half_the_limit(seed):
     rows = ELASTIC.sample_indices(np.random.default_rng(seed), 500)

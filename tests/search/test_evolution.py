@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
+from costs import CostOfRows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,12 +51,12 @@ def total(space: SearchSpace, values: np.ndarray, rows: np.ndarray) -> np.ndarra
     return np.where(space.active(rows), values[np.arange(len(space)), rows], 0).sum(1)
 
 
-def cost_of(space: SearchSpace) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def cost_of(space: SearchSpace) -> CostOfRows:
     def cost(rows: np.ndarray) -> dict[str, np.ndarray]:
         flops = total(space, table(space, 1), rows)
         return {"flops": flops, "params": total(space, table(space, 2), rows), "latency": flops / 7}
 
-    return cost
+    return CostOfRows(space, cost)
 
 
 def make(space: SearchSpace, constraints: list[tuple], **options: object) -> EvolutionSearcher:
@@ -309,15 +310,12 @@ def test_a_range_out_of_reach_says_what_is_within() -> None:
 
 
 def test_the_cost_model_is_asked_for_its_ends() -> None:
-    class Cost:
-        def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-            return cost_of(operators(20))(rows)
-
+    class Cost(CostOfRows):
         def extreme(self, resource: str, largest: bool) -> int:
             return {False: 12, True: 123456}[largest]
 
     with pytest.raises(UserError, match=r"have flops from 12 to 123,456"):
-        EvolutionSearcher(operators(20), Cost(), [("flops", 0, 11)])
+        EvolutionSearcher(operators(20), Cost(operators(20), cost_of(operators(20))), [("flops", 0, 11)])
 
 
 def test_constraints_that_exclude_each_other_name_the_nearest() -> None:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from costs import CostOfRows
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.search import Budget, FrontSearcher, Searcher
@@ -35,7 +36,7 @@ def search(searcher: FrontSearcher, steps: int | None = None) -> FrontSearcher:
 
 def make(**changes) -> FrontSearcher:
     options = {"budgets": [("macs", 1200), ("macs", 2000)], "generations": 15, "population": 24, **changes}
-    return FrontSearcher(SPACE, cost, **options)
+    return FrontSearcher(SPACE, CostOfRows(SPACE, cost), **options)
 
 
 def dominated(scores, prices, i) -> bool:
@@ -109,7 +110,7 @@ def test_better_than_drawing_at_random():
         return pull[np.arange(24), rows].sum(1)
 
     for seed in range(3):
-        searcher = FrontSearcher(space, price, [("macs", 60)], seed=seed, generations=20, population=40)
+        searcher = FrontSearcher(space, CostOfRows(space, price), [("macs", 60)], seed=seed, generations=20, population=40)
         while not searcher.done:
             rows = searcher.ask()
             searcher.tell(rows, [{"score": one} for one in value(rows).tolist()])
@@ -182,3 +183,20 @@ def test_scores_that_are_none(value):
     with pytest.raises(UserError, match="finite number"):
         searcher.tell(rows, [{"score": 1.0}] * (len(rows) - 1) + [{"score": value}])
     assert np.array_equal(searcher.ask(), rows)
+
+
+def test_the_cheapest_is_not_the_first_candidate():
+    """As latency tables have it: narrow is not fast."""
+    slow_first = np.random.default_rng(1).permuted(np.tile([5.0, 1.0, 3.0], (6, 1)), axis=1)
+
+    def latency(rows):
+        return {"macs": rows.sum(1), "latency": slow_first[np.arange(6), rows].sum(1)}
+
+    prices = latency(ALL)["latency"]
+    least = float(prices.min())
+    assert least < latency(np.zeros((1, 6), np.int64))["latency"][0]
+    with pytest.raises(UserError, match=rf"cheapest one has {least:g}"):
+        FrontSearcher(SPACE, CostOfRows(SPACE, latency), [("latency", 0.9 * least)])
+    searcher = FrontSearcher(SPACE, CostOfRows(SPACE, latency), [("latency", least)], generations=3, population=8)
+    (found,) = search(searcher).results()
+    assert latency(found.row[None])["latency"][0] == least

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from costs import CostOfRows
 from safetensors.numpy import load_file, save_file
 from search.ofa_space import ofa_space, row_of
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -173,7 +174,7 @@ def test_evolution_over_a_predictor_finds_the_best_of_all():
     def cost(rows):
         return {"macs": SMALL.numeric(rows).sum(1)}
 
-    searcher = EvolutionSearcher(SMALL, cost, [("macs", 0, 48)], max_epochs=60, num_candidates=50)
+    searcher = EvolutionSearcher(SMALL, CostOfRows(SMALL, cost), [("macs", 0, 48)], max_epochs=60, num_candidates=50)
     while not searcher.done:
         asked = searcher.ask()
         searcher.tell(asked, [{"score": score} for score in predictor(asked).tolist()])

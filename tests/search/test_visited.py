@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from costs import CostOfRows
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher
@@ -21,7 +22,9 @@ def cost(rows):
 
 def make(**changes) -> EvolutionSearcher:
     options = {"max_epochs": 25, "num_candidates": 20, "top_k": 3, "num_mutation": 10, "num_crossover": 10, **changes}
-    return EvolutionSearcher(SPACE, cost, [("macs", 0, 30)], fill=options.pop("fill", "mutation"), **options)
+    return EvolutionSearcher(
+        SPACE, CostOfRows(SPACE, cost), [("macs", 0, 30)], fill=options.pop("fill", "mutation"), **options
+    )
 
 
 def run(searcher: EvolutionSearcher, steps: int = 99) -> list[np.ndarray]:

@@ -41,7 +41,7 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     settings = search_settings(cfg, args.config)
     check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
 
-    from mmrazor_lite.engine.search_loop import build_search_loop
+    from mmrazor_lite.engine.search_build import build_search_loop
 
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg)
@@ -85,7 +85,7 @@ def search_settings(cfg: Mapping, path: str) -> dict[str, Any]:
 
 
 def _loop_section(cfg: Mapping) -> dict[str, Any] | None:
-    from mmrazor_lite.engine.search_loop import is_search_loop
+    from mmrazor_lite.engine.search_build import is_search_loop
     from mmrazor_lite.registry import LOOPS
 
     for key in ("test_cfg", "train_cfg"):

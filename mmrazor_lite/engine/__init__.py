@@ -7,6 +7,7 @@ from .optim import SubnetAmpOptimWrapper, SubnetOptimWrapper
 from .paired_loop import PairedTrainLoop
 from .runner import RazorRunner
 from .sampler import SeededSampler
+from .search_build import evolution_search_loop
 from .search_loop import SearchLoop
 from .seeding import SeededDataset
 from .separate_optim import SeparateOptimWrapperConstructor
@@ -28,4 +29,5 @@ __all__ = [
     "SubnetOptimWrapper",
     "SubnetTestLoop",
     "SubnetValLoop",
+    "evolution_search_loop",
 ]

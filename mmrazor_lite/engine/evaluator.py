@@ -20,6 +20,7 @@ from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.registry import EVALUATORS
 from mmrazor_lite.subnet import Subnet
 
+_BROKEN = "the supernet's weights or its input are broken there (was it trained to the end?)"
 _IDLE_KEYS = {
     *("data_root", "training", "num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "timeout"),
     *("pin_memory_device", "multiprocessing_context", "disable_subprocess_warning"),
@@ -113,7 +114,11 @@ class SubnetEvaluator:
 
     @torch.no_grad()
     def evaluate(self, subnet: Subnet) -> dict[str, float]:
-        """Return all metrics of ``subnet``, and under ``score`` the one named by ``score_key``."""
+        """Return all metrics of ``subnet``, and under ``score`` the one named by ``score_key``.
+
+        Raises:
+            UserError: An unknown ``score_key``; an output or a metric that is not a finite number.
+        """
         mutator = self.algorithm.mutator
         previous = mutator.active
         try:
@@ -123,7 +128,7 @@ class SubnetEvaluator:
                 if torch.cuda.is_initialized():
                     torch.cuda.synchronize()  # once a subnet: recalibration only waits in the queue until here
                 ready = time.perf_counter()
-                metrics = self._measure()
+                metrics = self._measure(subnet)
                 self.seconds["recalibration"] += ready - began
                 self.seconds["validation"] += time.perf_counter() - ready
         finally:
@@ -133,9 +138,12 @@ class SubnetEvaluator:
                 f"score_key '{self.score_key}' is not a metric{nearest(self.score_key, metrics)} "
                 f"(the evaluator gives: {', '.join(metrics)})"
             )
+        wrong = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+        if wrong is not None:
+            raise UserError(f"{wrong} of {subnet} is {metrics[wrong]}; {_BROKEN}")
         return {**metrics, "score": metrics[self.score_key]}
 
-    def _measure(self) -> dict[str, float]:
+    def _measure(self, subnet: Subnet) -> dict[str, float]:
         for metric in self.metrics:
             metric.results.clear()
         for batch in self.batches:
@@ -143,6 +151,10 @@ class SubnetEvaluator:
                 sample.to_dict() if isinstance(sample, BaseDataElement) else sample
                 for sample in self.algorithm(**batch, mode="predict")
             ]
+            # The largest of nothing but NaN is class 0, so that an accuracy alone would not show it.
+            scores = [sample["pred_score"].flatten() for sample in samples if "pred_score" in sample]
+            if scores and not bool(torch.isfinite(torch.cat(scores)).all()):
+                raise UserError(f"the output of {subnet} is not finite; {_BROKEN}")
             for metric in self.metrics:
                 metric.process(batch, samples)
         values: dict[str, float] = {}

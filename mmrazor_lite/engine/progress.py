@@ -10,9 +10,11 @@ from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+CALM_SECONDS = 30.0  # between two lines of a log about one step
+
 
 class StepProgress:
-    """A context manager; :meth:`update` after every step.
+    """A context manager; :meth:`update` after every step, :meth:`inside` within one that takes long.
 
     Args:
         title: Beginning of the line.
@@ -23,7 +25,8 @@ class StepProgress:
     def __init__(self, title: str, start: float = 0.0, quiet: bool = False) -> None:
         self.title = title
         self._start, self._quiet = start, quiet
-        self._began = time.monotonic()
+        self._began = self._step_began = self._said = time.monotonic()
+        self._before: int | None = None
         console = Console()
         self._bar: Progress | None = None
         if console.is_terminal and not quiet:
@@ -47,6 +50,8 @@ class StepProgress:
 
     def update(self, done: float, text: str) -> None:
         """Show that the part ``done`` (0 to 1) is behind us, and ``text``."""
+        self._step_began = self._said = time.monotonic()
+        self._before = None
         if self._quiet:
             return
         left = f"{self._time_left(done)} left"
@@ -54,6 +59,25 @@ class StepProgress:
             self._bar.update(self._task, completed=done, description=f"{self.title}: {text}", left=left)
         else:
             print_log(f"{self.title}: {text} ({done:.0%}, {left})", logger="current")
+
+    def inside(self, done: int, total: int, best: float) -> None:
+        """Show that ``done`` of the ``total`` subnets of this step are scored, the best of them ``best``.
+
+        On a terminal the line changes; a log gets a line every :data:`CALM_SECONDS`.
+        """
+        now = time.monotonic()
+        if self._before is None:  # what was known before this step took no time
+            self._before = done - 1
+        if self._quiet or (self._bar is None and now - self._said < CALM_SECONDS):
+            return
+        self._said = now
+        seconds = (now - self._step_began) * (total - done) / (done - self._before)
+        left = f"{timedelta(seconds=round(seconds))} left in this step"
+        text = f"{done:,} of {total:,} subnets of this step scored, best {best:.6g}"
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self.title}: {text}", left=left)
+        else:
+            print_log(f"{self.title}: {text} ({left})", logger="current")
 
     def _time_left(self, done: float) -> str:
         gained = done - self._start

@@ -15,7 +15,7 @@ Limits = dict[str, list[tuple]]  # 'budgets' or 'constraints' -> what the search
 
 
 def read_limits(
-    takes: str,
+    takes: str | None,
     searcher: str,
     targets: Mapping[str, Any],
     ranges: Mapping[str, Any] | None,
@@ -24,7 +24,7 @@ def read_limits(
     """Read the limits that a searcher takes, and refuse the others, which it would ignore.
 
     Args:
-        takes: ``'budgets'`` or ``'constraints'``.
+        takes: ``'budgets'``, ``'constraints'`` or ``None``, as the class of searchers says.
         searcher: Its name, for errors.
         targets: Resource -> one budget, several or ``None``: the loop's ``target_*``.
         ranges: Resource -> range as :func:`parse_range` takes it, or ``None``: the loop's ``constraints_range``.
@@ -34,6 +34,11 @@ def read_limits(
         UserError: None given, the other kind given, a resource without costs, and what the parsers refuse.
     """
     given = {resource: value for resource, value in targets.items() if value is not None}
+    if takes is None:
+        wrong = [*(f"target_{resource}" for resource in given), *["constraints_range"] * (ranges is not None)]
+        if wrong:
+            raise UserError(f"{wrong[0]} is not for the {searcher}, which takes no limits; leave it out")
+        return {}
     options = " or ".join(f"target_{resource}" for resource in targets)
     if takes == "budgets":
         if ranges is not None:

@@ -1,17 +1,29 @@
-"""What a search remembers between its steps, in one JSON file that is replaced after every one of them."""
+"""What a search remembers: after every step in one JSON file that is replaced, within a step in a journal.
+
+The journal is a file for each process, ``search_scores_RANK.jsonl``, with a line for each subnet that it scored. It is
+there while the search runs; a resume takes from all of them what the state does not know yet.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import write_text_atomic
 
 FORMAT = "mmrazor_lite.search/1"
 FILE_NAME = "search_state.json"
+JOURNAL_FORMAT = "mmrazor_lite.search_journal/1"
+JOURNALS = "search_scores_*.jsonl"
+MOST_BYTES = 1 << 30  # of millions of subnets
+FIX = "delete it or search without --resume"
+
+Metrics = dict[str, float]
 
 
 class SearchState:
@@ -25,7 +37,7 @@ class SearchState:
     def __init__(self, work_dir: str | Path, identity: Mapping[str, Any]) -> None:
         self.path = Path(work_dir) / FILE_NAME
         self.identity = json.loads(json.dumps(dict(identity)))
-        self.memo: dict[str, dict[str, float]] = {}
+        self.memo: dict[str, Metrics] = {}
         self.steps: list[dict[str, Any]] = []
         self.searcher: dict[str, Any] | None = None
 
@@ -41,7 +53,7 @@ class SearchState:
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
-        write_text_atomic(self.path, json.dumps(self.dump()))
+        write_text_atomic(self.path, jsonio.sealed(self.dump()) + "\n")
 
     def read(self) -> dict[str, Any] | None:
         """Read and check the file of an earlier run; ``None`` when there is none.
@@ -49,29 +61,124 @@ class SearchState:
         Raises:
             UserError: It is no search state, or one of a search that differs; says in what.
         """
-        if not self.path.is_file():
+        if not self.path.exists():
             return None
+        what = f"a search state ({FORMAT})"
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-            parts = [data[key] for key in ("identity", "searcher", "memo")]
-            complete = data["format"] == FORMAT and all(isinstance(part, dict) for part in parts)
-        except (ValueError, KeyError, TypeError):
-            complete = False
-        if not complete:
-            raise UserError(f"{self.path}: not a search state ({FORMAT}); delete it or search without --resume")
-        then, now = _flat(data["identity"]), _flat(self.identity)
-        differing = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+            data = jsonio.unsealed(jsonio.read_bytes(self.path, MOST_BYTES))
+        except jsonio.BadJSON as error:
+            raise UserError(f"{self.path}: not {what} ({error}); {FIX}") from None
+        problem = _problem(data)
+        if problem:
+            raise UserError(f"{self.path}: not {what} ({problem}); {FIX}")
+        self.compare(data["identity"], self.path)
+        return data
+
+    def compare(self, then: Mapping[str, Any], path: Path) -> None:
+        """Refuse the identity of another search, which is in ``path``; says in what it differs."""
+        was, now = _flat(then), _flat(self.identity)
+        differing = [key for key in {**was, **now} if was.get(key) != now.get(key)]
         if differing:
-            shown = "; ".join(f"{key} was {_short(then.get(key))}, now {_short(now.get(key))}" for key in differing[:3])
+            shown = "; ".join(
+                f"{key[:80]} was {_short(was.get(key))}, now {_short(now.get(key))}" for key in differing[:3]
+            )
             raise UserError(
-                f"{self.path}: cannot resume, this is another search: {shown}; use the same config and checkpoint, or "
+                f"{path}: cannot resume, this is another search: {shown}; use the same config and checkpoint, or "
                 "another --work-dir"
             )
-        return data
 
     def restore(self, data: Mapping[str, Any]) -> None:
         """Take over what :meth:`read` returned."""
         self.memo, self.steps, self.searcher = dict(data["memo"]), list(data["steps"]), dict(data["searcher"])
+
+
+class ScoreJournal:
+    """The subnets that the processes of a search have scored, each on disk as soon as it is there.
+
+    Args:
+        state: Of the search; its folder and identity are the journal's too.
+        rank: Of this process, which writes a file of its own.
+    """
+
+    def __init__(self, state: SearchState, rank: int) -> None:
+        self._state, self._rank = state, rank
+        self._own = self._open(state.path.parent / JOURNALS.replace("*", str(rank)))
+        self._begun = False
+
+    def read(self) -> dict[str, Metrics]:
+        """What all journals of the folder hold, those of processes that this run does not have too.
+
+        Raises:
+            UserError: One is damaged, or of another search.
+        """
+        found: dict[str, Metrics] = {}
+        for path in sorted({*self._all(), self._own.path}):
+            lines = self._own if path == self._own.path else self._open(path)
+            content = lines.read()
+            if content is None:
+                continue
+            header, entries = content
+            if header.get("format") != JOURNAL_FORMAT or not isinstance(header.get("identity"), dict):
+                raise lines.damaged("its first line is no header")
+            self._state.compare(header["identity"], path)
+            for number, entry in enumerate(entries, 2):
+                if set(entry) != {"key", "metrics"} or _wrong_memo({str(entry["key"]): entry["metrics"]}):
+                    raise lines.damaged(f"line {number} is no score of a subnet")
+                found[str(entry["key"])] = entry["metrics"]
+            self._begun |= lines is self._own
+        return found
+
+    def drop(self) -> None:
+        """Delete the file of this process; the first one deletes all that it sees."""
+        for path in self._all() if self._rank == 0 else [self._own.path]:
+            path.unlink(missing_ok=True)
+        self._begun = False
+
+    def add(self, key: str, metrics: Metrics, sync: bool) -> None:
+        """Keep one score; with ``sync`` it survives a power cut, and the end of this process anyway."""
+        if not self._begun:
+            self._own.start({"format": JOURNAL_FORMAT, "identity": self._state.identity})
+            self._begun = True
+        self._own.add({"key": key, "metrics": metrics}, sync)
+
+    def _all(self) -> list[Path]:
+        return sorted(self._state.path.parent.glob(JOURNALS))
+
+    @staticmethod
+    def _open(path: Path) -> jsonio.JSONLines:
+        return jsonio.JSONLines(path, f"a journal of a search ({JOURNAL_FORMAT})", FIX, MOST_BYTES)
+
+
+def _problem(data: Any) -> str | None:
+    """What of a state is not as it should be."""
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        return "it has another format"
+    for key, kind in (("identity", dict), ("searcher", dict), ("memo", dict), ("steps", list)):
+        if not isinstance(data.get(key), kind):
+            return f"{key} is {'missing' if key not in data else 'wrong'}"
+    if _wrong_memo(data["memo"]):
+        return "memo is wrong"
+    for step in data["steps"]:
+        seconds = step.get("seconds") if isinstance(step, dict) else None
+        if not isinstance(seconds, dict) or "all" not in seconds or not all(map(_is_number, seconds.values())):
+            return "steps are wrong"
+        if not _is_number(step.get("scored")):
+            return "steps are wrong"
+    return None
+
+
+def _wrong_memo(memo: Mapping[Any, Any]) -> bool:
+    return not all(
+        isinstance(key, str)
+        and isinstance(metrics, dict)
+        and "score" in metrics
+        and all(map(_is_number, metrics.values()))
+        for key, metrics in memo.items()
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import FixedBatches
 from mmrazor_lite.engine.calibration import batch_norms, recalibrated
-from mmrazor_lite.engine.search_loop import check_estimator
+from mmrazor_lite.engine.search_build import check_estimator
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import LOOPS
 from mmrazor_lite.subnet import Subnet

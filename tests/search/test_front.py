@@ -110,7 +110,9 @@ def test_better_than_drawing_at_random():
         return pull[np.arange(24), rows].sum(1)
 
     for seed in range(3):
-        searcher = FrontSearcher(space, CostOfRows(space, price), [("macs", 60)], seed=seed, generations=20, population=40)
+        searcher = FrontSearcher(
+            space, CostOfRows(space, price), [("macs", 60)], seed=seed, generations=20, population=40
+        )
         while not searcher.done:
             rows = searcher.ask()
             searcher.tell(rows, [{"score": one} for one in value(rows).tolist()])

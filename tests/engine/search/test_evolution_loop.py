@@ -11,7 +11,8 @@ import pytest
 import torch
 from robustness.processes import KILLED, run_script
 
-from mmrazor_lite.engine.search_loop import SearchLoop, build_search_loop, is_search_loop
+from mmrazor_lite.engine.search_build import build_search_loop, is_search_loop
+from mmrazor_lite.engine.search_loop import SearchLoop
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint
 from mmrazor_lite.registry import LOOPS

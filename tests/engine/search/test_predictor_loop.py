@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmrazor_lite.engine import search_loop
-from mmrazor_lite.engine.search_loop import build_search_loop
+from mmrazor_lite.engine.search_build import build_search_loop
 from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.search import AccuracyPredictor

@@ -4,13 +4,17 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from robustness.processes import KILLED, run_script
 
-from mmrazor_lite.engine.search_loop import build_search_loop
+from mmrazor_lite.engine.search_build import build_search_loop
+from mmrazor_lite.engine.search_output import names_of
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import save_checkpoint
+from mmrazor_lite.registry import SEARCHERS
+from mmrazor_lite.search import Budget, Result
 from mmrazor_lite.subnet import read_subnet
 
 SCRIPT = Path(__file__).with_name("tiny.py")
@@ -92,6 +96,35 @@ def test_killed_search_resumes_to_the_same_files(reference, processes, make, tmp
     assert state[0]["memo"] == state[1]["memo"]
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_within_a_step_scores_nothing_again(reference, processes, make, tmp_path, ranks):
+    logs = [tmp_path / f"output_{rank}" for rank in range(ranks)]
+    each = 8 // ranks  # of the second step, the first one has five
+    statuses = run_script(processes, SCRIPT, [[tmp_path, "--kill-after", each]] * ranks, logs)
+    assert KILLED in statuses, logs[0].read_text()
+    kept = [line for path in tmp_path.glob("search_scores_*.jsonl") for line in path.read_text().splitlines()[1:]]
+    assert len(json.loads((tmp_path / "search_state.json").read_text())["steps"]) == 1
+    assert len(kept) >= 7  # the other process may have been stopped with it
+    loop, scored = make(context={"config": "tiny.py"}), []
+    evaluate = loop.evaluator.evaluate
+    loop.evaluator.evaluate = lambda subnet: scored.append(subnet) or evaluate(subnet)
+    loop.run(resume=True)
+    assert len(scored) == len(reference[2]) - len(kept)
+    assert _yaml(tmp_path) == _yaml(reference[0])
+    assert _without_times(tmp_path) == _without_times(reference[0])
+    assert not list(tmp_path.glob("search_scores_*"))
+
+
+def test_a_kept_score_of_another_search_is_refused(make, tmp_path):
+    loop = make()
+    loop.scorer.begin(resume=False)
+    loop.scorer._journal.add("0,0,0,0,0", {"score": 1.0}, True)
+    with pytest.raises(UserError, match=r"search_scores_0.jsonl: cannot resume, this is another search: budgets was"):
+        make(target_macs="50%").run(resume=True)
+    make(target_macs="50%").scorer.begin(resume=False)
+    assert not list(tmp_path.glob("search_scores_*"))
+
+
 def test_two_processes_find_the_same(reference, processes, tmp_path):
     logs = [tmp_path / f"output_{rank}" for rank in range(2)]
     statuses = run_script(processes, SCRIPT, [[tmp_path]] * 2, logs)
@@ -158,14 +191,16 @@ def test_resume_refuses_a_damaged_state(make, tmp_path, content):
         make().run(resume=True)
 
 
-def test_score_that_is_no_number_names_the_subnet(make, supernet):
+def test_output_that_is_no_number_names_the_subnet_and_leaves_no_result(make, supernet, tmp_path):
     weight = supernet.architecture.head.fc.bias
     kept = weight.detach().clone()
     with torch.no_grad():
         weight[0] = float("nan")
     try:
-        with pytest.raises(UserError, match=r"mean/true of Subnet\(backbone.*is nan"):
-            make().run()
+        for metric, key in (("MeanTrueScore", "mean/true"), ("Accuracy", "accuracy/top1")):
+            with pytest.raises(UserError, match=r"the output of Subnet\(backbone.* is not finite"):
+                make(evaluator={"type": metric}, score_key=key).run()
+        assert not list(tmp_path.glob("*subnet*")) and not (tmp_path / "search_state.json").exists()
     finally:
         with torch.no_grad():
             weight.copy_(kept)
@@ -190,3 +225,89 @@ def test_refusals(make, changes, message):
 
 def test_the_name_of_mmrazor_is_the_same_loop(make):
     assert type(make(type="AutoSlimGreedySearchLoop")) is type(make(type="mmrazor_lite.SearchLoop"))
+
+
+class Blind:
+    """A searcher without limits, seed or history, whose options are whatever is given."""
+
+    takes = None
+
+    def __init__(self, space, cost, **options):
+        self.space, self.options, self.told = space, options, []
+
+    @property
+    def done(self):
+        return bool(self.told)
+
+    def ask(self):
+        return np.stack([self.space.index(self.space.min()), self.space.index(self.space.max())])
+
+    def tell(self, rows, metrics):
+        self.told = [(row.tolist(), dict(metric)) for row, metric in zip(rows, metrics, strict=True)]
+
+    def results(self):
+        row, metrics = max(self.told, key=lambda pair: pair[1]["score"])
+        return [Result(None, np.array(row), metrics)]
+
+    def progress(self):
+        return float(self.done), "blind"
+
+    def state_dict(self):
+        return {"told": self.told}
+
+    def load_state_dict(self, state):
+        self.told = state["told"]
+
+
+@pytest.fixture
+def searchers():
+    before = dict(SEARCHERS.module_dict)
+    yield SEARCHERS
+    SEARCHERS._module_dict.clear()
+    SEARCHERS._module_dict.update(before)
+
+
+def test_a_searcher_without_limits(make, searchers, tmp_path):
+    searchers.register_module(module=Blind)
+    loop = make(target_macs=None, searcher={"type": "Blind", "anything": 3})
+    assert loop.searcher.options == {"anything": 3, "seed": 0}
+    (result,) = loop.run()
+    assert result["file"] == tmp_path / "best_subnet.yaml" and result["budget"] is None
+    again = make(target_macs=None, searcher={"type": "Blind", "anything": 3}).run(resume=True)
+    assert again == [result]
+    with pytest.raises(UserError, match="target_macs is not for the Blind, which takes no limits"):
+        make(searcher={"type": "Blind"})
+
+
+@pytest.mark.parametrize(
+    ("lacks", "message"),
+    [
+        ("takes", "must say which limits it takes"),
+        ("tell", "it is no searcher, it has no 'tell'"),
+        ("cost", "the class takes no 'cost'"),
+    ],
+)
+def test_what_is_no_searcher(make, searchers, lacks, message):
+    parts = {name: part for name, part in vars(Blind).items() if name != lacks}
+    if lacks == "cost":
+        parts["__init__"] = lambda self, space: None
+    searchers.register_module(module=type("Other", (), parts))
+    with pytest.raises(UserError, match=message):
+        make(target_macs=None, searcher={"type": "Other"})
+
+
+def test_what_the_search_sets_is_no_option(make):
+    with pytest.raises(UserError, match=r"'seed' is set by the search; give --seed"):
+        make(searcher={"type": "GreedySearcher", "seed": 1})
+    with pytest.raises(UserError, match=r"unknown key 'macs' \(allowed: max_channel_bins\)"):
+        make(searcher={"type": "GreedySearcher", "macs": 1})
+
+
+def test_two_budgets_never_share_a_file():
+    budgets = [Budget("macs", 123_456_789.0), Budget("macs", 123_456_790.0), Budget("latency", 1.5), None]
+    assert names_of(budgets) == [
+        "subnet_macs_123.456789M",
+        "subnet_macs_123.45679M",
+        "subnet_latency_1.5ms",
+        "best_subnet",
+    ]

@@ -129,9 +129,10 @@ def main() -> None:
     parser.add_argument("work_dir")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--kill-at", type=int)
+    parser.add_argument("--kill-after", type=int, help="end as SIGKILL does while the next subnet is scored")
     parser.add_argument("--evolution", action="store_true")
     args = parser.parse_args()
-    from mmrazor_lite.engine.search_loop import build_search_loop
+    from mmrazor_lite.engine.search_build import build_search_loop
     from mmrazor_lite.engine.search_state import SearchState
 
     if "RANK" in os.environ:
@@ -150,7 +151,14 @@ def main() -> None:
     loop = build_search_loop(config, algorithm=build_algorithm(), work_dir=args.work_dir, config="tiny.py")
     scored = []
     evaluate = loop.evaluator.evaluate
-    loop.evaluator.evaluate = lambda subnet: scored.append(subnet) or evaluate(subnet)
+
+    def scoring(subnet):
+        if len(scored) == args.kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        scored.append(subnet)
+        return evaluate(subnet)
+
+    loop.evaluator.evaluate = scoring
     loop.run(resume=args.resume)
     print(f"scored here: {len(scored)}")
 

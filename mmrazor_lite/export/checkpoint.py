@@ -16,59 +16,44 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.logging import print_log
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.export.containers import OPTION, taken_from, tensors_of, weights_in
+from mmrazor_lite.export.fitting import fit
+from mmrazor_lite.export.inert import allowed_globals, without_inert
 from mmrazor_lite.fileio import atomic_write
 
-_PREFIXES = ("module.", "architecture.")
-_PREFIXES_0X = ("module.", "architecture.model.", "architecture.")
-PREFIXES = _PREFIXES_0X  # ignored in every file
 _EXECUTABLE_META = ("config", "cfg")  # text that mmengine would run as Python when it resumes
-_MASKS_0X = re.compile(r"\.(in_mask|out_mask)$")  # buffers of MMRazor 0.x, all ones in a trained supernet
-# An operator choice and what runs there: MMRazor 1.x, and ours; and 0.x.
-_OPERATOR = re.compile(r"^(?P<choice>.+?)\._candidates\.(?P<name>[^.]+)\.")
-_CHOICES_0X = re.compile(r"\.choices\.(?=[^.]+\.)")
-_SHOWN = 5
-
-
-def _history_statistic(owner: type, name: str) -> Any:
-    """Stand in for ``getattr`` in the pickles of mmengine's log history, which name its four statistics with it."""
-    if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
-        return getattr(HistoryBuffer, name)
-    raise ValueError(f"getattr({owner!r}, {name!r}) is not allowed")
-
-
-def _allowed_globals() -> list[Any]:
-    """Everything mmengine's Runner puts into a checkpoint beyond tensors and plain data."""
-    reconstruct = np.ndarray(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [np.float64, np.float32, np.float16, np.int64, np.int32, np.int8, np.uint8, np.uint32, np.uint64, np.bool_]
-    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_history_statistic, "builtins.getattr")]
-    for package in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2 write different names for the same functions
-        allowed += [(reconstruct, f"{package}.multiarray._reconstruct"), (scalar, f"{package}.multiarray.scalar")]
-    return allowed + [type(np.dtype(dtype)) for dtype in dtypes]
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """Read a checkpoint file without executing anything that is in it.
 
     Args:
-        path: A file written by :func:`save_checkpoint`, mmengine or ``torch.save`` (a plain state dict, or a dict
-            with the state dict under ``state_dict`` or ``model``).
+        path: A file written by :func:`save_checkpoint`, mmengine, ``torch.save`` or safetensors: a plain state dict, or
+            one under ``state_dict``, ``model`` or another usual name (see :mod:`.containers`).
         map_location: Where the tensors go.
 
     Returns:
-        The content, without ``meta['config']`` and ``meta['cfg']`` (text that mmengine executes on resume).
+        The content, without objects that only describe a run (see :mod:`.inert`), and without ``meta['config']`` and
+        ``meta['cfg']`` (text that mmengine executes on resume).
 
     Raises:
         UserError: The file is missing, cut short, not a checkpoint, or asks for a global that is not allowed.
     """
     path = _existing_file(path)
     try:
-        with torch.serialization.safe_globals(_allowed_globals()):
-            content = torch.load(str(path), map_location=map_location, weights_only=True)
+        if _is_safetensors(path):
+            content = load_file(path, device=str(map_location))
+        else:
+            with torch.serialization.safe_globals(allowed_globals()):
+                content = torch.load(str(path), map_location=map_location, weights_only=True)
+        content = without_inert(content, str(path))
+    except UserError:
+        raise
     except Exception as error:  # torch raises a dozen kinds for a file it cannot read
         raise UserError(f"checkpoint {path}: {_reason(error, path)}") from None
     if not isinstance(content, dict):
@@ -78,17 +63,27 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 
     return content
 
 
-def state_dict_of(checkpoint: Mapping[str, Any], where: str | os.PathLike) -> dict[str, Tensor]:
-    """Return the weights in ``checkpoint``: under ``state_dict``, under ``model``, or the mapping itself."""
-    for key in ("state_dict", "model"):
-        if isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    wrong = next((key for key, value in checkpoint.items() if not isinstance(value, Tensor)), None)
-    if not checkpoint or wrong is not None:
-        found = "it is empty" if not checkpoint else f"entry {str(wrong)!r} is not a tensor"
-        raise UserError(f"{where}: no weights found ({found}; expected a state dict, alone or under 'state_dict')")
-    return dict(checkpoint)
+def state_dict_of(
+    checkpoint: Mapping[str, Any], where: str | os.PathLike, entry: str | None = None
+) -> dict[str, Tensor]:
+    """Return the weights in ``checkpoint``: those of ``entry``, or of the usual one (see :mod:`.containers`).
+
+    Raises:
+        UserError: There are none; ``where`` names the file.
+    """
+    name = taken_from(checkpoint, where, entry)
+    return tensors_of(weights_in(checkpoint)[name])
+
+
+def log_taken(checkpoint: Mapping[str, Any], where: str | os.PathLike, entry: str | None = None) -> None:
+    """Say in the log which weights of a file with several are taken."""
+    name = taken_from(checkpoint, where, entry)
+    others = [repr(other) for other in weights_in(checkpoint) if other != name]
+    if others:
+        chosen = "" if entry else f" ({OPTION} chooses)"
+        print_log(
+            f"{where}: the weights under {name!r} are taken, not {', '.join(others[:5])}{chosen}", logger="current"
+        )
 
 
 def check_space(
@@ -112,12 +107,21 @@ def check_space(
         fitting_weights(model, checkpoint, where)
 
 
-def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], where: str | os.PathLike = "checkpoint") -> None:
+def load_weights(
+    model: nn.Module,
+    checkpoint: Mapping[str, Any],
+    where: str | os.PathLike = "checkpoint",
+    reset_head: bool = False,
+) -> None:
     """Copy the weights of ``checkpoint`` into ``model``: every one of them or, on any difference, none.
 
-    See :func:`fitting_weights` for arguments and errors.
+    What was filled in or left out is logged. See :func:`fitting_weights` for arguments and errors.
     """
-    model.load_state_dict(fitting_weights(model, checkpoint, where), strict=True)
+    found = fit(model, state_dict_of(checkpoint, where), str(where), reset_head)
+    log_taken(checkpoint, where)
+    model.load_state_dict(found.weights, strict=True)
+    for note in found.notes:
+        print_log(f"{where}: {note}", logger="current")
 
 
 def fitting_weights(
@@ -126,8 +130,8 @@ def fitting_weights(
     """Return the weights of ``checkpoint`` under the names of ``model``.
 
     The prefixes ``module.``, ``architecture.model.`` and ``architecture.`` are ignored on both sides, so a plain
-    model, an algorithm around it and a wrapped algorithm read each other's files. Operators are found under MMRazor
-    0.x's name for them too, and those of a subnet also where the file names the operator that was chosen.
+    model, an algorithm around it and a wrapped algorithm read each other's files. The names of other projects are
+    understood where they then fit exactly (see :mod:`.layouts`).
 
     Args:
         model: The module that the weights are for; it is not changed.
@@ -137,42 +141,7 @@ def fitting_weights(
     Raises:
         UserError: Missing or unexpected keys, or other shapes; the first five of each are shown.
     """
-    target = model.state_dict()
-    state = state_dict_of(checkpoint, where)
-    names = _without_prefixes(target, "the model", _PREFIXES)
-    given = _without_prefixes(state, str(where), _PREFIXES)
-    if not given.keys() <= names.keys():  # MMRazor 0.x put one more level between the algorithm and its model
-        older = _without_prefixes(state, str(where), _PREFIXES_0X)
-        older = {key: name for key, name in older.items() if key in names or not _MASKS_0X.search(key)}
-        given = max(given, older, _by_operator(given), _by_operator(older), key=lambda keys: _fitting(keys, names))
-    missing = [key for key in names if key not in given]
-    unexpected = [key for key in given if key not in names]
-    shapes = [
-        f"{key} {tuple(state[given[key]].shape)} in the file and {tuple(target[name].shape)} in the model"
-        for key, name in names.items()
-        if key in given and state[given[key]].shape != target[name].shape
-    ]
-    problems = [
-        f"{len(items)} {label}: {', '.join(items[:_SHOWN])}{', ...' if len(items) > _SHOWN else ''}"
-        for label, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if items
-    ]
-    if problems:
-        raise UserError(f"{where}: the weights do not fit {_title(model)}; {'; '.join(problems)}")
-    weights = OrderedDict((name, state[given[key]]) for key, name in names.items())
-    # With the module versions of the running code, a model does not take the keys for those of an older release.
-    weights._metadata = getattr(target, "_metadata", OrderedDict())  # type: ignore[attr-defined]
-    return weights
-
-
-def operators(state: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Return the operators whose weights a state dict holds, by choice: several of one choice make a supernet."""
-    found: dict[str, set[str]] = {}
-    for key in state:
-        match = _OPERATOR.match(_CHOICES_0X.sub("._candidates.", key))
-        if match:
-            found.setdefault(match["choice"], set()).add(match["name"])
-    return found
+    return fit(model, state_dict_of(checkpoint, where), str(where)).weights
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -210,11 +179,21 @@ def _existing_file(path: str | os.PathLike) -> pathlib.Path:
     raise UserError(f"checkpoint {path}: no such file{hint}")
 
 
+def _is_safetensors(path: pathlib.Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a header in JSON, then its brace."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
+
+
 def _reason(error: Exception, path: pathlib.Path) -> str:
     refused = re.search(r"GLOBAL ([\w.]+)|(getattr\(.*\)) is not allowed", str(error))
     if refused:
-        name = refused.group(1) or refused.group(2)
-        return f"refused, it would run '{name}' while loading; only tensors and plain data are read"
+        name = (refused.group(1) or refused.group(2))[:200]
+        return (
+            f"refused, it would run '{name}' while loading; only tensors and plain data are read. Where the code that "
+            "made it is at hand and trusted, save the weights alone: torch.save(model.state_dict(), FILE)"
+        )
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if path.stat().st_size == 0:
@@ -222,36 +201,6 @@ def _reason(error: Exception, path: pathlib.Path) -> str:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return "not enough memory to read it"
     return "not a checkpoint, or cut short; copy or write it again"
-
-
-def _without_prefixes(keys: Mapping[str, Any], where: str, prefixes: tuple[str, ...]) -> dict[str, str]:
-    """Map each key without ``prefixes`` to the key itself."""
-    result: dict[str, str] = {}
-    for key in keys:
-        short = key
-        for prefix in prefixes:
-            short = short.removeprefix(prefix)
-        if short in result:
-            raise UserError(f"{where}: both '{result[short]}' and '{key}' stand for the weight '{short}'")
-        result[short] = key
-    return result
-
-
-def _by_operator(given: dict[str, str]) -> dict[str, str]:
-    """Name the weights of operators as we do: in a supernet under ``_candidates``, in a subnet as the plain model."""
-    named = {_CHOICES_0X.sub("._candidates.", key): name for key, name in given.items()}
-    chosen = operators(named)
-    if not chosen or any(len(names) > 1 for names in chosen.values()):
-        return named
-    return {_OPERATOR.sub(r"\g<choice>.", key): name for key, name in named.items()}
-
-
-def _fitting(given: Mapping[str, str], names: Mapping[str, str]) -> int:
-    return len(given.keys() & names.keys())
-
-
-def _title(model: nn.Module) -> str:
-    return f"the {type(getattr(model, 'architecture', model)).__name__}"
 
 
 def _portable(value: Any) -> Any:

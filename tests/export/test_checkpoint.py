@@ -11,7 +11,7 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
-from mmrazor_lite.export.checkpoint import operators
+from mmrazor_lite.export.layouts import operators
 
 
 def _net():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import SCOPE
 
 FROM_SUPERNET = "model.init_weight_from_supernet"
-_KEYS = ("type", "checkpoint", "prefix", "map_location", "_scope_")
+_KEYS = ("type", "checkpoint", "prefix", "weights", "reset_head", "map_location", "_scope_")
 
 
 def take_pretrained(model: nn.Module) -> list[tuple[nn.Module, dict[str, Any]]]:
@@ -48,7 +49,8 @@ def load_pretrained(module: nn.Module, config: Mapping[str, Any]) -> None:
     """
     from mmrazor_lite.export.checkpoint import load_weights
 
-    load_weights(module, read_pretrained(config, type(module).__name__), config["checkpoint"])
+    path = config["checkpoint"]
+    load_weights(module, read_pretrained(config, type(module).__name__), path, bool(config.get("reset_head")))
     log_loaded(module, config["checkpoint"])
 
 
@@ -56,25 +58,28 @@ def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """Read the file of a ``Pretrained`` entry: ``state_dict``, of ``prefix`` where one is given, and ``meta``.
 
     Args:
-        config: The entry.
+        config: The entry: ``checkpoint``; ``weights``, the entry of the file that holds them, where it has several;
+            ``prefix``, where it holds more than this module; ``reset_head=True`` to leave out the classifier.
         owner: Whose ``init_cfg`` it is, for errors.
 
     Raises:
         UserError: An unknown key, no file, or no weight with the prefix.
     """
-    from mmrazor_lite.export.checkpoint import PREFIXES, read_checkpoint, state_dict_of
+    from mmrazor_lite.export.checkpoint import log_taken, read_checkpoint, state_dict_of
+    from mmrazor_lite.export.layouts import PREFIXES, short_names
 
-    unknown = [key for key in config if key not in _KEYS]
-    if unknown or not config.get("checkpoint"):
-        what = f"unknown key {unknown[0]!r}" if unknown else "no checkpoint"
-        raise UserError(f"init_cfg of {owner}: {what}; allowed are {', '.join(_KEYS[:3])}")
+    _check_entry(config, owner)
     path = config["checkpoint"]
     checkpoint = read_checkpoint(path)
-    state = state_dict_of(checkpoint, path)
+    state = state_dict_of(checkpoint, path, config.get("weights"))
+    log_taken(checkpoint, path, config.get("weights"))
     prefix = config.get("prefix")
     if prefix:
         prefix = prefix.rstrip(".") + "."
-        part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        for names in ({key: key for key in state}, short_names(state, str(path), ("module.",))):
+            part = {key.removeprefix(prefix): state[name] for key, name in names.items() if key.startswith(prefix)}
+            if part:
+                break
         if not part and prefix not in PREFIXES:  # those are ignored anyway, so a plain file may lack them
             raise UserError(f"{path}: no weight starts with init_cfg.prefix={config['prefix']!r}")
         state = part or state
@@ -82,8 +87,25 @@ def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:
     return {"state_dict": state, "meta": meta if isinstance(meta, Mapping) else {}}
 
 
-def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
+def _check_entry(config: Mapping[str, Any], owner: str) -> None:
+    unknown = [key for key in config if key not in _KEYS]
+    if unknown or not config.get("checkpoint"):
+        what = f"unknown key {unknown[0]!r}" if unknown else "no checkpoint"
+        raise UserError(f"init_cfg of {owner}: {what}; allowed are {', '.join(_KEYS[:5])}")
+    for key, kind, name in (("checkpoint", str | os.PathLike, "a path"), ("prefix", str, "text"),
+                            ("weights", str, "text"), ("reset_head", bool, "True or False")):  # fmt: skip
+        if config.get(key) is not None and not isinstance(config[key], kind):
+            raise UserError(f"init_cfg of {owner}: {key}={str(config[key])[:80]!r} must be {name}")
+
+
+def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str, reset_head: bool = False) -> None:
     """Load a checkpoint into an algorithm after a look at what it says it holds; ``where`` names it.
+
+    Args:
+        algorithm: What the weights are for.
+        checkpoint: What a file holds.
+        where: Names it.
+        reset_head: Leave out the classifier.
 
     Raises:
         UserError: It holds something else, or does not fit; the algorithm is as it was.
@@ -98,12 +120,13 @@ def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> N
         algorithm.check_meta(meta.get(SCOPE), where)
     else:
         algorithm.check_meta(None, where)
-    load_weights(algorithm, checkpoint, where)
+    load_weights(algorithm, checkpoint, where, reset_head)
 
 
 def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
     """Tell a supernet of operators from a subnet by the weights: files of MMRazor do not say what they hold."""
-    from mmrazor_lite.export.checkpoint import operators, state_dict_of
+    from mmrazor_lite.export.checkpoint import state_dict_of
+    from mmrazor_lite.export.layouts import operators
 
     def is_supernet(state: Mapping[str, Any]) -> bool:
         return any(len(names) > 1 for names in operators(state).values())

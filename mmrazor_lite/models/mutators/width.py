@@ -12,7 +12,7 @@ from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.graph import FixedLayer, Side, TracedModel, WidthGraph, find_width_groups, layer_table, trace
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
-from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, export, kind_of, make_dynamic
+from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, active_of, export, kind_of, make_dynamic
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
@@ -283,18 +283,28 @@ class OneShotChannelMutator:
         """Give every jointly trained subnet batch norms of its own, each a copy of the slice it used so far."""
         if len(set(subnets)) != len(subnets):
             raise UserError("the same subnet is given twice for joint training")
-        norms = {m: [] for m in self.architecture.modules() if isinstance(m, BATCH_NORMS)}
+        norms: dict[nn.Module, list] = {m: [] for m in self.architecture.modules() if isinstance(m, BATCH_NORMS)}
         for subnet in subnets:
             self.activate(subnet)
             for norm, copies in norms.items():
-                copies.append(export(norm, keep_sync=True))
-        new = {norm: SwitchableBatchNorm(copies) for norm, copies in norms.items()}
+                copies.append((export(norm, keep_sync=True), _pieces(norm)))
+        new = {
+            norm: SwitchableBatchNorm([copy for copy, _ in copies], [pieces for _, pieces in copies])
+            for norm, copies in norms.items()
+        }
         _swap(self.architecture, new)
         self._norms = list(new.values())
         self._dynamic = {name: layer for name, layer in self._dynamic.items() if layer not in new}
         self._sets = {subnet: index for index, subnet in enumerate(subnets)}
         self.active = None
         self.activate(subnets[0])
+
+
+def _pieces(norm: nn.Module) -> tuple[tuple[int, int], ...] | None:
+    """Where the active channels of a norm are among all of them, as (start, length); None for all."""
+    active = active_of(norm)
+    outputs = None if active is None else active.outputs
+    return None if outputs is None or outputs.full else outputs.pieces
 
 
 def _plain(candidates: Sequence[int]) -> tuple[int, ...] | range:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -13,10 +14,26 @@ class SwitchableBatchNorm(nn.Module):
     Subnets of equal width at a layer still have their own: their inputs differ.
     """
 
-    def __init__(self, norms: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, norms: Sequence[nn.Module], pieces: Sequence[Sequence[tuple[int, int]] | None] | None = None
+    ) -> None:
+        """Take one norm per subnet, and which of all channels it has, as (start, length); None for all of them."""
         super().__init__()
         self.bns = nn.ModuleList(norms)
+        self.pieces = list(pieces or [None] * len(norms))
         self.index = 0
+
+    def part(self, index: int, tensor: Tensor) -> Tensor:
+        """What the norm of a subnet has of a ``tensor`` of all channels; one of its own size comes back as it is."""
+        pieces = self.pieces[index]
+        if (
+            pieces is None
+            or tensor.ndim != 1
+            or len(tensor) < sum(pieces[-1])
+            or len(tensor) == sum(length for _, length in pieces)
+        ):
+            return tensor
+        return torch.cat([tensor.narrow(0, *piece) for piece in pieces])
 
     @property
     def current(self) -> nn.Module:

@@ -1,0 +1,190 @@
+"""The weights of a file under the names of a model, and what was done to make them fit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export.head import classifier_of
+from mmrazor_lite.export.layouts import COUNTER, Reading, readings, short_names, under, way_out
+from mmrazor_lite.models.ops import SwitchableBatchNorm
+
+_SHOWN = 5
+_AFFINE = (".weight", ".bias")
+
+
+@dataclass
+class Fit:
+    """What a model gets of a file.
+
+    Attributes:
+        weights: By the model's names; of what the file says nothing about, and need not, too.
+        notes: What was filled in, sliced or left out, for the log.
+    """
+
+    weights: OrderedDict[str, Tensor]
+    notes: list[str]
+
+
+@dataclass
+class _Given:
+    """A reading of a file: tensors by the model's names without prefixes."""
+
+    tensors: dict[str, Tensor]
+    missing: list[str]
+    unexpected: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def gaps(self) -> int:
+        return len(self.missing) + len(self.unexpected)
+
+
+def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: bool = False) -> Fit:
+    """Find the weights of ``model`` in ``state``; all of them, or it is an error.
+
+    Args:
+        model: It is not changed.
+        state: Name to tensor, of the file.
+        where: Names the file in errors.
+        reset_head: Leave out the classifier: it keeps the weights that it has, and the file may lack it or have
+            another number of classes.
+
+    Raises:
+        UserError: Missing or unexpected names, or other shapes; the first five of each are shown.
+    """
+    target = model.state_dict()
+    names = short_names(target, "the model")
+    norms = _switchable(model)
+    given = _best(state, names, target, norms, where)
+    head = classifier_of(model, {key: given.tensors.get(key) for key in names}, names, where) if reset_head else set()
+    tensors = {key: value for key, value in given.tensors.items() if key not in head}
+    missing = [key for key in given.missing if key not in head]
+    shapes = [
+        f"{key} {tuple(tensors[key].shape)} in the file and {tuple(target[name].shape)} in the model"
+        for key, name in names.items()
+        if key in tensors and tensors[key].shape != target[name].shape
+    ]
+    kinds = [
+        f"{key} ({tensors[key].dtype} in the file)"
+        for key, name in names.items()
+        if key in tensors and target[name].dtype.is_floating_point > tensors[key].dtype.is_floating_point
+    ]
+    labels = ("missing", "unexpected", "of another shape", "of another kind of number")
+    found = zip(labels, (missing, given.unexpected, shapes, kinds), strict=True)
+    problems = [f"{len(items)} {label}: {_shown(items)}" for label, items in found if items]
+    if problems:
+        hint = _hint(model, state, names, given, where) if not reset_head else way_out(state)
+        title = type(getattr(model, "architecture", model)).__name__
+        raise UserError(
+            f"{where}: the weights do not fit the {title}; {'; '.join(problems)}{'; ' if hint else ''}{hint}"
+        )
+    notes = list(given.notes)
+    if head:
+        notes.append(f"without the classifier ({', '.join(sorted(head))}), which starts anew")
+    weights = OrderedDict((name, tensors.get(key, target[name])) for key, name in names.items())
+    # With the module versions of the running code, a model does not take the keys for those of an older release.
+    weights._metadata = getattr(target, "_metadata", OrderedDict())  # type: ignore[attr-defined]
+    return Fit(weights, notes)
+
+
+def _shown(items: list[str]) -> str:
+    return ", ".join([*(item[:200] for item in items[:_SHOWN]), *(["..."] if len(items) > _SHOWN else [])])
+
+
+def _best(
+    state: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    target: Mapping[str, Tensor],
+    norms: Mapping[str, SwitchableBatchNorm],
+    where: str,
+) -> _Given:
+    """The first reading that fits exactly; where none does, the one with most names of the model."""
+    best: _Given | None = None
+    shared = -1
+    for reading in readings(state, names, where):
+        given = _complete(reading, state, names, target, norms)
+        if not given.gaps:
+            return given
+        if best is None or len(names) - len(given.missing) > shared:
+            best, shared = given, len(names) - len(given.missing)
+    assert best is not None
+    return best
+
+
+def _complete(
+    reading: Reading,
+    state: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    target: Mapping[str, Tensor],
+    norms: Mapping[str, SwitchableBatchNorm],
+) -> _Given:
+    """Add what the names alone do not say: parts of norms that are switched, counters, and norms without weights."""
+    tensors = {key: state[name] for key, name in reading.items()}
+    notes = []
+    if any([_share_out(tensors, prefix, norm) for prefix, norm in norms.items()]):
+        notes.append("batch norms at full width are sliced to the widths of the subnets")
+    missing = [key for key in names if key not in tensors]
+    counters = [key for key in missing if key.endswith(COUNTER) and _norm_of(key, COUNTER) in tensors]
+    if counters:
+        tensors.update({key: torch.zeros_like(target[names[key]], device="cpu") for key in counters})
+        notes.append(f"{len(counters)} num_batches_tracked are missing, as in files of old releases, and start at 0")
+    identities = _identities(missing, tensors)
+    if identities:
+        for key in identities:
+            make = torch.ones_like if key.endswith(".weight") else torch.zeros_like
+            tensors[key] = make(target[names[key]], device="cpu")
+        notes.append(f"its {len(identities) // 2} norms have no weight and bias, which are 1 and 0")
+    added = {*counters, *identities}
+    unexpected = [reading.get(key, key) for key in tensors if key not in names]
+    return _Given(tensors, [key for key in missing if key not in added], unexpected, notes)
+
+
+def _norm_of(key: str, end: str) -> str:
+    return f"{key.removesuffix(end)}.running_mean"
+
+
+def _identities(missing: Iterable[str], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Weights and biases of norms, where no norm of the file has any."""
+    found = [key for key in missing if key.endswith(_AFFINE) and _norm_of(key, f".{key.rpartition('.')[2]}") in tensors]
+    norms = [key.removesuffix(".running_mean") for key in tensors if key.endswith(".running_mean")]
+    return found if found and len(found) == 2 * len(norms) else []
+
+
+def _switchable(model: nn.Module) -> dict[str, SwitchableBatchNorm]:
+    found = {name: module for name, module in model.named_modules() if isinstance(module, SwitchableBatchNorm)}
+    return {
+        short.removesuffix("."): found[name[:-1]] for short, name in short_names([f"{n}." for n in found], "").items()
+    }
+
+
+def _share_out(tensors: dict[str, Tensor], prefix: str, norm: SwitchableBatchNorm) -> bool:
+    """Give every subnet its part of a norm that the file has once, or at full width; tell whether any was a part."""
+    sliced = False
+    own = norm.bns[0].state_dict()
+    for part in own:
+        whole = tensors.pop(f"{prefix}.{part}", None)
+        for index in range(len(norm.bns)):
+            key = f"{prefix}.bns.{index}.{part}"
+            value = tensors.get(key, whole)
+            if value is not None:
+                tensors[key] = norm.part(index, value)
+                sliced = sliced or tensors[key] is not value
+    return sliced
+
+
+def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], given: _Given, where: str) -> str:
+    """What a user may do about it."""
+    prefix = under(short_names(state, where), names)
+    if prefix:
+        return f"those under '{prefix}' do: init_cfg.prefix='{prefix}'"
+    try:
+        fit(model, state, where, reset_head=True)
+    except UserError:
+        return way_out(state)
+    return "all but the classifier fits: init_cfg.reset_head=True, or tools/train.py --reset-head, leaves it out"

@@ -26,6 +26,7 @@ from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_dat
 from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.export.integrity import check_optimizer
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained, load_checked
 from mmrazor_lite.registry import RUNNERS, SCOPE
 
@@ -264,6 +265,7 @@ class RazorRunner(Runner):
             self.algorithm.check_resumed(meta.get(SCOPE), str(filename))
         if not {"epoch", "iter"} <= meta.keys() or "optimizer" not in checkpoint:
             raise UserError(f"{filename} cannot be resumed, it holds weights only; start from it with load_from")
+        check_optimizer(checkpoint["optimizer"], str(filename))
         if meta.get("seed") not in (None, self.seed):
             self.logger.warning(f"going on with seed {meta['seed']} of {filename}, not with {self.seed} of the config")
             self.set_randomness(seed=meta["seed"], deterministic=self.deterministic)

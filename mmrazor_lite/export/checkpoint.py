@@ -24,6 +24,13 @@ from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.export.containers import OPTION, taken_from, tensors_of, weights_in
 from mmrazor_lite.export.fitting import fit
 from mmrazor_lite.export.inert import allowed_globals, without_inert
+from mmrazor_lite.export.integrity import (
+    DIGEST,
+    check_archive,
+    check_content,
+    check_digests,
+    digests,
+)
 from mmrazor_lite.fileio import atomic_write
 
 _EXECUTABLE_META = ("config", "cfg")  # text that mmengine would run as Python when it resumes
@@ -42,15 +49,18 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 
         ``meta['cfg']`` (text that mmengine executes on resume).
 
     Raises:
-        UserError: The file is missing, cut short, not a checkpoint, or asks for a global that is not allowed.
+        UserError: The file is missing, cut short, damaged, not a checkpoint, or asks for a global that is not allowed;
+            or it holds more than any network needs, see :mod:`mmrazor_lite.export.integrity`.
     """
     path = _existing_file(path)
     try:
         if _is_safetensors(path):
             content = load_file(path, device=str(map_location))
         else:
+            check_archive(path)
             with torch.serialization.safe_globals(allowed_globals()):
                 content = torch.load(str(path), map_location=map_location, weights_only=True)
+        check_content(content, f"checkpoint {path}")
         content = without_inert(content, str(path))
     except UserError:
         raise
@@ -58,6 +68,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 
         raise UserError(f"checkpoint {path}: {_reason(error, path)}") from None
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, expected a dict of weights")
+    content = check_digests(content, f"checkpoint {path}")
     if isinstance(content.get("meta"), dict):
         content["meta"] = {key: value for key, value in content["meta"].items() if key not in _EXECUTABLE_META}
     return content
@@ -139,7 +150,8 @@ def fitting_weights(
         where: Names the source in errors.
 
     Raises:
-        UserError: Missing or unexpected keys, or other shapes; the first five of each are shown.
+        UserError: Missing or unexpected keys, or other shapes; the first five of each are shown. A weight or a
+            statistic that is not finite.
     """
     return fit(model, state_dict_of(checkpoint, where), str(where)).weights
 
@@ -149,7 +161,8 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> N
 
     Tensors go to the CPU, views get storage of their own, config objects become plain data.
     """
-    content = _portable(checkpoint)
+    content = _portable(checkpoint, {})
+    content[DIGEST] = digests(content)
     # Into a handle, not a path: torch puts the (temporary) file name into the archive.
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         torch.save(content, file)
@@ -203,19 +216,25 @@ def _reason(error: Exception, path: pathlib.Path) -> str:
     return "not a checkpoint, or cut short; copy or write it again"
 
 
-def _portable(value: Any) -> Any:
-    """Return ``value`` with CPU tensors in storage of their own size, and plain containers."""
+def _portable(value: Any, words: dict[str, str]) -> Any:
+    """Return ``value`` with CPU tensors in storage of their own size, and plain containers.
+
+    A pickle says of an object that it was there before. So that equal content gives equal bytes, containers are always
+    new, and equal strings are one: the first of them, which ``words`` keeps.
+    """
+    if isinstance(value, str):
+        return words.setdefault(value, value) if type(value) is str else words.setdefault(str(value), str(value))
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         return value.clone() if value.untyped_storage().nbytes() > value.numel() * value.element_size() else value
     if isinstance(value, Mapping):
         result = OrderedDict() if type(value) is OrderedDict else {}
-        result.update((key, _portable(item)) for key, item in value.items())
+        result.update((_portable(key, words), _portable(item, words)) for key, item in value.items())
         if hasattr(value, "_metadata"):
-            result._metadata = value._metadata
+            result._metadata = _portable(value._metadata, words)
         return result
     if type(value) in (list, tuple):
-        return type(value)(_portable(item) for item in value)
+        return type(value)([_portable(item, words) for item in value])
     if isinstance(value, np.generic):
-        return value.item()
-    return str(value) if isinstance(value, pathlib.PurePath) else value
+        return _portable(value.item(), words)
+    return _portable(str(value), words) if isinstance(value, pathlib.PurePath) else value

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.head import classifier_of
+from mmrazor_lite.export.integrity import check_numbers
 from mmrazor_lite.export.layouts import COUNTER, Reading, readings, short_names, under, way_out
 from mmrazor_lite.models.ops import SwitchableBatchNorm
 
@@ -56,7 +57,8 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
             another number of classes.
 
     Raises:
-        UserError: Missing or unexpected names, or other shapes; the first five of each are shown.
+        UserError: Missing or unexpected names, or other shapes; the first five of each are shown. A weight or a
+            statistic that is not finite.
     """
     target = model.state_dict()
     names = short_names(target, "the model")
@@ -88,6 +90,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     if head:
         notes.append(f"without the classifier ({', '.join(sorted(head))}), which starts anew")
     weights = OrderedDict((name, tensors.get(key, target[name])) for key, name in names.items())
+    check_numbers(weights, target, where)
     # With the module versions of the running code, a model does not take the keys for those of an older release.
     weights._metadata = getattr(target, "_metadata", OrderedDict())  # type: ignore[attr-defined]
     return Fit(weights, notes)

@@ -130,6 +130,7 @@ def test_resumed_equals_uninterrupted(runner, run_config, workers):
     names = ("whole", "part")
     folders = [Path(whole.work_dir).parent / name / "epoch_3.pth" for name in names]
     assert_equal(*(read_checkpoint(path) for path in folders))
+    assert folders[0].read_bytes() == folders[1].read_bytes()
 
 
 def by_iterations(config: dict, loop: dict) -> dict:
@@ -154,7 +155,9 @@ def test_resumed_equals_uninterrupted_by_iterations(runner, run_config, loop, it
     resumed = runner(by_iterations(run_config("part", resume=True), loop))
     resumed.train()
     last = (Path(whole.work_dir) / "last_checkpoint").read_text().rpartition("/")[2]
-    assert_equal(*(read_checkpoint(Path(run.work_dir) / last) for run in (whole, resumed)))
+    files = [Path(run.work_dir) / last for run in (whole, resumed)]
+    assert_equal(*(read_checkpoint(path) for path in files))
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(runner, run_config):
@@ -254,6 +257,21 @@ def test_a_checkpoint_of_another_architecture_changes_nothing(runner, run_config
     with pytest.raises(UserError, match=r"head.fc.weight \(5, 16\) in the file and \(7, 16\)"):
         run.load_or_resume()
     assert_equal(before, dict(run.model.state_dict()))
+
+
+def test_what_is_no_number_in_an_optimizer_is_not_resumed(runner, run_config, trained, tmp_path):
+    content = read_checkpoint(trained)
+    momentum = content["optimizer"]["state"][1]["momentum_buffer"]
+    config = without_val(run_config("next", load_from=str(tmp_path / "a.pth"), resume=True))
+    for value in ("nan", "inf"):
+        momentum[0] = float(value)
+        save_checkpoint(content, tmp_path / "a.pth")
+        run = runner(config)
+        if value == "nan":
+            with pytest.raises(UserError, match=r"a\.pth cannot be resumed: state\.1\.momentum_buffer .* not a number"):
+                run.load_or_resume()
+        else:  # an overflow of Adam's second moment, for one, only stops its parameter
+            run.load_or_resume()
 
 
 def test_weights_alone_cannot_be_resumed(runner, run_config, trained, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     require_file(path, "config file")
     register_quietly()
     cfg = _read(path)
+    _refuse_what_is_not_carried(cfg, str(path))
     schema.check_top_level(cfg._cfg_dict, str(path))
     wrapper = cfg.get("optim_wrapper") or {}
     if amp and str(wrapper.get("type")).rpartition(".")[2] in ("OptimWrapper", "SubnetOptimWrapper"):
@@ -66,13 +69,29 @@ def _read(path: str | os.PathLike) -> Config:
     MODULE2PACKAGE["mmcls"] = "mmpretrain"
     try:
         return Config.fromfile(str(path))
-    except ModuleNotFoundError as error:
-        hint = ""
-        if "mmrazor" in str(error):
-            hint = (
-                "; a _base_ of 'mmrazor::' is a file of MMRazor's package: copy it beside this one, or start from the "
-                "config of the same name in configs/"
-            )
-        raise UserError(f"config file '{path}' cannot be read: {error}{hint}") from error
     except (OSError, KeyError, SyntaxError, AttributeError, TypeError, NameError, ImportError, ValueError) as error:
-        raise UserError(f"config file '{path}' cannot be read: {type(error).__name__}: {error}") from error
+        raise UserError(f"config file '{path}' {_why_unreadable(path, error)}") from error
+
+
+def _why_unreadable(path: str | os.PathLike, error: Exception) -> str:
+    """Say why, without mmengine's advice to install a project that this one does not use."""
+    from . import not_carried
+
+    asked = re.match(r"(\w+) is not installed, please install", str(error))
+    package = asked[1] if asked else None
+    if why := not_carried.reason_of_file(str(path), package):
+        return f"is of something else: {why}"
+    if package == "mmrazor":
+        return (
+            "cannot be read: a _base_ of 'mmrazor::' is a file of MMRazor's package, which is not used here: copy that "
+            f"file beside this one, or start from the configs in {not_carried.same_here(str(path))}"
+        )
+    return f"cannot be read: {type(error).__name__}: {error}"
+
+
+def _refuse_what_is_not_carried(cfg: Config, source: str) -> None:
+    from . import names, not_carried, schema
+
+    plain = copy.deepcopy(cfg._cfg_dict)
+    names.normalise(plain)
+    not_carried.check(plain, source, schema.find, schema.FREE)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest
 
+from . import not_carried
 from .signatures import argument_names, own_names
 
 TOP_LEVEL = frozenset(
@@ -175,6 +176,8 @@ def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> N
     if name is not None and _is_place_of_net(path) and _validate_net(node, path, source):
         return
     if name is not None and not find(name):
+        if why := not_carried.reason(name):
+            raise UserError(f"{source}: {where}: {why}")
         bare = str(name).rpartition(".")[2]
         raise UserError(f"{source}: {where}.type is '{name}', which is not registered{nearest(bare, _index())}")
     allowed = allowed_keys(node, path)

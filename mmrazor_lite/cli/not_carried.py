@@ -1,0 +1,295 @@
+"""What MMRazor and the other OpenMMLab projects have and this one has not: names of classes, packages and configs.
+
+Facts of open-mmlab/mmrazor: branch main at 90c7af1, branch 0.x, and the release candidates.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+CARRIED = (
+    "carried are AutoSlim, slimmable and universally slimmable networks, SPOS, Once-for-All and TF-NAS, for image "
+    "classification: docs/migration.md"
+)
+PACKAGES = {
+    "mmdet": "object detection",
+    "mmdet3d": "3D object detection",
+    "mmseg": "semantic segmentation",
+    "mmsegmentation": "semantic segmentation",
+    "mmpose": "pose estimation",
+    "mmyolo": "object detection",
+    "mmrotate": "object detection",
+    "mmtrack": "object tracking",
+    "mmocr": "text recognition",
+    "mmaction": "video recognition",
+    "mmaction2": "video recognition",
+    "mmagic": "image generation",
+    "mmedit": "image generation",
+    "mmgen": "image generation",
+    "mmflow": "optical flow",
+    "mmfewshot": "few-shot learning",
+    "mmhuman3d": "body models",
+    "mmdeploy": "deployment by backends",
+}
+DISTILLATION = "distillation from another network"
+QUANTIZATION = "quantization"
+L1_NORM = "pruning by L1 norm"
+# Of MMRazor: what the classes are for, what to write instead where there is something, and their names.
+_CLASSES: tuple[tuple[str, str, str], ...] = (
+    ("AutoFormer", "", "Autoformer AutoformerBackbone DynamicPatchEmbed DynamicLayerNorm"),
+    (
+        "MMRazor's form of the spaces of BigNAS and Once-for-All",
+        "backbone=dict(type='OFAMobileNetV3'), as in configs/nas/mmcls/onceforall",
+        "AttentiveMobileNetV3 BigNasConv2d",
+    ),
+    ("CHEX", "", "ChexAlgorithm ChexConv2Counter ChexHook ChexLinearCounter ChexMutator ChexUnit"),
+    (
+        "DARTS",
+        "",
+        "Darts DartsBackbone DartsDDP DartsDilConv DartsEpochBasedTrainLoop DartsIterBasedTrainLoop DartsMutator "
+        "DartsPoolBN DartsSepConv DartsSkipConnect DartsSubnetClsHead DartsZero DiffChoiceRoute DiffModuleMutator "
+        "DiffMutableOP DifferentiableEdge DifferentiableMutator DifferentiableOP DropPathProbHook GumbelChoiceRoute "
+        "GumbelEdge GumbelOP",
+    ),
+    ("DCFF", "", "DCFF DCFFChannelMutator DCFFChannelUnit FuseConv2d"),
+    ("DetNAS", "", "DetNAS MMDetArchitecture"),
+    (
+        "DMCP",
+        "",
+        "DMCP DMCPBatchNorm2d DMCPBatchNorm2dCounter DMCPChannelMutator DMCPChannelUnit DMCPDDP DMCPSubnetHook",
+    ),
+    ("DSNAS", "", "DSNAS DSNASDDP OneHotMutableOP"),
+    (
+        "group Fisher pruning",
+        "",
+        "GroupFisherAlgorithm GroupFisherChannelMutator GroupFisherChannelUnit GroupFisherConv2dCounter GroupFisherDDP "
+        "GroupFisherLinearCounter PruningStructureHook",
+    ),
+    ("networks pruned by group Fisher or L1 norm", "", "GroupFisherDeploySubModel GroupFisherSubModel"),
+    (L1_NORM, "", "ItePruneAlgorithm ItePruneValLoop L1MutableChannelUnit ChannelMutator"),
+    (
+        DISTILLATION,
+        "",
+        "ABLoss ATLoss ActivationLoss AlignMethodDistill AngleWiseRKD BYOTConnector BYOTDistiller CRDConnector "
+        "CRDDataset CRDLoss ChannelWiseDivergence ConvModuleConnector DAFLDataFreeDistillation DAFLGenerator DISTLoss "
+        "DKDLoss DataFreeDistillation DistanceWiseRKD FBKDLoss FBKDStudentConnector FBKDTeacherConnector FTLoss "
+        "FpnTeacherDistill FunctionInputsRecorder FunctionOutputsDelivery FunctionOutputsRecorder GeneralDistill "
+        "InformationEntropyLoss KDSoftCELoss L1Loss L2Loss MGDConnector MGDLoss MethodInputsRecorder "
+        "MethodOutputsDelivery MethodOutputsRecorder ModuleInputsRecorder ModuleOutputsRecorder NormConnector "
+        "OFDDistiller OFDLoss OFDTeacherConnector OnehotLikeLoss OverhaulFeatureDistillation PKDLoss PackCRDClsInputs "
+        "ParameterRecorder Paraphraser RazorVisualizationHook SelfDistill SelfDistillValLoop SingleTeacherDistill "
+        "SingleTeacherDistillValLoop SingleTeacherDistiller StopDistillHook TorchFunctionalConnector TorchNNConnector "
+        "Translator WSLD ZSKTGenerator",
+    ),
+    ("a distiller of its own", "distiller=dict(type='KLDivergence', tau=1.0)", "ConfigurableDistiller SelfDistiller"),
+    (
+        QUANTIZATION,
+        "",
+        "AcademicQuantizer FastStopTrainingHook LSQEpochBasedLoop LSQObserver LSQPerChannelObserver "
+        "LearnableFakeQuantize MMArchitectureQuant MMArchitectureQuantDDP OpenVINOQuantizer PTQLoop QATEpochBasedLoop "
+        "QATValLoop TensorRTQuantizer TorchNativeQuantizer",
+    ),
+    (
+        "predictors inside a search",
+        "train one with tools/predictor/train.py and name it as search_cfg.predictor",
+        "MetricPredictor CartsHandler GaussProcessHandler MLPHandler RBFHandler",
+    ),
+    (
+        "a class of slimmable networks",
+        "model=dict(type='AutoSlim', channel_cfg=[...]) trains several subnets together, SubnetValLoop tests them",
+        "SlimmableNetwork SlimmableChannelMutator SlimmableChannelUnit SlimmableValLoop",
+    ),
+    (
+        "a class around its choices",
+        "the mutators are OneShotChannelMutator for widths and NasMutator for the rest",
+        "BaseMutator DynamicBatchNorm1d DynamicBatchNorm2d DynamicBatchNorm3d DynamicConv2d DynamicInputResizer "
+        "DynamicLinearClsHead GreedySamplerTrainLoop MutableChannelContainer MutableValue OFAConv2d "
+        "OneShotMutableChannelUnit OneShotMutableValue OneShotMutator OneShotOP OneShotProbMutableOP RatioPruner "
+        "SequentialMutableChannelUnit SimpleMutableChannel SquentialMutableChannel StructurePruner ValueMutator",
+    ),
+    (
+        "a class around the model",
+        "give mmpretrain's ImageClassifier",
+        "BaseAlgorithm MMClsArchitecture MMSegArchitecture SearchableImageClassifier",
+    ),
+    (
+        "a form of its own of a class of mmpretrain's or mmengine's",
+        "the name without 'mmrazor.'",
+        "AutoAugment CrossEntropyLoss DeiTClsHead DistSamplerSeedHook",
+    ),
+    ("a layer of other networks", "", "ConvBNReLU ConvBnAct DepthwiseSeparableConv SqueezeMeanPoolingWithDropout"),
+    ("a head without bias", "BiasFreeLinearClsHead", "LinearNoBiasClsHead"),
+    ("a backbone for CIFAR", "CifarWideResNet, with depth and widen_factor", "WideResNet"),
+    (
+        "a way to look into a model",
+        "models are traced by torch.export, without options",
+        "BackwardTracer BaseDemoInput CascadeEncoderDecoderPseudoLoss ChannelAnalyzer CustomTracer DefaultDemoInput "
+        "DefaultMMClsDemoInput DefaultMMDemoInput DefaultMMDetDemoInput DefaultMMPoseDemoInput "
+        "DefaultMMRotateDemoInput DefaultMMSegDemoInput DefaultMMYoloDemoInput ImageClassifierPseudoLoss "
+        "SingleStageDetectorPseudoLoss SumPseudoLoss TopdownPoseEstimatorPseudoLoss TwoStageDetectorPseudoLoss",
+    ),
+    (
+        "a counter of costs",
+        "costs come from the trace, without options",
+        "AdaptiveAvgPool1dCounter AdaptiveAvgPool2dCounter AdaptiveAvgPool3dCounter AdaptiveMaxPool1dCounter "
+        "AdaptiveMaxPool2dCounter AdaptiveMaxPool3dCounter AvgPool1dCounter AvgPool2dCounter AvgPool3dCounter "
+        "BaseEstimator BatchNorm1dCounter BatchNorm2dCounter BatchNorm3dCounter Conv1dCounter Conv2dCounter "
+        "Conv3dCounter ConvTranspose2dCounter CustomModuleCounter DynamicConv2dCounter DynamicLinearCounter ELUCounter "
+        "GroupNormCounter InstanceNorm1dCounter InstanceNorm2dCounter InstanceNorm3dCounter LayerNormCounter "
+        "LeakyReLUCounter LinearCounter MaxPool1dCounter MaxPool2dCounter MaxPool3dCounter PReLUCounter "
+        "ReLU6Counter ReLUCounter UpsampleCounter",
+    ),
+    (
+        "a report of costs or of a subnet",
+        "ResourceHook, and every checkpoint carries its subnet",
+        "DumpSubnetHook EstimateResourcesHook ResourceInfoHook SearchSubnetHook",
+    ),
+    (
+        "a transform of its own",
+        "mmpretrain has those of the same name without V2, as AutoAugment and RandAugment",
+        "AutoAugmentOp AutoAugmentV2 AutoContrastV2 BrightnessV2 Color ContrastV2 EqualizeV2 InvertV2 PosterizeV2 "
+        "RotateV2 SharpnessV2 ShearX ShearY SolarizeAddV2 SolarizeV2 TranslateX TranslateXRel TranslateY TranslateYRel",
+    ),
+    (
+        "a loop or wrapper of several data loaders",
+        "one wrapper, SubnetDDP, is for all algorithms",
+        "AutoSlimDDP BigNASDDP DistributedDataParallelWrapper MultiLoaderEpochBasedRunner MultiLoaderIterBasedRunner "
+        "SlimmableNetworkDDP",
+    ),
+)
+# Models of the other projects, as configs name them without a scope.
+_MODELS_ELSEWHERE = {
+    "mmdet": "ATSS CascadeRCNN CenterNet DETR DeformableDETR FCOS FasterRCNN GFL MaskRCNN RTMDet RepPointsDetector "
+    "RetinaNet SSD SingleStageDetector TwoStageDetector YOLOV3 YOLOX",
+    "mmdet3d": "FCOSMono3D PointPillars VoxelNet",
+    "mmseg": "CascadeEncoderDecoder EncoderDecoder SegDataPreProcessor",
+    "mmpose": "BottomupPoseEstimator TopdownPoseEstimator",
+}
+_KEYS_ELSEWHERE = dict.fromkeys(("deploy_cfg", "onnx_config", "codebase_config", "backend_config"), "mmdeploy")
+# How the names of MMRazor's config files start.
+_FILES = {
+    "autoformer": "AutoFormer",
+    "attentive": "BigNAS's AttentiveNAS space",
+    "darts": "DARTS",
+    "dcff": "DCFF",
+    "detnas": "DetNAS",
+    "dmcp": "DMCP",
+    "dsnas": "DSNAS",
+    "group_fisher": "group Fisher pruning",
+    "l1-norm": L1_NORM,
+    **dict.fromkeys(
+        "abloss byot crd cwd dafl deit-base_regnety160 dfad dist_logits dkd factor-transfer fbkd fitnets kd_logits mgd "
+        "ofd pkd rkd wsld zskt".split(),
+        DISTILLATION,
+    ),
+    **dict.fromkeys(("ptq_", "qat_", "lsq_", "classification_openvino", "classification_tensorrt"), QUANTIZATION),
+    **dict.fromkeys(("detection_openvino", "detection_tensorrt"), QUANTIZATION),
+}
+
+
+@cache
+def _names() -> dict[str, tuple[str, str]]:
+    """Map the bare name of a class to what it is for and what to write instead."""
+    found = {name: (what, instead) for what, instead, names in _CLASSES for name in names.split()}
+    for package, names in _MODELS_ELSEWHERE.items():
+        found |= {name: (f"{PACKAGES[package]} with {package}", "") for name in names.split()}
+    return found
+
+
+def reason(name: Any) -> str | None:
+    """Return why the class of a ``type`` is not here, for the end of a line; None where nothing is known of it."""
+    scope, _, bare = str(name).rpartition(".")
+    package = scope.partition(".")[0]
+    if package in PACKAGES:
+        return f"not carried: {PACKAGES[package]} ({package}); {CARRIED}"
+    if scope not in ("", "mmrazor", "mmrazor_lite", "mmcls", "mmpretrain") or bare not in _names():
+        return None
+    what, instead = _names()[bare]
+    if instead:
+        return f"not carried: {bare} ({what}); instead: {instead}"
+    return f"not carried: {what}{f' ({bare})' if bare.lower() != what.lower() else ''}; {CARRIED}"
+
+
+def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collection[str] = ()) -> None:
+    """Raise :class:`UserError` where a config is of something that is not carried: the model first, then any class.
+
+    Args:
+        cfg: The config as it was read.
+        source: Names it.
+        known: Whether a name is registered; what is needs no excuse.
+        free: Keys whose content is not looked at.
+    """
+    for key, package in _KEYS_ELSEWHERE.items():
+        if key in cfg:
+            raise UserError(f"{source}: {key}: not carried: {PACKAGES[package]} ({package}); {CARRIED}")
+    model = cfg.get("model") or cfg.get("algorithm")
+    first = [("model", model)] if isinstance(model, Mapping) else []
+    scope = cfg.get("default_scope")
+    if scope in PACKAGES:
+        raise UserError(f"{source}: default_scope is '{scope}': not carried: {PACKAGES[scope]}; {CARRIED}")
+    for where, node in [*((key, {"type": part.get("type")}) for key, part in first), *_sections(cfg, "", free)]:
+        name = node.get("type")
+        if isinstance(name, str) and (text := reason(name)) and not known(name):
+            raise UserError(f"{source}: {where}: {text}")
+        if node.get("_scope_") in PACKAGES:
+            raise UserError(f"{source}: {where}._scope_: {reason(node['_scope_'] + '.')}")
+
+
+def _sections(node: Any, where: str, free: Collection[str]) -> Iterator[tuple[str, Mapping]]:
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    if isinstance(node, Mapping) and where:
+        yield where, node
+    for key, value in items:
+        if key not in free:
+            yield from _sections(value, f"{where}.{key}" if where else str(key), free)
+
+
+def reason_of_file(path: str, package: str | None) -> str | None:
+    """Return why a config file that cannot be read is not for this project; None where it may be.
+
+    Args:
+        path: The file; its name, and the classes and bases written in it, tell what it is for.
+        package: Whose package it asks for, where it does.
+    """
+    for text in _texts(path):
+        what, instead = _names().get(text.rpartition(".")[2], ("", "some"))
+        if what and not instead and (found := reason(text)):
+            return found
+    stem = Path(path).stem
+    what = next((what for start, what in _FILES.items() if stem.startswith(start)), None)
+    if what and package:
+        return f"not carried: {what}{f' ({package})' if package in PACKAGES else ''}; {CARRIED}"
+    if package in PACKAGES:
+        return f"not carried: {PACKAGES[package]} ({package}); {CARRIED}"
+    return None
+
+
+def same_here(path: str) -> str:
+    """Return the folder of configs that has what a config file of MMRazor's is named after."""
+    start = Path(path).stem.partition("_")[0]
+    return {"autoslim": "configs/pruning/autoslim", "spos": "configs/nas/spos", "detnas": "configs/nas/spos"}.get(
+        start, "configs/nas/mmcls/onceforall" if start == "ofa" else "configs"
+    )
+
+
+def _texts(path: str) -> Iterator[str]:
+    """The values of ``type`` that a file spells out."""
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            values = [keyword.value for keyword in node.keywords if keyword.arg == "type"]
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            values = [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "type"]
+        else:
+            continue
+        yield from (value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str))

@@ -1,0 +1,103 @@
+"""What belongs to MMRazor or another OpenMMLab project and is not here is refused as that, never with "install it"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmrazor_lite.cli import names, not_carried, schema
+from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.errors import UserError
+
+NAMES = Path(__file__).with_name("mmrazor_names.txt").read_text().split("\n")[1:]
+
+
+def write(folder: Path, text: str, name: str = "config.py") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    text = str(caught.value)
+    assert "install" not in text and len(text.splitlines()) == 1
+    return text
+
+
+def test_every_class_of_mmrazor_is_here_or_has_a_reason(registered):
+    assert len(NAMES) > 250
+    for name in filter(None, NAMES):
+        node = {"type": f"mmrazor.{name}"}
+        names.normalise(node)
+        here = schema.find(node["type"])
+        assert here or "not carried: " in (not_carried.reason(node["type"]) or ""), name
+
+
+def test_what_is_here_is_in_no_table(registered):
+    """Else a config that works would be told that it cannot; the few that mmpretrain has are MMRazor's too."""
+    listed = {name for _, _, names in not_carried._CLASSES for name in names.split()}
+    assert not {name for name in listed if schema.find(f"mmrazor_lite.{name}")}
+    assert listed <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("type='mmrazor.SingleTeacherDistill', teacher=dict(type='mmcls.ResNet', depth=18)", "distillation from"),
+        ("type='mmrazor.DSNAS'", "DSNAS;"),
+        ("type='Autoformer'", "AutoFormer;"),
+        ("type='mmrazor.MMArchitectureQuant', quantizer=dict(type='mmrazor.OpenVINOQuantizer')", "quantization"),
+        ("type='mmdet.FasterRCNN'", "object detection (mmdet)"),
+        ("type='FasterRCNN'", "object detection with mmdet (FasterRCNN)"),
+        ("type='AutoSlim', architecture=dict(type='mmseg.EncoderDecoder')", "semantic segmentation (mmseg)"),
+        ("type='AutoSlim', architecture=dict(_scope_='mmdet', type='RetinaNet')", "object detection"),
+    ],
+)
+def test_a_model_of_something_else(tmp_path, model, what):
+    """Said before anything else that may be wrong with the config."""
+    text = refused(write(tmp_path, f"lr_ratio = 7\nmodel = dict({model})\n"))
+    assert f"not carried: {what}" in text and "carried are AutoSlim" in text
+
+
+def test_what_to_write_instead(tmp_path):
+    distiller = "distiller=dict(type='ConfigurableDistiller', distill_losses=dict(loss_kl=dict(type='KLDivergence')))"
+    text = refused(write(tmp_path, f"model = dict(type='mmrazor.AutoSlim', {distiller})\n"))
+    assert "model.distiller: not carried: ConfigurableDistiller" in text and "type='KLDivergence'" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        (
+            "pkd.py",
+            "_base_ = ['mmdet::_base_/datasets/coco_detection.py']\n",
+            "distillation from another network (mmdet)",
+        ),
+        ("mine.py", "_base_ = ['mmdet::_base_/datasets/coco_detection.py']\n", "object detection (mmdet)"),
+        ("mine.py", "_base_ = ['mmseg::_base_/default_runtime.py']\n", "semantic segmentation"),
+        ("mine.py", "_base_ = 'mmrazor::_base_/x.py'\nmodel = dict(type='mmrazor.Darts')\n", "DARTS"),
+        ("mine.py", "_base_ = 'mmdet::x.py'\nmodel = dict(type='DMCP')\n", "DMCP"),
+        ("detnas_frcnn.py", "_base_ = 'mmdet::_base_/x.py'\n", "DetNAS (mmdet)"),
+        ("ptq_openvino.py", "default_scope = 'mmdet'\n", "object detection"),
+        ("deploy.py", "deploy_cfg = dict(backend_config=dict(type='openvino'))\n", "deployment"),
+    ],
+)
+def test_a_config_of_something_else(tmp_path, name, text, what):
+    said = refused(write(tmp_path, text, name))
+    assert "not carried: " in said and what in said and str(tmp_path / name) in said
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("spos_shufflenet_supernet_8xb128_in1k.py", "configs/nas/spos"),
+        ("autoslim_mbv2_1.5x_subnet_8xb256_in1k_flops-220M.py", "configs/pruning/autoslim"),
+        ("ofa_mobilenet_search_8xb128_in1k.py", "configs/nas/mmcls/onceforall"),
+    ],
+)
+def test_a_config_of_what_is_here_is_sent_to_ours(root, tmp_path, name, folder):
+    said = refused(write(tmp_path, "_base_ = ['mmrazor::_base_/settings/imagenet_bs1024_spos.py']\n", name))
+    assert said.endswith(folder) and (root / folder).is_dir()

@@ -1,12 +1,26 @@
-"""Files appear whole or not at all, also when the process is killed while it writes."""
+"""Files appear whole or not at all, also when the process is killed while it writes, and several files together.
+
+A temporary file lies in the folder of the file it becomes, under ``.NAME.XXXXXXXX.tmp``, and is locked by the process
+that writes it. The lock ends with the process: what a killed one has left is told by that, and removed.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
+import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from mmrazor_lite.errors import UserError
+
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
+_DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -15,26 +29,177 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
     The data reach the disk before the name changes, and the folder entry before the call returns, so a reader sees
     the old file or the new one, never a part. On an error the temporary file is removed and ``path`` is untouched.
+
+    Raises:
+        UserError: The disk is full, or ``path`` cannot be a file.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with FileSet() as files:
+        yield files.new(path)
 
 
 def write_text_atomic(path: str | os.PathLike, text: str) -> None:
     """Write ``text`` (UTF-8) to ``path`` by :func:`atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+class FileSet:
+    """Several files that get their names together, when all of them are whole on the disk that they stay on.
+
+    A context manager: files written to the paths that :meth:`new` returns are renamed when the block ends without an
+    error, in the order of the calls; on an error, also a full disk, nothing has changed.
+
+    Raises:
+        UserError: At the end of the block: the disk is full, or a name is taken by a folder.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[tuple[Path, Path, int]] = []  # temporary, final, descriptor that holds the lock
+        self._gone: list[Path] = []
+
+    def new(self, path: str | os.PathLike) -> Path:
+        """Return where to write what is to become ``path``."""
+        path = Path(path)
+        check_outputs([path])
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_left_overs(path.parent, path.name)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with suppress(OSError):  # a disk without locks: left-overs stay there
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._files.append((Path(name), path, handle))
+        return Path(name)
+
+    def without(self, path: str | os.PathLike) -> None:
+        """Remove ``path`` just before the others get their names: it belongs to what they replace."""
+        self._gone.append(Path(path))
+
+    def __enter__(self) -> FileSet:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._finish()
+            elif isinstance(error, Exception) and not isinstance(error, UserError):
+                cause = _disk_error(error)
+                if cause is not None and self._files:
+                    raise _of_disk(self._files[-1][1], cause) from error
+        finally:
+            for temporary, _, handle in self._files:
+                temporary.unlink(missing_ok=True)
+                os.close(handle)
+            self._files.clear()
+
+    def _finish(self) -> None:
+        mask = 0o666 & ~_umask()
+        for temporary, path, _ in self._files:
+            with _told(path):
+                _sync(temporary)
+                temporary.chmod(mask)
+        check_outputs([*(path for _, path, _ in self._files), *self._gone])
+        with _signals_wait():
+            for path in self._gone:
+                path.unlink(missing_ok=True)
+            for temporary, path, _ in self._files:
+                with _told(path):
+                    os.replace(temporary, path)
+            for folder in {path.parent for _, path, _ in self._files}:
+                _sync(folder)
+
+
+def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike] = ()) -> None:
+    """Raise :class:`UserError` where files of these names cannot be written, before the work that gives them.
+
+    Args:
+        outputs: Files that a step writes.
+        inputs: Files that it reads, and may not replace.
+    """
+    read = {Path(path).resolve() for path in inputs}
+    seen: set[Path] = set()
+    for path in map(Path, outputs):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, a file is to be written there: move it, or give another name")
+        if path.resolve() in read:
+            raise UserError(f"{path} is read by this step, which would replace it: give another name to write to")
+        if path.resolve() in seen:
+            raise UserError(f"{path} would be written twice by this step: give each its own name")
+        seen.add(path.resolve())
+        above = next((parent for parent in path.parents if parent.exists()), None)
+        if above is not None and not above.is_dir():
+            raise UserError(f"{path} cannot be written: {above} is a file, not a folder")
+        if above is not None and not os.access(above, os.W_OK):
+            raise UserError(f"{path} cannot be written: no permission to write into {above}")
+
+
+def remove_left_overs(folder: str | os.PathLike, name: str | None = None) -> None:
+    """Remove temporary files of processes that are gone: those of the file ``name``, or all in ``folder``."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in list(os.scandir(folder)):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and name in (None, found[1]) and entry.is_file(follow_symlinks=False):
+                _remove_if_left(entry.path)
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """What the disk has against it where ``error`` comes from that, such as ``No space left on device``."""
+    cause = _disk_error(error)
+    return None if cause is None else (cause.strerror or str(cause))
+
+
+def _remove_if_left(path: str) -> None:
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+        os.unlink(path)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _of_disk(path, error) from error
+
+
+def _of_disk(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be written ({error.strerror or error}); what was there before is kept. Make room, then go on"
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        else f"{path} cannot be written ({error.strerror or error}); what was there before is kept"
+    )
+
+
+def _disk_error(error: BaseException) -> OSError | None:
+    """The error of the disk that ``error`` is or was raised over; torch tells only of what followed from it."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, OSError) and current.errno in _DISK:
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return None
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for a few renames, so that they do not come between them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _sync(path: Path) -> None:

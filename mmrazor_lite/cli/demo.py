@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.folder_lock import hold
 
 from .steps import run_step
 
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"the demo needs the configs of the repository, '{CONFIGS}' not found: run it in a clone")
     print("mmrazor_lite demo: slim a network that reads handwritten digits", flush=True)
     work = Path(args.work_dir)
+    hold(work, "demo")
     with _one_thread():
         supernet = run_step("1/5 train the supernet", "train", SUPERNET, "--work-dir", work / "supernet")
         full = run_step("    test it", "test", SUPERNET, supernet, "--work-dir", work / "test")

@@ -13,7 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import folder_lock
 from mmrazor_lite.errors import UserError, building
+
+from . import signals
 
 
 def register_quietly() -> None:
@@ -92,6 +95,7 @@ def join_process_group(launcher: str, timeout: float | None = None) -> None:
     if variable not in os.environ:
         raise UserError(f"--launcher {launcher}: {variable} is not set, start the command with {how}")
     export()
+    signals.end_with_launcher()
 
     import torch
 
@@ -120,8 +124,14 @@ def lost_process(error: BaseException) -> str | None:
     )
 
 
-def apply_run_flags(cfg: Any, args: argparse.Namespace) -> None:
-    """Write the flags of :func:`arguments.add_run` into the config."""
+def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True) -> None:
+    """Write the flags of :func:`arguments.add_run` into the config, and join the other processes.
+
+    Args:
+        cfg: Of a run.
+        args: Its flags.
+        hold: Take the work dir for this run, see :mod:`mmrazor_lite.folder_lock`: the first process does it for all.
+    """
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     randomness = dict(cfg.get("randomness") or {})
@@ -132,6 +142,8 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace) -> None:
     cfg.randomness = {"seed": 0, **{key: value for key, value in randomness.items() if value is not None}}
     dist_cfg = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
     join_process_group(args.launcher, dist_cfg.get("timeout"))
+    if hold and (args.launcher == "none" or os.environ.get("RANK", "0") == "0"):
+        folder_lock.hold(cfg.work_dir, f"{getattr(args, 'command', 'run')} {args.config}")
 
 
 def log_file(action: str, path: str | os.PathLike) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
+from . import signals
 from .environment import check_processes
 
 
@@ -53,6 +54,7 @@ def launch(count: str, script: list[str]) -> int:
     from torch.distributed.elastic.rendezvous import RendezvousError
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ[signals.LAUNCHER] = str(os.getpid())
     logging.disable(logging.ERROR)  # torchrun's words on what the line below says
     options = run.parse_args(words)
     try:
@@ -60,6 +62,7 @@ def launch(count: str, script: list[str]) -> int:
     except ChildFailedError as error:
         return _fail(*_told(error.failures))
     except SignalException as error:
+        print(signals.line(error.sigval, resumes=True), file=sys.stderr)
         return 128 + error.sigval
     except (RendezvousError, distributed.DistError) as error:
         where = f"MASTER_ADDR:PORT {options.master_addr}:{options.master_port}"
@@ -78,7 +81,7 @@ def _told(failures: Mapping[int, Any]) -> tuple[str, int]:
     def place(rank: int) -> tuple[bool, bool, bool, int]:
         """The cause first: one that was ended is last, one that misses another has exit code 2."""
         code = failures[rank].exitcode
-        return code == -signal.SIGTERM, code >= 0, code == 2, rank
+        return code in (-signal.SIGTERM, 128 + signal.SIGTERM), code >= 0, code == 2, rank
 
     rank = min(failures, key=place)
     code = failures[rank].exitcode

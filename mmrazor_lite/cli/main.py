@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.folder_lock import released
 
 from . import (
     allocator,
@@ -27,6 +28,7 @@ from . import (
     predictor_train,
     print_config,
     search,
+    signals,
     specialize,
     split,
     test,
@@ -66,29 +68,41 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit status: 0, or 2 for an error that the user can mend.
+    """Run one subcommand and return the exit status.
+
+    0, or 2 for an error that the user can mend; after Ctrl-C 130 and after SIGTERM 143, with one line: what is on the
+    disk by then is whole, and the run goes on from there.
 
     ``MMRAZOR_LITE_TRACEBACK=1`` in the environment shows the traceback instead of the one line.
     """
     args = build_parser().parse_args(argv)
     allocator.keep_freed_memory()
-    try:
-        SUBCOMMANDS[args.command].run(args)
-    except (UserError, OSError) as error:
-        if os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
-            raise
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            time.sleep(2)  # the first process says the same, and its launcher then ends this one
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        line = environment.lost_process(error)
-        if line is None or os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        goes_on = "--resume continues from the last checkpoint" if hasattr(args, "resume") else "run it again to go on"
-        print(f"interrupted: {goes_on}", file=sys.stderr)
-        return 130
+    with signals.raised() as ended, released():
+        try:
+            SUBCOMMANDS[args.command].run(args)
+        except (UserError, OSError, RuntimeError) as error:
+            if ended:  # what the end of other processes or of a worker led to
+                return signals.told(args, ended)
+            return _told(error, args)
+        except KeyboardInterrupt:
+            return signals.told(args, ended)
     return 0
+
+
+def _told(error: Exception, args: argparse.Namespace) -> int:
+    if os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
+        raise error
+    line: str | None = " ".join(str(error).split())
+    try:
+        if isinstance(error, RuntimeError):
+            line = environment.lost_process(error)
+            if line is not None and signals.is_launched():
+                time.sleep(1)  # its launcher ends this process too: then it is no news
+        elif os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(2)  # the first process says the same, and its launcher then ends this one
+    except KeyboardInterrupt:
+        return signals.told(args, [])
+    if line is None:
+        raise error
+    print(f"error: {line}", file=sys.stderr)
+    return 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.folder_lock import hold
 
 from .steps import run_step
 
@@ -35,6 +36,7 @@ class Pieces:
         from mmrazor_lite.fileio import write_text_atomic
 
         self.work, self.amp = work, amp
+        hold(work, "recipe")
         self.commands: dict[str, str] = {}
         path = work / "settings.json"
         if path.is_file():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.folder_lock import hold
 
 from . import arguments, environment
 
@@ -49,6 +51,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     search_settings(cfg, args.config)  # refuses a config of something else
     _check_limits(environment.build_model(cfg), resource, limits, args.table)
     top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
+    if args.launcher == "none" or os.environ.get("RANK", "0") == "0":
+        hold(top, f"specialize {args.config}")
     results = []
     for limit in [None] if args.front else limits:
         cfg = load_config(args.config, args.cfg_options)

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Any
 
+from mmrazor_lite.folder_lock import released
+
 
 def run_step(title: str, *command: Any) -> Any:
     """Run one subcommand as typed on the command line, showing only its progress, and return its result."""
@@ -17,7 +19,7 @@ def run_step(title: str, *command: Any) -> Any:
     print(f"\n[{title}]", flush=True)
     args = build_parser().parse_args([str(part) for part in command])
     began = time.monotonic()
-    with contextlib.redirect_stdout(Highlights(sys.stdout)) as shown:
+    with contextlib.redirect_stdout(Highlights(sys.stdout)) as shown, released():
         result = SUBCOMMANDS[args.command].run(args)
     shown.finish(f"  {time.monotonic() - began:.0f} s")
     return result

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
             f"checkpoint is 'none' and '{args.config}' names none either: give a file, or "
             "model.init_cfg=dict(type='Pretrained', checkpoint=FILE)"
         )
-    environment.apply_run_flags(cfg, args)
+    environment.apply_run_flags(cfg, args, hold=False)
     if args.metrics:
         cfg.test_evaluator = [metric(name, cfg.test_evaluator) for name in args.metrics]
     needs_training_images = "architecture" in cfg.model and not cfg.model.get("channel_cfg")  # BN of a supernet

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -151,10 +152,40 @@ def test_a_signal_ends_every_process(root, tmp_path, sign, status):
         launcher.send_signal(sign)
         time.sleep(0.2)
     assert launcher.wait(1) == status
-    assert "Traceback" not in launcher.communicate()[1]
+    what = "interrupted" if sign == signal.SIGINT else "terminated"
+    *workers_said, said = launcher.communicate()[1].splitlines()
+    assert said == f"{what}: --resume continues from the last checkpoint"
+    assert set(workers_said) == {"error: of 0", "error: of 1"}
     for worker in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
+
+
+def test_processes_end_with_a_launcher_that_is_killed(root, tmp_path):
+    """Within seconds, also those that compute, and the processes that they have started."""
+    busy = (
+        "from mmrazor_lite.cli import signals; signals.end_with_launcher(); child = os.fork(); "
+        "child and os.write(1, b'%d\\n%d\\n' % (os.getpid(), child)); any(False for _ in iter(int, 1))"
+    )
+    launcher = start(root, tmp_path, "01", busy)
+    workers = [int(launcher.stdout.readline()) for _ in range(4)]
+    launcher.kill()
+    deadline = time.monotonic() + 10
+    while any(map(lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(lives, workers))
+    errors = launcher.communicate()[1].splitlines()
+    assert errors[-1] == (
+        f"error: the launcher (process {launcher.pid}) is gone, this run ends: --resume continues where it was"
+    )
+
+
+def lives(process: int) -> bool:
+    """Whether it is there, and not only waits for its parent to ask how it ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_port_that_is_taken(root, tmp_path):

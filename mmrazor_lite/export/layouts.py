@@ -26,6 +26,7 @@ COUNTER = ".num_batches_tracked"
 # An operator choice and what runs there: MMRazor 1.x, and ours; and 0.x.
 _OPERATOR = re.compile(r"^(?P<choice>.+?)\._candidates\.(?P<name>[^.]+)\.")
 _CHOICES_0X = re.compile(r"\.choices\.(?=[^.]+\.)")
+_MOST_PREFIXES = 20
 _MOST_LEVELS = 4  # of a prefix that all names share
 
 
@@ -86,13 +87,12 @@ def operators(state: Iterable[str]) -> dict[str, set[str]]:
 def under(given: Mapping[str, str], names: Iterable[str]) -> str | None:
     """Return the prefix under which ``given`` holds exactly ``names`` and more beside it, if there is one."""
     wanted = {name for name in names if not name.endswith(COUNTER)}
-    first = next(iter(wanted), None)
-    for key in given:
-        prefix = key.removesuffix(str(first))
-        if first is not None and prefix.endswith(".") and prefix != key:
-            part = {name.removeprefix(prefix) for name in given if name.startswith(prefix)}
-            if {name for name in part if not name.endswith(COUNTER)} == wanted:
-                return prefix.removesuffix(".")
+    first = next(iter(wanted), "")
+    ending = [key for key in given if first and key.endswith(f".{first}")]
+    for prefix in (key.removesuffix(first) for key in ending[:_MOST_PREFIXES]):
+        part = {name.removeprefix(prefix) for name in given if name.startswith(prefix)}
+        if {name for name in part if not name.endswith(COUNTER)} == wanted:
+            return prefix.removesuffix(".")
     return None
 
 
@@ -237,10 +237,11 @@ def _slimmable(given: Reading, names: Mapping[str, str], state: Mapping[str, Ten
     numbered = all(_SLIMMABLE.match(key) or re.match(r"classifier\.\d+\.\w+$", key) for key in given)
     if not numbered or not any(_OF_WIDTH.search(key) for key in given):
         return None
-    theirs = dict.fromkeys(_OF_WIDTH.sub("", key).rpartition(".")[0] for key in given)
-    ours = dict.fromkeys(_SUBNET.sub("", name).rpartition(".")[0] for name in names)
+    theirs = list(dict.fromkeys(_OF_WIDTH.sub("", key).rpartition(".")[0] for key in given))
+    ours = list(dict.fromkeys(_SUBNET.sub("", name).rpartition(".")[0] for name in names))
     if len(theirs) != len(ours):
         return None
+    theirs = [layer for at in dict.fromkeys(map(_block_of, theirs)) for layer in _ordered(theirs, at)]
     place = dict(zip(theirs, ours, strict=True))
     joint = any(_SUBNET.search(name) for name in names)
     largest: dict[str, str] = {}  # of a layer with several batch norms, the number of the widest, for a plain model
@@ -260,3 +261,12 @@ def _slimmable(given: Reading, names: Mapping[str, str], state: Mapping[str, Ten
         number = f".bns.{found[1]}" if found and joint else ""
         result[f"{place[layer]}{number}.{tensor}"] = name
     return result
+
+
+def _block_of(layer: str) -> str:
+    return ".".join(layer.split(".")[:2])
+
+
+def _ordered(layers: Iterable[str], block: str) -> list[str]:
+    """The layers of a block; those of the shortcut last, as in ours."""
+    return sorted((layer for layer in layers if _block_of(layer) == block), key=lambda layer: ".shortcut." in layer)

@@ -1,0 +1,187 @@
+"""Supernets and slimmable networks of other projects: their files give networks that compute what theirs do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from public_networks import SlimmableMobileNetV1, SlimmableResNet, Spos, randomise
+from torch import nn
+
+from mmrazor_lite.cli.environment import register_quietly
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export import load_weights, read_checkpoint
+
+STAGES, LAST, CLASSES = ((24, 2), (40, 2)), 32, 5
+PATHS = ([0, 1, 2, 3], [3, 0, 1, 3])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> None:
+    register_quietly()
+
+
+def classifier(backbone: dict, channels: int, head: str = "LinearClsHead") -> dict:
+    made = {"type": head, "num_classes": CLASSES, "in_channels": channels, "topk": (1,)}
+    return {"type": "mmpretrain.ImageClassifier", "backbone": backbone, "neck": {"type": "GlobalAveragePooling"},
+            "head": made}  # fmt: skip
+
+
+def images(size: int = 64) -> torch.Tensor:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def saved(net: nn.Module, path: Path) -> dict:
+    """As those projects write them: from DataParallel, under 'state_dict' or 'model'."""
+    torch.save({"model": {f"module.{key}": value for key, value in net.state_dict().items()}}, path)
+    return read_checkpoint(path)
+
+
+def spos(affine: bool, **options: object) -> dict:
+    backbone = {"type": "mmrazor_lite.SearchableShuffleNetV2", "arch_setting": STAGES, "last_channels": LAST,
+                "block_style": "official", "norm_cfg": {"type": "BN", "affine": affine}, **options}  # fmt: skip
+    return classifier(backbone, LAST, "mmrazor_lite.BiasFreeLinearClsHead")
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_supernet_of_single_path_one_shot(tmp_path, affine):
+    """Its norms have no weight and bias; where ours have, they are 1 and 0."""
+    from mmrazor_lite.models.algorithms import SPOS
+
+    theirs = randomise(Spos(STAGES, LAST, CLASSES, None))
+    ours = SPOS(spos(affine), input_shape=(3, 64, 64)).double().eval()
+    load_weights(ours, saved(theirs, tmp_path / "a.pth"))
+    names = [name for name in ours.search_space if ours.search_space[name].kind == "operator"]
+    kinds = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "shuffle_xception")
+    for path in PATHS:
+        subnet = {name: kinds[index] for name, index in zip(names, path, strict=True)}
+        ours.mutator.activate(ours.search_space.subnet(ours.search_space.index(subnet)))
+        assert torch.allclose(ours(images()), theirs(images(), path), atol=1e-10)
+
+
+def test_a_subnet_of_single_path_one_shot(tmp_path):
+    from mmrazor_lite.models.algorithms import SubModel
+
+    path = PATHS[1]
+    theirs = randomise(Spos(STAGES, LAST, CLASSES, path))
+    kinds = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "shuffle_xception")
+    places = [f"stage_{stage}_block_{block}" for stage, (_, blocks) in enumerate(STAGES) for block in range(blocks)]
+    subnet = {name: {"chosen": kinds[index]} for name, index in zip(places, path, strict=True)}
+    saved(theirs, tmp_path / "a.pth")
+    init = {"type": "Pretrained", "checkpoint": str(tmp_path / "a.pth")}
+    ours = SubModel(spos(True), fix_subnet=subnet, input_shape=(3, 64, 64), init_cfg=init).double().eval()
+    load_weights(ours, read_checkpoint(tmp_path / "a.pth"))  # in float64
+    assert torch.allclose(ours(images()), theirs(images()), atol=1e-10)
+    with pytest.raises(UserError, match="names of SinglePathOneShot.*block_style='official'"):
+        SubModel(spos(True, block_style="mmrazor"), fix_subnet=subnet, input_shape=(3, 64, 64), init_cfg=init)
+
+
+V1 = ([8, 16], [16, 32], [24, 48], [24, 48])  # widths of 0.5 and 1.0
+V1_BLOCKS = ((32, 1), (48, 2), (48, 1))
+
+
+def mobilenet(**options: object) -> nn.Module:
+    from mmrazor_lite.models.algorithms import AutoSlim
+
+    backbone = {"type": "mmrazor_lite.MobileNetV1", "stem_channels": 16, "blocks": V1_BLOCKS}
+    return AutoSlim(classifier(backbone, 48), {"type": "OneShotChannelMutator", "divisor": 8}, input_shape=(3, 64, 64),
+                    **options)  # fmt: skip
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["slimmable", "universally slimmable"])
+def test_slimmable_mobilenet(tmp_path, shared):
+    theirs = randomise(SlimmableMobileNetV1(V1, [stride for _, stride in V1_BLOCKS], CLASSES, shared))
+    content = saved(theirs, tmp_path / "a.pt")
+    joint = mobilenet(channel_cfg=[0.5, 1.0]).double().eval()
+    load_weights(joint, content)
+    for at, subnet in enumerate(joint.subnets):
+        joint.mutator.activate(subnet)
+        assert torch.allclose(joint(images()), theirs.logits(images(), at), atol=1e-10)
+    full = mobilenet().double().eval()  # the supernet, at full width
+    load_weights(full, content)
+    assert torch.allclose(full(images()), theirs.logits(images(), 1), atol=1e-10)
+    with pytest.raises(UserError, match="names of slimmable_networks: algorithm.channel_cfg must list the widths"):
+        load_weights(mobilenet(channel_cfg=[1.0, 0.5]), content)
+
+
+def test_slimmable_resnet(tmp_path):
+    from mmrazor_lite.models.algorithms import AutoSlim
+
+    theirs = randomise(SlimmableResNet([8, 16], [[32, 64], [64, 128]], [3, 4], CLASSES))
+    backbone = {"type": "ResNet", "depth": 50, "num_stages": 2, "strides": (1, 2), "dilations": (1, 1),
+                "out_indices": (1,), "stem_channels": 16, "base_channels": 16}  # fmt: skip
+    content = saved(theirs, tmp_path / "a.pt")
+    architecture = classifier(backbone, 128)
+    joint = AutoSlim(architecture, {"type": "OneShotChannelMutator", "divisor": 8}, input_shape=(3, 64, 64),
+                     channel_cfg=[0.5, 1.0]).double().eval()  # fmt: skip
+    load_weights(joint, content)
+    for at, subnet in enumerate(joint.subnets):
+        joint.mutator.activate(subnet)
+        assert torch.allclose(joint(images()), theirs.logits(images(), at), atol=1e-10)
+
+
+def widened(algorithm: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a joint model as MMRazor 0.x keeps them: each of its norms at full width, and masks."""
+    full = {
+        name: module.num_features for name, module in mobilenet().named_modules() if hasattr(module, "num_features")
+    }
+    state = {}
+    for key, value in algorithm.state_dict().items():
+        if ".bns." in key and value.ndim:
+            width = full[key.partition(".bns.")[0]]
+            value = torch.cat([value, torch.full((width - len(value),), 99.0, dtype=value.dtype)])
+        name = key.replace("architecture.", "architecture.model.", 1)
+        state[name] = value
+        if key.endswith("conv.weight"):
+            state[name.replace(".weight", ".out_mask")] = torch.ones(1, len(value), 1, 1)
+    return state
+
+
+def test_joint_models_of_mmrazor_0x_are_sliced_and_split(tmp_path):
+    from mmrazor_lite.export import split
+
+    joint = randomise(mobilenet(channel_cfg=[0.5, 1.0]))
+    torch.save({"meta": {"epoch": 3}, "state_dict": widened(joint)}, tmp_path / "a.pth")
+    other = mobilenet(channel_cfg=[0.5, 1.0]).double().eval()
+    load_weights(other, read_checkpoint(tmp_path / "a.pth"))
+    for subnet in joint.subnets:
+        for algorithm in (joint, other):
+            algorithm.mutator.activate(subnet)
+        assert torch.equal(other(images()), joint(images()))
+    parts = split(mobilenet(channel_cfg=[0.5, 1.0]), tmp_path / "a.pth", [1.0, 0.5])
+    joint.mutator.activate(joint.subnets[0])
+    small = mobilenet(channel_cfg=0.5).double().eval()
+    load_weights(small, read_checkpoint(parts[1]))
+    assert torch.allclose(small(images()), joint(images()), atol=1e-4)
+
+
+def test_the_supernet_of_once_for_all_as_mmrazor_1x_names_it(tmp_path):
+    """Its converter's names for the published weights (mmrazor 1.0, tools/model_converters/convert_ofa_ckpt.py)."""
+    from mmrazor_lite.models.algorithms import OFA
+
+    backbone = {"type": "mmrazor_lite.OFAMobileNetV3", "tail_channels": (24, 32), "depths": (1, 2), "arch_setting": [
+        [16, 2, 2, "ReLU", False], [24, 2, 2, "HSwish", True]]}  # fmt: skip
+    make = lambda: OFA({**classifier(backbone, 32), "neck": None}, input_shape=(3, 32, 32))  # noqa: E731
+    theirs = randomise(make())
+    ours = {"inverted_bottleneck.": "expand_conv.", "depth_conv.se.reduce.": "se.conv1.conv.",
+            "depth_conv.se.expand.": "se.conv2.conv.", "depth_conv.": "depthwise_conv.",
+            "point_linear.": "linear_conv.", ".transform_": ".trans_matrix_"}  # fmt: skip
+    state = {}
+    for key, value in theirs.state_dict().items():
+        for mine, name in ours.items():
+            key = key.replace(mine, name)
+        key = re.sub(r"backbone\.layers\.(\d+)", lambda match: f"backbone.layer{int(match[1]) + 1}", key)
+        key = re.sub(r"backbone\.(final_expand|feature_mix)_layer", r"backbone.last_conv.\1_layer", key)
+        state[key] = value
+    assert "architecture.backbone.layer3.1.se.conv1.conv.bias" in state and len(state) == len(theirs.state_dict())
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    net = make().double().eval()
+    load_weights(net, read_checkpoint(tmp_path / "a.pth"))
+    assert torch.equal(net(images(32)), theirs(images(32)))
+
+
+def test_the_authors_names_of_once_for_all_lead_to_the_converter():
+    with pytest.raises(UserError, match=r"names of Once-for-All: convert it with tools/model_converters/convert_ofa"):
+        load_weights(mobilenet(), {"blocks.0.mobile_inverted_conv.depth_conv.conv.weight": torch.zeros(1)})

@@ -25,8 +25,8 @@ class BadJSON(ValueError):
     """What is wrong with a text, in a few words."""
 
 
-def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file of at most ``most`` bytes.
+def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES, what: str = "the file") -> bytes:
+    """The content of a regular file of at most ``most`` bytes; ``what`` is it, for errors.
 
     Raises:
         UserError: It is a folder or a device, cannot be read, or is larger.
@@ -35,21 +35,25 @@ def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe without a writer would wait
             mode, size = os.fstat(file.fileno()).st_mode, os.fstat(file.fileno()).st_size
             if not stat.S_ISREG(mode):
-                raise UserError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}, expected a file")
+                raise UserError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}, expected {what}")
             if size > most:
                 raise UserError(f"{path}: {size:,} bytes, more than the {most:,} that such a file may have")
             return file.read(most + 1)
     except IsADirectoryError:
-        raise UserError(f"{path}: a folder, expected a file") from None
+        raise UserError(f"{path}: a folder, expected {what}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot read {what} ({error.strerror})") from None
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes, numbers: bool = True) -> Any:
     """The value of a JSON text (UTF-8, a byte-order mark is taken).
 
+    Args:
+        data: The text.
+        numbers: Whether numbers that no float or int64 holds are refused, NaN and infinity too.
+
     Raises:
-        BadJSON: It is none, nested too deep, or has a number that no float or int64 holds (NaN and infinity too).
+        BadJSON: It is none, is nested too deep, or has such a number.
     """
     try:
         value = json.loads(data.decode("utf-8-sig"))
@@ -61,56 +65,42 @@ def parse(data: bytes) -> Any:
         raise BadJSON("nested too deep") from None
     except ValueError:  # thousands of digits
         raise BadJSON("a number is too large") from None
-    _check(value)
+    _check(value, numbers)
     return value
 
 
 def sealed(value: Mapping[str, Any]) -> str:
     """The JSON of a mapping that is not empty, with a checksum as its last entry, ``crc``."""
-    text = json.dumps(dict(value))
+    return seal(json.dumps(dict(value)))
+
+
+def seal(text: str) -> str:
+    """The text of a JSON mapping that is not empty, with the checksum as its last entry."""
     return f'{text[:-1]}, "crc": "{zlib.crc32(text.encode()):08x}"}}'
 
 
-def unsealed(data: bytes, needed: bool = True) -> Any:
+def unsealed(data: bytes, needed: bool = True, numbers: bool = True) -> Any:
     """The value of what :func:`sealed` wrote, without its checksum.
 
     Args:
         data: The text.
         needed: Whether one without a checksum is refused.
+        numbers: See :func:`parse`.
 
     Raises:
         BadJSON: As :func:`parse`, and where the checksum is wrong.
     """
     found = _SEAL.search(data, max(0, len(data) - 64))
     if found is None:
-        value = parse(data)
+        value = parse(data, numbers)
         if needed:
             raise BadJSON("it has no checksum")
         return value
     body = data[: found.start()] + b"}"
     if zlib.crc32(body) != int(found[1], 16):
-        parse(data)  # says what is wrong, where it can be seen
-        raise BadJSON("its checksum does not fit what it says: it was damaged, or edited")
-    return parse(body)
-
-
-def load(path: str | os.PathLike, what: str, fix: str = "", most: int = MOST_BYTES) -> Any:
-    """The value in a JSON file.
-
-    Args:
-        path: The file.
-        what: What it should be, for the error: ``not WHAT``.
-        fix: The end of the error.
-        most: Bytes.
-
-    Raises:
-        UserError: As :func:`read_bytes` and :func:`parse`; names the file.
-    """
-    data = read_bytes(path, most)
-    try:
-        return parse(data)
-    except BadJSON as error:
-        raise UserError(f"{path}: not {what} ({error}){fix and '; ' + fix}") from None
+        parse(data, numbers)  # says what is wrong, where it can be seen
+        raise BadJSON("its checksum does not fit what it says: it was damaged, or edited without taking out its 'crc'")
+    return parse(body, numbers)
 
 
 class JSONLines:
@@ -137,7 +127,7 @@ class JSONLines:
         """
         if not os.path.lexists(self.path):
             return None
-        data = read_bytes(self.path, self._most)
+        data = read_bytes(self.path, self._most, self._what)
         end = data.rfind(b"\n") + 1
         lines = data[:end].split(b"\n")[:-1]
         if not lines:
@@ -184,8 +174,8 @@ class JSONLines:
         return value
 
 
-def _check(value: Any) -> None:
-    """Refuse what is nested too deep, and numbers that are not finite or too large."""
+def _check(value: Any, numbers: bool) -> None:
+    """Refuse what is nested too deep, and with ``numbers`` those that are not finite or too large."""
     level, depth = [value], 0
     while level:
         if depth > MOST_DEPTH:
@@ -197,9 +187,8 @@ def _check(value: Any) -> None:
                 inner += entry
             elif kind is dict:
                 inner += entry.values()
-            elif kind is float:
-                if entry - entry != 0:
-                    raise BadJSON("a number is not finite")
-            elif kind is int and not -LARGEST_INT <= entry < LARGEST_INT:
+            elif kind is float and numbers and entry - entry != 0:
+                raise BadJSON("a number is not finite")
+            elif kind is int and numbers and not -LARGEST_INT <= entry < LARGEST_INT:
                 raise BadJSON("a number is too large")
         level, depth = inner, depth + 1

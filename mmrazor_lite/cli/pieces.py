@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.folder_lock import hold
 
@@ -86,7 +87,7 @@ class Pieces:
         for path in sorted((self.work / name).glob("*/vis_data/scalars.json")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 values = _parsed(line)
-                if TOP1 in values:
+                if _is_number(values.get(TOP1)) and _is_number(values.get("step")):
                     found[int(values["step"])] = values[TOP1]
         return found
 
@@ -113,28 +114,33 @@ class Pieces:
 def _parsed(line: str) -> dict[str, Any]:
     """The values of one line; a kill may have cut it off."""
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        found = jsonio.parse(line.encode())
+    except jsonio.BadJSON:
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _results(log: Path) -> list[dict[str, Any]]:
     """What a search has found so far."""
     results = _mapping(log).get("results")
     entries = results if isinstance(results, list) else [None]
-    if not all(isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries):
-        raise _damaged(log, "'results' must be a list with a 'file' in each entry")
+    if not all(isinstance(entry, dict) and _is_name(entry.get("file")) for entry in entries):
+        raise _damaged(log, "'results' must be a list with the name of a 'file' in each entry")
     return entries
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise _damaged(path, "it is no JSON") from None
+        found = jsonio.parse(jsonio.read_bytes(path))
+    except jsonio.BadJSON as error:
+        raise _damaged(path, f"it is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise _damaged(path, "it is no mapping")
     return found
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and Path(value).name == value
 
 
 def _is_number(value: Any) -> bool:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmrazor_lite.errors import UserError
+
 from . import arguments, environment
+
+FEW = 30  # subnets held out; of fewer, the correlation is mostly chance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +36,17 @@ def run(args: argparse.Namespace) -> Path:
     from .config import load_config
 
     cfg = load_config(args.config, args.cfg_options)
-    space = environment.build_model(cfg).search_space
-    collection = Collection(args.scores, space)
+    model = environment.build_model(cfg)
+    space = model.search_space
+    if Path(args.out).is_dir():
+        raise UserError(f"-o '{args.out}' is a folder: give the name of the file to write")
+    collection = Collection(args.scores, space, cost=model.cost_model)
+    network = model.cost_model.fingerprint
+    if collection.header.get("network", network) != network:
+        raise UserError(
+            f"{args.scores}: collected of a network of other widths or image sizes, with the same choices; give the "
+            "config it was collected with"
+        )
     rows = np.array(collection.rows).reshape(-1, len(space))
     options = {"held_out": args.held_out, "hidden": args.hidden, "epochs": args.epochs}
     predictor = fit_predictor(space, rows, collection.scores, **options, weight_decay=args.weight_decay, seed=args.seed)
@@ -41,9 +54,15 @@ def run(args: argparse.Namespace) -> Path:
     predictor.facts |= {key: collection.header[key] for key in known if key in collection.header}
     predictor.write(args.out)
     facts = predictor.facts
+    tau, rho = (_shown(facts[key]) for key in ("kendall_tau", "spearman_rho"))
     print(
-        f"fitted to {facts['train']} subnets; on {facts['held_out']} held out: Kendall tau {facts['kendall_tau']:.3f}, "
-        f"Spearman rho {facts['spearman_rho']:.3f}, error {facts['rmse']:.3g} (predicting the mean: "
-        f"{facts['rmse_of_the_mean']:.3g}); wrote {args.out}"
+        f"fitted to {facts['train']} subnets; on {facts['held_out']} held out: Kendall tau {tau}, Spearman rho {rho}, "
+        f"error {facts['rmse']:.3g} (predicting the mean: {facts['rmse_of_the_mean']:.3g}); wrote {args.out}"
     )
+    if facts["held_out"] < FEW:
+        print(f"note: a rank correlation of {facts['held_out']} subnets says little; collect more, better 500")
     return Path(args.out)
+
+
+def _shown(correlation: float | None) -> str:
+    return "none (all predictions are the same)" if correlation is None else f"{correlation:.3f}"

@@ -1,15 +1,16 @@
 """A data set of subnets and their scores, in one file that grows line by line.
 
 The file is JSON lines: the first one says which space, supernet and evaluation the scores are of, every other one is a
-subnet: ``{"choices": {...}, "macs": 1234, "metrics": {"accuracy/top1": 71.2, "score": 71.2}}``.
+subnet: ``{"choices": {...}, "macs": 1234, "metrics": {"accuracy/top1": 71.2, "score": 71.2}, "crc": "0a1b2c3d"}``. The
+checksum of a line may be missing, and is compared where it is there.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,32 +18,54 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_dist_inf
 from mmengine.logging import print_log
 
 from mmrazor_lite.engine.evaluator import SubnetEvaluator
+from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.jsonio import JSONLines
+from mmrazor_lite.search import Cost
 from mmrazor_lite.subnet import SearchSpace
+from mmrazor_lite.subnet.choice import short
 
 FORMAT = "mmrazor_lite.scores/1"
+MOST_BYTES = 256 << 20
+LARGEST_SCORE = 1e9  # whatever the metric: more is no score, and would drown all others
+_KEYS = {"choices", "macs", "metrics"}
 
 
 class Collection:
-    """Subnets that were evaluated, and the file that they are in.
+    """Subnets that were evaluated, and the file that they are in; each of them once.
 
     Args:
         path: The file.
         space: The search space.
         about: What else the scores depend on, plain data, such as the hash of the supernet; None accepts any.
+        cost: Of the network; what the file says of the macs is compared with it.
 
     Raises:
-        UserError: The file is of another space or supernet, or none of these.
+        UserError: The file is of another space, supernet or network, or none of these; a line that is damaged, or
+            whose subnet has another score in another line.
     """
 
-    def __init__(self, path: str | os.PathLike, space: SearchSpace, about: Mapping[str, Any] | None = None) -> None:
-        self.path, self.space = Path(path), space
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        space: SearchSpace,
+        about: Mapping[str, Any] | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        self.space = space
+        self._lines = JSONLines(
+            path, f"a collection of scores ({FORMAT})", "give another file, or delete it", MOST_BYTES
+        )
+        self.path = self._lines.path
         self.header = {"format": FORMAT, "space": space.fingerprint, **json.loads(json.dumps(dict(about or {})))}
         self.rows: list[np.ndarray] = []
         self.metrics: list[dict[str, float]] = []
-        if self.path.exists():
-            self._read(about is not None)
+        self._begun = False
+        content = self._lines.read()
+        if content is not None:
+            self._check_header(content[0], strict=about is not None)
+            self._fill(content[1], cost)
+            self._begun = True
 
     @property
     def scores(self) -> np.ndarray:
@@ -51,49 +74,68 @@ class Collection:
 
     def add(self, row: np.ndarray, macs: int, metrics: Mapping[str, float]) -> None:
         """Append one subnet; it is on disk when this returns."""
-        entry = {"choices": self.space.subnet(row).to_dict(), "macs": macs, "metrics": dict(metrics)}
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomic(self.path, json.dumps(self.header) + "\n")
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if not self._begun:
+            self._lines.start(self.header)
+            self._begun = True
+        self._lines.add({"choices": self.space.subnet(row).to_dict(), "macs": macs, "metrics": dict(metrics)})
         self.rows.append(row)
         self.metrics.append(dict(metrics))
 
-    def _read(self, strict: bool) -> None:
-        text = self.path.read_text(encoding="utf-8")
-        lines = text.split("\n")
-        whole = lines[:-1]  # a line without its end is half of one, of a run that was killed
-        try:
-            header = json.loads(whole[0]) if whole else {}
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise ValueError
-            entries = [json.loads(line) for line in whole[1:]]
-            for entry in entries:
-                self.rows.append(self.space.index(entry["choices"], str(self.path)) if self._same(header) else None)
-                self.metrics.append({str(k): float(v) for k, v in entry["metrics"].items()})
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{self.path}: not a collection of scores ({FORMAT}); give another file, or delete it"
-            ) from None
+    def _check_header(self, header: dict[str, Any], strict: bool) -> None:
+        if header.get("format") != FORMAT:
+            raise self._lines.damaged("its first line is no header")
         wanted = self.header if strict else {"space": self.space.fingerprint}
         for key, mine in wanted.items():
             if header.get(key) != mine:
                 raise UserError(
-                    f"{self.path}: collected with another {key} ({header.get(key)}, now {mine}); give another file, "
-                    "or the config and checkpoint it was collected with"
+                    f"{self.path}: collected with another {key} ({short(header.get(key))}, now {short(mine)}); give "
+                    "another file, or the config and checkpoint it was collected with"
                 )
         self.header = header
-        if lines[-1]:
-            write_text_atomic(self.path, "\n".join(whole) + "\n")
 
-    def _same(self, header: Mapping[str, Any]) -> bool:
-        return header.get("space") == self.space.fingerprint
+    def _fill(self, entries: list[dict[str, Any]], cost: Cost | None) -> None:
+        seen: dict[bytes, int] = {}
+        macs, doubled = [], 0
+        for number, entry in enumerate(entries, 2):
+            row = self._row(entry, number)
+            first = seen.setdefault(row.tobytes(), len(self.rows))
+            if first < len(self.rows):
+                if self.metrics[first] != entry["metrics"]:
+                    raise UserError(
+                        f"{self.path}: line {number}: a subnet that has other scores in a line before it; keep one"
+                    )
+                doubled += 1
+                continue
+            self.rows.append(row)
+            self.metrics.append({key: float(value) for key, value in entry["metrics"].items()})
+            macs.append((entry["macs"], number))
+        if doubled:
+            print_log(f"{self.path}: {doubled} lines repeat a subnet, each is taken once", logger="current")
+        if cost is not None and self.rows:
+            counted = cost(np.stack(self.rows))["macs"].tolist()
+            for (said, number), mine in zip(macs, counted, strict=True):
+                if said != mine:
+                    raise UserError(
+                        f"{self.path}: line {number}: the subnet had {short(said)} macs, in this network it has "
+                        f"{mine:,}; give the config it was collected with"
+                    )
+
+    def _row(self, entry: dict[str, Any], number: int) -> np.ndarray:
+        metrics = entry.get("metrics")
+        if set(entry) != _KEYS or not isinstance(entry["choices"], dict) or not isinstance(metrics, dict):
+            raise self._lines.damaged(f"line {number}: it must have {', '.join(sorted(_KEYS))}")
+        if "score" not in metrics or not all(map(_is_number, metrics.values())):
+            raise self._lines.damaged(f"line {number}: metrics must be finite numbers, one of them 'score'")
+        if abs(metrics["score"]) > LARGEST_SCORE:
+            raise self._lines.damaged(f"line {number}: {metrics['score']:g} is no score")
+        return self.space.index(entry["choices"], f"{self.path}: line {number}")
 
 
-def collect(evaluator: SubnetEvaluator, collection: Collection, cost: Any, number: int, seed: int = 0) -> None:
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def collect(evaluator: SubnetEvaluator, collection: Collection, cost: Cost, number: int, seed: int = 0) -> None:
     """Evaluate random subnets until ``collection`` holds ``number``; all are different.
 
     The n-th subnet follows from the seed alone, so that a run that was killed goes on with the same ones. The processes
@@ -108,16 +150,19 @@ def collect(evaluator: SubnetEvaluator, collection: Collection, cost: Any, numbe
         raise UserError(f"the search space has {len(wanted)} subnets, {number} were asked for; give a smaller number")
     have = {tuple(row) for row in known[0]}
     missing = [row for row in wanted if tuple(row.tolist()) not in have][: max(0, number - len(have))]
-    for start in range(0, len(missing), world_size):
-        mine = missing[start : start + world_size][rank : rank + 1]
-        found = [(row, evaluator.evaluate(space.subnet(row))) for row in mine]
-        for part in all_gather_object(found):
-            for row, metrics in part:
-                if rank == 0:
-                    collection.add(row, int(cost(row[None])["macs"][0]), metrics)
-        if rank == 0 and (start // world_size) % 10 == 0:
-            done = len(collection.rows)
-            print_log(f"collect: {done} of {number} subnets, score {metrics['score']:.2f}", logger="current")
+    best = max((metrics["score"] for metrics in collection.metrics), default=-math.inf)
+    with StepProgress("collect", quiet=rank != 0) as progress:
+        for start in range(0, len(missing), world_size):
+            mine = missing[start : start + world_size][rank : rank + 1]
+            found = [(row, evaluator.evaluate(space.subnet(row))) for row in mine]
+            for part in all_gather_object(found):
+                for row, metrics in part:
+                    if rank == 0:
+                        collection.add(row, int(cost(row[None])["macs"][0]), metrics)
+                        best = max(best, metrics["score"])
+            progress.inside(min(number, len(have) + start + world_size), number, best)
+    if rank == 0:
+        print_log(f"collect: {len(collection.rows)} subnets, best {best:.6g}", logger="current")
 
 
 def _draw(space: SearchSpace, number: int, seed: int) -> list[np.ndarray]:

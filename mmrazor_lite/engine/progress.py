@@ -72,8 +72,8 @@ class StepProgress:
             return
         self._said = now
         seconds = (now - self._step_began) * (total - done) / (done - self._before)
-        left = f"{timedelta(seconds=round(seconds))} left in this step"
-        text = f"{done:,} of {total:,} subnets of this step scored, best {best:.6g}"
+        left = f"{timedelta(seconds=round(seconds))} left"
+        text = f"{done:,} of {total:,} subnets scored, best {best:.6g}"
         if self._bar is not None:
             self._bar.update(self._task, description=f"{self.title}: {text}", left=left)
         else:

@@ -22,7 +22,7 @@ from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.engine.scoring import Scorer
 from mmrazor_lite.engine.search_limits import finite, read_limits
 from mmrazor_lite.engine.search_output import Found, SearchOutput
-from mmrazor_lite.engine.search_state import FIX, SearchState
+from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.engine.searchers import build_searcher, searcher_class
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_ofa import read_table
@@ -257,25 +257,13 @@ class SearchLoop:
         if problem:
             raise UserError(problem)
         if data is not None:
-            self._restore(data)
+            self.state.restore(data, self.searcher)
             print_log(f"search: resumed after step {len(self.state.steps)} from {self.state.path}", logger="current")
         kept = self.scorer.begin(resume)
         if kept:
             print_log(f"search: {kept} subnets were scored after that, and are not scored again", logger="current")
         elif resume and data is None:
             print_log(f"search: nothing to resume in {self.work_dir}, starting anew", logger="current")
-
-    def _restore(self, data: Mapping[str, Any]) -> None:
-        where = self.state.path
-        try:
-            self.searcher.load_state_dict(data["searcher"])
-            self.searcher.progress()  # which reads what it has taken over
-            self.searcher.results()
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UserError(f"{where}: the searcher's state is damaged ({type(error).__name__}); {FIX}") from None
-        self.state.restore(data)
 
     def _log_speed(self) -> None:
         steps = [step["seconds"] for step in self.state.steps]

@@ -15,6 +15,7 @@ from typing import Any
 from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.search import Searcher
 
 FORMAT = "mmrazor_lite.search/1"
 FILE_NAME = "search_state.json"
@@ -65,7 +66,7 @@ class SearchState:
             return None
         what = f"a search state ({FORMAT})"
         try:
-            data = jsonio.unsealed(jsonio.read_bytes(self.path, MOST_BYTES))
+            data = jsonio.unsealed(jsonio.read_bytes(self.path, MOST_BYTES, what))
         except jsonio.BadJSON as error:
             raise UserError(f"{self.path}: not {what} ({error}); {FIX}") from None
         problem = _problem(data)
@@ -87,8 +88,20 @@ class SearchState:
                 "another --work-dir"
             )
 
-    def restore(self, data: Mapping[str, Any]) -> None:
-        """Take over what :meth:`read` returned."""
+    def restore(self, data: Mapping[str, Any], searcher: Searcher) -> None:
+        """Take over what :meth:`read` returned, and let ``searcher`` go on from it.
+
+        Raises:
+            UserError: The searcher's part is damaged, or of another search.
+        """
+        try:
+            searcher.load_state_dict(data["searcher"])
+            searcher.progress()  # which reads what was taken over
+            searcher.results()
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise UserError(f"{self.path}: the searcher's state is damaged ({type(error).__name__}); {FIX}") from None
         self.memo, self.steps, self.searcher = dict(data["memo"]), list(data["steps"]), dict(data["searcher"])
 
 

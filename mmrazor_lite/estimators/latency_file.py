@@ -7,9 +7,9 @@
                 "ms": [[0.21, 0.25], [0.34, 0.41]]}, ...]}
 
 ``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device`` and
-``correction`` may be absent. A list of names among ``choices`` stands for choices of which one matters, such as a
-width for each operator; the innermost lists may then differ in length. The older form gives a time to each candidate
-of each choice::
+``correction`` may be absent; what is written here ends with a checksum, ``"crc"``, to be taken out of what is edited. A
+list of names among ``choices`` stands for choices of which one matters, such as a width for each operator; innermost
+lists may then differ in length. The older form gives a time to each candidate of each choice::
 
     {"format": "mmrazor_lite.latency/1", "space": "sha256:...",
      "base": 1.25, "choices": {"backbone.layers.0.0": {"shuffle_3x3": 0.31, ...}, ...}}
@@ -21,11 +21,11 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.choice import short
@@ -43,11 +43,9 @@ def load(path: str | os.PathLike) -> Any:
         UserError: It cannot be read, or is no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the latency table ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: {_no_table()}") from None
+        return jsonio.unsealed(jsonio.read_bytes(path, what="the latency table"), needed=False, numbers=False)
+    except jsonio.BadJSON as error:
+        raise UserError(f"{path}: {_no_table()} ({error})") from None
 
 
 def parse(data: Any, space: SearchSpace, where: str) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def parse(data: Any, space: SearchSpace, where: str) -> dict[str, Any]:
 
 
 def text(fingerprint: str, base: Cell, cells: Sequence[Cell], device: Mapping, correction: Mapping | None) -> str:
-    """The file of a table, one line per part."""
+    """The file of a table, one line per part, with a checksum; one that is edited by hand is read without it."""
     lines = [
         f'"format": {json.dumps(FORMAT)}',
         f'"space": {json.dumps(fingerprint)}',
@@ -101,7 +99,7 @@ def text(fingerprint: str, base: Cell, cells: Sequence[Cell], device: Mapping, c
         f'"base": {_written(base)}',
     ]
     parts = ",\n".join(f"  {_written(cell)}" for cell in cells)
-    return "{" + ",\n ".join(lines) + ',\n "cells": [\n' + parts + "]}\n"
+    return jsonio.seal("{" + ",\n ".join(lines) + ',\n "cells": [\n' + parts + "]}") + "\n"
 
 
 def _written(cell: Cell) -> str:
@@ -188,7 +186,7 @@ def _same_keys(found: Any, wanted: Any, where: str) -> None:
     wanted = list(wanted)
     for key in found:
         if key not in wanted:
-            raise UserError(f"{where}: unknown '{key}'{nearest(key, wanted)}")
+            raise UserError(f"{where}: unknown {short(key)}{nearest(key[:200], wanted)}")
     missing = next((key for key in wanted if key not in found), None)
     if missing is not None:
         raise UserError(f"{where}: '{missing}' is missing; every one of {short(wanted)} needs a value")

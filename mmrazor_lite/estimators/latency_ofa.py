@@ -11,7 +11,6 @@ A table maps a layer in words, such as ``Conv_1-input:5x5x192-output:5x5x1152``,
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -22,12 +21,14 @@ import numpy as np
 from mmengine.logging import print_log
 from torch import nn
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet.choice import short, show
 from mmrazor_lite.subnet.space import listed
 from mmrazor_lite.subnet.yamlio import load_yaml
 
 from .cells import Cell
+from .latency_file import is_number
 from .latency_table import NETWORK, LatencyTable
 from .latency_tfnas import SUFFIXES, read_tfnas_table, tfnas_table
 
@@ -86,7 +87,9 @@ def read_official(paths: Sequence[str | os.PathLike]) -> dict[int, Layers]:
             resolution = int(stem[1])
             if resolution in found:
                 raise UserError(f"{path}: the table of resolution {resolution} is given twice")
-            found[resolution] = {str(layer): _mean(value, f"{path}: '{layer}'") for layer, value in table.items()}
+            found[resolution] = {
+                str(layer): _mean(value, f"{path}: {short(str(layer))}") for layer, value in table.items()
+            }
     return dict(sorted(found.items()))
 
 
@@ -197,11 +200,12 @@ def _check(plan: Mapping, tables: Mapping[int, Layers], network: _Network, where
 
 def _load(path: str | os.PathLike) -> Any:
     """The data of a JSON or YAML file."""
+    data = jsonio.read_bytes(path, what="the latency table")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the latency table ({error.strerror})") from None
-    except (ValueError, RecursionError):
+        return jsonio.unsealed(data, needed=False, numbers=False)
+    except jsonio.BadJSON as error:
+        if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) or b"\0" in data:
+            raise UserError(f"{path}: not a latency table ({error})") from None
         return load_yaml(Path(path))
 
 
@@ -216,6 +220,6 @@ def _map(size: int, channels: int) -> str:
 def _mean(value: Any, where: str) -> float:
     value = value.get("mean") if isinstance(value, Mapping) else value
     value = value[0] if isinstance(value, list) and value else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if not is_number(value) or value < 0:
         raise UserError(f"{where} must be milliseconds: a number, a list or a mapping with 'mean', got {short(value)}")
     return float(value)

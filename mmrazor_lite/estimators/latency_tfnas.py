@@ -10,8 +10,10 @@ Source: TF-NAS, arXiv:2008.05314, section 4.1; ``latency_pkl`` of its authors.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet.choice import short
 from mmrazor_lite.subnet.space import listed
@@ -31,6 +34,7 @@ from .latency_table import LatencyTable
 
 BASE = "base"
 MOST_CHANNELS = 100_000  # of a block; more is a damaged file
+MOST_ENTRIES = 100_000
 SUFFIXES = (".pkl", ".pickle", ".npz")
 _ACTIVATIONS = {"ReLU": "relu", "ReLU6": "relu6", "SiLU": "swish", "Swish": "swish", "HSwish": "h-swish"}
 
@@ -76,10 +80,8 @@ def read_tfnas_table(path: str | os.PathLike) -> TFNASTable:
         UserError: It cannot be read, holds anything else, or is no such table.
     """
     where = str(path)
-    try:
-        raw = _npz(path) if Path(path).suffix == ".npz" else _pickled(path)
-    except OSError as error:
-        raise UserError(f"{where}: cannot read the latency table ({error.strerror})") from None
+    data = jsonio.read_bytes(path, what="the latency table")
+    raw = _npz(data, where) if Path(path).suffix == ".npz" else _pickled(data, where)
     if not isinstance(raw, Mapping) or BASE not in raw:
         raise UserError(f"{where}: not a latency table of TF-NAS: it has no entry '{BASE}'")
     base = raw[BASE]
@@ -87,7 +89,7 @@ def read_tfnas_table(path: str | os.PathLike) -> TFNASTable:
         raise UserError(f"{where}: '{BASE}' must be milliseconds, a finite number of 0 or more, got {short(base)}")
     return TFNASTable(
         float(base),
-        {str(key): _by_width(value, f"{where}: '{key}'") for key, value in raw.items() if key != BASE},
+        {str(key): _by_width(value, f"{where}: {short(str(key))}") for key, value in raw.items() if key != BASE},
         where,
     )
 
@@ -147,34 +149,37 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        raise UserError(f"it holds {module}.{name}; allowed are OrderedDict, text and numbers")
+        raise UserError(f"it holds {short(f'{module}.{name}')}; allowed are OrderedDict, text and numbers")
 
     def persistent_load(self, pid: Any) -> Any:
         raise UserError("it refers to something outside of the file; allowed are OrderedDict, text and numbers")
 
 
-def _pickled(path: str | os.PathLike) -> Any:
-    with open(path, "rb") as file:
-        try:
-            return _Reader(file).load()
-        except UserError as error:
-            raise UserError(f"{path}: not a latency table of TF-NAS: {error}") from None
-        except OSError:
-            raise
-        except Exception as error:  # a damaged pickle may raise anything
-            raise UserError(f"{path}: not a latency table of TF-NAS ({type(error).__name__}: {error})") from None
-
-
-def _npz(path: str | os.PathLike) -> dict[str, Any]:
+def _pickled(data: bytes, where: str) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        return _Reader(io.BytesIO(data)).load()
+    except UserError as error:
+        raise UserError(f"{where}: not a latency table of TF-NAS: {error}") from None
+    except (Exception, RecursionError) as error:  # a damaged pickle may raise anything
+        raise UserError(f"{where}: not a latency table of TF-NAS ({_text(error)})") from None
+
+
+def _npz(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > jsonio.MOST_BYTES or len(archive.infolist()) > MOST_ENTRIES:
+                raise ValueError(f"{len(archive.infolist()):,} arrays of {size:,} bytes")
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             found = {key: file[key] for key in file.files}
-    except OSError:
-        raise
-    except Exception as error:  # a damaged archive may raise anything
-        raise UserError(f"{path}: not a latency table of TF-NAS ({error})") from None
+    except (Exception, RecursionError) as error:  # a damaged archive may raise anything
+        raise UserError(f"{where}: not a latency table of TF-NAS ({_text(error)})") from None
     base = found.get(BASE)
     return found if base is None or base.size != 1 else {**found, BASE: base.item()}
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {short(str(error))}"
 
 
 def _by_width(value: Any, where: str) -> np.ndarray:

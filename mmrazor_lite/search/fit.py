@@ -31,9 +31,9 @@ def fit_predictor(
 ) -> AccuracyPredictor:
     """Fit a network to the scores of subnets; how well it ranks those held out is in its ``facts``.
 
-    The facts: ``train``, ``held_out`` (numbers of subnets), ``kendall_tau``, ``spearman_rho``, ``rmse`` (in the unit of
-    the scores) on those held out, and ``rmse_of_the_mean``, what predicting the mean of the training scores gives. What
-    is returned was fitted to the others alone.
+    The facts: ``train``, ``held_out`` (numbers of subnets), ``kendall_tau``, ``spearman_rho`` (None where predictions
+    are all the same), ``rmse`` (in the unit of the scores) on those held out, and ``rmse_of_the_mean``, what predicting
+    the mean of the training scores gives. What is returned was fitted to the others alone.
 
     Args:
         space: The search space.
@@ -46,14 +46,14 @@ def fit_predictor(
         seed: Of the split, the initial weights and the order.
 
     Raises:
-        UserError: Too few subnets, scores that are all the same or not finite, a share that leaves nothing, or an
-            option out of its range.
+        UserError: Too few subnets, one that is given twice, scores that are all the same or not finite, a share that
+            leaves nothing, or an option out of its range.
     """
     from scipy.stats import kendalltau, spearmanr
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPRegressor
 
-    scores = np.asarray(scores, np.float64)
+    rows, scores = space.canonical(np.asarray(rows, np.int64).reshape(-1, len(space))), np.asarray(scores, np.float64)
     _check(rows, scores, held_out)
     _check_training(hidden, epochs, weight_decay, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
@@ -78,8 +78,8 @@ def fit_predictor(
     predictor.facts = {
         "train": len(train),
         "held_out": len(out),
-        "kendall_tau": float(kendalltau(predicted, scores[out]).statistic),
-        "spearman_rho": float(spearmanr(predicted, scores[out]).statistic),
+        "kendall_tau": _correlation(kendalltau, predicted, scores[out]),
+        "spearman_rho": _correlation(spearmanr, predicted, scores[out]),
         "rmse": float(np.sqrt(np.mean((predicted - scores[out]) ** 2))),
         "rmse_of_the_mean": float(np.sqrt(np.mean((mean - scores[out]) ** 2))),
         "seed": seed,
@@ -87,9 +87,24 @@ def fit_predictor(
     return predictor
 
 
-def _check(rows: Any, scores: np.ndarray, held_out: float) -> None:
+def _correlation(of: Any, predicted: np.ndarray, scores: np.ndarray) -> float | None:
+    """A rank correlation; None where one side is the same throughout, so that there is none."""
+    if np.ptp(predicted) == 0 or np.ptp(scores) == 0:
+        return None
+    return float(of(predicted, scores).statistic)
+
+
+def _check(rows: np.ndarray, scores: np.ndarray, held_out: float) -> None:
     if len(rows) < LEAST:
         raise UserError(f"{len(rows)} subnets are too few for a predictor; collect {LEAST} or more, better 500")
+    if len(scores) != len(rows):
+        raise UserError(f"{len(rows)} subnets and {len(scores)} scores: give one for each")
+    different = len(np.unique(rows, axis=0))
+    if different < len(rows):
+        raise UserError(
+            f"{len(rows) - different} of {len(rows)} subnets are given again: one that is fitted to would be among "
+            "those held out; give each once"
+        )
     if not np.isfinite(scores).all():
         raise UserError(f"the score of subnet {int(np.flatnonzero(~np.isfinite(scores))[0]) + 1} is not finite")
     if np.ptp(scores) == 0:

@@ -5,6 +5,7 @@ Shape letters: n rows, D choices, F features.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import atomic_write
 from mmrazor_lite.subnet import SearchSpace
+from mmrazor_lite.subnet.choice import short
 
 FORMAT = "mmrazor_lite.predictor/1"
 Encoding = Callable[[np.ndarray], np.ndarray]  # rows (n, D) -> features (n, F), float32
@@ -83,6 +86,7 @@ class AccuracyPredictor:
             tensors |= {f"layers.{number}.weight": weight, f"layers.{number}.bias": bias}
         about = {"format": FORMAT, "space": self.space.fingerprint, "encoding": self.encoding, "facts": self.facts}
         about |= {"mean": self.mean, "scale": self.scale}
+        about["digest"] = _digest(tensors, about)
         metadata = {"about": json.dumps(about, sort_keys=True)}  # one entry: safetensors writes several in any order
         with atomic_write(path) as temporary:
             Path(temporary).write_bytes(save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
@@ -102,14 +106,16 @@ class AccuracyPredictor:
         tensors, metadata = _tensors(path)
         layers = layers_of(tensors, str(path))
         about = _about(metadata, str(path))
+        if about is not None and about.pop("digest", None) not in (None, _digest(tensors, about)):
+            raise UserError(f"{path}: damaged: its content is not what was written; train the predictor again")
         if about is None:
             if "base_acc" in tensors:
                 raise UserError(f"{path}: the ResNet-50 predictor of Once-for-All; no search space here is its own")
             return cls(space, layers, encoding="ofa", where=str(path))
         if about["space"] != space.fingerprint:
             raise UserError(
-                f"{path}: a predictor of search space {about['space']}, the config makes {space.fingerprint}; train "
-                "one for this space (tools/predictor/collect.py, tools/predictor/train.py)"
+                f"{path}: a predictor of search space {short(about['space'])}, the config makes {space.fingerprint}; "
+                "train one for this space (tools/predictor/collect.py, tools/predictor/train.py)"
             )
         if network is not None and about["facts"].get("network", network) != network:
             raise UserError(
@@ -149,13 +155,17 @@ def layers_of(tensors: Mapping[str, np.ndarray], where: str) -> list[tuple[np.nd
     """
     number = sum(name.endswith(".weight") for name in tensors)
     if not number or any(f"layers.{i}.weight" not in tensors for i in range(number)):
-        found = ", ".join(sorted(tensors)[:5]) or "nothing"
+        found = short(sorted(tensors)[:5]) if tensors else "nothing"
         raise UserError(f"{where}: not a predictor, expected layers.0.weight, layers.0.bias, ...; it holds {found}")
     layers = []
     for i in range(number):
         weight = tensors[f"layers.{i}.weight"]
-        bias = tensors.get(f"layers.{i}.bias", np.zeros(len(weight), np.float32))
-        layers.append((weight, bias + tensors["base_acc"] if "base_acc" in tensors and i == number - 1 else bias))
+        bias = tensors.get(f"layers.{i}.bias", np.zeros(weight.shape[:1], np.float32))
+        if i == number - 1 and "base_acc" in tensors:
+            if tensors["base_acc"].size != 1:
+                raise UserError(f"{where}: base_acc has the shape {tensors['base_acc'].shape}, expected one number")
+            bias = bias + tensors["base_acc"].reshape(())
+        layers.append((weight, bias))
     return layers
 
 
@@ -164,27 +174,44 @@ def _about(metadata: Mapping[str, str], where: str) -> dict[str, Any] | None:
     if "about" not in metadata:  # other tools write a "format" of their own, such as "pt"
         return None
     try:
-        about = {"format": metadata.get("format"), **json.loads(metadata["about"])}
+        about = {"format": metadata.get("format"), **jsonio.parse(metadata["about"].encode())}
     except (ValueError, TypeError):
         raise UserError(f"{where}: its metadata is damaged; train the predictor again") from None
     if about["format"] != FORMAT:
-        raise UserError(f"{where}: format {about['format']!r} is unknown, expected {FORMAT!r}")
-    missing = {"space", "encoding", "mean", "scale", "facts"} - set(about)
-    if missing or about["encoding"] not in ENCODINGS:
-        raise UserError(f"{where}: its metadata is damaged ({', '.join(sorted(missing)) or 'encoding'}); train again")
+        raise UserError(f"{where}: format {short(about['format'])} is unknown, expected {FORMAT!r}")
+    kinds = {"space": str, "encoding": str, "mean": (int, float), "scale": (int, float), "facts": dict}
+    wrong = sorted(key for key, kind in kinds.items() if not isinstance(about.get(key), kind))
+    if wrong or about["encoding"] not in ENCODINGS:
+        raise UserError(f"{where}: its metadata is damaged ({', '.join(wrong) or 'encoding'}); train again")
     return about
 
 
-def _tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+def _digest(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> str:
+    """Of everything that a file says."""
+    digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()[:16]
 
+
+def _tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such predictor")
+    data = jsonio.read_bytes(path, what="a predictor")
     try:
-        with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such predictor") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a safetensors file ({error}); expected a predictor") from None
+        tensors = load(data)
+        header = jsonio.parse(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, jsonio.BadJSON, KeyError, TypeError, ValueError, RecursionError) as error:
+        problem = short(str(error))[1:-1]
+        raise UserError(f"{path}: not a safetensors file ({problem}); expected a predictor") from None
+    wrong = next((name for name, a in tensors.items() if a.dtype.kind != "f" or not np.isfinite(a).all()), None)
+    if wrong is not None:
+        raise UserError(f"{path}: {short(wrong)} must be finite numbers; the predictor is damaged")
+    return tensors, header.get("__metadata__") or {}
 
 
 # encodings ----------------------------------------------------------------------------------------------------

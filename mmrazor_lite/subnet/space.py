@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.subnet.choice import Choice, LayerWidth, at
+from mmrazor_lite.subnet.choice import Choice, LayerWidth, at, short
 from mmrazor_lite.subnet.subnet import Subnet
 
 _LISTED = 5  # names listed in an error
@@ -191,7 +191,7 @@ class SearchSpace(Mapping[str, Choice]):
         """
         for name in subnet:
             if name not in self._choices:
-                raise UserError(f"{at(where)}unknown choice '{name}'{nearest(name, self._names)}")
+                raise UserError(f"{at(where)}unknown choice {short(name)}{nearest(str(name)[:200], self._names)}")
         row, judged_later = np.zeros(len(self), dtype=np.int64), []
         for column, (name, choice) in enumerate(self.items()):
             if name in subnet and choice.kind == "width" and subnet[name] not in choice.candidates:

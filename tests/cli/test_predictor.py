@@ -9,6 +9,7 @@ import pytest
 from robustness.processes import run, start_server
 
 from mmrazor_lite.cli import main
+from mmrazor_lite.jsonio import sealed, unsealed
 from mmrazor_lite.search import AccuracyPredictor
 from mmrazor_lite.search.fit import LEAST
 
@@ -91,13 +92,17 @@ def test_refusals_of_collect(supernet, scores, tmp_path, fails):
     assert "has 243 subnets, 244 were asked for" in fails(*collect(supernet, path, 244))
     images = ["--cfg-options", "search_cfg.calibrate_sample_num=10"]
     assert "collected with another evaluator" in fails(*collect(supernet, path, NUMBER, *images))
-    path.write_text(path.read_text().replace('"supernet": "sha256:', '"supernet": "sha256:0', 1))
+    whole = path.read_text()
+    path.write_text(whole.replace('"supernet": "sha256:', '"supernet": "sha256:0', 1))
+    assert "line 1: its checksum does not fit" in fails(*collect(supernet, path, NUMBER))
+    header, lines = whole.split("\n", 1)
+    path.write_text(sealed({**unsealed(header.encode()), "supernet": "sha256:0"}) + "\n" + lines)
     before = path.read_bytes()
     assert "collected with another supernet" in fails(*collect(supernet, path, NUMBER))
     assert path.read_bytes() == before
 
 
-def test_refusals_of_train(supernet, other_config, scores, tmp_path, fails):
+def test_refusals_of_train(supernet, supernet_space, other_config, scores, tmp_path, fails):
     words = ["predictor-train", supernet.config]
     out = ["-o", tmp_path / "predictor.safetensors", *QUICK]
     assert f"scores '{tmp_path}/no.jsonl' not found" in fails(*words, tmp_path / "no.jsonl", *out)
@@ -109,4 +114,21 @@ def test_refusals_of_train(supernet, other_config, scores, tmp_path, fails):
         line = fails(*words, scores, *out, f"--{flag}", value)
         assert f"{flag.replace('-', '_')} is {value}: give " in line
     assert "collected with another space" in fails("predictor-train", other_config, scores, *out)
+    header, first, *others = scores.read_text().splitlines()
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text("\n".join([header, first, *others, first]) + "\n")  # the same line: taken once
+    assert main([str(word) for word in (*words, twice, "-o", tmp_path / "p.safetensors", *QUICK)]) == 0
+    facts = AccuracyPredictor.read(tmp_path / "p.safetensors", supernet_space[0]).facts
+    assert facts["train"] + facts["held_out"] == NUMBER
+    entry = unsealed(first.encode())
+    for change, message in (
+        ({"metrics": {**entry["metrics"], "score": 12.5}}, "has other scores in a line before it"),
+        ({"macs": entry["macs"] + 1}, f"had {entry['macs'] + 1} macs, in this network it has {entry['macs']:,}"),
+        ({"metrics": {"score": 1e300}}, "1e+300 is no score"),
+        ({"metrics": {"score": None}}, "metrics must be finite numbers"),
+    ):
+        twice.write_text("\n".join([header, *([first] if "metrics" in change else []), *others]) + "\n")
+        with open(twice, "a") as file:
+            file.write(sealed({**entry, **change}) + "\n")
+        assert message in fails(*words, twice, *out)
     assert not (tmp_path / "predictor.safetensors").exists()

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from costs import CostOfRows
 from safetensors.numpy import load_file, save_file
+from scipy.stats import kendalltau
 from search.ofa_space import ofa_space, row_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher, predictor
+from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher, fit, predictor
 from mmrazor_lite.search.fit import fit_predictor
 from mmrazor_lite.search.predictor import ENCODINGS, forward, layers_of, resnet50_features
 from mmrazor_lite.subnet import Choice, SearchSpace
@@ -161,7 +162,7 @@ def test_scores_without_meaning_rank_nothing():
     ],
 )
 def test_bad_data(number, change, message):
-    rows = SMALL.sample_indices(np.random.default_rng(0), number)
+    rows = np.unique(SMALL.sample_indices(np.random.default_rng(0), 2 * number), axis=0)[:number]
     options = {"scores": _scores(rows), **change}
     with pytest.raises(UserError, match=message):
         fit_predictor(SMALL, rows, **options)
@@ -180,3 +181,20 @@ def test_evolution_over_a_predictor_finds_the_best_of_all():
         searcher.tell(asked, [{"score": score} for score in predictor(asked).tolist()])
     legal = rows[cost(rows)["macs"] <= 48]
     assert searcher.results()[0].metrics["score"] == pytest.approx(predictor(legal).max())
+
+
+def test_a_subnet_that_is_given_twice_would_be_held_out_and_fitted_to():
+    rows = np.unique(SMALL.sample_indices(np.random.default_rng(0), 80), axis=0)[:40]
+    twice = np.concatenate([rows, rows[:3]])
+    with pytest.raises(UserError, match="3 of 43 subnets are given again"):
+        fit_predictor(SMALL, twice, _scores(twice))
+
+
+def test_predictions_that_are_all_the_same_have_no_correlation(tmp_path):
+    rows = np.unique(SMALL.sample_indices(np.random.default_rng(0), 80), axis=0)[:40]
+    predictor = fit_predictor(SMALL, rows, _scores(rows), hidden=(1,), epochs=1, weight_decay=1e6)
+    predictor.layers[-1][0][:] = 0  # as weight decay without end would
+    assert fit._correlation(kendalltau, predictor(rows), _scores(rows)) is None
+    predictor.facts["kendall_tau"] = None
+    predictor.write(tmp_path / "p.safetensors")
+    assert AccuracyPredictor.read(tmp_path / "p.safetensors", SMALL).facts["kendall_tau"] is None

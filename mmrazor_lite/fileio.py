@@ -20,6 +20,8 @@ from pathlib import Path
 from mmrazor_lite.errors import UserError
 
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
+_DRAFTS: set[Path] = set()  # of file sets that are being written
+_SUFFIXES, _NAMES = {".pth", ".pt2", ".json", ".jsonl", ".yaml"}, {"last_checkpoint"}  # of the files of a run
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
@@ -29,10 +31,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
     The data reach the disk before the name changes, and the folder entry before the call returns, so a reader sees
     the old file or the new one, never a part. On an error the temporary file is removed and ``path`` is untouched.
+    A path of :meth:`FileSet.new` is itself temporary and is yielded as it is.
 
     Raises:
         UserError: The disk is full, or ``path`` cannot be a file.
     """
+    path = Path(path)
+    if path in _DRAFTS:
+        yield path
+        return
     with FileSet() as files:
         yield files.new(path)
 
@@ -68,10 +75,17 @@ class FileSet:
         with suppress(OSError):  # a disk without locks: left-overs stay there
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._files.append((Path(name), path, handle))
+        _DRAFTS.add(Path(name))
         return Path(name)
 
     def without(self, path: str | os.PathLike) -> None:
-        """Remove ``path`` just before the others get their names: it belongs to what they replace."""
+        """As :meth:`replace`, and drop what was written to become ``path``: there is to be none."""
+        self.replace(path)
+        for entry in [entry for entry in self._files if entry[1] == Path(path)]:
+            self._drop(entry)
+
+    def replace(self, path: str | os.PathLike) -> None:
+        """Remove ``path`` just before the first of the files gets its name, so that it never stands beside them."""
         self._gone.append(Path(path))
 
     def __enter__(self) -> FileSet:
@@ -86,10 +100,15 @@ class FileSet:
                 if cause is not None and self._files:
                     raise _of_disk(self._files[-1][1], cause) from error
         finally:
-            for temporary, _, handle in self._files:
-                temporary.unlink(missing_ok=True)
-                os.close(handle)
-            self._files.clear()
+            for entry in list(self._files):
+                self._drop(entry)
+
+    def _drop(self, entry: tuple[Path, Path, int]) -> None:
+        temporary, _, handle = entry
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
+        _DRAFTS.discard(temporary)
+        self._files.remove(entry)
 
     def _finish(self) -> None:
         mask = 0o666 & ~_umask()
@@ -97,7 +116,7 @@ class FileSet:
             with _told(path):
                 _sync(temporary)
                 temporary.chmod(mask)
-        check_outputs([*(path for _, path, _ in self._files), *self._gone])
+        check_outputs({*(path for _, path, _ in self._files), *self._gone})
         with _signals_wait():
             for path in self._gone:
                 path.unlink(missing_ok=True)
@@ -130,6 +149,16 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
             raise UserError(f"{path} cannot be written: {above} is a file, not a folder")
         if above is not None and not os.access(above, os.W_OK):
             raise UserError(f"{path} cannot be written: no permission to write into {above}")
+
+
+def check_folder(folder: str | os.PathLike) -> None:
+    """Raise :class:`UserError` where a folder inside ``folder`` bears the name of a file of a run."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        check_outputs(
+            Path(entry.path)
+            for entry in os.scandir(folder)
+            if entry.is_dir() and (entry.name in _NAMES or Path(entry.name).suffix in _SUFFIXES)
+        )
 
 
 def remove_left_overs(folder: str | os.PathLike, name: str | None = None) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.fileio import remove_left_overs
+from mmrazor_lite.fileio import check_folder, remove_left_overs
 
 NAME = "run.lock"
 _HELD: dict[Path, tuple[int, int]] = {}  # folder -> process that holds it (a fork does not), descriptor
@@ -35,7 +35,8 @@ def hold(folder: str | os.PathLike, what: str) -> None:
         what: Says in the file what runs here.
 
     Raises:
-        UserError: Another process holds it; says which.
+        UserError: Another process holds it; says which. It cannot be written to, or a folder stands in it where a run
+            writes a file.
     """
     path = Path(folder).resolve()
     if _HELD.get(path, (0, 0))[0] == os.getpid():
@@ -49,6 +50,7 @@ def hold(folder: str | os.PathLike, what: str) -> None:
     except OSError as error:
         raise UserError(f"the work dir {folder} cannot be written to ({error.strerror}); give another one") from error
     remove_left_overs(path)
+    check_folder(path)
 
 
 @contextmanager

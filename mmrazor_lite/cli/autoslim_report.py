@@ -34,7 +34,7 @@ def write_report(
         files: Subnet file of the baseline, of AutoSlim and of uniform scaling.
         accuracies: Row -> top-1 of each seed so far, in percent.
     """
-    from mmrazor_lite.fileio import write_text_atomic
+    from mmrazor_lite.fileio import FileSet, write_text_atomic
     from mmrazor_lite.subnet import read_subnet
 
     from .autoslim_cifar10 import ROWS
@@ -71,8 +71,9 @@ def write_report(
         "commands": commands,
     }
     _draw(pieces, network, subnets, plan)
-    write_text_atomic(pieces.work / "results.json", json.dumps(report, indent=2) + "\n")
-    write_text_atomic(pieces.work / "results.md", markdown(report))
+    with FileSet() as files:
+        write_text_atomic(files.new(pieces.work / "results.json"), json.dumps(report, indent=2) + "\n")
+        write_text_atomic(files.new(pieces.work / "results.md"), markdown(report))
     print(f"\n{markdown(report)}\nFiles: {pieces.work}", flush=True)
     return report
 

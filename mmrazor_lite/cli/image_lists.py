@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> tuple[int, int]:
     """
     import numpy as np
 
-    from mmrazor_lite.fileio import write_text_atomic
+    from mmrazor_lite.fileio import FileSet, write_text_atomic
 
     if not 0 < args.fraction < 1:
         raise UserError(f"--fraction {args.fraction}: give a number between 0 and 1")
@@ -46,8 +46,10 @@ def run(args: argparse.Namespace) -> tuple[int, int]:
         order = rng.permutation(len(images))
         for part, chosen in zip(lines, (order[held_out:], order[:held_out]), strict=True):
             part += [f"{name}/{images[index]} {label}" for index in sorted(chosen.tolist())]
+    with FileSet() as files:
+        for path, part in zip(args.output, lines, strict=True):
+            write_text_atomic(files.new(path), "\n".join(part) + "\n")
     for path, part in zip(args.output, lines, strict=True):
-        write_text_atomic(Path(path), "\n".join(part) + "\n")
         print(f"wrote {path}: {len(part)} images")
     return len(lines[0]), len(lines[1])
 

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import check_outputs
 
 from . import arguments, environment
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> LatencyTable:
 
     for path in args.official or ():
         environment.require_file(path, "published table")
+    check_outputs([f"{args.output}.journal"])
     cfg = load_config(args.config, args.cfg_options)
     if args.resolutions:
         _keep_resolutions(cfg, args.resolutions, args.config)

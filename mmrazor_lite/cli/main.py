@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import check_outputs, disk_problem
 from mmrazor_lite.folder_lock import released
 
 from . import (
@@ -54,6 +55,9 @@ SUBCOMMANDS = {
     "autoslim-cifar10": autoslim_cifar10,
     "demo": demo,
 }
+# Arguments of any of them that name files.
+OUTPUTS = ("out", "output", "plot", "model_config")
+INPUTS = ("config", "checkpoint", "scores", "table", "predictor", "latency_table", "official")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -79,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     allocator.keep_freed_memory()
     with signals.raised() as ended, released():
         try:
+            _check_outputs(args)
             SUBCOMMANDS[args.command].run(args)
         except (UserError, OSError, RuntimeError) as error:
             if ended:  # what the end of other processes or of a worker led to
@@ -89,10 +94,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse files that cannot be written, or that the command reads, before its work."""
+
+    def files(*names: str) -> list[str]:
+        values = [getattr(args, name, None) for name in names]
+        return [part for value in values for part in (value if isinstance(value, list) else [value]) if part]
+
+    check_outputs(files(*OUTPUTS), [path for path in files(*INPUTS) if os.path.isfile(path)])
+
+
 def _told(error: Exception, args: argparse.Namespace) -> int:
     if os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
         raise error
     line: str | None = " ".join(str(error).split())
+    problem = None if isinstance(error, UserError) else disk_problem(error)
+    if problem is not None:
+        where = getattr(error, "filename", None) or getattr(args, "work_dir", None) or "the folder of the results"
+        print(f"error: {problem}: {where}; what was written before is whole", file=sys.stderr)
+        return 2
     try:
         if isinstance(error, RuntimeError):
             line = environment.lost_process(error)

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the subnet with its macs, params and latency, and return these."""
-    from mmrazor_lite.fileio import write_text_atomic
+    from mmrazor_lite.fileio import FileSet, write_text_atomic
     from mmrazor_lite.subnet import parse_document, write_subnet
     from mmrazor_lite.subnet.yamlio import load_yaml
 
@@ -61,13 +61,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         costs["latency"] = latency
     content = _model_config(model, args.config) if args.model_config else None
     made_by = {"tool": "parse_tfnas", "checkpoint": str(path)}
-    write_subnet(args.output, subnet, model.search_space, costs, made_by=made_by)
+    with FileSet() as files:
+        write_subnet(files.new(args.output), subnet, model.search_space, costs, made_by=made_by)
+        if args.model_config:
+            write_text_atomic(files.new(args.model_config), json.dumps(content, indent=4) + "\n")
     print(
         f"wrote {args.output}: "
         + ", ".join(f"{value:,.10g} {'ms' if k == 'latency' else k}" for k, value in costs.items())
     )
     if args.model_config:
-        write_text_atomic(Path(args.model_config), json.dumps(content, indent=4) + "\n")
         print(f"wrote {args.model_config}")
     return costs
 

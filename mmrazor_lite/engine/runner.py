@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS as ALL_WRAPPERS
@@ -22,6 +23,7 @@ from mmrazor_lite.engine.hooks.admission import admitted, call
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
 from mmrazor_lite.engine.layout import check_channels_last
+from mmrazor_lite.engine.logs import calm, survive_full_disk
 from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_data, seeded_dataloader
 from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.errors import UserError, building
@@ -68,6 +70,17 @@ class RazorRunner(Runner):
             count += 1
             self._timestamp = f"{second}_{count}"
         _STARTED.add(self._timestamp)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger: what is long goes to the file alone, and a file that cannot be written ends no run."""
+        logger = super().build_logger(*args, **kwargs)
+        calm(logger)
+        survive_full_disk(logger)
+        return logger
+
+    def _log_env(self, env_cfg: dict) -> None:
+        super()._log_env(env_cfg)
+        self.logger.info(f"environment, config and hooks are in {self.log_dir}/{self.timestamp}.log")
 
     def set_randomness(
         self, seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False

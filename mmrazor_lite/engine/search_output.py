@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
 
 from mmrazor_lite.engine.calibration import recalibrated
-from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.fileio import FileSet, write_text_atomic
 from mmrazor_lite.search import Budget, HasFront
 from mmrazor_lite.subnet import Subnet, write_subnet
 
@@ -45,29 +46,39 @@ class SearchOutput:
         self._loop = loop
 
     def write(self, found: Sequence[Found]) -> list[dict[str, Any]]:
-        """Write all files and return the results, see ``SearchLoop.run``."""
-        loop, results = self._loop, []
+        """Write all files, which get their names together, and return the results, see ``SearchLoop.run``."""
+        with FileSet() as files:
+            results, lines = self._write(found, files)
+        for line in lines:
+            print_log(line, logger="current")
+        return results
+
+    def _write(self, found: Sequence[Found], files: FileSet) -> tuple[list[dict[str, Any]], list[str]]:
+        loop, results, lines = self._loop, [], []
         has_front = isinstance(loop.searcher, HasFront)
         for one, name in zip(found, names_of([one.budget for one in found]), strict=True):
             path = loop.work_dir / f"{name}.yaml"
             if loop.rank == 0:
                 if one.budget is None or has_front:
-                    self._write_weights(one, path.with_suffix(".pth"))  # they may be refused: first
-                write_subnet(path, one.subnet, loop.space, resources=one.costs, score=one.score, made_by=loop.made_by)
+                    self._write_weights(one, path.with_suffix(".pth"), files)
+                about = {"resources": one.costs, "score": one.score, "made_by": loop.made_by}
+                write_subnet(files.new(path), one.subnet, loop.space, **about)
                 costs = ", ".join(f"{one.costs[key] / 1e6:.2f}M {key}" for key in ("macs", "flops", "params"))
-                text = f"search: {path} ({costs}, {loop.evaluator.score_key} {one.metrics['score']:.2f})"
-                print_log(text, logger="current")
+                lines.append(f"search: {path} ({costs}, {loop.evaluator.score_key} {one.metrics['score']:.2f})")
             limit = None if one.budget is None else tuple(one.budget)
             entry = {"budget": limit, "file": path, "subnet": one.subnet}
             results.append({**entry, "resources": dict(one.costs), "score": one.score})
         if loop.rank == 0:
-            self.write_log(results)
             if has_front:
-                self._write_front()
-        return results
+                self._write_front(files)
+            self._write_log(files.new(loop.work_dir / LOG_NAME), results)  # the last: with results, all files are there
+        return results, lines
 
-    def write_log(self, results: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Write the steps taken, and the results once there are any, for people."""
+    def write_log(self) -> None:
+        """Write the steps taken so far, for people."""
+        self._write_log(self._loop.work_dir / LOG_NAME, ())
+
+    def _write_log(self, path: Path, results: Sequence[Mapping[str, Any]]) -> None:
         loop = self._loop
         found = [
             {"file": result["file"].name, "resources": result["resources"], "score": result["score"]}
@@ -80,18 +91,18 @@ class SearchOutput:
             "results": found,
             "steps": loop.state.steps,
         }
-        write_text_atomic(loop.work_dir / LOG_NAME, json.dumps(log, indent=2) + "\n")
+        write_text_atomic(path, json.dumps(log, indent=2) + "\n")
 
-    def _write_front(self) -> None:
+    def _write_front(self, files: FileSet) -> None:
         """All subnets that nothing is both cheaper and better than, for people and plots."""
         loop, entries = self._loop, []
         for _, row, metrics in loop.searcher.front():
             subnet = loop.space.subnet(row)
             entries.append({"choices": subnet.to_dict(), "resources": loop.cost.of(subnet), "score": metrics["score"]})
         document = {"made_by": loop.made_by, "resource": loop.searcher.resource, "front": entries}
-        write_text_atomic(loop.work_dir / FRONT_NAME, json.dumps(document, indent=2) + "\n")
+        write_text_atomic(files.new(loop.work_dir / FRONT_NAME), json.dumps(document, indent=2) + "\n")
 
-    def _write_weights(self, one: Found, path: Any) -> None:
+    def _write_weights(self, one: Found, path: Path, files: FileSet) -> None:
         from mmrazor_lite.export.best import write_best_checkpoint
 
         algorithm = self._loop.algorithm
@@ -99,7 +110,7 @@ class SearchOutput:
         def calibrated() -> AbstractContextManager:
             return recalibrated(algorithm, self._loop.evaluator.calibration)
 
-        write_best_checkpoint(algorithm, one.subnet, path, score=one.score, calibrated=calibrated)
+        write_best_checkpoint(algorithm, one.subnet, path, score=one.score, calibrated=calibrated, files=files)
 
 
 def names_of(budgets: Sequence[Budget | None]) -> list[str]:

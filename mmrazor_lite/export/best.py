@@ -13,7 +13,7 @@ from torch import nn
 
 from mmrazor_lite.export.checkpoint import checkpoint_hash, save_checkpoint
 from mmrazor_lite.export.subnet_file import compare, extract, read_back
-from mmrazor_lite.fileio import atomic_write
+from mmrazor_lite.fileio import FileSet
 from mmrazor_lite.subnet import Subnet
 
 
@@ -23,6 +23,7 @@ def write_best_checkpoint(
     path: str | os.PathLike,
     score: Mapping[str, Any] | None = None,
     calibrated: Callable[[], AbstractContextManager] | None = None,
+    files: FileSet | None = None,
 ) -> Path:
     """Write the weights of ``subnet`` in the format of a split file: it says which subnet of which architecture it is.
 
@@ -37,6 +38,7 @@ def write_best_checkpoint(
         calibrated: Returns a block in which the supernet has batch-norm statistics of the active subnet, such as
             ``lambda: recalibrated(algorithm, batches)``. By default those of the supernet are written, an average
             over all subnets, which fits none: only for a file that is retrained.
+        files: The set that the file is one of; by default it stands alone.
 
     Returns:
         ``path``.
@@ -56,8 +58,10 @@ def write_best_checkpoint(
             found = extract(algorithm, subnet, score)
     finally:
         mutator.activate(previous)
-    with atomic_write(path) as temporary:
+    with nullcontext(files) if files else FileSet() as all_files:
+        temporary = all_files.new(path)
         save_checkpoint(found.content, temporary)
         compare(lambda: read_back(algorithm, temporary, found.module), found, path)
-    print_log(f"wrote {path} (sha256 {checkpoint_hash(path)})", logger="current")
+        digest = checkpoint_hash(temporary)
+    print_log(f"wrote {path} (sha256 {digest})", logger="current")
     return path

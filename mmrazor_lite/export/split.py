@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from mmrazor_lite.export.checkpoint import (
 )
 from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.export.subnet_file import Extract, compare, extract, read_back
-from mmrazor_lite.fileio import atomic_write
+from mmrazor_lite.fileio import FileSet, check_outputs
 from mmrazor_lite.models.algorithms.widths import subnet_of
 from mmrazor_lite.subnet import Subnet, parse_document, write_subnet
 
@@ -38,8 +37,9 @@ def split(
     """Write ``checkpoint_{i}.pth`` and ``checkpoint_{i}.pt2`` for the i-th of ``channel_cfgs``, from 1.
 
     A subnet finds its batch norms by what it is, not by its place in a list. Each file holds the subnet's own weights
-    under the plain model's names, and says which subnet of which architecture it is and what it costs. Before a file
-    gets its name, it is read back and its logits are compared with those of the subnet inside the joint model.
+    under the plain model's names, and says which subnet of which architecture it is and what it costs. Each is
+    read back and its logits are compared with those of the subnet inside the joint model; when all are whole on the
+    disk, they get their names.
 
     Args:
         algorithm: A joint model of the architecture; when it lists other subnets than the checkpoint, or the same in
@@ -55,6 +55,12 @@ def split(
         UserError: The checkpoint is not a joint model's or does not fit; a subnet it was not trained for, or one that
             is asked for twice; a written file whose logits differ.
     """
+    folder = Path(output_dir) if output_dir else Path(checkpoint).parent
+    targets = [folder / f"checkpoint_{index}.pth" for index, _ in enumerate(channel_cfgs, start=1)]
+    named = [entry for entry in channel_cfgs if not isinstance(entry, float | int)]
+    check_outputs(
+        [path for weights in targets for path in (weights, weights.with_suffix(".pt2"))], [checkpoint, *named]
+    )
     content = read_checkpoint(checkpoint)
     print_log(f"split: loaded {checkpoint} (sha256 {checkpoint_hash(checkpoint)})", logger="current")
     space = algorithm.search_space
@@ -64,39 +70,46 @@ def split(
     algorithm.eval()
     wanted = [subnet_of(entry, algorithm.mutator) for entry in channel_cfgs]
     _check_wanted(wanted, channel_cfgs, algorithm, str(checkpoint))
-    folder = Path(output_dir) if output_dir else Path(checkpoint).parent
-    return [_write(algorithm, subnet, folder / f"checkpoint_{index}") for index, subnet in enumerate(wanted, start=1)]
+    costs = []
+    with FileSet() as files:
+        for subnet, weights in zip(wanted, targets, strict=True):
+            costs.append(_write(algorithm, subnet, weights, files))
+    for weights, cost in zip(targets, costs, strict=True):
+        for path in filter(Path.is_file, (weights, weights.with_suffix(".pt2"))):
+            print_log(f"split: wrote {path} (sha256 {checkpoint_hash(path)})", logger="current")
+        resources = ", ".join(f"{value:,} {key}" for key, value in cost.items())
+        print_log(f"split: {weights.name} costs {resources}", logger="current")
+    return targets
 
 
-def _write(algorithm: nn.Module, subnet: Subnet, stem: Path) -> Path:
+def _write(algorithm: nn.Module, subnet: Subnet, weights: Path, files: FileSet) -> Mapping[str, int]:
+    """Write the pair of one subnet into ``files``; return what it costs."""
     found = extract(algorithm, subnet)
-    programme, weights = stem.with_suffix(".pt2"), stem.with_suffix(".pth")
-    with tempfile.TemporaryDirectory() as folder, atomic_write(weights) as temporary:
-        save_checkpoint(found.content, temporary)
-        compare(lambda: read_back(algorithm, temporary, found.module), found, weights)
-        draft = Path(folder) / programme.name
-        has_programme = _write_pt2(found, draft)
-        # All is well. The old pair goes, the .pth comes back last: where it stands, its .pt2 is of the same subnet.
-        weights.unlink(missing_ok=True)
-        programme.unlink(missing_ok=True)
-        if has_programme:
-            with atomic_write(programme) as target:
-                shutil.copyfile(draft, target)
-    for path in (weights, programme) if has_programme else (weights,):
-        print_log(f"split: wrote {path} (sha256 {checkpoint_hash(path)})", logger="current")
-    resources = ", ".join(f"{value:,} {key}" for key, value in found.costs.items())
-    print_log(f"split: {weights.name} costs {resources}", logger="current")
-    return weights
+    programme = weights.with_suffix(".pt2")
+    # The old .pth goes first, the new one comes last: where it stands, its .pt2 is of the same subnet.
+    files.replace(weights)
+    draft = files.new(programme)
+    temporary = files.new(weights)
+    save_checkpoint(found.content, temporary)
+    compare(lambda: read_back(algorithm, temporary, found.module), found, weights)
+    if not _write_pt2(found, draft, programme):
+        files.without(programme)
+    return found.costs
 
 
-def _write_pt2(found: Extract, path: Path) -> bool:
+def _write_pt2(found: Extract, draft: Path, path: Path) -> bool:
     """Write the program; tell whether there is one. A model with a batch size in its code still gets its ``.pth``."""
     try:
-        export_pt2(found.module, path, found.images.shape[1:])
+        export_pt2(found.module, draft, found.images.shape[1:])
     except UserError as error:
         print_log(f"split: no {path.name} ({error})", logger="current", level=logging.WARNING)
         return False
-    compare(lambda: torch.export.load(str(path)).module(), found, path)
+
+    def program() -> nn.Module:
+        with open(draft, "rb") as file:
+            return torch.export.load(file).module()
+
+    compare(program, found, path)
     return True
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -8,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from disks import at_most
 
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import (
-    checkpoint_hash,
     export_onnx,
     load_subnet,
     load_weights,
@@ -172,8 +173,14 @@ def test_weights_that_are_no_numbers_are_not_written(joint, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_killed_while_writing_leaves_whole_files_and_runs_again(joint, parts, tmp_path):
-    """A child dies in the middle of writing the second .pth; parts from before stay readable."""
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_killed_while_writing_leaves_the_files_before_it_and_runs_again(joint, parts, tmp_path):
+    """A child dies in the middle of writing the second .pth; the first pair waits for it."""
+    split(joint.algorithm, joint.checkpoint, joint.files[:2], tmp_path)
+    before = contents(tmp_path)
     child = os.fork()
     if child == 0:  # no exec: the models are built already
         module = sys.modules["mmrazor_lite.export.split"]
@@ -192,8 +199,43 @@ def test_killed_while_writing_leaves_whole_files_and_runs_again(joint, parts, tm
         finally:
             os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    whole = sorted(path.name for path in tmp_path.glob("checkpoint_*"))
-    assert whole == ["checkpoint_1.pt2", "checkpoint_1.pth"]
-    assert checkpoint_hash(tmp_path / "checkpoint_1.pth") == checkpoint_hash(parts[0])
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert all(name.endswith(".tmp") for name in after.keys() - before.keys())
     again = split(joint.algorithm, joint.checkpoint, joint.files[::-1], tmp_path)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in parts]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_leaves_the_pairs_before(joint, tmp_path, monkeypatch):
+    """Full while the second pair is written: neither is replaced."""
+    split(joint.algorithm, joint.checkpoint, joint.files[:2], tmp_path)
+    before = contents(tmp_path)
+    module = sys.modules["mmrazor_lite.export.split"]
+    saved = []
+
+    def save(content, path):
+        saved.append(path)
+        with at_most(1000 if len(saved) == 2 else resource.RLIM_INFINITY):
+            save_checkpoint(content, path)
+
+    monkeypatch.setattr(module, "save_checkpoint", save)
+    with pytest.raises(UserError, match=r"checkpoint_2\.pth cannot be written \(File too large\); what was"):
+        split(joint.algorithm, joint.checkpoint, joint.files[::-1], tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["checkpoint_2.pt2", "checkpoint_1.pth"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(joint, tmp_path, name, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(sys.modules["mmrazor_lite.export.split"], "read_checkpoint", None)
+    with pytest.raises(UserError, match=f"{name} is a folder, a file is to be written there"):
+        split(joint.algorithm, joint.checkpoint, joint.files[:2], tmp_path)
+
+
+def test_the_joint_checkpoint_is_not_replaced(joint, tmp_path):
+    path = tmp_path / "checkpoint_1.pth"
+    path.write_bytes(joint.checkpoint.read_bytes())
+    with pytest.raises(UserError, match="checkpoint_1.pth is read by this step, which would replace it"):
+        split(joint.algorithm, path, joint.files[:1])
+    assert path.read_bytes() == joint.checkpoint.read_bytes()

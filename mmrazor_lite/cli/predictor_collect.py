@@ -8,6 +8,8 @@ from pathlib import Path
 from mmrazor_lite.errors import UserError, building
 
 from . import arguments, environment
+from .limits import refuse_given
+from .specialize import RESOURCES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,9 @@ def run(args: argparse.Namespace) -> Path:
     if args.number < 1:
         raise UserError(f"--number {args.number} must be 1 or more")
     environment.require_file(args.checkpoint, "checkpoint")
+    unused = [f"search_cfg.{key}" for key in ("constraints_range", "searcher", "latency_table", "predictor")]
+    unused += [f"search_cfg.target_{resource}" for resource in RESOURCES]
+    refuse_given(args.cfg_options or [], unused, "subnets are drawn from the whole space, without limits or a searcher")
     cfg = load_config(args.config, args.cfg_options)
     environment.apply_run_flags(cfg, args)
     settings = search_settings(cfg, args.config)
@@ -43,6 +48,8 @@ def run(args: argparse.Namespace) -> Path:
     algorithm = runner.algorithm
     keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key", "cache_gb")
     options = {key: settings[key] for key in keys if key in settings}
+    if str(settings.get("type")).endswith("EvolutionSearchLoop") and options.get("calibrate_sample_num") == -1:
+        del options["calibrate_sample_num"]  # MMRazor's default, see evolution_search_loop
     with building("search_cfg"):
         evaluator = SubnetEvaluator(algorithm, **options, seed=cfg.randomness.seed)
     path = Path(args.out or Path(cfg.work_dir) / "scores.jsonl")

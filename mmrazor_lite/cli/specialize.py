@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.folder_lock import hold
+from mmrazor_lite.subnet.choice import short
 
 from . import arguments, environment
+from .limits import limited
 
-SHARED = ("mutate_prob", "crossover_prob")  # options of the evolution that the front's search has too
 RESOURCES = ("macs", "flops", "params", "memory", "latency")
 
 
@@ -48,26 +50,27 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         if path is not None:
             environment.require_file(path, flag)
     cfg = load_config(args.config, args.cfg_options)
-    search_settings(cfg, args.config)  # refuses a config of something else
-    _check_limits(environment.build_model(cfg), resource, limits, args.table)
+    settings = search_settings(cfg, args.config)  # refuses a config of something else
+    for flag, key in (("table", "latency_table"), ("predictor", "predictor")):
+        if getattr(args, flag):
+            settings[key] = getattr(args, flag)
+    if resource == "latency" and not settings.get("latency_table"):
+        raise UserError("--latency needs --table: a latency table, such as tools/latency/build_table.py writes")
+    groups = [limits] if args.front else [[limit] for limit in limits]
+    searches = [limited(settings, resource, group, args) for group in groups]  # all are refused before one begins
+    _check_limits(environment.build_model(cfg), resource, limits, settings.get("latency_table"))
     top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
     if args.launcher == "none" or os.environ.get("RANK", "0") == "0":
         hold(top, f"specialize {args.config}")
+        for name, value in dict(searches[0].get("constraints_range") or {}).items():
+            if name != resource and value is not None:
+                print(f"within the config's constraints_range.{name}={short(value)} too")
     results = []
-    for limit in [None] if args.front else limits:
+    for group, own in zip(groups, searches, strict=True):
         cfg = load_config(args.config, args.cfg_options)
-        settings = search_settings(cfg, args.config)
-        if args.front:
-            settings.pop("constraints_range", None)
-            options = {key: value for key, value in dict(settings.get("searcher") or {}).items() if key in SHARED}
-            settings |= {"searcher": {"type": "FrontSearcher", **options}, f"target_{resource}": limits}
-        else:
-            settings["constraints_range"] = {resource: (0, limit)}
-        settings |= {"latency_table": args.table} if args.table else {}
-        settings |= {"predictor": args.predictor} if args.predictor else {}
-        cfg.search_cfg = settings
+        cfg.search_cfg = copy.deepcopy(own)
         flags = argparse.Namespace(**vars(args))
-        flags.work_dir = str(top / f"{resource}_{'front' if args.front else str(limit).replace('%', 'pct')}")
+        flags.work_dir = str(top / f"{resource}_{'front' if args.front else str(group[0]).replace('%', 'pct')}")
         results += search(cfg, flags, args.checkpoint, args.resume)
     return results
 
@@ -79,8 +82,9 @@ def _budgets(args: argparse.Namespace) -> tuple[str, list[str]]:
         what = "no budget" if not given else f"{len(given)} resources"
         raise UserError(f"{what} given; give one of {names} with one limit or several, such as --macs 300M 200M")
     ((resource, limits),) = given.items()
-    if resource == "latency" and args.table is None:
-        raise UserError("--latency needs --table: a latency table, such as tools/latency/build_table.py writes")
+    twice = next((limit for limit in limits if limits.count(limit) > 1), None)
+    if twice is not None:
+        raise UserError(f"--{resource} {twice}: given twice; give each limit once")
     return resource, [_number(limit) for limit in limits]
 
 

@@ -15,7 +15,7 @@ Limits = dict[str, list[tuple]]  # 'budgets' or 'constraints' -> what the search
 
 
 def read_limits(
-    takes: str | None,
+    takes: Sequence[str],
     searcher: str,
     targets: Mapping[str, Any],
     ranges: Mapping[str, Any] | None,
@@ -24,7 +24,7 @@ def read_limits(
     """Read the limits that a searcher takes, and refuse the others, which it would ignore.
 
     Args:
-        takes: ``'budgets'``, ``'constraints'`` or ``None``, as the class of searchers says.
+        takes: Of ``'budgets'`` and ``'constraints'``, what the class of searchers says.
         searcher: Its name, for errors.
         targets: Resource -> one budget, several or ``None``: the loop's ``target_*``.
         ranges: Resource -> range as :func:`parse_range` takes it, or ``None``: the loop's ``constraints_range``.
@@ -34,28 +34,28 @@ def read_limits(
         UserError: None given, the other kind given, a resource without costs, and what the parsers refuse.
     """
     given = {resource: value for resource, value in targets.items() if value is not None}
-    if takes is None:
-        wrong = [*(f"target_{resource}" for resource in given), *["constraints_range"] * (ranges is not None)]
-        if wrong:
-            raise UserError(f"{wrong[0]} is not for the {searcher}, which takes no limits; leave it out")
-        return {}
     options = " or ".join(f"target_{resource}" for resource in targets)
-    if takes == "budgets":
-        if ranges is not None:
-            raise UserError(f"constraints_range is not for the {searcher}, which takes budgets; give {options}")
+    if given and "budgets" not in takes:
+        first = next(iter(given))
+        way = "which takes no limits; leave it out"
+        if takes:
+            way = f"which searches within constraints; give constraints_range=dict({first}=(0, LIMIT))"
+        raise UserError(f"target_{first} is not for the {searcher}, {way}")
+    if ranges is not None and "constraints" not in takes:
+        way = f"which takes budgets; give {options}" if takes else "which takes no limits; leave it out"
+        raise UserError(f"constraints_range is not for the {searcher}, {way}")
+    limits: Limits = {}
+    if "budgets" in takes:
         if not given:
             raise UserError(f"the search has no budget; give {options}")
-        return {"budgets": _budgets(given, largest)}
-    if given:
-        raise UserError(
-            f"target_{next(iter(given))} is not for the {searcher}, which searches within constraints; "
-            f"give constraints_range=dict({next(iter(given))}=(0, LIMIT))"
-        )
-    if ranges is None:
-        raise UserError(
-            f"the {searcher} has no constraint; give constraints_range=dict(flops=(0, 330)), or {{}} for none"
-        )
-    return {"constraints": _constraints(ranges, largest)}
+        limits["budgets"] = _budgets(given, largest)
+    if "constraints" in takes:
+        if ranges is None and "budgets" not in takes:
+            raise UserError(
+                f"the {searcher} has no constraint; give constraints_range=dict(flops=(0, 330)), or {{}} for none"
+            )
+        limits["constraints"] = _constraints(ranges or {}, largest)
+    return limits
 
 
 def finite(limits: Limits) -> dict[str, list[list]]:

@@ -14,7 +14,7 @@ from mmrazor_lite.search import Cost, Searcher
 from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.choice import short
 
-TAKES = ("budgets", "constraints", None)
+LIMITS = ("budgets", "constraints")
 _PARTS = ("takes", *(name for name in vars(Searcher) if not name.startswith("_") and name != "takes"))
 
 for _name in search.__all__:  # search/ knows no registry, hence no torch
@@ -35,10 +35,11 @@ def searcher_class(config: Mapping[str, Any]) -> type:
             f"search_cfg.searcher: unknown type {short(kind)}{nearest(kind[:80], SEARCHERS.module_dict)} ({options})"
         )
     cls = SEARCHERS.module_dict[kind]
-    if getattr(cls, "takes", "") not in TAKES:
+    takes = getattr(cls, "takes", None)
+    if not isinstance(takes, tuple) or not set(takes) <= set(LIMITS):
         raise UserError(
-            f"search_cfg.searcher ({kind}): the class must say which limits it takes: takes = 'budgets', 'constraints' "
-            "or None, see mmrazor_lite.search.Searcher"
+            f"search_cfg.searcher ({kind}): the class must say which limits it takes, such as takes = ('budgets',) or "
+            "(), see mmrazor_lite.search.Searcher"
         )
     return cls
 

@@ -100,14 +100,14 @@ class Searcher(Protocol):
     state is plain JSON data and changes in ``tell`` only.
 
     A class of searchers is called with ``space`` (:class:`SearchSpace`), ``cost`` (:class:`Cost`), the limits under the
-    name in ``takes``, its own options, and ``seed`` where it has one.
+    names in ``takes``, its own options, and ``seed`` where it has one.
 
     Attributes:
-        takes: Which limits: ``'budgets'``, a list of :class:`Budget`, each to be answered; ``'constraints'``, a list of
-            :class:`Constraint`, which all hold for the one result; None: no limits at all.
+        takes: Which limits, if any: ``'budgets'``, a list of :class:`Budget`, each to be answered; ``'constraints'``, a
+            list of :class:`Constraint`, which hold for every result.
     """
 
-    takes: ClassVar[Literal["budgets", "constraints"] | None]
+    takes: ClassVar[tuple[Literal["budgets", "constraints"], ...]]
 
     @property
     def done(self) -> bool:

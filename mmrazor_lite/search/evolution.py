@@ -69,7 +69,7 @@ class EvolutionSearcher:
     """
 
     paper = "SPOS, arXiv:1904.00420"
-    takes = "constraints"
+    takes = ("constraints",)
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ Shapes: n rows, D choices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.search.base import (
     Budget,
+    Constraint,
     Result,
     check_probabilities,
     check_same_search,
@@ -21,7 +23,7 @@ from mmrazor_lite.search.base import (
     plain_metrics,
 )
 from mmrazor_lite.search.cost import Cost, costs_of
-from mmrazor_lite.search.legal import Taken
+from mmrazor_lite.search.legal import LegalRows, Taken
 from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.choice import short
@@ -34,7 +36,8 @@ class FrontSearcher:
 
     The first generation is the cheapest and the dearest row and random ones. Every further one has as many children:
     two tournaments of two choose parents by front, then by crowding; children take each choice from one of them and
-    mutate. No subnet is scored twice. Parents and children together compete for the next population.
+    mutate. No subnet is scored twice. Parents and children together compete for the next population. Where there are
+    constraints, all are within them, and the first generation has a subnet within each budget.
 
     Args:
         space: The search space.
@@ -45,13 +48,15 @@ class FrontSearcher:
         population: Subnets of a generation.
         mutate_prob: Probability of each choice to be drawn anew (the same candidate may come).
         crossover_prob: Probability of each choice to come from the second parent.
+        constraints: ``(resource, low, high)``, unscaled, both ends included, of any resources.
 
     Raises:
-        UserError: No budget, budgets of several resources, one that no subnet meets, or a bad option.
+        UserError: No budget, budgets of several resources, one that no subnet within the constraints meets, or a bad
+            option.
     """
 
     paper = "NSGA-II, IEEE TEC 6(2), 2002"
-    takes = "budgets"
+    takes = ("budgets", "constraints")
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class FrontSearcher:
         population: int = 100,
         mutate_prob: float = 0.1,
         crossover_prob: float = 0.5,
+        constraints: Sequence[tuple[str, float, float]] = (),
     ) -> None:
         self.space, self.cost, self.seed = space, cost, seed
         self.generations, self.population = generations, population
@@ -74,16 +80,25 @@ class FrontSearcher:
         if self.resource not in known:
             allowed = ", ".join(known)
             raise UserError(f"budget: unknown resource '{self.resource}'{nearest(self.resource, known)} ({allowed})")
-        self._ends = self._extreme_rows()
+        self._legal = LegalRows(space, cost, constraints)
+        self._ends = np.array([cost.extreme_row(self.resource, largest) for largest in (False, True)])
         cheapest = self._costs(self._ends[:1])[0]
         for _, limit in self.budgets:
             self._check_reach(limit, cheapest)
+        self._first = self._legal.within(self._ends)
+        if self._legal.constraints:
+            self._first = np.concatenate([self._first, *map(self._within, self.budgets)])
         self._visited = Visited(np.zeros((0, len(space)), dtype=np.int64))
         self._scores, self._prices = np.zeros(0), np.zeros(0)
         self._metrics: list[dict[str, Any]] = []
         self._alive = np.zeros(0, dtype=np.int64)  # the population, as indices into the rows
         self._history: list[dict[str, Any]] = []
         self._proposed: np.ndarray | None = None
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The constraints, in the order in which they were given."""
+        return self._legal.constraints
 
     @property
     def done(self) -> bool:
@@ -210,6 +225,7 @@ class FrontSearcher:
             "grid": self.space.grid,
             "resource": self.resource,  # budgets may change: the front answers any
             "ends": [costs_of(self.cost, row)[self.resource] for row in self._ends],
+            "constraints": [[name, low, None if high == math.inf else high] for name, low, high in self.constraints],
             **{name: getattr(self, name) for name in options},
         }
 
@@ -225,14 +241,17 @@ class FrontSearcher:
             return self._rows[:0]
         rng = np.random.default_rng([self.seed, number])
         taken = Taken(self._visited.keys)
-        found = [] if number else _new(self._ends, self.population, taken)
+        found = [] if number else _new(self._first, self.population, taken)
         for _ in range(TRIES):
             if len(found) == self.population:
                 break
             rows = self._children(rng) if number else self.space.sample_indices(rng, self.population)
-            found += _new(rows, self.population - len(found), taken)
-        if number and len(found) < self.population:
-            found += _new(self.space.sample_indices(rng, 8 * self.population), self.population - len(found), taken)
+            found += _new(self._legal.within(rows), self.population - len(found), taken)
+        missing = self.population - len(found)
+        if missing and self._legal.constraints:
+            found += list(self._legal.draw(rng, missing, taken, near=self._rows[self._alive]))
+        elif missing and number:
+            found += _new(self.space.sample_indices(rng, 8 * self.population), missing, taken)
         return np.array(found, dtype=np.int64).reshape(-1, len(self.space))
 
     def _children(self, rng: np.random.Generator) -> np.ndarray:
@@ -245,8 +264,24 @@ class FrontSearcher:
     def _costs(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(self.cost(rows)[self.resource], dtype=np.float64)
 
-    def _extreme_rows(self) -> np.ndarray:
-        return np.array([self.cost.extreme_row(self.resource, largest) for largest in (False, True)])
+    def _within(self, budget: Budget) -> np.ndarray:
+        """One row (1, D) within a budget and the constraints."""
+        own = [self._range(budget), *(c for c in self._legal.constraints if c.resource != self.resource)]
+        legal = LegalRows(self.space, self.cost, own)
+        row = legal.draw(np.random.default_rng(0), 1, Taken(), near=self._ends)
+        if not len(row):
+            raise legal.nothing_fits()
+        return row
+
+    def _range(self, budget: Budget) -> Constraint:
+        """What a budget and the constraints allow of the front's resource."""
+        own = next((c for c in self._legal.constraints if c.resource == self.resource), Constraint(self.resource))
+        if budget.limit < own.low:
+            raise UserError(
+                f"the {self.resource} budget {budget.limit:,.12g} is below the constraint, which begins at "
+                f"{own.low:,.12g}"
+            )
+        return Constraint(self.resource, own.low, min(own.high, budget.limit))
 
     def _check_reach(self, limit: float, cheapest: float) -> None:
         if limit < cheapest:

@@ -40,7 +40,7 @@ class GreedySearcher:
     """
 
     paper = "AutoSlim, arXiv:1903.11728"
-    takes = "budgets"
+    takes = ("budgets",)
 
     def __init__(
         self,

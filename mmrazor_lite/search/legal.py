@@ -77,6 +77,10 @@ class LegalRows:
             total += np.maximum(np.maximum(low - value, value - high), 0.0) / scale
         return total
 
+    def within(self, rows: np.ndarray) -> np.ndarray:
+        """Those of (n, D) rows that are legal."""
+        return rows[self.violation(rows) == 0] if self.constraints else rows
+
     def new(self, rows: np.ndarray, n: int, taken: Taken | set[bytes]) -> np.ndarray:
         """The first ``n`` legal rows of ``rows`` that are not ``taken``, none twice; they are taken from now on."""
         if not n:

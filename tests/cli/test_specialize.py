@@ -91,7 +91,9 @@ def test_one_search_answers_all_limits(supernet, supernet_space, rows, predictor
     """By a predictor each answer is the best of the space within its limit, as one look at all subnets tells."""
     space, cost = supernet_space
     limits = ["45%", "60%", "80%"]
-    specialize(supernet, "--macs", *limits, "--front", "--predictor", predictor, "--work-dir", tmp_path)
+    more = [f"search_cfg.searcher.{key}" for key in ("max_epochs=50", "num_candidates=100")]
+    words = ["--macs", *limits, "--front", "--predictor", predictor, "--cfg-options", *more]
+    specialize(supernet, *words, "search_cfg.constraints_range=None", "--work-dir", tmp_path)
     (folder,) = tmp_path.iterdir()
     assert folder.name == "macs_front"
     macs, scores = cost(rows)["macs"], AccuracyPredictor.read(predictor, space)(rows)
@@ -101,6 +103,60 @@ def test_one_search_answers_all_limits(supernet, supernet_space, rows, predictor
         within = macs <= float(limit[:-1]) / 100 * cost.max()["macs"]
         best = rows[within][np.argmax(scores[within])]
         assert answer.subnet == space.subnet(best)
+
+
+def test_the_constraints_of_the_config_hold_too(supernet, supernet_space, rows, tmp_path, fails, capsys):
+    """The narrower of both, and what no subnet is within is refused."""
+    space, cost = supernet_space
+    params = cost(rows)["params"]
+    limit = int(np.quantile(params, 0.3))
+    option = f"search_cfg.constraints_range.params=(0,'{limit / 1e6!r}M')"
+    specialize(supernet, "--macs", "80%", "--work-dir", tmp_path / "a", "--cfg-options", option)
+    assert found(tmp_path / "a" / "macs_80pct", space).resources["params"] <= limit
+    assert "within the config's constraints_range.params=" in capsys.readouterr().out
+    log = json.loads((tmp_path / "a" / "macs_80pct" / "search_log.json").read_text())
+    assert [entry[0] for entry in log["constraints"]] == ["flops", "params", "macs"]
+    words = ["specialize", supernet.config, supernet.checkpoint, "--macs", "80%", "--work-dir", tmp_path / "b"]
+    few = "search_cfg.constraints_range.params=(0,0.000001)"
+    assert "no subnet with params from 0 to 1 was found" in fails(*words, "--cfg-options", few)
+    specialize(supernet, *words[3:5], "60%", "--front", "--work-dir", tmp_path / "c", "--cfg-options", option)
+    answers = [read_subnet(path, space).resources for path in (tmp_path / "c" / "macs_front").glob("*.yaml")]
+    assert len(answers) == 2 and all(costs["params"] <= limit and costs["flops"] <= 24_000 for costs in answers)
+    low = "search_cfg.constraints_range.macs=('70%',None)"
+    assert "the low end is above the high one" in fails(*words[:4], "60%", *words[5:], "--cfg-options", low)
+    assert not list((tmp_path / "b").rglob("*subnet*"))
+
+
+def test_the_options_of_the_config_go_to_the_front(supernet, predictor, tmp_path, fails, capsys):
+    words = ["--macs", "80%", "--front", "--predictor", predictor]
+    options = ["--cfg-options", "search_cfg.constraints_range=None", "search_cfg.searcher.mutate_prob=0.3"]
+    specialize(supernet, *words, "--work-dir", tmp_path / "a", *options)
+    said = capsys.readouterr().out
+    assert "top_k, num_mutation, num_crossover of the config's EvolutionSearcher mean nothing to the Front" in said
+    state = json.loads((tmp_path / "a" / "macs_front" / "search_state.json").read_text())
+    assert [state["searcher"][key] for key in ("generations", "population", "mutate_prob")] == [4, 6, 0.3]
+    start = ["specialize", supernet.config, supernet.checkpoint, *words, "--work-dir", tmp_path / "b"]
+    line = fails(*start, *options, "search_cfg.searcher.top_k=3")
+    assert "--cfg-options search_cfg.searcher.top_k: it is of the EvolutionSearcher" in line
+
+
+def test_a_searcher_that_takes_budgets(supernet, supernet_space, predictor, tmp_path, fails):
+    """One search for each limit, with its options; budgets of another resource are not dropped."""
+    space, cost = supernet_space
+    config = tmp_path / "front.py"
+    config.write_text(
+        f"_base_ = {str(supernet.config)!r}\n"
+        "search_cfg = dict(constraints_range=None, searcher=dict(_delete_=True, type='FrontSearcher', generations=3, "
+        "population=8))\n"
+    )
+    own = supernet._replace(config=config)
+    specialize(own, "--macs", "80%", "--predictor", predictor, "--work-dir", tmp_path / "a")
+    assert found(tmp_path / "a" / "macs_80pct", space).resources["macs"] <= 0.8 * cost.max()["macs"]
+    with open(config, "a") as file:
+        file.write("search_cfg['target_params'] = '50%'\n")
+    words = ["specialize", config, supernet.checkpoint, "--macs", "80%", "--work-dir", tmp_path / "b"]
+    line = fails(*words)
+    assert "the config has target_params='50%': leave it out with --cfg-options search_cfg.target_params=None" in line
 
 
 def test_goes_on_where_it_was(supernet, tmp_path, capsys):
@@ -114,6 +170,7 @@ def test_goes_on_where_it_was(supernet, tmp_path, capsys):
 
 
 BAD = [
+    (["--macs", "70%", "70%"], "--macs 70%: given twice"),
     ([], "no budget given; give one of --macs, --flops, --params, --memory, --latency with one limit or several"),
     (["--macs", "1", "--params", "1"], "2 resources given; give one of --macs"),
     (["--latency", "9ms"], "--latency needs --table"),

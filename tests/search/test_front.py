@@ -202,3 +202,27 @@ def test_the_cheapest_is_not_the_first_candidate():
     searcher = FrontSearcher(SPACE, CostOfRows(SPACE, latency), [("latency", least)], generations=3, population=8)
     (found,) = search(searcher).results()
     assert latency(found.row[None])["latency"][0] == least
+
+
+def test_constraints_hold_for_all_that_is_scored():
+    limit = 64
+    within = cost(ALL)["params"] <= limit
+    budgets = [("macs", 1200), ("macs", 1600)]
+    searcher = FrontSearcher(
+        SPACE, CostOfRows(SPACE, cost), budgets, generations=30, population=24, constraints=[("params", 0, limit)]
+    )
+    while not searcher.done:
+        rows = searcher.ask()
+        assert (cost(rows)["params"] <= limit).all()
+        searcher.tell(rows, [{"score": value} for value in score(rows).tolist()])
+    for found, (_, most) in zip(searcher.results(), budgets, strict=True):
+        best = score(ALL[within & (cost(ALL)["macs"] <= most)]).max()
+        assert found.metrics["score"] == pytest.approx(best)
+
+
+def test_a_budget_that_the_constraints_leave_no_subnet():
+    given = {"constraints": [("params", 4000, np.inf)]}  # nearly all at their widest
+    with pytest.raises(UserError, match="no subnet with macs from 0 to 1,200 and params from 4,000 was found"):
+        FrontSearcher(SPACE, CostOfRows(SPACE, cost), [("macs", 1200)], **given)
+    with pytest.raises(UserError, match="the macs budget 1,200 is below the constraint, which begins at 1,500"):
+        FrontSearcher(SPACE, CostOfRows(SPACE, cost), [("macs", 1200)], constraints=[("macs", 1500, 2000)])

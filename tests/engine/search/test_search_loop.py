@@ -230,7 +230,7 @@ def test_the_name_of_mmrazor_is_the_same_loop(make):
 class Blind:
     """A searcher without limits, seed or history, whose options are whatever is given."""
 
-    takes = None
+    takes = ()
 
     def __init__(self, space, cost, **options):
         self.space, self.options, self.told = space, options, []

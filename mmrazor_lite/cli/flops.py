@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.subnet.files import image_size
 
 from . import arguments, environment, subnets
 
@@ -34,20 +35,18 @@ def run(args: argparse.Namespace) -> dict[str, int]:
     if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
         raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
     cfg = load_config(args.config, args.cfg_options)
-    own = _input_shape(cfg.model)
-    height, *width = args.input_shape or own[1:]
-    shape = (3, height, *(width or [height]))
     fixed = subnets.is_sub_model(cfg.model)
     searchable = "architecture" in cfg.model
-    mutator = cfg.model.get("mutator") or (cfg.model.get("cfg") or {}).get("mutator") or {}
-    built = tuple(own) if mutator.get("resolutions") else shape  # the largest resolution is that of input_shape
-    if searchable or fixed:
-        cfg.model.input_shape = built
     if args.subnet:
         if not (searchable or fixed):
             raise UserError(f"--subnet: '{args.config}' builds a {cfg.model.type}, which has no subnets")
-        inner = cfg.model.cfg if fixed else cfg.model
-        cfg.model = {"type": SUB_MODEL, "cfg": inner, "fix_subnet": args.subnet, "input_shape": built}
+        _take_subnet(cfg, args.subnet, args.input_shape, fixed)
+    own = _input_shape(cfg.model)
+    height, *width = args.input_shape or own[1:]
+    shape = (3, height, *(width or [height]))
+    if searchable or fixed:
+        # The largest resolution is that of input_shape.
+        cfg.model.input_shape = tuple(own) if _mutator(cfg.model).get("resolutions") else shape
 
     from mmrazor_lite.estimators import ResourceEstimator
 
@@ -63,6 +62,25 @@ def run(args: argparse.Namespace) -> dict[str, int]:
             unit = "MB" if name == "memory" else "M"
             print(f"{name:8}{value / MEGA:12.2f} {unit:3}({value:,})")
     return counts
+
+
+def _take_subnet(cfg: Any, path: str, shape: Sequence[int] | None, fixed: bool) -> None:
+    """Make ``cfg.model`` the subnet of a file.
+
+    A file of Once-for-All says one image size of its own, or none: that one, or ``--input-shape``, is then the only
+    resolution. Published networks have sizes that no config here offers.
+    """
+    outer = cfg.model if fixed else {"type": SUB_MODEL, "cfg": cfg.model}
+    cfg.model = {**outer, "fix_subnet": path, "init_cfg": None, "init_weight_from_supernet": False}
+    size = image_size(path) or (shape[0] if shape and len(set(shape)) == 1 else None)
+    offered = _mutator(cfg.model)
+    if size and offered.get("resolutions"):
+        offered["resolutions"] = [size]
+        cfg.model.input_shape = (3, size, size)
+
+
+def _mutator(model: Any) -> Any:
+    return model.get("mutator") or (model.get("cfg") or {}).get("mutator") or {}
 
 
 def _input_shape(model: Any) -> Sequence[int]:

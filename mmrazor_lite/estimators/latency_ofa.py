@@ -206,7 +206,7 @@ def _load(path: str | os.PathLike) -> Any:
     except jsonio.BadJSON as error:
         if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) or b"\0" in data:
             raise UserError(f"{path}: not a latency table ({error})") from None
-        return load_yaml(Path(path))
+        return load_yaml(Path(path), "the latency table")
 
 
 def _is_backbone(module: nn.Module) -> bool:

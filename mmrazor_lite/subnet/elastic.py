@@ -66,8 +66,10 @@ def depth_of(stage: Stage, value: Any, where: str) -> int:
     return stage.blocks
 
 
-def check_widths(widths: Mapping[str, Any], space: SearchSpace, where: str) -> None:
+def check_widths(widths: Mapping[str, Any], space: SearchSpace, where: str, width_mult: float | None = None) -> None:
     """Compare channels, by the name of their stage, with those of the model; log those that the space does not say.
+
+    ``width_mult`` is the width of the file's network, where that is known.
 
     Raises:
         UserError: They differ.
@@ -77,7 +79,7 @@ def check_widths(widths: Mapping[str, Any], space: SearchSpace, where: str) -> N
         if name not in unknown and value != space.layers[name].full:
             raise UserError(
                 f"{where}: '{name}' has {short(value)} channels, this model has {space.layers[name].full}; choose the "
-                "width with model.width_mult"
+                f"width with model.width_mult{'' if width_mult is None else f'={width_mult:g}'}"
             )
     if unknown:
         _log.warning("%s: the widths of %s are the model's, they were not compared", where, listed(unknown))
@@ -99,11 +101,20 @@ def choices_of(
     return chosen
 
 
+def plain_size(value: Any) -> int | None:
+    """``value``, or the one side of a square that it is, if that is an image size; else None."""
+    sides = value if isinstance(value, list) and value else [value]
+    same = all(type(side) is int and side == sides[0] for side in sides)
+    return sides[0] if same and 0 < sides[0] < 1 << 16 else None
+
+
 def size_of(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, int]:
-    """The choice of resolution: needed where there is one; without, the image size is the config's to decide."""
+    """The choice of resolution: needed where there are several; without, the image size is the config's to decide."""
     key = next((key for key in SIZES if key in document), None)
     if RESOLUTION not in space:
         return {}
+    if key is None and len(space[RESOLUTION].candidates) == 1:
+        return {RESOLUTION: space[RESOLUTION].candidates[0]}
     if key is None:
         raise UserError(
             f"{where}: does not say its image size, and the space has several (allowed: {space[RESOLUTION].allowed}); "

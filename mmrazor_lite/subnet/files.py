@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ import yaml
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.subnet.choice import at, plain_scalar, short
+from mmrazor_lite.subnet.elastic import plain_size
 from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules
 from mmrazor_lite.subnet.mmrazor_ofa import is_mmrazor_ofa, read_mmrazor_ofa
-from mmrazor_lite.subnet.net_config import is_net_config, read_net_config
+from mmrazor_lite.subnet.net_config import is_net_config, read_net_config, said_size
 from mmrazor_lite.subnet.space import SearchSpace, listed
 from mmrazor_lite.subnet.subnet import Subnet
 from mmrazor_lite.subnet.tfnas_config import is_tfnas_config, read_tfnas_config
-from mmrazor_lite.subnet.yamlio import load_yaml
+from mmrazor_lite.subnet.yamlio import is_finite, load_yaml
 
 FORMAT = "mmrazor_lite.subnet/1"
 
@@ -46,6 +46,24 @@ def read_subnet(path: str | os.PathLike, space: SearchSpace) -> SubnetFile:
     """
     path = Path(path)
     return parse_document(load_yaml(path), space, where=str(path), path=path)
+
+
+def image_size(path: str | os.PathLike) -> int | None:
+    """The image size that the file of a subnet of Once-for-All says, or the ``run.config`` beside it.
+
+    None where it says none, or is a file of this project, which names its resolution among its choices.
+
+    Raises:
+        UserError: The file, or the one beside it, cannot be read.
+    """
+    document = load_yaml(Path(path))
+    if not isinstance(document, dict) or "format" in document:
+        return None
+    if is_net_config(document):
+        return said_size(document, Path(path))
+    entry = document.get("input_shape")
+    value = entry.get("chosen") if isinstance(entry, dict) else None
+    return plain_size(value)
 
 
 def parse_document(document: Any, space: SearchSpace, where: str, path: Path | None = None) -> SubnetFile:
@@ -112,7 +130,7 @@ def subnet_document(
             document[key] = _plain(part, key)
     for key in ("resources", "score"):
         for name, value in document.get(key, {}).items():
-            if not _is_number(value):
+            if not is_finite(value):
                 raise ValueError(f"{key}: {name} must be a finite number, got {value!r}")
     return document
 
@@ -185,13 +203,9 @@ def _mapping(document: dict[str, Any], key: str, where: str) -> dict[str, Any] |
 def _numbers(document: dict[str, Any], key: str, where: str) -> dict[str, int | float] | None:
     part = _mapping(document, key, where)
     for name, value in (part or {}).items():
-        if not _is_number(value):
+        if not is_finite(value):
             raise UserError(f"{at(where)}{key}: {name} must be a plain number, got {short(value)}")
     return part
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _plain(value: Any, key: str) -> Any:

@@ -6,11 +6,12 @@ with the specialised networks, and ``set_active_subnet`` of mit-han-lab/once-for
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet.choice import short
 from mmrazor_lite.subnet.elastic import (
@@ -20,11 +21,19 @@ from mmrazor_lite.subnet.elastic import (
     check_widths,
     choices_of,
     depth_of,
+    plain_size,
     size_of,
     stages_of,
 )
 from mmrazor_lite.subnet.space import SearchSpace
+from mmrazor_lite.subnet.yamlio import is_finite
 
+_CONFIGS = {
+    name: f"configs/nas/mmcls/onceforall/ofa_{kind}_supernet_32xb64_in1k.py"
+    for name, kind in (("MobileNetV3", "mobilenet"), ("ProxylessNASNets", "proxyless"))
+}
+_FEATURES = 1280  # that the classifier of a published network reads, at width 1.0
+_MOST_BYTES = 1 << 20
 _KERNELS, _RATIOS, _DEPTHS = ("ks", "ks_padded"), ("e", "e_padded"), ("d", "depth")
 
 
@@ -51,10 +60,22 @@ def read_net_config(
     """
     if not _has_blocks(document):
         return _read_lists(document, space, where)
-    chosen = _read_blocks(document["blocks"], space, where)
+    chosen = _read_blocks(document, space, where)
     if path is not None and not any(key in document for key in SIZES):
         document = {**document, **_run_config(path.with_name("run.config"))}
     return chosen | size_of(document, space, where)
+
+
+def said_size(document: Mapping[str, Any], path: Path) -> int | None:
+    """The image size that a net.config, or a list, or the ``run.config`` beside it says; None where none does.
+
+    Raises:
+        UserError: The file beside it cannot be read.
+    """
+    key = next((key for key in SIZES if key in document), None)
+    if key is None and _has_blocks(document):
+        return plain_size(_run_config(path.with_name("run.config")).get("image_size"))
+    return plain_size(document.get(key))
 
 
 def short_form(subnet: Mapping[str, Any], space: SearchSpace) -> dict[str, list]:
@@ -116,9 +137,9 @@ def _list(document: Mapping[str, Any], keys: Sequence[str], lengths: tuple, what
     return value
 
 
-def _read_blocks(blocks: list, space: SearchSpace, where: str) -> dict[str, Any]:
+def _read_blocks(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, Any]:
     found: list[list[dict]] = []
-    for number, layer in enumerate(_layers(blocks, where)):
+    for number, layer in enumerate(_layers(document["blocks"], where)):
         if number == 0:
             if (layer["kernel_size"], layer["expand_ratio"]) != (3, 1):
                 pair = f"kernel {layer['kernel_size']} and ratio {layer['expand_ratio']}"
@@ -130,11 +151,13 @@ def _read_blocks(blocks: list, space: SearchSpace, where: str) -> dict[str, Any]
         found[-1].append(layer)
     stages = stages_of(space, where)
     if len(found) != len(stages):
-        raise UserError(f"{where}: has {len(found)} stages behind the first block, the model has {len(stages)}")
+        config = _CONFIGS.get(document.get("name"))  # type: ignore[arg-type]
+        fix = f"; it is a {document['name']}, use {config}" if config else ""
+        raise UserError(f"{where}: has {len(found)} stages behind the first block, the model has {len(stages)}{fix}")
     for stage, layers in zip(stages, found, strict=True):
         depth_of(stage, len(layers), where)
     widths = {stage.name: layers[0]["out_channels"] for stage, layers in zip(stages, found, strict=True)}
-    check_widths(widths, space, where)
+    check_widths(widths, space, where, _width_of(document))
     pairs = [[(layer["kernel_size"], layer["expand_ratio"]) for layer in layers] for layers in found]
     return choices_of(stages, pairs, space, where)
 
@@ -162,9 +185,19 @@ def _check_inside(layer: Mapping[str, Any], place: str) -> None:
         )
 
 
+def _width_of(document: Mapping[str, Any]) -> float | None:
+    """The width of a published network, by the features that its classifier reads."""
+    layer = document.get("classifier")
+    features = layer.get("in_features") if isinstance(layer, Mapping) else None
+    return round(features / _FEATURES, 2) if is_finite(features) and 0 < features < 1e6 else None
+
+
 def _run_config(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    """The image size of the file beside a net.config; nothing where there is no such file, or it says none."""
+    if not os.path.lexists(path):
         return {}
+    try:
+        data = jsonio.parse(jsonio.read_bytes(path, _MOST_BYTES, "the run.config of Once-for-All"), numbers=False)
+    except jsonio.BadJSON as error:
+        raise UserError(f"{path}: not the run.config of Once-for-All ({error}); mend it, or take it away") from None
     return {"image_size": data["image_size"]} if isinstance(data, dict) and "image_size" in data else {}

@@ -220,6 +220,12 @@ def test_bad_net_configs(published):
     document = net_config(published[NOTE8])
     del document["blocks"][2]
     assert "backbone.layers.1.depth" in error_of(document)
+    document = net_config(next(e for e in published.values() if e["space"] != "ofa_mbv3"))
+    said = error_of({**document, "name": "ProxylessNASNets"})
+    assert "it is a ProxylessNASNets, use configs/nas/mmcls/onceforall/ofa_proxyless_supernet_32xb64_in1k.py" in said
+    document = net_config(next(e for e in published.values() if e["width_mult"] == 1.2))
+    said = error_of({**document, "classifier": {"in_features": 1536}})
+    assert "this model has 24; choose the width with model.width_mult=1.2" in said
     assert error_of({"blocks": [], "image_size": 160})
     assert error_of({"blocks": [3], "image_size": 160})
 

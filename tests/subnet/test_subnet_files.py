@@ -108,10 +108,10 @@ def test_of_another_space(tmp_path: Path, space: SearchSpace) -> None:
         ("just text", "not a subnet file"),
         ("a: 1\nb: [1\n", "line 3: not valid YAML"),
         ("a: 1\na: 2\n", "line 2: not valid YAML: the key 'a' is given twice"),
-        ("a: !!python/object/apply:os.system ['true']", "line 1: not valid YAML: could not determine a constructor"),
-        ("a: 2024-13-45", "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "line 1: not valid YAML: the tag 'tag:yaml.org,2002:python/"),
+        ("a: &x {b: 1}\nc: {<<: *x}\n", "line 2: not valid YAML: merge keys (<<) are not read"),
         ("a: \x00", "not valid YAML"),
-        ("[" * 1500, "nested too deep"),
+        ("[" * 100, "nested too deep"),
         (b"\xff\xfe\x00PK", "not a text file"),
         ("8: 8\n", "the key 8 is not text"),
         ("conv1: 16\nlayer1.conv: 6\n", "not a subnet file: expected 'mmrazor_lite.subnet/1', or MMRazor's"),
@@ -126,7 +126,7 @@ def test_of_another_space(tmp_path: Path, space: SearchSpace) -> None:
         (GOOD.replace("16", "56"), "choice 'conv1': 56 is above the maximum 48"),
         (GOOD.replace("conv1: 16, ", ""), "1 of 2 choices missing: 'conv1'"),
         (GOOD.replace("conv1: 16", "conv1: 16, con1: 8"), "unknown choice 'con1' (did you mean 'conv1'?)"),
-        (GOOD.replace("conv1: 16", "conv1: 16, 5: 8"), "unknown choice '5'"),
+        (GOOD.replace("conv1: 16", "conv1: 16, 5: 8"), "unknown choice 5"),
         (GOOD.replace("16", "[" + "x, " * 999 + "x]"), "is not a number"),
     ],
 )
@@ -135,9 +135,9 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, space: SearchSpace, t
 
 
 def test_missing_file_and_folder(tmp_path: Path, space: SearchSpace) -> None:
-    with pytest.raises(UserError, match=r"none\.yaml: cannot read the subnet file: No such file"):
+    with pytest.raises(UserError, match=r"none\.yaml: cannot read the subnet file \(No such file"):
         read_subnet(tmp_path / "none.yaml", space)
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="a folder, expected the subnet file"):
         read_subnet(tmp_path, space)
 
 
@@ -145,9 +145,11 @@ def test_a_file_that_expands_without_end_is_refused_quickly(tmp_path: Path, spac
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
     lines += ["format: mmrazor_lite.subnet/1", "choices: *a19"]
-    assert "unknown key 'a0'" in refused(tmp_path / "s.yaml", space, "\n".join(lines))
-    lines = ["format: *a19" if line.startswith("format") else line for line in lines]
-    assert "is not known here" in refused(tmp_path / "s.yaml", space, "\n".join(lines))
+    assert "not valid YAML: more than 50,000 entries" in refused(tmp_path / "s.yaml", space, "\n".join(lines))
+    assert "stands inside of what it stands for" in refused(tmp_path / "s.yaml", space, "made_by: &a [*a]")
+    text = "made_by: {a: &a [1, 2], b: *a}\nformat: mmrazor_lite.subnet/1\nchoices: {conv1: &w 16, layer1.conv: 6}\n"
+    (tmp_path / "s.yaml").write_text(text)  # as PyYAML writes what stands in two places
+    assert read_subnet(tmp_path / "s.yaml", space).made_by == {"a": [1, 2], "b": [1, 2]}
 
 
 def test_the_document_is_plain(space: SearchSpace) -> None:

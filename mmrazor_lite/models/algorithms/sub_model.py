@@ -142,8 +142,9 @@ def _parts(cfg: Mapping | nn.Module, given: Mapping[str, Any]) -> dict[str, Any]
 
 def _read(source: Any, space: Any, prefix: str, extra_prefix: str) -> SubnetFile:
     """Read a subnet from a file or from its content, with the prefixes of names that MMRazor's loader knows."""
-    where = FIX_SUBNET if isinstance(source, Mapping) else str(source)
-    document = plain(source) if isinstance(source, Mapping) else load_yaml(Path(source))
+    path = None if isinstance(source, Mapping) else Path(source)
+    where = FIX_SUBNET if path is None else str(source)
+    document = plain(source) if path is None else load_yaml(path)
     if (prefix or extra_prefix) and isinstance(document, Mapping) and "format" not in document:
         document = {f"{prefix}{str(key).removeprefix(extra_prefix)}": entry for key, entry in document.items()}
-    return parse_document(document, space, where=where)
+    return parse_document(document, space, where=where, path=path)

@@ -265,10 +265,16 @@ class OneShotChannelMutator:
             channels.refresh()
 
     def uniform(self, share: float) -> Subnet:
-        """The subnet in which every group keeps ``share`` of its full width, rounded as its candidates are."""
-        rules = [rule_for(mutable.group, self._rule, self._units) for mutable in self.mutables]
-        groups = [mutable.group for mutable in self.mutables]
-        return Subnet({g.name: rule.nearest(g, share * g.full) for rule, g in zip(rules, groups, strict=True)})
+        """The subnet of the space in which every group keeps ``share`` of its full width, as near as it can.
+
+        The width is rounded as the candidates are; where that is none of them, it is the nearest, the wider one of two.
+        """
+        widths = {}
+        for mutable in self.mutables:
+            group = mutable.group
+            width = rule_for(group, self._rule, self._units).nearest(group, share * group.full)
+            widths[group.name] = min(mutable.candidates, key=lambda candidate: (abs(candidate - width), -candidate))
+        return Subnet(widths)
 
     def export(self, subnet: Mapping[str, int]) -> nn.Module:
         """The subnet as a plain module: torch and mmcv layers only, tensors of its own, the same output."""

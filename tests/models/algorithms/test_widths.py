@@ -19,7 +19,25 @@ def step(algorithm, data, lr: float = 0.1) -> dict:
 
 @pytest.fixture
 def universal(make):
-    return lambda **options: make(width_range=(0.25, 1.0), **options)
+    """With every width as a candidate, as the configs have it: what is trained is in the space."""
+    any_width = {"type": "OneShotChannelMutator", "divisor": 2}
+    return lambda **options: make(width_range=(0.25, 1.0), **{"mutator": any_width, **options})
+
+
+@pytest.mark.parametrize(
+    "mutator",
+    [{}, {"candidate_choices": [0.3, 1.0]}, {"candidate_choices": [1, 2], "choice_mode": "number", "divisor": 1}],
+)
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.66, 1.0])
+def test_a_uniform_subnet_is_one_of_the_space(make, mutator, share):
+    algorithm = make(mutator={"type": "OneShotChannelMutator", "divisor": 2, **mutator})
+    subnet, space = algorithm.mutator.uniform(share), algorithm.search_space
+    space.validate(subnet)
+    for name, choice in space.items():
+        target = share * space.max()[name]
+        step = max(2, *(b - a for a, b in zip(choice.candidates, choice.candidates[1:], strict=False)), 0)
+        inside = choice.candidates[0] <= target <= choice.candidates[-1]
+        assert not inside or abs(subnet[name] - target) <= step
 
 
 def test_widths_in_a_list_are_a_joint_model(make, batch):

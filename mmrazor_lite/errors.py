@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import math
+import reprlib
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+_LONGEST = 120  # characters of a value shown in an error
+_LONGEST_WORD, _LONGEST_LINE = 240, 1200  # characters of what the command line prints
+_LONGEST_REASON = 300  # of what a class of somebody else's says
 
 
 class UserError(ValueError):
@@ -19,16 +27,103 @@ def building(section: str) -> Iterator[None]:
     """Tell what goes wrong while a section of the config is built as a :class:`UserError` that names the section."""
     try:
         yield
-    except UserError:
+    except (UserError, OSError):
         raise
-    except (TypeError, ValueError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(
-            f"{section} cannot be built: {type(error).__name__}: {text[:500]} (MMRAZOR_LITE_TRACEBACK=1 shows where)"
-        ) from error
+    except Exception as error:  # what classes of others raise where a value makes no sense to them
+        raise UserError(f"{section} cannot be built: {reason(error)} (MMRAZOR_LITE_TRACEBACK=1 shows where)") from error
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest option, or an empty string when none is close."""
     close = difflib.get_close_matches(str(word), [str(option) for option in options], n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def reason(error: BaseException) -> str:
+    """What an error of somebody else's code says, in one short line."""
+    text = " ".join(str(error).split())
+    if not text:  # a bare assertion says nothing but its line
+        frames = traceback.extract_tb(error.__traceback__)
+        text = (frames[-1].line or "") if frames else ""
+    return f"{type(error).__name__}: {text[:_LONGEST_REASON]}{'...' * (len(text) > _LONGEST_REASON)}"
+
+
+def one_line(error: BaseException) -> str:
+    """What the command line prints for an error: one line, however long a path or a value in it is."""
+    words = (_shortened(word, _LONGEST_WORD) for word in str(error).split())
+    return _shortened(" ".join(words), _LONGEST_LINE)
+
+
+def _shortened(text: str, longest: int) -> str:
+    """The text with its middle left out where it is too long: both ends say what it is."""
+    half = longest // 2 - 2
+    return text if len(text) <= longest else f"{text[:half]}....{text[-half:]}"
+
+
+def short(value: Any) -> str:
+    """The representation of a value for a message: one line, and short whatever the value is."""
+    limited = reprlib.Repr()
+    limited.maxlevel, limited.maxstring, limited.maxother = 3, 60, 60
+    try:
+        text = " ".join(limited.repr(value).split())
+    except ValueError:  # Python writes out integers of up to 4,300 digits only
+        text = f"{type(value).__name__} of thousands of digits"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def check_number(
+    where: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    whole: bool = False,
+    above: bool = False,
+    optional: bool = False,
+) -> None:
+    """Raise :class:`UserError` unless ``value`` is a finite number in range.
+
+    Args:
+        where: The key, for the message.
+        value: What the config gives.
+        low, high: The smallest and the largest value that is allowed.
+        whole: Only integers; ``True`` is none.
+        above: ``low`` itself is not allowed.
+        optional: ``None`` is allowed.
+    """
+    if value is None and optional:
+        return
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, kinds) and not isinstance(value, bool) and _within(value, low, high, above):
+        return
+    what = f"a {'whole ' if whole else ''}number{_range(low, high, above)}"
+    raise UserError(f"{where}={short(value)}: give {what}{', or None' if optional else ''}")
+
+
+def _range(low: float, high: float, above: bool) -> str:
+    if low == -math.inf:
+        return ""
+    if high == math.inf:
+        return f" above {low:g}" if above else f" of {low:g} or more"
+    return f" above {low:g} and at most {high:.10g}" if above else f" from {low:g} to {high:.10g}"
+
+
+def _within(value: float, low: float, high: float, above: bool) -> bool:
+    try:
+        return math.isfinite(value) and (low < value if above else low <= value) and value <= high
+    except OverflowError:  # an integer beyond any float
+        return False
+
+
+def check_flag(where: str, value: Any) -> None:
+    """Raise :class:`UserError` unless ``value`` is ``True`` or ``False``; 1 and 0 mean the same."""
+    if not isinstance(value, bool) and not (type(value) is int and value in (0, 1)):
+        raise UserError(f"{where}={short(value)}: give True or False")
+
+
+def check_one_of(where: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Raise :class:`UserError` unless ``value`` is one of ``allowed``."""
+    allowed = tuple(allowed)
+    if not any(type(value) is type(option) and value == option for option in allowed):
+        names = ", ".join(map(repr, allowed))
+        raise UserError(f"{where}={short(value)}: allowed are {names}{nearest(short(value), allowed)}")

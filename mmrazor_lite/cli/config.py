@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, reason
 
 from .environment import register_quietly, require_file
 
@@ -28,24 +28,28 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     A ``model`` that names a network of torchvision, timm or the user's own gets a ``PlainClassifier`` around it.
 
     Raises:
-        UserError: missing or broken file, MMRazor 0.x style, a name that is not registered, a key that nothing reads.
+        UserError: missing or broken file, MMRazor 0.x style, a name that is not registered, a key that nothing reads, a
+            value that makes no sense.
     """
-    from . import names, overrides, schema
+    from . import names, overrides, schema, values
 
     require_file(path, "config file")
     register_quietly()
     cfg = _read(path)
+    values.check_shape(cfg._cfg_dict, str(path))
     _refuse_what_is_not_carried(cfg, str(path))
     schema.check_top_level(cfg._cfg_dict, str(path))
     wrapper = cfg.get("optim_wrapper") or {}
     if amp and str(wrapper.get("type")).rpartition(".")[2] in ("OptimWrapper", "SubnetOptimWrapper"):
         wrapper["type"] = AMP_WRAPPER
     overrides.apply(cfg, cfg_options)
+    values.check_shape(cfg._cfg_dict, str(path))
     cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
     names.normalise(cfg._cfg_dict)
     if cfg.get("default_scope") in (None, *names.SCOPES):  # names of ours have their prefix by now
         cfg.default_scope = "mmpretrain"
     schema.validate(cfg._cfg_dict, source=str(path))
+    values.check(cfg._cfg_dict, str(path))
     _put_classifier_around(cfg, str(path))
     return cfg
 
@@ -69,7 +73,7 @@ def _read(path: str | os.PathLike) -> Config:
     MODULE2PACKAGE["mmcls"] = "mmpretrain"
     try:
         return Config.fromfile(str(path))
-    except (OSError, KeyError, SyntaxError, AttributeError, TypeError, NameError, ImportError, ValueError) as error:
+    except Exception as error:  # the file is code, which may raise anything
         raise UserError(f"config file '{path}' {_why_unreadable(path, error)}") from error
 
 
@@ -86,7 +90,7 @@ def _why_unreadable(path: str | os.PathLike, error: Exception) -> str:
             "cannot be read: a _base_ of 'mmrazor::' is a file of MMRazor's package, which is not used here: copy that "
             f"file beside this one, or start from the configs in {not_carried.same_here(str(path))}"
         )
-    return f"cannot be read: {type(error).__name__}: {error}"
+    return f"cannot be read: {reason(error)}"
 
 
 def _refuse_what_is_not_carried(cfg: Config, source: str) -> None:

@@ -132,6 +132,8 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True) -> No
         args: Its flags.
         hold: Take the work dir for this run, see :mod:`mmrazor_lite.folder_lock`: the first process does it for all.
     """
+    if cfg.get("launcher") not in (None, "none", args.launcher):
+        raise UserError(f"launcher={cfg.launcher!r} of the config: give it as --launcher {cfg.launcher}")
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     randomness = dict(cfg.get("randomness") or {})
@@ -176,7 +178,8 @@ def build_runner(cfg: Any, note: str | None = None) -> Any:
     from mmrazor_lite.engine.runner import RazorRunner
 
     try:
-        runner = RazorRunner.from_cfg(cfg)
+        with building("the run"):
+            runner = RazorRunner.from_cfg(cfg)
     except UserError as error:
         if note and str(error).startswith("model.fix_subnet: "):  # what a checkpoint carries has no place of its own
             raise UserError(f"{error} ({note})") from error

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 import mmrazor_lite
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, one_line
 from mmrazor_lite.fileio import check_outputs, disk_problem
 from mmrazor_lite.folder_lock import released
 
@@ -107,7 +107,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 def _told(error: Exception, args: argparse.Namespace) -> int:
     if os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
         raise error
-    line: str | None = " ".join(str(error).split())
+    line: str | None = one_line(error)
     problem = None if isinstance(error, UserError) else disk_problem(error)
     if problem is not None:
         where = getattr(error, "filename", None) or getattr(args, "work_dir", None) or "the folder of the results"

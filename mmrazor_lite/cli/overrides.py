@@ -6,9 +6,11 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 
 from . import schema
+
+_WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
 
 
 def parse(pairs: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +103,9 @@ def apply(cfg: Any, pairs: Sequence[str]) -> None:
         if "data_root" not in cfg:
             raise UserError("--cfg-options data_root: the config reads no data folder")
         move_data_root(cfg._cfg_dict, cfg["data_root"], options["data_root"])
+    for key in options:
+        if key.partition(".")[0] in _WITH_THE_FILE:
+            raise UserError(f"--cfg-options {short(key)}: it is read with the config file; write it there")
     for key, value in options.items():  # one may set the type whose option the next one is
         check(cfg._cfg_dict, key)
         first, *rest = key.split(".")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, check_number, short
 from mmrazor_lite.registry import DATASETS
 
 PARTS = ("train", "held_out", "all")
@@ -60,8 +60,9 @@ class HeldOut:
     def __init__(self, dataset: dict | BaseDataset, part: str = "train", fraction: float = 0.04, seed: int = 0) -> None:
         if part not in PARTS:
             raise UserError(f"HeldOut: part is '{part}', allowed are {', '.join(PARTS)}")
-        if not 0 < fraction < 1:
-            raise UserError(f"HeldOut: fraction is {fraction}, allowed is a number between 0 and 1")
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
+            raise UserError(f"HeldOut: fraction={short(fraction)}: give a number between 0 and 1")
+        check_number("HeldOut: seed", seed, 0, whole=True)
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.part, self.fraction, self.seed = part, fraction, seed
         self.indices = np.empty(0, dtype=int)

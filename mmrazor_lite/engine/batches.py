@@ -11,9 +11,12 @@ from mmengine.registry import FUNCTIONS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mmrazor_lite.engine.first_use import probe_batch
 from mmrazor_lite.engine.seeding import SeededDataset
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, check_number, short
 from mmrazor_lite.registry import DATASETS
+
+CALIBRATION_IMAGES = 4096  # that batch norm is recalibrated on unless the config says how many
 
 _LOADER_KEYS = (
     "num_workers", "pin_memory", "pin_memory_device", "prefetch_factor", "timeout", "multiprocessing_context",
@@ -40,7 +43,8 @@ class FixedBatches:
     Args:
         dataloader: A data loader config (``dataset``, ``batch_size``, ``num_workers``, ...).
         preprocessor: The model's data preprocessor.
-        num_images: Take so many images, chosen at random by ``seed``; ``None`` takes all, in order.
+        num_images: Take so many images, chosen at random by ``seed``; ``None`` takes all, in order, and so does the
+            default of the loops, :data:`CALIBRATION_IMAGES`, where there are fewer.
         seed: Of the choice and of random augmentation.
         cache_bytes: Images up to this size altogether stay in memory after the first pass.
         where: The config key, for errors.
@@ -72,12 +76,17 @@ class FixedBatches:
         self.preprocessor = preprocessor
         self.cache_bytes = cache_bytes
         self.batch_size = config.pop("batch_size")
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise UserError(f"{where}: batch_size must be a whole number of 1 or more, got {self.batch_size!r}")
+        check_number(f"{where}: batch_size", self.batch_size, 1, whole=True)
+        if num_images is not None and num_images > len(dataset) and num_images != CALIBRATION_IMAGES:
+            raise UserError(
+                f"{where}: calibrate_sample_num={short(num_images)}, the dataset has {len(dataset)} images; give "
+                "so many at most"
+            )
         indices = np.arange(len(dataset))
         if num_images is not None and num_images < len(dataset):
             indices = np.sort(np.random.default_rng(seed).choice(indices, num_images, replace=False))
         self.num_images = len(indices)
+        self._where = where
         self._loader = self._build_loader(config, SeededDataset(dataset, seed), indices, where)
         self._cache: list[dict[str, Any]] | None = None
 
@@ -98,6 +107,10 @@ class FixedBatches:
                 kept = [*kept, batch] if room >= 0 else None
             yield batch
         self._cache = kept
+
+    def probe(self) -> Any:
+        """A batch of a few images as the dataset gives them, spread over it."""
+        return probe_batch(self._loader.dataset, self._loader.collate_fn, self._where)
 
     def _build_loader(self, config: dict[str, Any], dataset: Dataset, indices: np.ndarray, where: str) -> DataLoader:
         collate = config.pop("collate_fn", {"type": "pseudo_collate"})

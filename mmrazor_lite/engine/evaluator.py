@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,10 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmrazor_lite.engine.batches import FixedBatches
-from mmrazor_lite.engine.calibration import batch_norms, recalibrated
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
+from mmrazor_lite.engine.calibration import batch_norms, recalibrated, unchanged
+from mmrazor_lite.engine.first_use import failing
+from mmrazor_lite.errors import UserError, check_number, nearest
 from mmrazor_lite.registry import EVALUATORS
 from mmrazor_lite.subnet import Subnet
 
@@ -46,8 +47,8 @@ class SubnetEvaluator:
         cache_gb: Images up to this size stay in memory, for calibration and for scoring each.
 
     Raises:
-        UserError: A number out of range; calibration without images, or on fewer than 2; an unknown ``score_key`` (on
-            the first evaluation, when the names of the metrics are known).
+        UserError: A number out of range; calibration without images, or on fewer than 2; an unknown ``score_key``, or
+            metrics that cannot score what the model predicts.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class SubnetEvaluator:
         dataloader: Mapping[str, Any],
         evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         calibrate_dataloader: Mapping[str, Any] | None = None,
-        calibrate_sample_num: int = 4096,
+        calibrate_sample_num: int = CALIBRATION_IMAGES,
         score_key: str = "accuracy/top1",
         seed: int = 0,
         cache_gb: float = 2.0,
@@ -64,10 +65,8 @@ class SubnetEvaluator:
         self.algorithm = algorithm
         self.score_key = score_key
         self.seed = seed
-        if type(calibrate_sample_num) is not int or calibrate_sample_num < -1:
-            raise UserError(f"calibrate_sample_num={calibrate_sample_num!r}: give a whole number of images, 0 for none")
-        if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or not 0 <= cache_gb < math.inf:
-            raise UserError(f"cache_gb={cache_gb!r}: give GiB, a number of 0 or more")
+        check_number("calibrate_sample_num", calibrate_sample_num, -1, whole=True)
+        check_number("cache_gb", cache_gb, 0)
         options: dict[str, Any] = {"preprocessor": algorithm.data_preprocessor, "cache_bytes": int(cache_gb * 2**30)}
         self.batches = FixedBatches(dataloader, seed=seed, where="dataloader", **options)
         self.calibration: FixedBatches | None = None
@@ -96,8 +95,29 @@ class SubnetEvaluator:
         self.metrics = Evaluator(evaluator).metrics
         for metric in self.metrics:
             metric.dataset_meta = self.batches.metainfo
+        self._try_out()
         #: Seconds spent so far; what every evaluation does besides is not in them.
         self.seconds = {"recalibration": 0.0, "validation": 0.0}
+
+    @torch.no_grad()
+    def _try_out(self) -> None:
+        """Score a few images before the work: what the metrics cannot do, and a wrong ``score_key``, is told now."""
+        images = self.batches.probe()
+        with unchanged(self.algorithm), failing("the evaluator cannot score what the model predicts"):
+            self.algorithm.eval()
+            batch = self.algorithm.data_preprocessor(images, False)
+            try:
+                metrics = self._measure([batch], self.algorithm.mutator.active)
+            except ValueError:  # may be for want of images, which the first subnet shows
+                return
+        self._check_score_key(metrics)
+
+    def _check_score_key(self, metrics: Mapping[str, float]) -> None:
+        if self.score_key not in metrics:
+            raise UserError(
+                f"score_key '{self.score_key}' is not a metric{nearest(self.score_key, metrics)} "
+                f"(the evaluator gives: {', '.join(metrics)})"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -128,25 +148,21 @@ class SubnetEvaluator:
                 if torch.cuda.is_initialized():
                     torch.cuda.synchronize()  # once a subnet: recalibration only waits in the queue until here
                 ready = time.perf_counter()
-                metrics = self._measure(subnet)
+                metrics = self._measure(self.batches, subnet)
                 self.seconds["recalibration"] += ready - began
                 self.seconds["validation"] += time.perf_counter() - ready
         finally:
             mutator.activate(previous)
-        if self.score_key not in metrics:
-            raise UserError(
-                f"score_key '{self.score_key}' is not a metric{nearest(self.score_key, metrics)} "
-                f"(the evaluator gives: {', '.join(metrics)})"
-            )
+        self._check_score_key(metrics)
         wrong = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
         if wrong is not None:
             raise UserError(f"{wrong} of {subnet} is {metrics[wrong]}; {_BROKEN}")
         return {**metrics, "score": metrics[self.score_key]}
 
-    def _measure(self, subnet: Subnet) -> dict[str, float]:
+    def _measure(self, batches: Iterable[Mapping[str, Any]], subnet: Subnet) -> dict[str, float]:
         for metric in self.metrics:
             metric.results.clear()
-        for batch in self.batches:
+        for batch in batches:
             samples = [
                 sample.to_dict() if isinstance(sample, BaseDataElement) else sample
                 for sample in self.algorithm(**batch, mode="predict")

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import without_worker_options
 from mmrazor_lite.engine.ddp import SubnetDDP
+from mmrazor_lite.engine.first_use import first_step
 from mmrazor_lite.engine.hooks.admission import admitted, call
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
@@ -26,6 +27,7 @@ from mmrazor_lite.engine.layout import check_channels_last
 from mmrazor_lite.engine.logs import calm, survive_full_disk
 from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_data, seeded_dataloader
 from mmrazor_lite.engine.schedule import restore, settings_of, told
+from mmrazor_lite.engine.val_loop import SubnetValLoop
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.export.integrity import check_optimizer
@@ -51,6 +53,8 @@ class RazorRunner(Runner):
     hook, the DDP wrapper and the sampler of the training images are ours where the config names mmengine's; and
     random weights are never tested. A run that was killed and resumed ends as the uninterrupted one.
     """
+
+    first_iter: int = 0  # training steps before this run began
 
     @property
     def algorithm(self) -> nn.Module:
@@ -152,6 +156,26 @@ class RazorRunner(Runner):
         finally:
             self.logger.setLevel(level)
 
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedules of the optimizer."""
+        with building("param_scheduler"):
+            return super().build_param_scheduler(scheduler)
+
+    def build_evaluator(self, evaluator: Any) -> Any:
+        """Build the metrics."""
+        with building("an evaluator"):
+            return super().build_evaluator(evaluator)
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """Build what writes scalars and images."""
+        with building("visualizer"):
+            return super().build_visualizer(visualizer)
+
+    def register_custom_hooks(self, hooks: Any) -> None:
+        """Register the hooks of the config's own."""
+        with building("custom_hooks"):
+            super().register_custom_hooks(hooks)
+
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register the default hooks with our checkpoint hook."""
         hooks = dict(hooks or {})
@@ -159,7 +183,8 @@ class RazorRunner(Runner):
         if isinstance(checkpoint, Mapping):
             hooks["checkpoint"] = {**checkpoint, "type": _our_type(checkpoint.get("type", "CheckpointHook"))}
         hooks.setdefault("learning_rate", {"type": f"{SCOPE}.LearningRateHook"})
-        super().register_default_hooks(hooks)
+        with building("default_hooks"):
+            super().register_default_hooks(hooks)
 
     def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
         """Build what writes a line of the log: learning rates are the mean of the same steps as the losses."""
@@ -187,6 +212,13 @@ class RazorRunner(Runner):
         with building("a data loader"):
             return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
+    def _built(self, dataloader: DataLoader | Mapping | None, key: str) -> DataLoader | None:
+        """The data loader of a section of the config; the loops would not know its name."""
+        if not isinstance(dataloader, Mapping):
+            return dataloader
+        with building(key):
+            return Runner.build_dataloader(without_worker_options(dataloader), self.seed)
+
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop on data that depends on (seed, epoch, index) alone."""
         if isinstance(loop, Mapping):
@@ -194,6 +226,7 @@ class RazorRunner(Runner):
             by_iterations = loop.get("by_epoch") is False or str(loop.get("type", "")).endswith("IterBasedTrainLoop")
             if isinstance(self._train_dataloader, Mapping):
                 self._train_dataloader = seeded_dataloader(self._train_dataloader, by_iterations, self.logger)
+        self._train_dataloader = self._built(self._train_dataloader, "train_dataloader")
         with building("train_cfg"):
             built = super().build_train_loop(loop)
         loader = built.dataloader
@@ -206,20 +239,35 @@ class RazorRunner(Runner):
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the validation loop; by default the one that knows subnets."""
+        self._val_dataloader = self._built(self._val_dataloader, "val_dataloader")
         with building("val_cfg"):
             return super().build_val_loop(_with_type(loop, "SubnetValLoop"))
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the test loop; by default the one that knows subnets."""
+        self._test_dataloader = self._built(self._test_dataloader, "test_dataloader")
         with building("test_cfg"):
             return super().build_test_loop(_with_type(loop, "SubnetTestLoop"))
 
     # Checkpoints
 
+    def train(self) -> nn.Module:
+        """Train; what fails before the end of the first step is told in one line."""
+        with first_step(self):
+            return super().train()
+
     def load_or_resume(self) -> None:
-        """Load ``load_from``, or continue the run in the work dir when ``resume`` is set; once."""
+        """Load ``load_from``, or continue the run in the work dir when ``resume`` is set; once.
+
+        Then metrics and pipelines are tried out: they would else fail after the first epoch.
+        """
         if not self._has_loaded:
             self._load_or_resume()
+        for loop in (self._val_loop, self._test_loop):
+            if isinstance(loop, SubnetValLoop):
+                loop.try_out()
+        if isinstance(self._train_loop, BaseLoop):
+            self.first_iter = self._train_loop.iter
         self.write_config()
 
     def dump_config(self) -> None:

@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite import __version__
+from mmrazor_lite.engine.batches import CALIBRATION_IMAGES
 from mmrazor_lite.engine.evaluator import SubnetEvaluator
 from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.engine.scoring import Scorer
@@ -91,7 +92,7 @@ class SearchLoop:
         latency_table: str | Path | None = None,
         predictor: str | Path | None = None,
         calibrate_dataloader: Mapping[str, Any] | None = None,
-        calibrate_sample_num: int = 4096,
+        calibrate_sample_num: int = CALIBRATION_IMAGES,
         score_key: str = "accuracy/top1",
         cache_gb: float = 2.0,
         seed: int = 0,

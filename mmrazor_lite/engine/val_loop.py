@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from mmengine.runner import Runner, ValLoop
 from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader
 
-from mmrazor_lite.engine.batches import FixedBatches
-from mmrazor_lite.engine.calibration import batch_norms, recalibrated
+from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
+from mmrazor_lite.engine.calibration import batch_norms, recalibrated, unchanged
+from mmrazor_lite.engine.first_use import failing, probe_batch
 from mmrazor_lite.engine.search_build import check_estimator
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.registry import LOOPS
 from mmrazor_lite.subnet import Subnet
 
@@ -54,11 +55,12 @@ class SubnetValLoop(ValLoop):
         dataloader: DataLoader | Mapping[str, Any],
         evaluator: Evaluator | Mapping[str, Any] | list,
         fp16: bool = False,
-        calibrate_sample_num: int = 4096,
+        calibrate_sample_num: int = CALIBRATION_IMAGES,
         calibrate_dataloader: Mapping[str, Any] | None = None,
         evaluate_fixed_subnet: bool = False,
         estimator_cfg: Mapping[str, Any] | None = None,
     ) -> None:
+        check_number(f"{self.stage}_cfg.calibrate_sample_num", calibrate_sample_num, -1, whole=True)
         super().__init__(runner, dataloader, evaluator, fp16)
         self.algorithm = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if evaluate_fixed_subnet and getattr(self.algorithm, "kind", None) != "subnet":
@@ -85,6 +87,26 @@ class SubnetValLoop(ValLoop):
                 where="calibrate_dataloader",
             )
 
+    @torch.no_grad()
+    def try_out(self) -> None:
+        """Evaluate a few images before the work: what the metrics or the images cannot do is told now.
+
+        Raises:
+            UserError: They cannot; names the section.
+        """
+        batch = probe_batch(self.dataloader.dataset, self.dataloader.collate_fn, f"{self.stage}_dataloader")
+        with unchanged(self.algorithm), autocast(enabled=self.fp16):
+            self.algorithm.eval()
+            with failing(f"the model cannot predict the images of {self.stage}_dataloader"):
+                outputs = self.algorithm.val_step(batch)
+            with self._scoring():
+                try:
+                    self.evaluator.process(data_samples=outputs, data_batch=batch)
+                    self.evaluator.evaluate(len(outputs))
+                except ValueError:  # may be for want of images, which the first of all evaluations shows
+                    for metric in self.evaluator.metrics:
+                        metric.results.clear()
+
     def run(self) -> dict[str, float]:
         """Evaluate and return all metrics, such as ``max_subnet.accuracy/top1``."""
         self._call_hooks("before_{}")
@@ -99,7 +121,8 @@ class SubnetValLoop(ValLoop):
             with self._active(subnet):
                 for index, batch in enumerate(self.dataloader):
                     self.run_iter(index, batch)
-                found[name] = self.evaluator.evaluate(len(self.dataloader.dataset))
+                with self._scoring():
+                    found[name] = self.evaluator.evaluate(len(self.dataloader.dataset))
         if named:
             table = results_table(found, self.algorithm.resources())
             self.runner.logger.info(f"Results of every subnet ({self.stage}):\n{table}")
@@ -116,6 +139,9 @@ class SubnetValLoop(ValLoop):
             outputs = self.algorithm.val_step(data_batch)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self._call_hooks("after_{}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    def _scoring(self) -> AbstractContextManager:
+        return failing(f"{self.stage}_evaluator cannot score what the model predicts")
 
     @contextmanager
     def _active(self, subnet: Subnet | None) -> Iterator[None]:

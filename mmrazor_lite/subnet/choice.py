@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 
 Value = int | float | str
 
 KINDS = ("width", "operator", "value", "depth", "resolution")
 
 _SHOWN = 8  # candidates listed in an error before the list is shortened
-_LONGEST = 120  # characters of a value shown in an error
 
 
 @dataclass(frozen=True)
@@ -126,14 +124,6 @@ def show(candidates: Sequence[Value]) -> str:
         half = _SHOWN // 2
         return f"{show(candidates[:half])}, ..., {show(candidates[-half:])}"
     return ", ".join(str(value) for value in candidates) or "nothing"
-
-
-def short(value: Any) -> str:
-    """The representation of a value for a message: one line, and short whatever the value is."""
-    limited = reprlib.Repr()
-    limited.maxlevel, limited.maxstring, limited.maxother = 3, 60, 60
-    text = " ".join(limited.repr(value).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def at(where: str) -> str:

@@ -104,7 +104,7 @@ def test_a_refused_run_leaves_the_config_of_the_one_before(runner, run_config):
     [
         ("optim_wrapper", {"optim_wrapper": {"optimizer": {"type": "SGD", "lr": -1}}}),
         ("train_cfg", {"train_cfg": {"by_epoch": True, "max_epochs": "many"}}),
-        ("a data loader", {"train_dataloader": {"batch_size": 0}}),
+        ("train_dataloader", {"train_dataloader": {"batch_size": 0}}),
     ],
 )
 def test_what_cannot_be_built_names_its_section(runner, run_config, section, options):

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, check_flag, check_number, nearest
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.registry import HOOKS
 
@@ -48,8 +48,11 @@ class SafeCheckpointHook(Hook):
                 f"default_hooks.checkpoint: unknown key {key!r}{nearest(key, _OPTIONS)}; known: {', '.join(_OPTIONS)}"
             )
         for key, value in (("interval", interval), ("max_keep_ckpts", max_keep_ckpts)):
+            check_number(f"default_hooks.checkpoint.{key}", value, -1, whole=True)
             if value == 0:
                 raise UserError(f"default_hooks.checkpoint.{key} is 0: give a number above 0, or -1")
+        for key, value in (("by_epoch", by_epoch), ("save_last", save_last)):
+            check_flag(f"default_hooks.checkpoint.{key}", value)
         self.interval = interval
         self.by_epoch = by_epoch
         self.max_keep_ckpts = max_keep_ckpts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import build_part
 from mmrazor_lite.models.algorithms.identity import CHANNEL_CFG
@@ -143,8 +143,7 @@ def _check_options(channel_cfg: Any, retraining: bool | None, num_random_samples
         raise UserError("algorithm.retraining=True needs algorithm.channel_cfg: a subnet file or a list of them")
     if retraining is False and channel_cfg is not None:
         raise UserError("algorithm.retraining=False trains the supernet; remove it, or algorithm.channel_cfg")
-    if num_random_samples is not None and (not isinstance(num_random_samples, int) or num_random_samples < 0):
-        raise UserError(f"algorithm.num_random_samples={num_random_samples!r} must be an integer, 0 or more")
+    check_number("algorithm.num_random_samples", num_random_samples, 0, 1000, whole=True, optional=True)
     if channel_cfg is not None:
         for key, value in (("distiller", distiller), ("num_random_samples", num_random_samples)):
             if value is not None:

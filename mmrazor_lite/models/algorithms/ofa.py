@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, resized
 from mmrazor_lite.models.algorithms.construct import at_width, build_part
 from mmrazor_lite.models.algorithms.phases import EXPAND, TEACHER, Phase, phases_of
@@ -77,7 +76,7 @@ class OFA(Algorithm):
         init_cfg: Any = None,
     ) -> None:
         _check_options(training, phase, num_subnets, num_random_samples, kd_ratio)
-        _check_used(phase, num_subnets, num_random_samples, kd_ratio, teacher)
+        _check_used(phase, num_subnets, num_random_samples, kd_ratio, teacher, distiller)
         architecture = at_width(architecture, width_mult)
         super().__init__(architecture, mutator or {"type": "NasMutator"}, data_preprocessor, input_shape, init_cfg)
         self.mutator.prepare(self.architecture, self.input_shape)
@@ -241,21 +240,28 @@ def _check_options(
     if training == "sandwich" and phase is not None:
         raise UserError(f"algorithm.phase={phase!r} is of progressive shrinking; remove it, or algorithm.training")
     for key, value, least in (("num_subnets", num_subnets, 1), ("num_random_samples", samples, 0)):
-        if value is not None and (type(value) is not int or value < least):
-            raise UserError(f"algorithm.{key}={value!r} must be a whole number of {least} or more")
-    if isinstance(kd_ratio, bool) or not isinstance(kd_ratio, int | float) or not 0 <= kd_ratio < math.inf:
-        raise UserError(f"algorithm.kd_ratio={kd_ratio!r} must be a number of 0 or more")
+        check_number(f"algorithm.{key}", value, least, 1000, whole=True, optional=True)
+    check_number("algorithm.kd_ratio", kd_ratio, 0)
 
 
 def _check_used(
-    phase: str | None, num_subnets: int | None, samples: int | None, kd_ratio: float, teacher: str | None
+    phase: str | None,
+    num_subnets: int | None,
+    samples: int | None,
+    kd_ratio: float,
+    teacher: str | None,
+    distiller: Any,
 ) -> None:
     if samples is not None and phase is not None:
         raise UserError(f"algorithm.num_random_samples is of the sandwich, not of phase {phase!r}; remove it")
     if phase not in (None, TEACHER):
         if teacher and kd_ratio == 0:
             raise UserError("algorithm.teacher is not read with algorithm.kd_ratio=0; remove one of them")
+        if distiller is not None and kd_ratio == 0:
+            raise UserError("algorithm.distiller is not read with algorithm.kd_ratio=0; remove one of them")
         return
+    if phase == TEACHER and distiller is not None:
+        raise UserError(f"algorithm.distiller is of the phases after 'teacher', not of phase {phase!r}; remove it")
     for key, is_given in (("num_subnets", num_subnets), ("kd_ratio", kd_ratio != 1), ("teacher", teacher)):
         if is_given:
             what = "the sandwich" if phase is None else f"phase {phase!r}"

@@ -13,7 +13,7 @@ from mmengine.dist import all_reduce
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.estimators.latency_ofa import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
@@ -365,9 +365,6 @@ def _check_options(options: Mapping[str, Any]) -> None:
     """Check the numbers among the arguments of :class:`TFNAS`."""
     whole = {"epochs_without_arch": 0, "arch_interval": 1}
     for name, low in whole.items():
-        if type(options[name]) is not int or options[name] < low:
-            raise UserError(f"model.{name}={options[name]!r} must be a whole number of {low} or more")
+        check_number(f"model.{name}", options[name], low, whole=True)
     for name in ("lambda_lat", "tolerance", "temperature", "temperature_decay"):
-        value = options[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise UserError(f"model.{name}={value!r} must be a number above 0")
+        check_number(f"model.{name}", options[name], 0, above=True)

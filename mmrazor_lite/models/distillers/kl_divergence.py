@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import check_number
 from mmrazor_lite.registry import DISTILLERS
 
 
@@ -19,15 +19,15 @@ class KLDivergence(nn.Module):
 
     Args:
         tau: Temperature, above 0.
-        loss_weight: Factor on the loss.
+        loss_weight: Factor on the loss, above 0.
     """
 
     paper = "https://arxiv.org/abs/1503.02531"
 
     def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__()
-        if tau <= 0:
-            raise UserError(f"KLDivergence: tau={tau} must be above 0")
+        check_number("distiller.tau", tau, 0, above=True)
+        check_number("distiller.loss_weight", loss_weight, 0, above=True)
         self.tau = tau
         self.loss_weight = loss_weight
 

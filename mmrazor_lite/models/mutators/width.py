@@ -108,6 +108,7 @@ class OneShotChannelMutator:
             self._restore()
         del self._images
         self._check_patterns([name for name, module in plain.items() if kind_of(module)], graph)
+        self._check_rules(graph)
         self.fixed: list[FixedLayer] = graph.fixed
         self._publish(traced, graph)
         graph.nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
@@ -122,6 +123,14 @@ class OneShotChannelMutator:
                         f"mutator.{option}: '{pattern}' matches no layer of {type(self.architecture).__name__}, like "
                         f"'{layers[0] if layers else ''}'{nearest(pattern, names)}"
                     )
+
+    def _check_rules(self, graph: WidthGraph) -> None:
+        """Refuse a divisor, or a least width, that is above every width it is for."""
+        for pattern, options in {"*": {}, **self._units}.items():
+            widths = [group.full for group in graph.groups if fnmatchcase(group.name, pattern)]
+            where = f"mutator.units['{pattern}']" if options else "mutator"
+            if widths:
+                self._rule.with_options(options).check_widest(max(widths), where)
 
     def _try(self, graph: WidthGraph, every: bool) -> str | None:
         """Build dynamic layers and run small subnets; if that fails, once more with the numbers that modules hold."""

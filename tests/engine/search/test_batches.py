@@ -52,7 +52,10 @@ def test_cache_keeps_what_fits(tiny, make):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"batchsize": 3}, "unknown key 'batchsize'"), ({"batch_size": 0}, "batch_size must be")],
+    [
+        ({"batchsize": 3}, "unknown key 'batchsize'"),
+        ({"batch_size": 0}, "batch_size=0: give a whole number of 1 or more"),
+    ],
 )
 def test_refusals(tiny, make, changes, message):
     with pytest.raises(UserError, match=message):

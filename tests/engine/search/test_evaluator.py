@@ -45,11 +45,10 @@ def test_evaluating_changes_nothing(algorithm, make_evaluator):
 
 
 def test_everything_is_put_back_after_an_error(algorithm, make_evaluator):
-    evaluator = make_evaluator(algorithm, score_key="mean/treu")
     algorithm.train()
     before = {key: value.clone() for key, value in algorithm.state_dict().items()}
     with pytest.raises(UserError, match=r"'mean/treu'.*did you mean 'mean/true'.*mean/images"):
-        evaluator.evaluate(algorithm.search_space.min())
+        make_evaluator(algorithm, score_key="mean/treu")
     assert all(torch.equal(before[key], value) for key, value in algorithm.state_dict().items())
     assert algorithm.training
 

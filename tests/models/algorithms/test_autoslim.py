@@ -103,10 +103,10 @@ def test_a_checkpoint_of_another_space_is_refused(make, architecture):
         ({"retraining": False, "channel_cfg": "A.yaml"}, "trains the supernet"),
         ({"channel_cfg": "A.yaml", "distiller": {"type": "KLDivergence"}}, "is for the supernet"),
         ({"distiller": {"type": "KLDivergense"}}, "did you mean 'KLDivergence'"),
-        ({"distiller": {"type": "KLDivergence", "tau": 0}}, "tau=0 must be above 0"),
+        ({"distiller": {"type": "KLDivergence", "tau": 0}}, "distiller.tau=0: give a number above 0"),
         ({"mutator": {"type": "OneShotChanelMutator"}}, "did you mean 'OneShotChannelMutator'"),
         ({"mutator": {}}, "has no 'type'"),
-        ({"num_random_samples": -1}, "0 or more"),
+        ({"num_random_samples": -1}, "from 0 to 1000"),
     ],
 )
 def test_bad_options_are_refused(make, options, message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from mmrazor_lite.errors import UserError
@@ -43,7 +45,28 @@ def test_numbers():
 def test_smallest_width():
     assert widths(64, candidate_choices=[0.1], min_value=20) == (20, 64)
     assert widths(64, candidate_choices=[0.01], divisor=8) == (8, 64)
-    assert widths(4, divisor=8) == (1, 2, 3, 4)  # a divisor above the width would leave nothing to choose
+    assert widths(4, divisor=8) == (2, 4)  # a divisor above the width would leave nothing to choose
+
+
+@pytest.mark.parametrize("full", [6, 12, 24, 40, 48, 96])
+@pytest.mark.parametrize("unit", [1, 3])
+def test_a_larger_divisor_makes_no_width_less_aligned(full, unit):
+    full *= unit
+    powers = []
+    for divisor in (1, 2, 4, 8, 16, 32, 64, 128):
+        narrower = [width for width in widths(full, unit, divisor=divisor) if width != full]
+        assert narrower, divisor
+        aligned = math.gcd(*narrower)
+        powers.append(aligned & -aligned)  # the power of two in it
+    assert powers == sorted(powers)
+
+
+def test_what_is_above_every_width_is_refused():
+    for options in ({"divisor": 100_000}, {"min_value": 100_000}, {"divisor": 10**30}):
+        with pytest.raises(UserError, match=f"mutator.{next(iter(options))}=.*the widest is 64") as error:
+            CandidateRule(**options).check_widest(64, "mutator")
+        assert len(str(error.value)) < 200
+    CandidateRule(divisor=8).check_widest(4, "mutator")  # the default is nobody's wish
 
 
 @pytest.mark.parametrize("full, unit", [(48, 3), (96, 4), (80, 5), (90, 9)])
@@ -56,14 +79,17 @@ def test_widths_are_whole_units(full, unit):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"candidate_choices": []}, "candidate_choices is empty"),
+        ({"candidate_choices": []}, "give ratios in .0, 1. or numbers of channels"),
         ({"candidate_choices": [0.5, 1.5]}, "choice_mode='number'"),
-        ({"candidate_choices": [0]}, "not a number above 0"),
-        ({"candidate_choices": ["half"]}, "not a number above 0"),
-        ({"candidate_choices": [True]}, "not a number above 0"),
-        ({"candidate_choices": [float("nan")]}, "not a number above 0"),
-        ({"choice_mode": "percent"}, "'ratio' and 'number'"),
+        ({"candidate_choices": [0]}, "give a number above 0"),
+        ({"candidate_choices": ["half"]}, "give a number above 0"),
+        ({"candidate_choices": [True]}, "give a number above 0"),
+        ({"candidate_choices": [float("nan")]}, "give a number above 0"),
+        ({"choice_mode": "percent"}, "allowed are 'ratio', 'number'"),
         ({"divisor": 0}, "divisor=0"),
+        ({"divisor": True}, "divisor=True"),
+        ({"min_value": -5}, "min_value=-5"),
+        ({"min_ratio": 5}, "min_ratio=5: give a number from 0 to 1"),
     ],
 )
 def test_bad_rules_are_refused_when_built(options, words):

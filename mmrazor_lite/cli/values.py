@@ -1,0 +1,289 @@
+"""What the values of a config may be: types by the signatures of what is built, ranges by the table below.
+
+Everything is judged before anything is built, also in sections that a step does not read. What only the built thing
+can judge is left to it, and told by :func:`mmrazor_lite.errors.building`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError, check_flag, check_number, check_one_of, nearest, short
+
+from . import annotations, schema
+from .arguments import LARGEST_SEED, LAUNCHERS
+
+Rule = Callable[[str, Any], None]  # of the key, for messages, and its value
+
+DEEPEST, MOST = 60, 1_000_000  # levels of nesting and values of a config
+_MAPPINGS = frozenset(
+    "model train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr optim_wrapper "
+    "default_hooks data_preprocessor env_cfg log_processor visualizer randomness model_wrapper_cfg search_cfg "
+    "custom_imports".split()
+)
+_LISTED = frozenset("param_scheduler val_evaluator test_evaluator custom_hooks vis_backends".split())
+_INFINITE = ("norm_type", "constraints_range")  # keys below which infinity means something
+
+
+def _whole(low: float, high: float = math.inf, optional: bool = False) -> Rule:
+    return partial(check_number, low=low, high=high, whole=True, optional=optional)
+
+
+def _number(low: float = -math.inf, high: float = math.inf, above: bool = False, optional: bool = False) -> Rule:
+    return partial(check_number, low=low, high=high, above=above, optional=optional)
+
+
+def _count(where: str, value: Any) -> None:
+    """A whole number of 1 or more, which may be written as 1e5."""
+    check_number(where, int(value) if isinstance(value, float) and value.is_integer() else value, 1, whole=True)
+
+
+def _one_of(*allowed: Any) -> Rule:
+    return partial(check_one_of, allowed=allowed)
+
+
+def _text(where: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, str | Path) or not str(value).strip()):
+        raise UserError(f"{where}={short(value)}: give text, or leave it out")
+
+
+def _section(where: str, value: Any) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise UserError(f"{where}={short(value)}: give a dict")
+
+
+def _sections(where: str, value: Any) -> None:
+    parts = value if isinstance(value, list | tuple) else [value]
+    if not all(part is None or isinstance(part, Mapping) for part in parts):
+        raise UserError(f"{where}={short(value)}: give a dict, or a list of them")
+
+
+def _function(where: str, value: Any) -> None:
+    if not callable(value):
+        _section(where, value)
+
+
+def _above_zero(where: str, value: Any) -> None:
+    for part in value if isinstance(value, list | tuple) else [value]:
+        check_number(where, part, 0, above=True, optional=not isinstance(value, list | tuple))
+
+
+def _nothing(where: str, value: Any) -> None:
+    raise UserError(f"{where}: a config does not say this; remove it")
+
+
+def _level(where: str, value: Any) -> None:
+    names = [name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")]
+    if isinstance(value, bool) or not (value in names or (isinstance(value, int) and 0 < value <= logging.CRITICAL)):
+        raise UserError(f"{where}={short(value)}: allowed are {', '.join(names)}{nearest(str(value).upper(), names)}")
+
+
+def _milestones(where: str, value: Any) -> None:
+    if not isinstance(value, list | tuple) or not value:
+        raise UserError(f"{where}={short(value)}: give a list of epochs or iterations, such as [30, 60]")
+    for item in value:
+        check_number(where, item, 0, whole=True)
+
+
+def _intervals(where: str, value: Any) -> None:
+    pairs = value if isinstance(value, list | tuple) else [None]
+    if value is not None and not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise UserError(f"{where}={short(value)}: give a list of (begin, interval), such as [(10, 2)]")
+    for pair in value or ():
+        check_number(where, pair[0], 0, whole=True)
+        check_number(where, pair[1], 1, whole=True)
+
+
+# Key pattern -> rule; ``*`` is any part of a key, ``**`` any number of parts. What is not listed is judged by the type
+# in the signature of what is built.
+RULES: dict[str, Rule] = {
+    "train_cfg.max_epochs": _count,
+    "train_cfg.max_iters": _count,
+    "train_cfg.val_begin": _whole(0),
+    "train_cfg.val_interval": _whole(1),
+    "train_cfg.dynamic_intervals": _intervals,
+    "*_cfg.by_epoch": check_flag,
+    "**dataloader.dataset": _section,
+    "**dataloader.sampler": _section,
+    "**dataloader.batch_sampler": _section,
+    "**dataloader.collate_fn": _function,
+    "**dataloader.worker_init_fn": _function,
+    "**dataloader.batch_size": _whole(1),
+    "**dataloader.num_workers": _whole(0, 10_000),
+    "**dataloader.prefetch_factor": _whole(1, optional=True),
+    "**dataloader.timeout": _number(0),
+    "**dataloader.num_batch_per_epoch": _whole(1),
+    "**dataloader.pin_memory": check_flag,
+    "**dataloader.persistent_workers": check_flag,
+    "**dataloader.drop_last": check_flag,
+    "**dataloader.disable_subprocess_warning": check_flag,
+    "optim_wrapper**.accumulative_counts": _whole(1),
+    "optim_wrapper**.optimizer.lr": _number(0),
+    "optim_wrapper**.optimizer.momentum": _number(0),
+    "optim_wrapper**.optimizer.weight_decay": _number(0),
+    "optim_wrapper**.clip_grad.max_norm": _number(0, above=True),
+    "optim_wrapper**.clip_grad.clip_value": _number(0, above=True),
+    "optim_wrapper**.paramwise_cfg.*_mult": _number(0),
+    "optim_wrapper**.paramwise_cfg.bypass_duplicate": check_flag,
+    "param_scheduler**.begin": _whole(0),
+    "param_scheduler**.end": _whole(1),
+    "param_scheduler**.by_epoch": check_flag,
+    "param_scheduler**.convert_to_iter_based": check_flag,
+    "param_scheduler**.T_max": _whole(1, optional=True),
+    "param_scheduler**.step_size": _whole(1),
+    "param_scheduler**.milestones": _milestones,
+    "param_scheduler**.power": _number(0),
+    "param_scheduler**.gamma": _number(0, above=True),
+    "param_scheduler**.eta_min": _number(0, optional=True),
+    "default_hooks.*": _section,
+    "*_hooks.*.interval": _whole(-1),
+    "default_hooks.logger.interval": _whole(1),
+    "default_hooks.visualization.interval": _whole(1),
+    "env_cfg.cudnn_benchmark": check_flag,
+    "env_cfg.mp_cfg": _section,
+    "env_cfg.dist_cfg": _section,
+    "env_cfg.mp_cfg.mp_start_method": _one_of("fork", "spawn", "forkserver"),
+    "env_cfg.mp_cfg.opencv_num_threads": _whole(0, 10_000),
+    "env_cfg.dist_cfg.backend": _one_of("nccl", "gloo"),
+    "env_cfg.dist_cfg.timeout": _number(0, above=True, optional=True),
+    "env_cfg.resource_limit": _whole(1, 2**31),
+    "randomness.seed": _whole(0, LARGEST_SEED, optional=True),
+    "randomness.deterministic": check_flag,
+    "randomness.diff_rank_seed": check_flag,
+    "log_processor.window_size": _whole(1),
+    "log_processor.num_digits": _whole(1, 100),
+    "log_level": _level,
+    "auto_scale_lr.enable": check_flag,
+    "auto_scale_lr.base_batch_size": _whole(1),
+    "**data_preprocessor.std": _above_zero,
+    "**.init_cfg": _sections,
+    "cfg": _nothing,
+    "runner_type": _one_of("Runner", "RazorRunner", "mmengine.Runner", "mmrazor_lite.RazorRunner"),
+    "launcher": _one_of(*LAUNCHERS),
+    "resume": check_flag,
+    "channels_last": check_flag,
+    "find_unused_parameters": check_flag,
+    "load_from": _text,
+    "work_dir": _text,
+    "experiment_name": _text,
+    "default_scope": _text,
+    "data_root": _text,
+}
+
+
+def check_shape(cfg: Mapping, source: str) -> None:
+    """Raise :class:`UserError` unless every section of a config is a dict or a list as it must be, and no bomb.
+
+    Nothing else reads the config before this; later checks rely on it.
+    """
+    for path, value in _walk(cfg, source):
+        if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not _may_be_infinite(path))):
+            raise UserError(f"{source}: {'.'.join(path)} is {value}: give a number")
+        if isinstance(value, str) and "\0" in value:
+            raise UserError(f"{source}: {'.'.join(path)} holds a NUL character: give plain text")
+    for key, value in cfg.items():
+        if value is not None and key in _MAPPINGS and not isinstance(value, Mapping):
+            raise UserError(f"{source}: {key}={short(value)}: give a dict")
+        if key in _LISTED:
+            _sections(f"{source}: {key}", value)
+
+
+def _may_be_infinite(path: tuple[str, ...]) -> bool:
+    return any(key in _INFINITE for key in path)
+
+
+def _walk(root: Any, source: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every value below ``root`` with its path, without recursion."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    count = 0
+    while waiting:
+        path, node = waiting.pop()
+        count += 1
+        if len(path) > DEEPEST or count > MOST:
+            what = f"more than {DEEPEST} levels deep" if len(path) > DEEPEST else f"more than {MOST:,} values"
+            raise UserError(f"{source}: {'.'.join(path[:3])} is {what}: a config is not")
+        yield path, node
+        items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+        waiting += [((*path, str(key)), value) for key, value in items]
+
+
+def check(cfg: Mapping, source: str) -> None:
+    """Raise :class:`UserError` for the first value that is out of range or of a type that what it is for cannot take.
+
+    Args:
+        cfg: A config whose names and keys have been checked.
+        source: Its file, for messages.
+    """
+    for key, value in cfg.items():
+        _check(value, (str(key),), cfg, source)
+
+
+def _check(value: Any, path: tuple[str, ...], parent: Mapping, source: str) -> None:
+    rule = _rule(".".join(path))
+    if rule is not None:
+        rule(f"{source}: {'.'.join(path)}", value)
+    else:
+        _check_type(value, path, parent, source)
+    if path[-1] in schema.FREE or (isinstance(value, Mapping) and _is_net(value, path)):
+        return
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _check(part, (*path, str(key)), value, source)
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            if isinstance(part, Mapping | list | tuple):
+                _check(part, (*path, str(index)), {}, source)
+
+
+@cache
+def _rule(where: str) -> Rule | None:
+    return next((rule for pattern, rule in _compiled() if pattern.fullmatch(where)), None)
+
+
+@cache
+def _compiled() -> list[tuple[re.Pattern, Rule]]:
+    """The rules, those of the longest keys first."""
+    found = []
+    for pattern in sorted(RULES, key=len, reverse=True):
+        text = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^.]*")
+        found.append((re.compile(text), RULES[pattern]))
+    return found
+
+
+def _is_net(node: Mapping, path: tuple[str, ...]) -> bool:
+    """Whether a section names a network of torchvision, timm or the user's own: its arguments are its business."""
+    from mmrazor_lite.models.classifiers import nets
+
+    return schema._is_place_of_net(path) and isinstance(node.get("type"), str) and bool(nets.source_of(node["type"]))
+
+
+def _check_type(value: Any, path: tuple[str, ...], parent: Mapping, source: str) -> None:
+    """Compare a value with the annotations of whatever may be built from the section around it."""
+    key, where = path[-1], f"{source}: {'.'.join(path)}"
+    if key == "type":
+        if not isinstance(value, str) and not callable(value):
+            raise UserError(f"{where}={short(value)}: give the name of a class")
+        return
+    types = [parent["type"]] if parent.get("type") is not None else schema.DEFAULT_TYPES.get(path[:-1], ())
+    judged = []
+    for name in types:
+        for _, built in schema.find(name):
+            parameters = annotations.parameters_of(built)
+            if key in parameters:
+                annotation, default = parameters[key]
+                judge = annotations.fits if _is_ours(built) else annotations.takes_text
+                if judge(value, annotation, default):
+                    return
+                judged.append(annotation)
+    if judged:
+        raise UserError(f"{where}={short(value)}: give {annotations.said(judged[0])}")
+
+
+def _is_ours(built: Callable) -> bool:
+    return getattr(built, "__module__", "").partition(".")[0] == "mmrazor_lite"

@@ -150,7 +150,7 @@ OPTIONS = {  # step, options, what the line says
     "unscaled-budget": ("search", ["search_cfg.target_macs=3e8"], ["3e+08", "a bare number is in M", "'300M'"]),
     "unit": ("search", ["search_cfg.target_macs=20ms"], ["macs budget '20ms'", "unknown unit", "'300M'"]),
     "no-budget": ("search", ["search_cfg.target_macs=None"], ["no budget", "target_flops"]),
-    "no-bool": ("search", ["search_cfg.target_macs=True"], ["macs budget", "not a budget"]),
+    "no-bool": ("search", ["search_cfg.target_macs=True"], ["search_cfg.target_macs=True", "give a number or text"]),
 }
 
 

@@ -148,11 +148,19 @@ class Algorithm(BaseModel):
         self.to(memory_format=torch.channels_last)
 
     def init_weights(self) -> None:
-        """Initialise the weights, then load what ``type='Pretrained'`` entries name, safely and strictly."""
+        """Initialise the weights, then load what ``type='Pretrained'`` entries name, safely and strictly.
+
+        A seed gives the same weights in every memory format: random numbers fill a tensor in the order of its memory,
+        so they are drawn in the contiguous one.
+        """
         pretrained = take_pretrained(self)
+        if self.channels_last:
+            self.to(memory_format=torch.contiguous_format)
         super().init_weights()
         for module, config in pretrained:
             load_pretrained(module, config)
+        if self.channels_last:
+            self.use_channels_last()
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor") -> Any:
         """Run the active subnet on ``inputs`` (N, C, H, W); see mmengine's BaseModel for the modes.

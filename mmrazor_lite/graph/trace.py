@@ -154,7 +154,7 @@ def trace(
 def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str]) -> TracedGraph:
     model.train(training)
     try:
-        with _quiet(), opaque(model, patterns, example):
+        with quiet(), opaque(model, patterns, example):
             program = torch.export.export(model, (example,), strict=False)
     except UserError:
         raise
@@ -204,7 +204,7 @@ def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedG
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep back the pages of graphs that torch logs and prints on a failure; the error says it in one line."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -30,6 +30,8 @@ from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 from .alone import NO_WIDTHS, PartTrace, trace_alone
 from .cells import Maps, always_cell, block_cell, operator_cell, resolutions_of
 from .check import untouched
+from .given import as_subnet
+from .once import hold, preparation
 
 WIDTH = "mid_channels"  # the width choice of an operator choice NAME: NAME.mid_channels, or NAME.CANDIDATE.mid_channels
 RESOLUTION, DEPTH, KERNEL, RATIO = "resolution", "depth", "kernel_size", "expand_ratio"  # of NAME: NAME.depth ...
@@ -69,10 +71,23 @@ class NasMutator:
             any_width: Offer every inner width instead of the declared ones (for subnets from files).
 
         Raises:
-            UserError: Nothing to choose, or a candidate that does not fit its place.
+            UserError: Nothing to choose, a candidate that does not fit its place, or a network that is prepared
+                already; it is left as it was.
         """
         self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
         self._any_width = any_width
+        self._replaced: list[tuple[nn.Module, str, nn.Module]] = []  # (holder, child, the layer before)
+        with preparation(architecture, self._restore):
+            self._prepare()
+        hold([architecture, *self._operators.values(), *self._blocks.values(), *self._stages.values()])
+        del self._replaced
+
+    def _restore(self) -> None:
+        for holder, child, plain in reversed(self._replaced):
+            holder._modules[child] = plain
+
+    def _prepare(self) -> None:
+        architecture = self.architecture
         modules = dict(architecture.named_modules())
         self._operators = {name: module for name, module in modules.items() if isinstance(module, MutableOP)}
         self._blocks = {n: m for n, m in modules.items() if isinstance(m, ElasticBlock) and m.is_elastic}
@@ -271,6 +286,7 @@ class NasMutator:
             parent, _, child = layer.rpartition(".")
             holder = module.get_submodule(parent)
             slices = [self._slice(side.renumbered(offset)) for side in sides]
+            self._replaced.append((holder, child, holder._modules[child]))
             holder._modules[child] = make_dynamic(holder._modules[child], *slices)
 
     def _offered(self, widths: Sequence[int] | None) -> Sequence[int] | None:
@@ -330,9 +346,15 @@ class NasMutator:
         return None if self.resolutions is None else self.active[RESOLUTION]
 
     def activate(self, subnet: Mapping[str, int | float | str]) -> None:
-        """Make ``subnet`` the one that runs. No weight is copied; validation is the caller's, once per subnet."""
+        """Make ``subnet`` the one that runs. No weight is copied.
+
+        Raises:
+            UserError: It is none of the search space.
+        """
         if subnet is self.active:
             return
+        subnet = as_subnet(subnet)
+        self.search_space.validate(subnet)
         for name, module in self._operators.items():
             module.active = subnet.get(name, module.names[0])  # past the active depth, it may be left out
         for name, stage in self._stages.items():
@@ -346,10 +368,14 @@ class NasMutator:
                 mutable.width = width
         for channels in self._slices.values():
             channels.refresh()
-        self.active = subnet if isinstance(subnet, Subnet) else Subnet(subnet)
+        self.active = subnet
 
     def export(self, subnet: Mapping[str, int | float | str]) -> nn.Module:
-        """The subnet as a module of its own: the chosen operators in the place of the choices, the same output."""
+        """The subnet as a module of its own: the chosen operators in the place of the choices, the same output.
+
+        Raises:
+            UserError: As :meth:`activate`.
+        """
         before = self.active
         self.activate(subnet)
         try:

@@ -18,6 +18,8 @@ from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
 from .check import can_mask, failure, masked_inputs, number_variants, probe_images
+from .given import as_subnet, check_widths
+from .once import hold, preparation
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -93,8 +95,19 @@ class OneShotChannelMutator:
         Args:
             input_shape: (C, H, W) of one image.
             any_width: offer every width instead of the configured candidates (for subnets from files).
+
+        Raises:
+            UserError: The network cannot be traced or is prepared already, or a pattern names nothing; it is left as it
+                was.
         """
         self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
+        self._dynamic, self._plain = {}, {}
+        with preparation(architecture, self._restore):
+            self._prepare(any_width)
+        hold([architecture])
+
+    def _prepare(self, any_width: bool) -> None:
+        architecture = self.architecture
         traced = trace(architecture, self.input_shape, self._opaque)
         plain = traced.modules()
         self._images = probe_images(architecture, self.input_shape)
@@ -253,19 +266,28 @@ class OneShotChannelMutator:
     # subnets --------------------------------------------------------------------------------------------------
 
     def activate(self, subnet: Mapping[str, int]) -> None:
-        """Make ``subnet`` the one that runs. No weight is copied; validation is the caller's, once per subnet."""
+        """Make ``subnet`` the one that runs. No weight is copied.
+
+        Any width that a group can have is taken, whether it is a candidate or not.
+
+        Raises:
+            UserError: A width is missing, unknown or impossible; or a joint model was not trained for the subnet.
+        """
         if subnet is self.active:
             return
+        subnet = as_subnet(subnet)
         if self._sets:
-            index = self._sets.get(subnet if isinstance(subnet, Subnet) else Subnet(subnet))
+            index = self._sets.get(subnet)
             if index is None:
                 raise UserError(
                     f"this joint model was trained for {len(self._sets)} subnets; the one asked for is none of them"
                 )
             for norm in self._norms:
                 norm.index = index
+        else:
+            check_widths(subnet, self._by_name)
         self._set_widths(subnet)
-        self.active = subnet if isinstance(subnet, Subnet) else Subnet(subnet)
+        self.active = subnet
 
     def _set_widths(self, widths: Mapping[str, int]) -> None:
         for mutable in self.mutables:
@@ -286,7 +308,11 @@ class OneShotChannelMutator:
         return Subnet(widths)
 
     def export(self, subnet: Mapping[str, int]) -> nn.Module:
-        """The subnet as a plain module: torch and mmcv layers only, tensors of its own, the same output."""
+        """The subnet as a plain module: torch and mmcv layers only, tensors of its own, the same output.
+
+        Raises:
+            UserError: As :meth:`activate`.
+        """
         before = self.active
         self.activate(subnet)
         try:

@@ -102,8 +102,8 @@ def _compare(model: nn.Module, images: Tensor, file: str, name: str) -> None:
             ) from None
         if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-2, atol=_error(expected)):
             raise UserError(
-                f"{name} cannot be written as ONNX: the file computes something else on a batch of {count}; use its .pt2 "
-                "file, or take Python numbers made of tensors out of its code"
+                f"{name} cannot be written as ONNX: the file computes something else on a batch of {count}; use its "
+                ".pt2 file, or take Python numbers made of tensors out of its code"
             )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import operator
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ def trace(
 def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str]) -> TracedGraph:
     model.train(training)
     try:
-        with quiet(), opaque(model, patterns, example):
+        with quiet(), _attributes_kept(model), opaque(model, patterns, example):
             program = torch.export.export(model, (example,), strict=False)
     except UserError:
         raise
@@ -201,6 +202,30 @@ def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedG
             if graph.ops[-1].inplace and node.args[0] in graph.names:
                 graph.mutated.add(node.args[0])
     return graph
+
+
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward pass keeps in attributes of modules: while it is traced, those are tensors without data.
+
+    torch puts new dictionaries and lists in their places, which a hook that holds the old ones would not see.
+    """
+    internal = vars(nn.Module()).keys()
+    before = {m: {k: v for k, v in vars(m).items() if k not in internal} for m in model.modules()}
+    held = [v for attributes in before.values() for v in attributes.values() if type(v) in (dict, list, set)]
+    contents = [(container, container.copy()) for container in held]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*assigned during export")
+            yield
+    finally:
+        for module, attributes in before.items():
+            for key in [key for key in vars(module) if key not in internal and key not in attributes]:
+                del vars(module)[key]
+            vars(module).update(attributes)
+        for container, content in contents:
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 @contextmanager

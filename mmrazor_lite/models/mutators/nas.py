@@ -29,9 +29,10 @@ from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .alone import NO_WIDTHS, PartTrace, trace_alone
 from .cells import Maps, always_cell, block_cell, operator_cell, resolutions_of
-from .check import untouched
+from .check import probe_images, untouched
 from .given import as_subnet
 from .once import hold, preparation
+from .standalone import check_standalone, copied
 
 WIDTH = "mid_channels"  # the width choice of an operator choice NAME: NAME.mid_channels, or NAME.CANDIDATE.mid_channels
 RESOLUTION, DEPTH, KERNEL, RATIO = "resolution", "depth", "kernel_size", "expand_ratio"  # of NAME: NAME.depth ...
@@ -109,6 +110,15 @@ class NasMutator:
         self._widths: list[str] = []  # choice of the first groups, those inside operators
         self._inner: dict[str, list[MutableChannel]] = {}  # elastic block -> its mutables
         self._publish(*self._costs())
+        self._check_exports()
+
+    def _check_exports(self) -> None:
+        """The largest and the smallest subnet stand alone."""
+        images, largest = probe_images(self.architecture, self.input_shape), self.active
+        self.activate(self.search_space.min())
+        check_standalone(self.architecture, images)
+        self.activate(largest)
+        check_standalone(self.architecture, images, quick=True)
 
     def _check_resolutions(self) -> None:
         if self.resolutions is not None and self.input_shape[1:] != (self.resolutions[-1],) * 2:
@@ -249,7 +259,7 @@ class NasMutator:
         finally:
             for handle in handles:
                 handle.remove()
-        return copy.deepcopy(self.architecture, places)
+        return copied(self.architecture, lambda model: copy.deepcopy(model, places))
 
     def _surroundings(
         self, traced: TracedModel, whole: LayerTable

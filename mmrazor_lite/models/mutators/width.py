@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MethodType
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
 from .check import can_mask, failure, masked_inputs, number_variants, probe_images
 from .given import as_subnet, check_widths
 from .once import hold, preparation
+from .standalone import check_standalone
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -119,11 +122,12 @@ class OneShotChannelMutator:
                 break
             keep.update(self._failing(problem))
             self._restore()
-        del self._images
         self._check_patterns([name for name, module in plain.items() if kind_of(module)], graph)
         self._check_rules(graph)
         self.fixed: list[FixedLayer] = graph.fixed
         self._publish(traced, graph)
+        self._check_exports()
+        del self._images
         graph.nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
 
     def _check_patterns(self, layers: Sequence[str], graph: WidthGraph) -> None:
@@ -248,6 +252,14 @@ class OneShotChannelMutator:
         self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
         return problem
 
+    def _check_exports(self) -> None:
+        """The largest and the smallest subnet stand alone."""
+        replaced = list(self._plain.values())
+        self._set_widths(self.search_space.min())
+        check_standalone(self.architecture, self._images, replaced)
+        self._set_widths(self.search_space.max())
+        check_standalone(self.architecture, self._images, replaced, quick=True)
+
     def _publish(self, traced: TracedModel, graph: WidthGraph) -> None:
         choices = [Choice(mutable.name, _plain(mutable.candidates)) for mutable in self.mutables]
         by_index = dict(enumerate(self.mutables))
@@ -353,8 +365,26 @@ def _plain(candidates: Sequence[int]) -> tuple[int, ...] | range:
 
 
 def _swap(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
-    """Put ``new[module]`` wherever ``module`` is a child, shared ones in every place."""
+    """Put ``new[module]`` wherever ``module`` is: as a child, shared ones in every place, in plain lists and
+    dictionaries of a module, and behind its methods that are kept as attributes."""
     for parent in [*model.modules(), *new.values()]:  # a new parent has its own list of children
         for name, child in parent._modules.items():
             if child in new:
                 parent._modules[name] = new[child]
+        for key, value in vars(parent).items():
+            if isinstance(value, (list, dict)) and not key.startswith("_"):
+                for place, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                    value[place] = _follow(item, new)
+            elif isinstance(value, (MethodType, tuple)):
+                vars(parent)[key] = _follow(value, new)
+
+
+def _follow(value: Any, new: Mapping[nn.Module, nn.Module]) -> Any:
+    """``value`` where modules of ``new`` have others in their place."""
+    if isinstance(value, nn.Module):
+        return new.get(value, value)
+    if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module) and value.__self__ in new:
+        return MethodType(value.__func__, new[value.__self__])
+    if type(value) is tuple and any(isinstance(item, nn.Module) for item in value):
+        return tuple(_follow(item, new) for item in value)
+    return value

@@ -8,7 +8,7 @@ whatever it is. The same holds for any module with a parameter that follows the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MethodType
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.models.mutables import ChannelSlice, KernelConv2d, MutableDepth, MutableOP
 
@@ -210,7 +211,7 @@ def settle(model: nn.Module) -> nn.Module:
 
 def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
     """A copy with plain layers of the active channels, and the chosen module of every choice."""
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in _computed(model)}
     shells: list[tuple[nn.Module, nn.Module]] = []
     modules = list(model.modules())
     hidden: set[int] = set()  # what stands behind a choice of modules
@@ -240,6 +241,17 @@ def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
         if active is not None:
             vars(shell).update({name: number() for name, number in active.numbers.items()})
     return copy.deepcopy(model, memo)
+
+
+def _computed(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors with a history among the attributes of modules, such as features that a hook has kept or the weight of
+    an old weight norm: torch refuses to copy them, and their history is of no use to a copy."""
+    for module in model.modules():
+        values = [value for key, value in vars(module).items() if key not in ("_modules", "_parameters", "_buffers")]
+        for value in values:
+            for leaf in [value] if isinstance(value, Tensor) else tree_leaves(value):
+                if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                    yield leaf
 
 
 def _chosen_module(module: nn.Module) -> nn.Module | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 TORCH = os.path.dirname(torch.__file__) + os.sep
+Hide = Callable[[str], list[str]]
 DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependentOutputException", "DynamicOutputShapeException")
 
 
@@ -40,8 +41,21 @@ class Place:
         return ", ".join(parts)
 
 
-def explain(error: BaseException, model: nn.Module, example: Tensor, training: bool) -> str:
-    """Say in one line why ``torch.export`` failed on ``model(example)`` (N, C, H, W), and what the user can do."""
+class ShapeOfData(Exception):
+    """A tensor has a shape that depends on the data."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(str(place))
+        self.place = place
+
+
+def explain(error: BaseException, model: nn.Module, example: Tensor, training: bool, hide: Hide | None = None) -> str:
+    """Say in one line why ``torch.export`` failed on ``model(example)`` (N, C, H, W), and what the user can do.
+
+    Args:
+        hide: Module -> the modules that ``opaque`` has to name for the model to be traced, none where it cannot be;
+            or None where the user has no such option.
+    """
     plain = _plain_error(model, example)
     image = "x".join(map(str, example.shape[1:]))
     mode = "train" if training else "eval"
@@ -53,19 +67,27 @@ def explain(error: BaseException, model: nn.Module, example: Tensor, training: b
             way = "try another input_shape, or mend that line"
         what = f"cannot be traced in {mode} mode on images of {image}, nor run"
         return f"{type(model).__name__}: {what}: {_join(place, _first_line(plain))}. Way out: {way}"
+    if isinstance(error, ShapeOfData):
+        return _describe(model, example, training, error.place, "the shape of its result depends on the data", hide)
     chain = [type(cause).__name__ for cause in _causes(error)]
     reason = "a Python value is made of a tensor's values" if set(chain) & set(DATA_DEPENDENT) else _first_line(error)
-    return describe(model, example, training, find_place(error, model), reason)
+    return _describe(model, example, training, find_place(error, model), reason, hide)
 
 
-def describe(model: nn.Module, example: Tensor, training: bool, place: Place, reason: str) -> str:
+def _describe(model: nn.Module, example: Tensor, training: bool, place: Place, reason: str, hide: Hide | None) -> str:
     """The line for a model that runs and cannot be written as a graph, because of ``reason`` at ``place``."""
     image = "x".join(map(str, example.shape[1:]))
     what = f"{type(model).__name__}: cannot be traced in {'train' if training else 'eval'} mode on images of {image}"
-    if place.module:
-        way = f"rewrite that line, or keep the module out of the trace, at full width, with opaque=['{place.module}']"
+    names = hide(place.module) if hide is not None and place.module else []
+    if names:
+        one = len(names) == 1
+        way = f"rewrite that line, or keep the module{'' if one else 's'} out of the trace, at full width, with "
+        way += f"opaque={names}"
+    elif place.module:
+        way = "rewrite that line"
     elif place.module == "":
-        way = "rewrite that line, or move it into a module of its own and name that in opaque=[...]"
+        way = "rewrite that line"
+        way += ", or move it into a module of its own and name that in opaque=[...]" if hide is not None else ""
     else:
         way = "wrap the model in one whose forward takes a batch of images and returns tensors, tuples, lists or dicts"
     return f"{what}: {_join(place, reason)}. Way out: {way}"
@@ -80,6 +102,18 @@ def place_of(node: fx.Node, model: nn.Module) -> Place:
     outside = [entry for entry in found if not entry[0].startswith(TORCH)]
     file, number, line = (outside or found or [("", "0", "")])[-1]
     return Place(name, type(module).__name__, os.path.basename(file), int(number), line.strip(), str(node.target))
+
+
+def line_of(node: fx.Node) -> str:
+    """The innermost line outside torch that an op of a traced graph comes from, for the end of a reason."""
+    found = re.findall(r'File "(.+?)", line (\d+), in \S+\n\s*(.*)', node.meta.get("stack_trace") or "")
+    outside = [entry for entry in found if not entry[0].startswith(TORCH)]
+    if not outside:
+        return ""
+    file, number, line = outside[-1]
+    text = line.strip()
+    text = text if len(text) <= 80 else f"{text[:77]}..."
+    return f" (line '{text}' of {os.path.basename(file)}:{number})"
 
 
 def find_place(error: BaseException, model: nn.Module) -> Place:

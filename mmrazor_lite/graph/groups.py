@@ -145,8 +145,9 @@ class _Builder:
                 first = int(self._components(self.flow.layers[name][1][:1])[0])
                 maker = next((why[p] for p in self.producers if first in self.outputs[p] and p in why), None)
                 fixed.append(FixedLayer(name, maker or reasons.get(first, "it reads channels that stay")))
-        others = {**self.flow.unreached(), **self.flow.refused}
-        fixed += [FixedLayer(name, reason) for name, reason in others.items() if name not in self.outputs]
+        others = {**self.flow.other_layers(), **self.flow.unreached(), **self.flow.refused}
+        moving = {*self.outputs, *held}  # tensors of a module of its own may follow a group
+        fixed += [FixedLayer(name, reason) for name, reason in others.items() if name not in moving]
         return WidthGraph(groups, sides, nodes, held, self._numbers(self._table(place)), fixed, frozenset(assumed))
 
     def _fixed_components(self) -> dict[int, str]:

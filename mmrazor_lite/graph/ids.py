@@ -49,6 +49,7 @@ class IdBook:
 
     def __init__(self) -> None:
         self.count = 1
+        self.line = ""  # of the user's code that is being followed, for the end of reasons
         self._edges: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.fixes: list[tuple[torch.Tensor, str]] = []
         self.assumptions: list[torch.Tensor] = []
@@ -84,7 +85,8 @@ class IdBook:
     def fix(self, ids: torch.Tensor, reason: str) -> None:
         ids = ids[ids != CONSTANT]
         if len(ids):
-            self.fixes.append((ids.reshape(-1), reason))
+            line = self.line if "'" in reason or "functional" in reason else ""  # not of layers, which have names
+            self.fixes.append((ids.reshape(-1), reason + line))
 
     def assume(self, ids: torch.Tensor) -> None:
         self.assumptions.append(ids.reshape(-1))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
+from .explain import line_of
 from .ids import CONSTANT, along, varying
 from .trace import Op, shape_of
 
 if TYPE_CHECKING:
     from .propagate import Propagation, Value
 
+COPIES = frozenset("contiguous clone to _to_copy type_as detach alias".split())
 LAYERS = frozenset("conv1d conv2d conv3d linear batch_norm instance_norm layer_norm group_norm".split())
 
 
@@ -22,6 +24,8 @@ def conv(flow: Propagation, op: Op) -> Value:
     outputs, groups = weight[0], int(op.argument("groups", 1))
     ids = _vector(flow, source, 1, weight[1] * groups)
     filters = flow.ids(op.argument("weight"))
+    if ids is not None and groups == outputs and weight[1] == 1 and _is_one_filter(op.argument("weight")):
+        return _depthwise_by_one(flow, ids, op)
     if ids is not None and filters is not None and groups == outputs and weight[1] == 1:
         return _depthwise_by(flow, filters, ids, op)
     if ids is None or flow.layer_kind(op) != "conv":
@@ -55,6 +59,25 @@ def _depthwise_by(flow: Propagation, filters: torch.Tensor, ids: torch.Tensor, o
     flow.sites.append(op)
     if flow.ids(op.argument("bias")) is not None:
         flow.book.join(ids, flow.ids(op.argument("bias")), where)
+    return ids.view(1, -1, *[1] * (len(shape_of(op.node)) - 2))
+
+
+def _is_one_filter(node: fx.Node) -> bool:
+    """Whether the filters of a functional conv are one, repeated for all channels."""
+    while node.op == "call_function" and node.target.__name__.partition(".")[0] in COPIES:
+        node = node.args[0]
+    if node.op != "call_function" or node.target.__name__.partition(".")[0] not in ("repeat", "expand", "expand_as"):
+        return False
+    shape = shape_of(node.args[0])
+    return len(shape) == len(shape_of(node)) and shape[0] == 1
+
+
+def _depthwise_by_one(flow: Propagation, ids: torch.Tensor, op: Op) -> Value:
+    """A functional depthwise conv by one filter for all channels, repeated as often as there are."""
+    flow.book.assume(ids)  # as often as there are now, or as a number in the code says
+    flow.sites.append(op)
+    if op.argument("bias") is not None:
+        flow.book.fix(ids, f"the bias of a functional conv in {op.place}")
     return ids.view(1, -1, *[1] * (len(shape_of(op.node)) - 2))
 
 
@@ -154,12 +177,18 @@ def _refuse(flow: Propagation, op: Op) -> None:
         return
     module = flow.modules[op.layer]
     if flow.kind(module) is None or hasattr(module, "parametrizations"):
-        reason = f"no dynamic layer for {type(module).__name__}"
+        reason = no_layer_for(module, op)
     elif module._forward_hooks or module._forward_pre_hooks:
         reason = "it has a forward hook"
     else:
-        reason = "its input has its channels elsewhere, or another op takes its place"
+        reason = f"its input has its channels elsewhere, or another op takes its place{line_of(op.node)}"
     flow.refused.setdefault(op.layer, reason)
+
+
+def no_layer_for(module: nn.Module, op: Op) -> str:
+    """Why a layer stays whose type has no dynamic form; of code of the user's own, with the line."""
+    line = "" if type(module).__module__.startswith("torch.") else line_of(op.node)
+    return f"no dynamic layer for {type(module).__name__}{line}"
 
 
 def _who(flow: Propagation, op: Op) -> str:

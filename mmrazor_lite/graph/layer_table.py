@@ -26,6 +26,7 @@ POOLS = frozenset(
     "adaptive_max_pool2d".split()
 )
 MATMULS = frozenset({"matmul", "bmm", "mm", "scaled_dot_product_attention", "baddbmm", "addmm", "einsum"})
+RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 ALIASES = SHAPE | SPLIT | {"getitem", "contiguous", "detach", "alias", "to", "_assert_tensor_metadata"}
 
 
@@ -39,7 +40,7 @@ class LayerRow:
     """
 
     name: str
-    kind: str  # conv, linear, norm, activation, pool, matmul, opaque, weights
+    kind: str  # conv, linear, recurrent, norm, activation, pool, matmul, opaque, weights
     positions: int
     kernel: int
     inputs: Side
@@ -188,6 +189,12 @@ def _row(op: Op, graph: WidthGraph, tables: set[fx.Node]) -> LayerRow | None:
     if kind in POOLS or (kind == "mean" and _pools_all(op)):
         per_channel, side = _elements(op.node.all_input_nodes[0], graph, images)
         return LayerRow(name, "pool", per_channel, 1, ONE, side)
+    if kind in RECURRENT:
+        return _recurrent(op)
+    if kind == "bilinear":
+        outputs, first, second = shape_of(op.argument("weight"))
+        positions, bias = math.prod(shape) // images // outputs, op.argument("bias") is not None
+        return LayerRow(name, "linear", positions, first, Side.fixed(second), Side.fixed(outputs), bias, macs=True)
     if kind == OPAQUE:
         return LayerRow(name, kind, int(op.argument("macs")), 1, ONE, ONE, macs=True)
     if kind in MATMULS:
@@ -204,10 +211,26 @@ def _extra_flops(op: Op) -> LayerRow:
 def _transposed(op: Op) -> Iterator[LayerRow]:
     """A transposed conv, always at full width: every input element meets every weight of its channel."""
     source, weight, shape = (shape_of(node) for node in (op.argument("input"), op.argument("weight"), op.node))
-    name = op.layer or op.module_path
-    yield LayerRow(name, "conv", math.prod(source) // BATCH * math.prod(weight[1:]), 1, ONE, ONE, macs=True)
+    name, groups = op.layer or op.module_path, int(op.argument("groups", 1))
+    places, taps = math.prod(source) // BATCH // weight[0], math.prod(weight[2:])
+    inputs, outputs = Side.fixed(weight[0]), Side.fixed(weight[1] * groups)
+    if groups > 1:
+        taps, inputs = taps * weight[0] // groups, ONE
+    yield LayerRow(name, "conv", places, taps, inputs, outputs, macs=True)
     if op.argument("bias") is not None:
-        yield LayerRow(name, "conv", math.prod(shape) // BATCH, 1, ONE, ONE, bias=True)
+        yield LayerRow(name, "conv", math.prod(shape) // BATCH // len(outputs), 1, ONE, outputs, bias=True)
+
+
+def _recurrent(op: Op) -> LayerRow:
+    """All layers and directions of an LSTM, GRU or plain recurrent layer: at each step, every weight is used once."""
+    features = shape_of(op.node.args[0])
+    matrices = [shape_of(node) for node in op.argument("params") if len(shape_of(node)) == 2]
+    inputs, outputs = Side.fixed(features[-1]), Side.fixed(op.node.meta["val"][0].shape[-1])
+    macs = math.prod(features[:-1]) // BATCH * sum(map(math.prod, matrices))
+    pairs = len(inputs) * len(outputs)
+    if macs % pairs:  # of several layers, or of both directions
+        inputs, outputs, pairs = ONE, ONE, 1
+    return LayerRow(op.layer or op.module_path, "recurrent", macs // pairs, 1, inputs, outputs, macs=True)
 
 
 def _pools_all(op: Op) -> bool:

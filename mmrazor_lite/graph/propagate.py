@@ -17,12 +17,18 @@ import torch
 from torch import fx, nn
 
 from . import layer_rules, product_rules, tensor_rules
+from .explain import line_of
 from .ids import IdBook
 from .opaque import OPAQUE
 from .trace import Op, TracedGraph, TracedModel, shape_of
 
 OWN_TENSORS = frozenset("weight bias running_mean running_var num_batches_tracked".split())  # of a known layer
 MAX_ELEMENTS = 2**18  # of a parameter that gets ids of its own: scales, tables and embeddings, not matrices
+
+MULTIPLIES = frozenset(
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear embedding embedding_bag "
+    "lstm gru rnn_tanh rnn_relu matmul mm bmm addmm baddbmm einsum".split()
+)  # ops that read the matrix of a layer
 
 RULES: dict[str, Callable] = {**layer_rules.RULES, **product_rules.RULES, **tensor_rules.RULES}
 
@@ -50,13 +56,15 @@ class Propagation:
         self.refused: dict[str, str] = {}  # convs, linears and the like that cannot be dynamic -> why
         self.passes_through: set[str] = set()  # norms and depthwise convs: their width is their producer's
         self.modules = traced.modules()
-        self._mutated = {graph.names[node] for graph in traced.graphs for node in graph.mutated}
+        self.written = {graph.names[node] for graph in traced.graphs for node in graph.mutated}
         self._layer_types = layer_types
         self._kinds: dict[type, str | None] = {}
         for graph in traced.graphs:
             self.graph = graph
             for op in graph:
+                self.book.line = line_of(op.node)
                 self._apply(op, graph)
+            self.book.line = ""
             for node in graph.outputs:
                 self.fix(node, "the model's output")
         for graph in traced.graphs:
@@ -89,6 +97,18 @@ class Propagation:
             if self.kind(module) in ("conv", "linear") and name not in self.layers
         }
 
+    def other_layers(self) -> dict[str, str]:
+        """Modules that multiply by a matrix of their own and have no dynamic form, and why they stay."""
+        found: dict[str, str] = {}
+        for graph in self.traced.graphs:
+            for op in graph:
+                for node in op.node.all_input_nodes if op.kind in MULTIPLIES else ():
+                    for name in graph.owners.get(node, ()):
+                        module = self.modules[name]
+                        if name and self.kind(module) is None and len(shape_of(node)) > 1:
+                            found.setdefault(name, layer_rules.no_layer_for(module, op))
+        return found
+
     # one op ---------------------------------------------------------------------------------------------------
 
     def _apply(self, op: Op, graph: TracedGraph) -> None:
@@ -105,8 +125,17 @@ class Propagation:
         elif rule is not None:
             self.nodes[op.node] = rule(self, op)
         elif any(self.ids(arg) is not None for arg in op.node.all_input_nodes):
-            for arg in op.node.all_input_nodes:
-                self.fix(arg, f"'{op.kind}' in {op.place} has no rule")
+            self._no_rule(op)
+
+    def _no_rule(self, op: Op) -> None:
+        """What an unknown op reads stays: a layer of a type that has no dynamic form, or code."""
+        name = op.layer or op.module_path.split("@")[0]
+        module = self.modules.get(name)
+        if module is not None and self.kind(module) is None and any(p is not None for p in module._parameters.values()):
+            reason = f"read by {name or 'the model'} ({type(module).__name__}, no dynamic layer for this type)"
+        else:
+            reason = f"'{op.kind}' in {op.place} has no rule"
+        self.fix_inputs(op, reason)
 
     def _enter_opaque(self, op: Op, graph: TracedGraph) -> None:
         reason = f"inside {op.place}, which is opaque"
@@ -121,7 +150,7 @@ class Propagation:
         module, name = graph.names[node]
         shape = shape_of(node)
         own = name in OWN_TENSORS and self.kind(self.modules[module]) is not None
-        if not module or own or not shape or max(shape) < 2 or node in graph.shared or (module, name) in self._mutated:
+        if not module or own or not shape or max(shape) < 2 or node in graph.shared or (module, name) in self.written:
             return None
         if not node.meta["val"].is_floating_point() or node.meta["val"].numel() > MAX_ELEMENTS:
             return None

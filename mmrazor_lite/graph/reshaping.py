@@ -8,11 +8,11 @@ from .ids import compress, varying
 from .trace import Op
 
 SHAPE = frozenset(
-    "view reshape _unsafe_view view_as flatten unflatten permute transpose t movedim swapaxes swapdims unsqueeze "
-    "squeeze expand expand_as slice select narrow roll repeat flip".split()
+    "view reshape _unsafe_view view_as reshape_as flatten unflatten permute transpose t movedim swapaxes swapdims "
+    "unsqueeze squeeze expand expand_as slice select narrow roll repeat flip".split()
 )
 MOVES = frozenset("permute transpose t movedim swapaxes swapdims unsqueeze".split())
-VIEWS = frozenset("view reshape _unsafe_view view_as flatten unflatten".split())
+VIEWS = frozenset("view reshape _unsafe_view view_as reshape_as flatten unflatten".split())
 SPLIT = frozenset("chunk split split_with_sizes tensor_split unbind".split())
 
 Shape = tuple[int, ...]

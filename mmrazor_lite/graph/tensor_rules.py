@@ -76,9 +76,13 @@ def elementwise(flow: Propagation, op: Op) -> Value:
 
 def _what(flow: Propagation, node: fx.Node) -> str:
     """A tensor without ids, for a message."""
+    while node not in flow.graph.names and len(node.all_input_nodes) == 1:  # a view of one that has a name
+        node = node.all_input_nodes[0]
     module, name = flow.graph.names.get(node, ("", ""))
     if not name:
         return "a tensor that no layer makes"
+    if (module, name) in flow.written:
+        return f"{module}.{name}".lstrip(".") + ", which a forward pass changes"
     return f"{module}.{name}" if module else f"{name}, which the model itself holds: put it into a module of its own"
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +20,13 @@ from torch import fx, nn
 
 from mmrazor_lite.errors import UserError
 
-from .explain import describe, explain, place_of
+from .explain import ShapeOfData, explain, find_place, place_of
+from .inline import inline_blocks
 from .modes import runs_the_same
 from .opaque import NAME, OPAQUE, opaque
 
+USER_OUTPUT = torch.export.graph_signature.OutputKind.USER_OUTPUT
+MAX_HIDDEN = 4  # modules that an error proposes to keep out of the trace
 BATCH = 2  # batch norm over 1x1 maps refuses a batch of one in train mode
 
 
@@ -127,12 +131,13 @@ def shape_of(node: fx.Node) -> tuple[int, ...] | None:
 
 
 def trace(
-    model: nn.Module, input_shape: Sequence[int], opaque: Sequence[str] = (), eval_only: bool = False
+    model: nn.Module, input_shape: Sequence[int], opaque: Sequence[str] | None = None, eval_only: bool = False
 ) -> TracedModel:
     """Trace ``model`` on one image batch of ``input_shape`` = (C, H, W); its modes are left as they were.
 
     Args:
         opaque: patterns (``fnmatch``) of modules that are not looked into; a call of one is one op of kind ``opaque``.
+            ``None``: there are none, and the caller has no such option that an error could name.
         eval_only: take the graph of eval mode for both, in half the time; enough for costs. It is taken anyway where
             train mode runs the same layers.
 
@@ -152,21 +157,45 @@ def trace(
     return TracedModel(model, shape, graphs[False], graphs.get(True, graphs[False]))
 
 
-def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str]) -> TracedGraph:
-    model.train(training)
+def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str] | None) -> TracedGraph:
     try:
-        with quiet(), _attributes_kept(model), opaque(model, patterns, example):
-            program = torch.export.export(model, (example,), strict=False)
+        program = _export(model, example, training, patterns or ())
     except UserError:
         raise
     except Exception as error:
-        raise TraceError(explain(error, model, example, training)) from error
+        hide = None if patterns is None else partial(_names_to_hide, model, example, patterns)
+        raise TraceError(explain(error, model, example, training, hide)) from error
+    inline_blocks(program.graph_module)
+    return _collect(program, model)
+
+
+def _export(
+    model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str]
+) -> torch.export.ExportedProgram:
+    model.train(training)
+    with quiet(), _attributes_kept(model), opaque(model, patterns, example):
+        program = torch.export.export(model, (example,), strict=False)
     for node in program.graph.nodes:
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and not all(isinstance(size, int) for size in value.shape):
-            reason = "the shape of its result depends on the data"
-            raise TraceError(describe(model, example, training, place_of(node, model), reason))
-    return _collect(program, model)
+            raise ShapeOfData(place_of(node, model))
+    return program
+
+
+def _names_to_hide(model: nn.Module, example: torch.Tensor, patterns: Sequence[str], first: str) -> list[str]:
+    """Modules, ``first`` among them, without which the model can be traced; none where that does not help."""
+    names = [first]
+    while len(names) <= MAX_HIDDEN:
+        try:
+            for training in (False, True):
+                _export(model, example, training, [*patterns, *names])
+            return names
+        except Exception as error:  # torch raises a dozen kinds
+            place = error.place if isinstance(error, ShapeOfData) else find_place(error, model)
+        if not place.module or any(place.module == name or place.module.startswith(f"{name}.") for name in names):
+            return []
+        names.append(place.module)
+    return []
 
 
 def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedGraph:
@@ -196,7 +225,8 @@ def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedG
             if named.get(node.name) in mutated:
                 graph.mutated.add(node)
         elif node.op == "output":
-            graph.outputs = [arg for arg in node.all_input_nodes if arg.name in set(signature.user_outputs)]
+            specs = zip(node.args[0], signature.output_specs, strict=True)
+            graph.outputs = [arg for arg, spec in specs if spec.kind is USER_OUTPUT and isinstance(arg, fx.Node)]
         elif node.op == "call_function":
             graph.ops.append(_op(node, parameters, owners))
             if graph.ops[-1].inplace and node.args[0] in graph.names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 import torch
 from handmade import Net, block
@@ -115,7 +117,55 @@ def test_what_cannot_be_traced_is_refused_in_one_line(cls, words, capfd):
 
 def test_the_model_itself_cannot_be_opaque():
     with pytest.raises(TraceError, match=r"the model itself \(DependsOnTheData\), line .* into a module of its own"):
-        trace(DependsOnTheData(), (3, 8, 8))
+        trace(DependsOnTheData(), (3, 8, 8), ())
+
+
+class Branches(nn.Module):
+    """A stem and blocks, of which some look at the data."""
+
+    def __init__(self, *looking: int, count: int = 4) -> None:
+        super().__init__()
+        self.stem, self.fc = block(3, 8), nn.Linear(8, 5)
+        self.blocks = nn.Sequential(*(Looks() if i in looking else block(8, 8) for i in range(count)))
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+class Looks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = block(8, 8)
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() > 0 else self.inner(-x)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [(Branches(1), ["blocks.1"]), (Branches(0, 2, 3), ["blocks.0", "blocks.2", "blocks.3"])],
+)
+def test_the_way_out_of_the_message_works(model, names):
+    """It names all modules that have to be kept out, and with them the network is prepared."""
+    with pytest.raises(TraceError, match="Way out: rewrite that line, or keep the module") as error:
+        OneShotChannelMutator().prepare(model, (3, 8, 8))
+    advice = ast.literal_eval(str(error.value).rpartition("opaque=")[2])
+    assert advice == names
+    mutator = OneShotChannelMutator(opaque=advice)
+    mutator.prepare(model, (3, 8, 8))
+    reasons = {layer.layer: layer.reason for layer in mutator.fixed}
+    assert all("opaque" in reasons[f"{name}.inner.0"] for name in names)
+
+
+def test_a_way_out_that_the_caller_does_not_have_is_not_given():
+    with pytest.raises(TraceError, match="module 'blocks.1' .* Way out: rewrite that line$"):
+        trace(Branches(1), (3, 8, 8))
+
+
+def test_a_way_out_that_leads_nowhere_is_not_given():
+    """More modules look at the data than a message may name."""
+    with pytest.raises(TraceError, match="module 'blocks.0' .* Way out: rewrite that line$"):
+        OneShotChannelMutator().prepare(Branches(*range(6), count=6), (3, 8, 8))
 
 
 def test_an_image_too_small_is_refused():

@@ -211,7 +211,7 @@ class Algorithm(BaseModel):
             with optim_wrapper.pass_context(forward, last=item is passes[-1]):
                 with optim_wrapper.forward_context():
                     loss, entries, logits = self._run_pass(forward, batch, item, teacher)
-                optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+                self._backward(optim_wrapper, loss, item, step)
             if teacher is None:  # the pass of the max subnet comes first
                 teacher = logits
             losses.append(loss.detach())
@@ -221,6 +221,19 @@ class Algorithm(BaseModel):
         if passes[0].subnet is not None:
             self.mutator.activate(passes[0].subnet)  # a plain validation loop evaluates this one
         return {"loss": torch.stack(losses).sum(), **log}
+
+    def _backward(self, optim_wrapper: OptimWrapper, loss: Tensor, item: Pass, step: int) -> None:
+        """Backpropagate; what torch refuses of the network's own code is told as such."""
+        try:
+            optim_wrapper.backward(optim_wrapper.scale_loss(loss))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = " ".join(str(error).split()).partition(" Hint: ")[0]
+            raise UserError(
+                f"step {step}: {type(self.architecture).__name__} runs forward, but the backward pass of "
+                f"{item.name or 'the network'} fails: {reason[:300]}; mend the code of the network"
+            ) from error
 
     def _become_static(self, subnet: Subnet) -> None:
         """Become the plain network of ``subnet``, with its part of the weights."""

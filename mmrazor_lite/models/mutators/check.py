@@ -90,6 +90,12 @@ def failure(
     return None
 
 
+def backward_error(model: nn.Module, images: Tensor) -> str | None:
+    """Why a step of training of the active subnet fails although it runs forward; None where it does not."""
+    error = failure(model, images, None)
+    return error if error is not None and failure(model, images, None, train=False) is None else None
+
+
 def number_variants(numbers: Mapping[str, Mapping[str, Sides]]) -> list[dict[str, dict[str, Sides]]]:
     """Which numbers of modules to take for widths: all; then one of those that are equal by chance, each in turn.
 

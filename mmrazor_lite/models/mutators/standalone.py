@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.ops import export
 
-from .check import TOLERANCE, untouched
+from .check import TOLERANCE, backward_error, untouched
 
 MAX_DEPTH = 6  # of objects inside objects that are looked through
 HOOKS = {
@@ -129,7 +129,8 @@ def _differs_in_training(
     try:
         outputs = _outputs(clone, images, backward=True)
     except Exception as error:
-        return f"fails in training where the network trains: {_line(error)}"
+        fails_itself = backward_error(model, images) is not None
+        return None if fails_itself else f"fails in training where the network trains: {_line(error)}"
     if any(tensor._version != version for tensor, version in zip(own, versions, strict=True)):
         return "writes into the tensors of the network it was made of"
     if any(parameter.grad is not None for parameter in model.parameters()):

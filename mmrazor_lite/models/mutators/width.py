@@ -19,7 +19,7 @@ from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
-from .check import can_mask, failure, masked_inputs, number_variants, probe_images
+from .check import backward_error, can_mask, failure, masked_inputs, number_variants, probe_images
 from .given import as_subnet, check_widths
 from .once import hold, preparation
 from .standalone import check_standalone
@@ -30,6 +30,8 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 @MUTATORS.register_module()
 class OneShotChannelMutator:
     """Makes the widths of a plain network choices: one per group of layers that must agree.
+
+    After :meth:`prepare`, ``untrainable`` says why the backward pass of the network itself fails, None where it runs.
 
     Args:
         candidate_choices, choice_mode, divisor, min_value, min_ratio: the widths offered, see :class:`CandidateRule`.
@@ -105,6 +107,7 @@ class OneShotChannelMutator:
         """
         self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
         self._dynamic, self._plain = {}, {}
+        self.untrainable: str | None = None  # why the backward pass of the network itself fails
         with preparation(architecture, self._restore):
             self._prepare(any_width)
         hold([architecture])
@@ -155,6 +158,9 @@ class OneShotChannelMutator:
         for attempt in numbers:
             self._build(graph, every, attempt)
             problem = self._problem_of_small_subnets()
+            if problem is not None and self.untrainable is None:
+                self.untrainable = backward_error(self.architecture, self._images)  # of the full network
+                problem = problem if self.untrainable is None else self._problem_of_small_subnets()
             if problem is None or attempt is numbers[-1]:
                 return problem
             self._restore()
@@ -239,6 +245,7 @@ class OneShotChannelMutator:
 
     def _problem(self, widths: dict[str, int], train: bool = True, compare: bool = True) -> str | None:
         """What happens to a subnet in one step of training, and in eval mode beside the masked full network."""
+        train = train and self.untrainable is None
         self._set_widths(widths)
         kept = np.array([mutable.kept for mutable in self.mutables])
 

@@ -55,6 +55,7 @@ class RazorRunner(Runner):
     """
 
     first_iter: int = 0  # training steps before this run began
+    _trains = False
 
     @property
     def algorithm(self) -> nn.Module:
@@ -296,10 +297,19 @@ class RazorRunner(Runner):
         checkpoint = read_checkpoint(filename, map_location=map_location)
         load = load_checked if hasattr(self.algorithm, "check_meta") else load_weights
         load(self.algorithm, checkpoint, str(filename))
+        self._judge_preprocessing()
         self._show_to_hooks(checkpoint, filename)
         self._has_loaded = True
         self.logger.info(f"loaded {filename} (sha256 {checkpoint_hash(filename)})")
         return checkpoint
+
+    def _judge_preprocessing(self) -> None:
+        """Refuse weights that saw images prepared otherwise; a training that starts from them only says so."""
+        problem = getattr(self.algorithm, "prepared_otherwise", None)
+        if problem and (self._resume or not self._trains):
+            raise UserError(f"{problem}; set data_preprocessor as it was trained")
+        if problem:
+            self.logger.warning(f"{problem}; the training starts from it")
 
     def _show_to_hooks(self, checkpoint: dict[str, Any], filename: str) -> None:
         """Call ``after_load_checkpoint`` with the weights under the model's names, and load what hooks exchange.
@@ -377,6 +387,13 @@ class RazorRunner(Runner):
 
     # Never random weights
 
+    def train(self) -> nn.Module:
+        """Train; weights to start from may come from images that were prepared otherwise."""
+        self._trains = True
+        if not self._has_loaded and self._load_from is None:
+            self._judge_preprocessing()  # of what init_cfg has loaded
+        return super().train()
+
     def val(self) -> dict:
         """Validate a loaded or pretrained model."""
         self._require_weights()
@@ -388,6 +405,7 @@ class RazorRunner(Runner):
         return super().test()
 
     def _require_weights(self) -> None:
+        self._judge_preprocessing()
         if self._has_loaded or self._load_from is not None or self._resume:
             return
         if getattr(self.algorithm, "is_init", False):

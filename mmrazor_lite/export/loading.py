@@ -11,6 +11,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
+from mmrazor_lite.models.algorithms.identity import check_computation
 from mmrazor_lite.models.classifiers import plain_module
 from mmrazor_lite.subnet import parse_document
 
@@ -38,8 +39,9 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
         The model of the config the file carries, at the widths of its subnet, with its weights; on the CPU.
 
     Raises:
-        UserError: The file is missing or damaged, holds something else, or carries a config that names anything but
-            registered classes and models of torchvision and timm (nothing else is imported or executed).
+        UserError: The file is missing or damaged, holds something else, is of another network than ``architecture``, or
+            carries a config that names anything but registered classes and models of torchvision and timm (nothing else
+            is imported or executed).
     """
     checkpoint = read_checkpoint(path)
     meta = subnet_meta(checkpoint, str(path))
@@ -57,6 +59,7 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
         model = rebuild(meta["architecture"], meta.get("data_preprocessor"), str(path))
     mutator = rebuild_mutator(meta.get("mutator"), str(path))
     mutator.prepare(model, tuple(shape), any_width=True)
+    check_computation(meta.get("computation"), getattr(mutator, "computation", None), str(path))
     subnet = parse_document(meta["subnet"], mutator.search_space, str(path)).subnet
     exported = mutator.export(subnet).cpu()
     module = plain_module(exported)

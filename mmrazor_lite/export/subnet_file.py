@@ -18,6 +18,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.loading import load_subnet
 from mmrazor_lite.export.rebuild import carried, is_rebuildable
 from mmrazor_lite.models.algorithms.construct import build_architecture
+from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.classifiers import main_logits, offline, plain_module
 from mmrazor_lite.subnet import Subnet, subnet_document
 
@@ -96,6 +97,8 @@ def _meta(
         "architecture": carried(offline(algorithm.config["architecture"])),
         **{key: carried(algorithm.config[key]) for key in ("mutator", "data_preprocessor")},
         "input_shape": list(algorithm.input_shape),
+        **({} if algorithm.computation is None else {"computation": algorithm.computation}),
+        "preprocessing": preprocessing(algorithm.data_preprocessor),
     }
 
 

@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, CheckpointIdentity
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, CheckpointIdentity, check_computation
+from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.algorithms.pretrained import load_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
 from mmrazor_lite.randomness import seed_all
@@ -66,6 +67,8 @@ class Algorithm(BaseModel):
     channels_last: bool = False
     kind: str = "supernet"
     subnet_option: str = FIX_SUBNET  # what in the config says the subnet, for errors
+    prepared_otherwise: str | None = None  # what a loaded file says about its images, where that is not as here
+    _computation: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -120,6 +123,11 @@ class Algorithm(BaseModel):
         return getattr(self.mutator, "resolution", None)
 
     @property
+    def computation(self) -> dict[str, Any] | None:
+        """What the network computes, all of its subnets together: see :mod:`mmrazor_lite.graph.computation`."""
+        return self._computation if self.mutator is None else getattr(self.mutator, "computation", None)
+
+    @property
     def logits_module(self) -> nn.Module:
         """The module whose output are the logits, also while the loss is computed."""
         return getattr(self.architecture, "head", None) or self.architecture
@@ -130,12 +138,15 @@ class Algorithm(BaseModel):
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return what goes into ``checkpoint['meta']['mmrazor_lite']``: plain data."""
-        return {**self.identity.to_dict(), **self.config, "architecture": offline(self.config["architecture"])}
+        told = {} if self.computation is None else {"computation": self.computation}
+        meta = {**self.identity.to_dict(), **self.config, "architecture": offline(self.config["architecture"]), **told}
+        return {**meta, "preprocessing": preprocessing(self.data_preprocessor)}
 
     def check_meta(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
         """Raise ``UserError`` when a checkpoint with this ``meta['mmrazor_lite']`` holds something else."""
         if meta:
             self.identity.check(meta, where)
+            check_computation(meta.get("computation"), self.computation, where)
 
     def resources(self) -> dict[str, dict[str, int]]:
         """Return macs, flops, params and memory (unscaled) of each of :meth:`named_subnets`; or of ``subnet``."""
@@ -157,8 +168,9 @@ class Algorithm(BaseModel):
         if self.channels_last:
             self.to(memory_format=torch.contiguous_format)
         super().init_weights()
+        names = {module: name for name, module in self.architecture.named_modules()}
         for module, config in pretrained:
-            load_pretrained(module, config)
+            load_pretrained(module, config, self.computation, names.get(module))
         if self.channels_last:
             self.use_channels_last()
 
@@ -238,6 +250,7 @@ class Algorithm(BaseModel):
     def _become_static(self, subnet: Subnet) -> None:
         """Become the plain network of ``subnet``, with its part of the weights."""
         self.kind, self.subnets = "subnet", [subnet]
+        self._computation = self.computation
         self.architecture = self.mutator.export(subnet)
         if "resolution" in subnet:
             self.input_shape = (self.input_shape[0], subnet["resolution"], subnet["resolution"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph.computation import difference
 from mmrazor_lite.subnet import SearchSpace, Subnet, parse_document, subnet_document
 
 RESOLUTION = "resolution"
@@ -114,3 +115,25 @@ class CheckpointIdentity:
     @property
     def _key(self) -> str:
         return CHANNEL_CFG if self.option.startswith(CHANNEL_CFG) else FIX_SUBNET
+
+
+def check_computation(theirs: Any, mine: Mapping[str, Any] | None, where: str, part: str | None = None) -> None:
+    """Compare what a file's network computes with what the one of the config does.
+
+    Args:
+        theirs: ``computation`` of the file's meta; None in files of before, and in those of others.
+        mine: ``computation`` of the mutator.
+        where: Names the file.
+        part: Compare what is in this module only.
+
+    Raises:
+        UserError: They are not the same; says the first layer that differs, and in what.
+    """
+    if theirs is None or mine is None:
+        return
+    found = difference(theirs, mine, where, part)
+    if found:
+        raise UserError(
+            f"{where} is of another network, with weights of the same names and shapes: {found}; use the architecture "
+            "it was trained with"
+        )

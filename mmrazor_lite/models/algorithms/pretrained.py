@@ -11,6 +11,8 @@ from mmengine.model.weight_init import PretrainedInit
 from torch import nn
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.algorithms.identity import check_computation
+from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.registry import SCOPE
 
 FROM_SUPERNET = "model.init_weight_from_supernet"
@@ -41,16 +43,28 @@ def has_pretrained(model: nn.Module) -> bool:
     return any(is_pretrained(entry) for config in configs for entry in _entries(config))
 
 
-def load_pretrained(module: nn.Module, config: Mapping[str, Any]) -> None:
+def load_pretrained(
+    module: nn.Module, config: Mapping[str, Any], computation: Mapping[str, Any] | None = None, part: str | None = None
+) -> None:
     """Load the file of a ``Pretrained`` entry into ``module``, strictly.
+
+    Args:
+        module: A network, or a part of one.
+        config: The entry.
+        computation: What the network computes; a file that says its own is compared.
+        part: Name of ``module`` in the network, where it is a part.
 
     Raises:
         UserError: An unknown key, no file, or one that does not fit.
     """
     from mmrazor_lite.export.checkpoint import load_weights
 
-    path = config["checkpoint"]
-    load_weights(module, read_pretrained(config, type(module).__name__), path, bool(config.get("reset_head")))
+    path, content = config["checkpoint"], read_pretrained(config, type(module).__name__)
+    ours = content["meta"].get(SCOPE)
+    taken = str(config.get("prefix") or "").rstrip(".").removeprefix("architecture.")
+    if isinstance(ours, Mapping) and taken in ("", part):
+        check_computation(ours.get("computation"), computation, str(path), part)
+    load_weights(module, content, path, bool(config.get("reset_head")))
     log_loaded(module, config["checkpoint"])
 
 
@@ -120,7 +134,18 @@ def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str, rese
         algorithm.check_meta(meta.get(SCOPE), where)
     else:
         algorithm.check_meta(None, where)
+    algorithm.prepared_otherwise = _prepared_otherwise(algorithm, meta, where)
     load_weights(algorithm, checkpoint, where, reset_head)
+
+
+def _prepared_otherwise(algorithm: Any, meta: Any, where: str) -> str | None:
+    """What to say where a file's network saw images that were prepared in another way than the config says."""
+    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
+    if not isinstance(ours, Mapping):
+        return None
+    said = ours.get("preprocessing") or ours.get("data_preprocessor")  # files of before have the config alone
+    found = otherwise(said, preprocessing(getattr(algorithm, "data_preprocessor", None)))
+    return found and f"{where}: its network was trained on images that were prepared otherwise: {found}"
 
 
 def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:

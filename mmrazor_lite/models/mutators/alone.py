@@ -10,6 +10,7 @@ from mmcv.cnn import ConvModule
 from torch import nn
 
 from mmrazor_lite.graph import LayerTable, Side, WidthGraph, WidthGroup, find_width_groups, layer_table, trace
+from mmrazor_lite.graph.computation import lines_of, with_kernel
 from mmrazor_lite.models.mutables import KernelConv2d
 from mmrazor_lite.models.ops import KIND, settle
 
@@ -23,12 +24,14 @@ _PLAIN = (bool, int, float, str, tuple, list, type(None))
 
 @dataclass(frozen=True)
 class PartTrace:
-    """A part of a network: its layers, the width groups inside it, the sides of its layers, its elastic kernels."""
+    """A part of a network: its layers, the width groups inside it, the sides of its layers, its elastic kernels, and
+    what it computes, in lines by its own names."""
 
     table: LayerTable
     groups: Sequence[WidthGroup]
     layers: Mapping[str, tuple[Side, Side]]
     kernels: tuple[str, ...]
+    lines: Sequence[str]
 
 
 def trace_alone(module: nn.Module, size: tuple[int, ...], with_widths: bool) -> PartTrace:
@@ -46,13 +49,15 @@ def trace_alone(module: nn.Module, size: tuple[int, ...], with_widths: bool) -> 
         graph = find_width_groups(traced, KIND, by_hand=by_hand) if by_hand else NO_WIDTHS
         if len(_KNOWN) >= MAX_KNOWN:
             _KNOWN.clear()
-        _KNOWN[key] = PartTrace(layer_table(traced, graph), graph.groups, graph.layers, kernels), padded
+        table = layer_table(traced, graph)
+        _KNOWN[key] = PartTrace(table, graph.groups, graph.layers, kernels, lines_of(traced)), padded
     part, traced_with = _KNOWN[key]
-    table = part.table
+    table, lines = part.table, part.lines
     for name, kernel in padded.items():
         if kernel != traced_with[name]:
             table = table.with_kernel([name], traced_with[name] ** 2, kernel**2)
-    return replace(part, table=table)
+            lines = with_kernel(lines, name, kernel)
+    return replace(part, table=table, lines=lines)
 
 
 def _padded_kernels(module: nn.Module) -> dict[str, int]:
@@ -82,10 +87,19 @@ def _structure(module: nn.Module, padded: Mapping[str, int]) -> tuple:
     for name, part in module.named_modules():
         inner = f"{name}.conv".lstrip(".") if type(part) is ConvModule else name
         left_out = KERNEL_ATTRIBUTES if inner in padded else ()
-        attributes = tuple((k, repr(v)) for k, v in vars(part).items() if isinstance(v, _PLAIN) and k not in left_out)
+        attributes = tuple((k, _told(v)) for k, v in vars(part).items() if k not in left_out and _told(v) is not None)
         shapes = tuple(
             (key, None if p is None else tuple(p.shape[:2] if name in padded else p.shape))
             for key, p in part._parameters.items()
         )
         found.append((name, type(part), attributes, shapes))
     return tuple(found)
+
+
+def _told(value: object) -> str | None:
+    """What an attribute says about what a module computes; of a function, its name. None of what says nothing."""
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if callable(value) and not isinstance(value, nn.Module):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return None

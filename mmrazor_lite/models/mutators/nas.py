@@ -13,6 +13,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.estimators.cells import Axis, Cell
 from mmrazor_lite.graph import FixedLayer, LayerTable, Side, TracedModel, WidthGroup, layer_table, trace
+from mmrazor_lite.graph.computation import document, lines_of, note, placed
 from mmrazor_lite.graph.opaque import OPAQUE
 from mmrazor_lite.graph.trace import BATCH, shape_of
 from mmrazor_lite.models.mutables import (
@@ -110,6 +111,8 @@ class NasMutator:
         self._widths: list[str] = []  # choice of the first groups, those inside operators
         self._inner: dict[str, list[MutableChannel]] = {}  # elastic block -> its mutables
         self._publish(*self._costs())
+        self.computation = document(self._lines, self.input_shape)
+        del self._lines
         self._check_exports()
 
     def _check_exports(self) -> None:
@@ -157,6 +160,7 @@ class NasMutator:
         The trace of the network does not look into the choices; candidates that are built alike are traced once.
         """
         traced = trace(self._skeleton(), self.input_shape, eval_only=True)
+        self._lines = lines_of(traced)
         whole = layer_table(traced, NO_WIDTHS)
         sizes, held = self._surroundings(traced, whole)
         tables = {name: self._operator_tables(name, sizes[name], held[name]) for name in self._operators}
@@ -178,6 +182,7 @@ class NasMutator:
         for candidate in module.names:
             place, widths = _place(name, candidate), module.widths_of(candidate)
             part = trace_alone(module.candidate(candidate), size, bool(widths))
+            self._lines += placed(part.lines, place)
             found.append((part.table.placed(place, 0, held), part.groups))
             for group in part.groups:
                 if group.full != widths[-1] or group.unit != 1:
@@ -207,6 +212,9 @@ class NasMutator:
         if held and self.resolutions:
             raise UserError(f"mutator.resolutions: something else is alive while '{name}' runs; remove it")
         part = trace_alone(block, size, with_widths=True)
+        self._lines += placed(part.lines, name)
+        inner = {f"ratio_{ratio:g}": block.inner_widths(ratio) for ratio in block.expand_ratios}
+        self._lines.append(note(name, "widths", **inner))
         first = len(self.mutables)
         widths = zip(*(block.inner_widths(ratio) for ratio in block.expand_ratios), strict=True)
         self._make_dynamic(name, part, list(widths))
@@ -406,6 +414,8 @@ class NasMutator:
 
 class _Place(nn.Module):
     """Where one of several modules would run: an op that is not looked into, with an output of ``shape``."""
+
+    is_choice = True
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.graph import FixedLayer, Side, TracedModel, WidthGraph, find_width_groups, layer_table, trace
+from mmrazor_lite.graph.computation import document, lines_of
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
 from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, active_of, export, kind_of, make_dynamic
 from mmrazor_lite.registry import MUTATORS
@@ -115,6 +116,7 @@ class OneShotChannelMutator:
     def _prepare(self, any_width: bool) -> None:
         architecture = self.architecture
         traced = trace(architecture, self.input_shape, self._opaque)
+        self.computation = document(lines_of(traced), self.input_shape)
         plain = traced.modules()
         self._images = probe_images(architecture, self.input_shape)
         keep: dict[str, str] = {}

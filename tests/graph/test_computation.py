@@ -1,0 +1,195 @@
+"""What is part of the same network, and what is another one with the same names and shapes of weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph import trace
+from mmrazor_lite.graph.computation import difference, document, lines_of
+from mmrazor_lite.models.mutators import OneShotChannelMutator
+from tests.zoo import SMALL, ZOO
+
+SHAPE = (3, 16, 16)
+
+
+class Block(nn.Module):
+    """Two convolutions with most things that leave no trace in a state dict."""
+
+    def __init__(self, c: int = 8, **o) -> None:
+        super().__init__()
+        stride, dilation = o.get("stride", 1), o.get("dilation", 1)
+        padding = o.get("padding", dilation)
+        mode = o.get("padding_mode", "zeros")
+        self.conv1 = nn.Conv2d(c, c, 3, stride, padding, dilation, bias=False, padding_mode=mode)
+        self.norm = o.get("norm", nn.BatchNorm2d)(c, eps=o.get("eps", 1e-5), momentum=o.get("momentum", 0.1))
+        self.act = o.get("act", nn.ReLU)()
+        self.drop = nn.Dropout(o.get("dropout", 0.1))
+        self.conv2 = nn.Conv2d(c, c, 1)
+        self.scale = o.get("scale", 0.5)
+        self.shortcut, self.crossed = o.get("shortcut", True), o.get("crossed", False)
+        self.register_buffer("table", torch.linspace(0, o.get("last", 1.0), c)[:, None, None], persistent=False)
+        self.pool = nn.AdaptiveAvgPool2d(o.get("bins", 1))
+        self.pool_kind = o.get("pool", "mean")
+
+    def forward(self, x):
+        y = self.act(self.norm(self.conv1(x)))
+        y = self.conv2(self.drop(y)) * self.scale + self.table
+        if self.training and self.drop.p > 0.4:  # drop path
+            y = y * torch.bernoulli(torch.full((len(y), 1, 1, 1), 0.9))
+        if self.shortcut:
+            y = y + F.interpolate(y if self.crossed else x, y.shape[-2:])
+        return y
+
+
+class Net(nn.Module):
+    """A stem, two blocks of which the first varies, and a classifier."""
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.layer1, self.layer2 = Block(**options), Block()
+        self.fc = nn.Linear(8, 5)
+        self.reduction = options.get("reduction", "mean")
+
+    def forward(self, x):
+        x = self.layer2(self.layer1(self.stem(x)))
+        return self.fc(x.mean((2, 3)) if self.reduction == "mean" else x.amax((2, 3)))
+
+
+def described(model: nn.Module, shape=SHAPE) -> dict:
+    """As it comes back from a file."""
+    return json.loads(json.dumps(document(lines_of(trace(model, shape)), shape)))
+
+
+@pytest.fixture(scope="module")
+def base() -> dict:
+    return described(Net())
+
+
+OTHERS = {
+    "stride": ({"stride": 2}, r"layer layer1.conv1: stride \(2, 2\) in the file, \(1, 1\) in the config"),
+    "padding": ({"padding": 0}, r"layer layer1.conv1: padding \(0, 0\) in the file, \(1, 1\)"),
+    "dilation": ({"dilation": 2}, r"layer layer1.conv1: (padding|dilation) \(2, 2\) in the file, \(1, 1\)"),
+    "padding mode": ({"padding_mode": "reflect"}, r"layer layer1.conv1: pad, conv2d in the file, conv2d in the config"),
+    "eps": ({"eps": 1e-3}, r"layer layer1.norm: eps 0.001 in the file, 1e-05 in the config"),
+    "activation": ({"act": nn.Hardswish}, r"layer layer1.act: hardswish in the file, relu in the config"),
+    "slope": ({"act": lambda: nn.LeakyReLU(0.1)}, r"layer layer1.act: leaky_relu in the file, relu in the config"),
+    "shortcut": ({"shortcut": False}, r"layer layer1: mul, add in the file, mul, add, .*add in the config"),
+    "wiring": ({"crossed": True}, r"layer layer1: upsample_nearest2d reads layer1 in the file, stem in the config"),
+    "a number": ({"scale": 0.25}, r"layer layer1: other 0.25 in the file, 0.5 in the config"),
+    "a constant": ({"last": 2.0}, r"layer layer1: a constant \(0, 0.28.*\) in the file, \(0, 0.14.*\) in the config"),
+    "reduction": ({"reduction": "max"}, r"the network itself: amax, .* in the file, mean, .* in the config"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_network_with_the_same_weights(base, name):
+    options, expected = OTHERS[name]
+    other = Net(**options)
+    assert {k: v.shape for k, v in other.state_dict().items()} == {k: v.shape for k, v in Net().state_dict().items()}
+    found = difference(described(other), base, "a.pth")
+    assert found is not None
+    assert re.match(expected, found), found
+    assert "\n" not in found and len(found) < 300
+
+
+SAME = {
+    "dropout": {"dropout": 0.3},
+    "drop path": {"dropout": 0.5},
+    "momentum": {"momentum": 0.01},
+    "synchronised": {"norm": nn.SyncBatchNorm},
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_only_regularises_is_the_same_network(base, name):
+    assert difference(described(Net(**SAME[name])), base, "a.pth") is None
+
+
+def test_modes_layout_weights_and_copies_change_nothing(base):
+    net = Net().train().to(memory_format=torch.channels_last)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    assert described(net) == base == described(copy.deepcopy(net).eval())
+
+
+def test_a_table_that_a_machine_computes_a_little_otherwise(base):
+    assert difference(described(Net(last=1 + 1e-7)), base, "a.pth") is None
+    assert difference(described(Net(scale=0.5 * (1 + 1e-12))), base, "a.pth") is None
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_another_size_of_images_is_legal(base, size):
+    shape = (3, size, size)
+    assert difference(described(Net(), shape), base, "a.pth") is None
+    for name in ("stride", "dilation", "activation", "shortcut", "eps"):
+        assert difference(described(Net(**OTHERS[name][0]), shape), base, "a.pth"), name
+
+
+def test_another_release_of_torch_is_compared_by_its_layers(base):
+    other = {**described(Net(act=nn.Hardswish)), "torch": "1.0"}
+    assert difference(other, base, "a.pth") is None  # how a release writes an activation is its own business
+    found = difference({**described(Net(stride=2)), "torch": "1.0"}, base, "a.pth")
+    assert found.startswith("layer layer1.conv1: stride")
+
+
+def test_a_part_of_a_network(base):
+    other = described(Net(stride=2))
+    assert difference(other, base, "a.pth", part="layer2") is None
+    assert difference(other, base, "a.pth", part="layer1").startswith("layer layer1.conv1: stride")
+
+
+def test_widths_that_are_offered_do_not_matter(base):
+    found = []
+    for options in ({}, {"candidate_choices": [0.5, 1.0]}):
+        for every in (False, True):
+            mutator = OneShotChannelMutator(**options)
+            mutator.prepare(Net(), SHAPE, any_width=every)
+            found.append(mutator.computation)
+    assert all(item == base for item in found)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "densenet"])
+def test_architectures_are_described_alike_whatever_their_weights(name):
+    variant = ZOO[name]
+    torch.manual_seed(1)
+    first = described(variant.build(), variant.input_shape)
+    torch.manual_seed(2)
+    assert described(variant.build().eval(), variant.input_shape) == first
+    channels, height, width = variant.input_shape
+    larger = described(variant.build(), (channels, 2 * height, 2 * width))
+    assert difference(larger, first, "a.pth") is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        [],
+        {"lines": "x"},
+        {"torch": 3, "input_shape": [], "lines": []},
+        {"torch": "2", "input_shape": [], "lines": ["x"]},
+        {"torch": "2", "input_shape": [], "lines": [3]},
+        {"torch": "2", "input_shape": 3, "lines": []},
+        {"torch": "2", "input_shape": [], "lines": [""] * 300_000},
+    ],
+)
+def test_what_is_no_description_is_an_error(base, damaged):
+    with pytest.raises(UserError, match="a.pth: its description of what the network computes is damaged"):
+        difference(damaged, base, "a.pth")
+
+
+@pytest.mark.parametrize("reads", ["-1000000", "99999999999999999999", "-0", "--1", "image,image"])
+def test_nonsense_in_a_line_is_only_a_difference(base, reads):
+    lines = [*base["lines"]]
+    lines[5] = lines[5].rpartition("\t")[0] + f"\t{reads}"
+    for shape in (base["input_shape"], [3, 8, 8]):
+        assert difference({**base, "input_shape": shape, "lines": lines}, base, "a.pth")

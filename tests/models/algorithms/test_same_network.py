@@ -1,0 +1,185 @@
+"""Weights of another network with the same names and shapes, and of other images, are refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from elastic import BACKBONES, SHAPE, Net
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export import read_checkpoint, save_checkpoint
+from mmrazor_lite.models.algorithms.identity import check_computation
+from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
+from mmrazor_lite.models.algorithms.pretrained import load_checked
+from mmrazor_lite.models.backbones import SearchableMobileNet, SearchableShuffleNetV2
+from mmrazor_lite.models.mutators import NasMutator
+
+from .conftest import tiny_classifier
+
+SAME, OTHER = ({"settings": [[2, 12, 1, stride]]} for stride in (1, 2))  # without a shortcut, one space
+
+
+@pytest.fixture
+def checkpoint(make, tmp_path):
+    """Write what an algorithm holds."""
+
+    def write(algorithm, name="a.pth"):
+        save_checkpoint(
+            {"state_dict": algorithm.state_dict(), "meta": {"mmrazor_lite": algorithm.checkpoint_meta()}},
+            tmp_path / name,
+        )
+        return tmp_path / name
+
+    return write
+
+
+def test_a_supernet_of_another_network_is_not_loaded(make, checkpoint):
+    path = checkpoint(make(architecture=tiny_classifier(SAME)))
+    load_checked(make(architecture=tiny_classifier(SAME)), read_checkpoint(path), "a.pth")
+    other = make(architecture=tiny_classifier(OTHER))
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(
+        UserError, match=r"a\.pth is of another network, .*: layer backbone\.\S+: stride \(1, 1\) in the f"
+    ):
+        load_checked(other, read_checkpoint(path), "a.pth")
+    assert all(torch.equal(before[key], value) for key, value in other.state_dict().items())
+
+
+def test_kinds_of_one_architecture_are_one_network(make, checkpoint):
+    """Supernet, joint model and subnet: what is computed at full width is the same."""
+
+    def build(**options):
+        return make(**{"architecture": tiny_classifier(SAME), **options})
+
+    found = [build(), build(channel_cfg=[0.5, 1.0]), build(channel_cfg=0.5), build(input_shape=(3, 16, 16))]
+    for algorithm in found[1:]:
+        check_computation(found[0].computation, algorithm.computation, "a.pth")
+    joint = checkpoint(found[1])
+    load_checked(build(channel_cfg=[0.5, 1.0], input_shape=(3, 12, 12)), read_checkpoint(joint), "a.pth")
+    with pytest.raises(UserError, match="another network"):
+        load_checked(make(channel_cfg=[0.5, 1.0], architecture=tiny_classifier(OTHER)), read_checkpoint(joint), "a.pth")
+
+
+def test_files_of_before_and_of_others_are_loaded(make, checkpoint):
+    content = read_checkpoint(checkpoint(make(architecture=tiny_classifier(SAME))))
+    del content["meta"]["mmrazor_lite"]["computation"], content["meta"]["mmrazor_lite"]["preprocessing"]
+    load_checked(make(architecture=tiny_classifier(OTHER)), content, "a.pth")
+    load_checked(make(architecture=tiny_classifier(OTHER)), {"state_dict": content["state_dict"]}, "a.pth")
+
+
+@pytest.mark.parametrize("place", ["algorithm", "architecture", "backbone"])
+def test_init_cfg_compares_too(make, checkpoint, place):
+    path = checkpoint(make(architecture=tiny_classifier(SAME)))
+    init = {"type": "Pretrained", "checkpoint": str(path)}
+    for options, same in ((SAME, True), (OTHER, False)):
+        architecture = tiny_classifier(options)
+        if place == "architecture":
+            architecture["init_cfg"] = init
+        algorithm = make(torch.float32, architecture=architecture, init_cfg=init if place == "algorithm" else None)
+        if place == "backbone":
+            algorithm.architecture.backbone.init_cfg = {**init, "prefix": "architecture.backbone."}
+        if same:
+            algorithm.init_weights()
+            continue
+        with pytest.raises(UserError, match=r"a\.pth is of another network, .*: layer backbone\.\S+: stride"):
+            algorithm.init_weights()
+
+
+# declared choices -----------------------------------------------------------------------------------------------
+
+
+def _computation(model) -> dict:
+    mutator = NasMutator()
+    mutator.prepare(model, SHAPE)
+    return mutator.computation
+
+
+def _elastic(**options) -> Net:
+    backbone = BACKBONES["mobilenet_v3"]
+    setting = [list(row) for row in backbone.keywords["arch_setting"]]
+    setting[1][3] = options.pop("act", setting[1][3])
+    setting[1][2] = options.pop("stride", setting[1][2])
+    return Net(backbone(arch_setting=setting, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"act": "ReLU"}, r"layer backbone\.\S+: relu in the file, hardswish in the config|hardswish"),
+        ({"stride": 1}, r"stride \(1, 1\) in the file, \(2, 2\) in the config"),
+    ],
+)
+def test_inside_elastic_blocks(options, expected):
+    base = _computation(_elastic())
+    check_computation(_computation(_elastic(dropout=0.3)), base, "a.pth")
+    with pytest.raises(UserError, match=expected):
+        check_computation(_computation(_elastic(**options)), base, "a.pth")
+
+
+def test_inside_operators():
+    def mobile(act: str) -> Net:
+        setting = {"arch_setting": [[8, 1, 1], [12, 2, 2]], "first_channels": 8, "last_channels": 24}
+        backbone = SearchableMobileNet(**setting, act_cfg={"type": act})
+        backbone.out_channels = 24
+        return Pooled(backbone)
+
+    base = _computation(mobile("ReLU6"))
+    check_computation(_computation(mobile("ReLU6")), base, "a.pth")
+    with pytest.raises(UserError, match="relu in the file, relu6|hardtanh"):
+        check_computation(_computation(mobile("ReLU")), base, "a.pth")
+
+
+def test_a_stride_between_operators():
+    def shuffle(stride: int) -> Pooled:
+        backbone = SearchableShuffleNetV2([[24, 2], [32, 2]], last_channels=24)
+        backbone.out_channels = 24
+        first = next(module for module in backbone.modules() if isinstance(module, torch.nn.Conv2d))
+        first.stride = (stride, stride)
+        return Pooled(backbone)
+
+    with pytest.raises(UserError, match=r"stride \(1, 1\) in the file, \(2, 2\)"):
+        check_computation(_computation(shuffle(1)), _computation(shuffle(2)), "a.pth")
+
+
+class Pooled(Net):
+    def forward(self, x):
+        return self.fc(self.backbone(x)[-1].mean((2, 3)))
+
+
+# images ---------------------------------------------------------------------------------------------------------
+
+
+def _preprocessor(**options):
+    from mmpretrain.models import ClsDataPreprocessor
+
+    return ClsDataPreprocessor(**options)
+
+
+IMAGENET = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (IMAGENET, None),
+        ({**IMAGENET, "mean": [123.7, 116.3, 103.5]}, None),
+        ({**IMAGENET, "num_classes": 3}, None),
+        (
+            {**IMAGENET, "mean": [0, 0, 0]},
+            r"mean is \(123.675, 116.28, 103.53\) in the file, \(0, 0, 0\) in the config",
+        ),
+        ({**IMAGENET, "std": [1, 1, 1]}, r"std is \(58.395, 57.12, 57.375\) in the file, \(1, 1, 1\) in the config"),
+        ({**IMAGENET, "to_rgb": False}, r"channels are swapped \(to_rgb=True\) in the file, as they are read"),
+        ({"to_rgb": True}, r"mean is \(123.675, .*\) in the file, \(0\) in the config"),
+    ],
+)
+def test_what_is_done_to_images(options, expected):
+    import re
+
+    theirs = preprocessing(_preprocessor(**IMAGENET))
+    found = otherwise(theirs, preprocessing(_preprocessor(**options)))
+    assert found is None if expected is None else re.match(expected, found), found
+    assert otherwise(None, theirs) is None and otherwise({"mean": "x", "to_rgb": 3}, theirs) is None
+    assert otherwise(theirs, preprocessing(torch.nn.Identity())) is None  # of the user's own, which says nothing

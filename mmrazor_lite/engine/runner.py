@@ -254,6 +254,9 @@ class RazorRunner(Runner):
 
     def train(self) -> nn.Module:
         """Train; what fails before the end of the first step is told in one line."""
+        self._trains = True
+        if not self._has_loaded and self._load_from is None:
+            self._judge_preprocessing()  # of what init_cfg has loaded
         with first_step(self):
             return super().train()
 
@@ -386,13 +389,6 @@ class RazorRunner(Runner):
         self.logger.info(f"wrote {path} (sha256 {checkpoint_hash(path)})")
 
     # Never random weights
-
-    def train(self) -> nn.Module:
-        """Train; weights to start from may come from images that were prepared otherwise."""
-        self._trains = True
-        if not self._has_loaded and self._load_from is None:
-            self._judge_preprocessing()  # of what init_cfg has loaded
-        return super().train()
 
     def val(self) -> dict:
         """Validate a loaded or pretrained model."""

@@ -83,7 +83,7 @@ def check(cfg: Mapping, key: str) -> None:
                 node = node[part]
                 continue
             allowed = schema.allowed_keys(node, tuple(parts[:depth]))
-            if allowed is None or part in allowed:
+            if allowed is None or part in allowed or parts[:depth] == ["default_hooks"]:
                 return  # the place accepts it; what lies below is checked when the whole config is
             raise UserError(f"--cfg-options {key}: no '{part}' in {where}{nearest(part, {*node, *allowed})}")
         if isinstance(node, list | tuple):

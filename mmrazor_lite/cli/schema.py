@@ -150,6 +150,10 @@ def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
         return None
     if path[-1].endswith("dataloader"):
         return DATALOADER
+    if path == ("default_hooks",):  # as in mmengine, of any name where it says what it is
+        return PLAIN["default_hooks"] | {
+            name for name, hook in node.items() if isinstance(hook, Mapping) and hook.get("type") is not None
+        }
     if path[-1] in PLAIN:
         return PLAIN[path[-1]]
     if path == ("optim_wrapper",) and "constructor" in node and "optimizer" not in node:

@@ -74,6 +74,15 @@ def place_of(loop: BaseLoop, meta: Mapping[str, Any]) -> tuple[int, int, int]:
     return epochs, epochs * now, now
 
 
+def validation_is_due(loop: BaseLoop) -> bool:
+    """Whether a validation follows what ``loop`` has behind it."""
+    if hasattr(loop, "_decide_current_val_interval"):
+        loop._decide_current_val_interval()
+    by_iterations = isinstance(loop, IterBasedTrainLoop)
+    done, last = (loop.iter, loop.max_iters) if by_iterations else (loop.epoch, loop.max_epochs)
+    return 0 < done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
+
+
 def listed_schedulers(schedulers: Sequence | Mapping[str, Sequence] | None) -> list:
     """The schedulers of one optimizer, or of several by name, in order."""
     if isinstance(schedulers, Mapping):

@@ -25,7 +25,13 @@ from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
 from mmrazor_lite.engine.layout import check_channels_last
 from mmrazor_lite.engine.logs import calm, survive_full_disk
-from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_data, seeded_dataloader
+from mmrazor_lite.engine.resume import (
+    listed_schedulers,
+    place_of,
+    position_data,
+    seeded_dataloader,
+    validation_is_due,
+)
 from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.engine.val_loop import SubnetValLoop
 from mmrazor_lite.errors import UserError, building
@@ -56,6 +62,7 @@ class RazorRunner(Runner):
 
     first_iter: int = 0  # training steps before this run began
     _trains = False
+    _unvalidated = False  # resumed where a validation may have been due
 
     @property
     def algorithm(self) -> nn.Module:
@@ -354,24 +361,49 @@ class RazorRunner(Runner):
         changed = restore(self.optim_wrapper, self.param_schedulers, checkpoint, settings, place, filename)
         if changed:
             self.logger.info(told(changed))
+        states = checkpoint.get("hooks") if isinstance(checkpoint.get("hooks"), Mapping) else {}
+        for hook in self._hooks:
+            if hasattr(hook, "load_state") and type(hook).__name__ in states:
+                hook.load_state(states[type(hook).__name__], filename)
+        self._unvalidated = not meta.get("validated") and not meta.get("batches_into_epoch")
         self.logger.info(f"resumed epoch: {self.epoch}, iter: {self.iter}")
         if self.epoch >= self.max_epochs or self.iter >= self.max_iters:
             self.logger.warning(f"nothing is left to train: the run of {filename} has ended; train_cfg says how long")
 
+    def validate_resumed(self) -> None:
+        """Validate where a run was killed before it could, if anything follows from the metrics.
+
+        A checkpoint is written before the validation of its epoch, so a run that goes on from it lacks that one.
+        """
+        waits, self._unvalidated = self._unvalidated, False
+        schedulers = listed_schedulers(self.param_schedulers)
+        follows = any(hook.state() for hook in self._hooks if hasattr(hook, "load_state")) or any(
+            getattr(scheduler, "need_val_args", False) for scheduler in schedulers
+        )
+        follows = follows or any(getattr(hook, "best", None) for hook in self._hooks)
+        if waits and follows and self.val_loop is not None and validation_is_due(self.train_loop):
+            self.logger.info("validating what the run before was killed before it could validate")
+            self.val_loop.run()
+
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, by_epoch: bool = True) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, by_epoch: bool = True, validated: bool = False) -> None:
         """Write everything that :meth:`resume` needs; no times and no paths, so that equal runs write equal data.
 
         Args:
             out_dir: Folder.
             filename: Name in it.
             by_epoch: Whether an epoch, or an iteration, has just ended.
+            validated: The validation after it has ended too, and the loop has counted on.
         """
         per_epoch = len(self.train_dataloader)
         epoch, done = (self.epoch + 1, self.iter) if by_epoch else (self.epoch, self.iter + 1)
+        if validated:
+            epoch, done = self.epoch, self.iter
         meta: dict[str, Any] = {"epoch": epoch, "iter": done, "seed": self.seed, "batches_per_epoch": per_epoch}
         if not by_epoch and not isinstance(self.train_loop, IterBasedTrainLoop):
             meta["batches_into_epoch"] = done - epoch * per_epoch
+        if validated:
+            meta["validated"] = True
         meta["settings"] = settings_of(self.cfg)
         meta["dataset_meta"] = dict(getattr(self.train_dataloader.dataset, "metainfo", None) or {})
         if hasattr(self.algorithm, "checkpoint_meta"):
@@ -383,6 +415,9 @@ class RazorRunner(Runner):
             "param_schedulers": [scheduler.state_dict() for scheduler in listed_schedulers(self.param_schedulers)],
             "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},  # mmengine asks for it
         }
+        states = {type(hook).__name__: hook.state() for hook in self._hooks if hasattr(hook, "load_state")}
+        if any(states.values()):
+            checkpoint["hooks"] = {name: state for name, state in states.items() if state}
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         path = Path(out_dir) / filename
         save_checkpoint(checkpoint, path)

@@ -38,7 +38,7 @@ def test_a_kill_while_writing_leaves_the_files_before_it(runner, run_config, mon
     """The pointer and the old file are touched only when the new file is complete."""
     run = runner(config(run_config, max_keep_ckpts=1))
     folder = Path(run.work_dir)
-    (folder / ".epoch_9.pth.abc.tmp").write_bytes(b"left by a kill")
+    (folder / ".epoch_1.pth.abcd1234.tmp").write_bytes(b"left by a kill")
     (folder / ".notes.tmp").write_bytes(b"of somebody else")
     import torch
 
@@ -83,7 +83,12 @@ def test_equal_runs_write_equal_files(runner, run_config):
 @pytest.mark.parametrize(
     ("hook", "message"),
     [
-        ({"save_best": "auto"}, "unknown key 'save_best'"),
+        ({"save_bst": "auto"}, r"unknown key 'save_bst' \(did you mean 'save_best'"),
+        ({"save_best": 3}, "save_best=3: give a name, or a list of names"),
+        ({"save_best": ["auto", "accuracy/top1"]}, "give each metric once, or 'auto' alone"),
+        ({"save_best": "accuracy/top1", "rule": "best"}, "rule='best': allowed are 'greater' and 'less'"),
+        ({"save_best": ["a.top1", "b.top1"], "rule": ["less"] * 3}, "rule has 3 entries, save_best 2"),
+        ({"save_best": "figure"}, "is more or less of it better"),
         ({"interval": 0}, "interval is 0"),
         ({"max_keep_ckpts": 0}, "max_keep_ckpts is 0"),
     ],

@@ -1,9 +1,17 @@
 """What happens around the training loop: checkpoints, resource reports, hooks of other packages."""
 
 from .checkpoint import SafeCheckpointHook
+from .early_stopping import ResumableEarlyStoppingHook
 from .elasticity import ElasticityHook
 from .learning_rate import LearningRateHook
 from .recipe import RecipeHook
 from .resources import ResourceHook
 
-__all__ = ["ElasticityHook", "LearningRateHook", "RecipeHook", "ResourceHook", "SafeCheckpointHook"]
+__all__ = [
+    "ElasticityHook",
+    "LearningRateHook",
+    "RecipeHook",
+    "ResourceHook",
+    "ResumableEarlyStoppingHook",
+    "SafeCheckpointHook",
+]

@@ -18,7 +18,11 @@ from torch import nn
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.registry import SCOPE
 
-_OURS = {"CheckpointHook": "SafeCheckpointHook", "SwitchRecipeHook": "RecipeHook"}
+_OURS = {
+    "CheckpointHook": "SafeCheckpointHook",
+    "EarlyStoppingHook": "ResumableEarlyStoppingHook",
+    "SwitchRecipeHook": "RecipeHook",
+}
 _OF_ONE_MODEL = {  # hooks of mmpretrain that set something in one class of models
     "DenseCLHook": "DenseCL",
     "SimSiamHook": "SimSiam",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmrazor_lite.engine.hooks.best import WHERE, BestSoFar, file_name
 from mmrazor_lite.errors import UserError, check_flag, check_number, nearest
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.registry import HOOKS
 
 LAST = "last_checkpoint"
-_LEFT_OVERS = re.compile(rf"\.((epoch|iter)_\d+\.pth|{LAST})\..*\.tmp")
-_OPTIONS = ("interval", "by_epoch", "max_keep_ckpts", "save_last")
+_OPTIONS = (
+    "interval", "by_epoch", "max_keep_ckpts", "save_last", "save_best", "rule", "greater_keys", "less_keys"
+)  # fmt: skip
 
 
 @HOOKS.register_module()
@@ -32,7 +35,12 @@ class SafeCheckpointHook(Hook):
         interval: Epochs or iterations between checkpoints; -1 for none but the last.
         by_epoch: Count epochs, or iterations.
         max_keep_ckpts: Older files beyond this number are removed; -1 keeps all.
-        save_last: Write one at the end of the training whatever the interval.
+        save_last: Write one at the end of the training whatever the interval, also where it is stopped early.
+        save_best: Keep the best checkpoint too, by these metrics of the validations: see :class:`BestSoFar`. It is
+            ``best_<metric>_epoch_<N>.pth``, a checkpoint as any other; it is replaced when a better one is whole.
+        rule: See :class:`BestSoFar`.
+        greater_keys: Likewise.
+        less_keys: Likewise.
 
     Raises:
         UserError: An unknown option (on construction); weights that are not finite.
@@ -41,7 +49,16 @@ class SafeCheckpointHook(Hook):
     priority = "VERY_LOW"
 
     def __init__(
-        self, interval: int = 1, by_epoch: bool = True, max_keep_ckpts: int = -1, save_last: bool = True, **unknown: Any
+        self,
+        interval: int = 1,
+        by_epoch: bool = True,
+        max_keep_ckpts: int = -1,
+        save_last: bool = True,
+        save_best: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
+        greater_keys: str | Sequence[str] | None = None,
+        less_keys: str | Sequence[str] | None = None,
+        **unknown: Any,
     ) -> None:
         for key in unknown:
             raise UserError(
@@ -57,6 +74,17 @@ class SafeCheckpointHook(Hook):
         self.by_epoch = by_epoch
         self.max_keep_ckpts = max_keep_ckpts
         self.save_last = save_last
+        self.best = None if save_best is None else BestSoFar(save_best, rule, greater_keys, less_keys)
+        self._training, self._saved = False, -1  # number of the last file
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint carries: the best so far."""
+        return self.best.state() if self.best else {}
+
+    def load_state(self, state: Mapping[str, Any], where: str) -> None:
+        """Take over what :meth:`state` returned."""
+        if self.best:
+            self.best.load(state, where)
 
     def before_train(self, runner: Runner) -> None:
         """Say where the files go.
@@ -70,6 +98,16 @@ class SafeCheckpointHook(Hook):
         last = Path(runner.work_dir) / LAST
         if runner._resume and last.is_file():  # the run before may have been killed just before its old files went
             self._remove_old(last.parent, Path(last.read_text(encoding="utf-8").strip()).name)
+        done = self._done(runner)
+        self._training, self._saved = True, done if (last.parent / f"{self._kind}_{done}.pth").is_file() else -1
+        if self.best:
+            if runner.val_loop is None:
+                raise UserError(f"{WHERE}.save_best needs validation: give val_dataloader, val_cfg and val_evaluator")
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            self.best.check_names(list(model.named_subnets()) if hasattr(model, "named_subnets") else [])
+            for name in self.best.forget_missing(last.parent):
+                runner.logger.warning(f"{last.parent / name}, the best so far, is gone: the next one is the best")
+        runner.validate_resumed()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Save when the interval or the last epoch is reached."""
@@ -87,16 +125,54 @@ class SafeCheckpointHook(Hook):
         ):
             self._save(runner, f"iter_{runner.iter + 1}.pth")
 
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        """Save a best checkpoint when the validation says so; the one before goes with the next regular file."""
+        if not (self._training and self.best and metrics):
+            return
+        for key, score in self.best.improved(metrics).items():
+            name = file_name(key, self._kind, self._done(runner))
+            self.best.found[key] = score, name
+        new = {name for _, name in self.best.found.values() if _number_in(name) == self._done(runner)}
+        for name in sorted(new):
+            self._write(runner, name, validated=True)
+
+    def after_train(self, runner: Runner) -> None:
+        """Save where the training was stopped early; remove what is not the best."""
+        done = self._done(runner)
+        if self.save_last and getattr(runner.train_loop, "stop_training", False) and self._saved != done > 0:
+            self._save(runner, f"{self._kind}_{done}.pth", validated=True)
+        self._remove_not_best(runner, done)
+        self._training = False
+
+    @property
+    def _kind(self) -> str:
+        return "epoch" if self.by_epoch else "iter"
+
+    def _done(self, runner: Runner) -> int:
+        """Epochs or iterations that have ended, after a validation."""
+        return runner.epoch if self.by_epoch else runner.iter
+
     @master_only
-    def _save(self, runner: Runner, name: str) -> None:
+    def _write(self, runner: Runner, name: str, validated: bool = False) -> None:
         folder = Path(runner.work_dir)
         _check_finite(runner, folder / name)
-        for path in folder.glob(".*.tmp"):
-            if _LEFT_OVERS.fullmatch(path.name):
-                path.unlink()
-        runner.save_checkpoint(str(folder), name, by_epoch=self.by_epoch)
+        runner.save_checkpoint(str(folder), name, by_epoch=self.by_epoch, validated=validated)
+
+    def _save(self, runner: Runner, name: str, validated: bool = False) -> None:
+        folder, self._saved = Path(runner.work_dir), _number(Path(name))
+        self._write(runner, name, validated)
+        self._point_to(folder, name)
+        self._remove_not_best(runner, self._saved)
+
+    @master_only
+    def _point_to(self, folder: Path, name: str) -> None:
         write_text_atomic(folder / LAST, str((folder / name).resolve()))
         self._remove_old(folder, name)
+
+    @master_only
+    def _remove_not_best(self, runner: Runner, number: int) -> None:
+        if self.best:
+            self.best.remove_others(Path(runner.work_dir), number)
 
     @master_only
     def _remove_old(self, folder: Path, name: str) -> None:
@@ -112,6 +188,10 @@ class SafeCheckpointHook(Hook):
 def _number(path: Path) -> int:
     digits = path.stem.partition("_")[2]
     return int(digits) if digits.isdigit() else 1 << 62  # a file of someone else's: never old
+
+
+def _number_in(name: str) -> int:
+    return int(re.sub(r".*_(\d+)\.pth", r"\1", name))
 
 
 def _check_finite(runner: Runner, path: Path) -> None:

@@ -96,6 +96,11 @@ def under(given: Mapping[str, str], names: Iterable[str]) -> str | None:
     return None
 
 
+def of_several_widths(state: Iterable[str]) -> bool:
+    """Whether there are batch norms of several widths, or subnets, in one place."""
+    return any(re.search(r"\.bns?\.[1-9]\d*\.\w+$", key) for key in state)
+
+
 def way_out(state: Iterable[str]) -> str:
     """What to do with a file whose names are of a known layout, for the error when it does not fit; or nothing."""
     keys = list(_WRAPPERS.sub("", key).removeprefix("module.") for key in state)

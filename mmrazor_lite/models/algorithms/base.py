@@ -21,7 +21,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
 from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, CheckpointIdentity, check_computation
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
-from mmrazor_lite.models.algorithms.pretrained import load_pretrained, take_pretrained
+from mmrazor_lite.models.algorithms.pretrained import Whole, has_pretrained, load_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
 from mmrazor_lite.randomness import seed_all
 from mmrazor_lite.registry import MUTATORS
@@ -87,6 +87,7 @@ class Algorithm(BaseModel):
         self.mutator = build_part(MUTATORS, mutator, "algorithm.mutator")
         self.input_shape = tuple(int(size) for size in input_shape)
         self.subnets: list[Subnet] = []
+        self._whole: Whole | None = None
         self.config = {
             "architecture": plain(architecture) if isinstance(architecture, Mapping) else None,
             "mutator": plain(mutator) if isinstance(mutator, Mapping) else None,
@@ -162,7 +163,7 @@ class Algorithm(BaseModel):
         """Initialise the weights, then load what ``type='Pretrained'`` entries name, safely and strictly.
 
         A seed gives the same weights in every memory format: random numbers fill a tensor in the order of its memory,
-        so they are drawn in the contiguous one.
+        so they are drawn in the contiguous one. Of one subnet, a file may be of the full width: it gets its part of it.
         """
         pretrained = take_pretrained(self)
         if self.channels_last:
@@ -170,7 +171,8 @@ class Algorithm(BaseModel):
         super().init_weights()
         names = {module: name for name, module in self.architecture.named_modules()}
         for module, config in pretrained:
-            load_pretrained(module, config, self.computation, names.get(module))
+            load_pretrained(module, config, self.computation, names.get(module), self._whole)
+        self._whole = None
         if self.channels_last:
             self.use_channels_last()
 
@@ -251,6 +253,7 @@ class Algorithm(BaseModel):
         """Become the plain network of ``subnet``, with its part of the weights."""
         self.kind, self.subnets = "subnet", [subnet]
         self._computation = self.computation
+        self._whole = Whole(self.architecture, self.mutator, subnet) if has_pretrained(self) else None
         self.architecture = self.mutator.export(subnet)
         if "resolution" in subnet:
             self.input_shape = (self.input_shape[0], subnet["resolution"], subnet["resolution"])

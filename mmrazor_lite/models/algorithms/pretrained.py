@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model.weight_init import PretrainedInit
-from torch import nn
+from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.identity import check_computation
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.registry import SCOPE
+from mmrazor_lite.subnet import Subnet
 
 FROM_SUPERNET = "model.init_weight_from_supernet"
 _KEYS = ("type", "checkpoint", "prefix", "weights", "reset_head", "map_location", "_scope_")
@@ -43,8 +46,68 @@ def has_pretrained(model: nn.Module) -> bool:
     return any(is_pretrained(entry) for config in configs for entry in _entries(config))
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The network of full width that a subnet was taken out of, kept until the subnet has its weights.
+
+    Attributes:
+        architecture: Prepared by ``mutator``.
+        mutator: Cuts the subnet out of it.
+        subnet: The one.
+    """
+
+    architecture: nn.Module
+    mutator: Any
+    subnet: Subnet
+
+    def load(self, path: str, checkpoint: Mapping[str, Any], where: str, reset_head: bool) -> dict[str, Tensor]:
+        """Load weights of full width into the module ``path`` of the network; return those of the subnet's.
+
+        Raises:
+            UserError: They are of something else, or hold batch norms of several widths.
+        """
+        from mmrazor_lite.export.checkpoint import load_weights
+
+        if reset_head:  # the subnet's classifier is a part of a new one
+            take_pretrained(self.architecture)
+            getattr(self.architecture, "init_weights", lambda: None)()
+        refuse_several_widths(self.architecture, checkpoint, where)
+        load_weights(self.architecture.get_submodule(path), checkpoint, where, reset_head)
+        return self.mutator.export(self.subnet).get_submodule(path).state_dict()
+
+
+def refuse_several_widths(model: nn.Module, checkpoint: Mapping[str, Any], where: str) -> None:
+    """Refuse to slice a file that holds batch norms of several widths, unlike ``model``: those of one fit no other.
+
+    Raises:
+        UserError: It does; ``where`` names it.
+    """
+    from mmrazor_lite.export.checkpoint import state_dict_of
+    from mmrazor_lite.export.layouts import of_several_widths
+
+    if of_several_widths(state_dict_of(checkpoint, where)) and not of_several_widths(model.state_dict()):
+        raise UserError(
+            f"{where}: holds batch norms of several widths; list them as algorithm.channel_cfg=[...], and split"
+        )
+
+
+@contextmanager
+def or_else(problem: UserError | None) -> Iterator[None]:
+    """Of a file that fits neither the full width, see ``problem``, nor the subnet, tell the shorter story."""
+    try:
+        yield
+    except UserError as error:
+        if problem is not None and len(str(problem)) < len(str(error)):
+            raise problem from None
+        raise
+
+
 def load_pretrained(
-    module: nn.Module, config: Mapping[str, Any], computation: Mapping[str, Any] | None = None, part: str | None = None
+    module: nn.Module,
+    config: Mapping[str, Any],
+    computation: Mapping[str, Any] | None = None,
+    part: str | None = None,
+    whole: Whole | None = None,
 ) -> None:
     """Load the file of a ``Pretrained`` entry into ``module``, strictly.
 
@@ -53,6 +116,7 @@ def load_pretrained(
         config: The entry.
         computation: What the network computes; a file that says its own is compared.
         part: Name of ``module`` in the network, where it is a part.
+        whole: Where the network is one subnet of another: weights of the full width fit too, and are sliced.
 
     Raises:
         UserError: An unknown key, no file, or one that does not fit.
@@ -64,8 +128,18 @@ def load_pretrained(
     taken = str(config.get("prefix") or "").rstrip(".").removeprefix("architecture.")
     if isinstance(ours, Mapping) and taken in ("", part):
         check_computation(ours.get("computation"), computation, str(path), part)
-    load_weights(module, content, path, bool(config.get("reset_head")))
-    log_loaded(module, config["checkpoint"])
+    reset_head, problem = bool(config.get("reset_head")), None
+    if whole is not None:
+        try:
+            state = whole.load(part or "", content, path, reset_head)
+            load_weights(module, {"state_dict": state}, path)
+            print_log(f"{path}: of the full width; the subnet has its part of it", logger="current")
+        except UserError as error:
+            problem = error
+    if whole is None or problem is not None:
+        with or_else(problem):
+            load_weights(module, content, path, reset_head)
+    log_loaded(module, path)
 
 
 def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:

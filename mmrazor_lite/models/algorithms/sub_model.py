@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite.errors import UserError
@@ -18,9 +19,11 @@ from mmrazor_lite.models.algorithms.pretrained import (
     is_pretrained,
     load_checked,
     log_loaded,
+    or_else,
     read_pretrained,
+    refuse_several_widths,
 )
-from mmrazor_lite.registry import MODELS
+from mmrazor_lite.registry import MODELS, SCOPE
 from mmrazor_lite.subnet import Subnet, SubnetFile, parse_document
 from mmrazor_lite.subnet.yamlio import load_yaml
 
@@ -90,9 +93,13 @@ class SubModel(Algorithm):
         if init_weight_from_supernet:
             self._load(pretrained)
             del self.identity  # that of a supernet
-        self._become_static(subnet)
+        problem = None
         if pretrained is not None and not init_weight_from_supernet:
-            self._load(pretrained)
+            problem = self._load_whole(pretrained)
+        self._become_static(subnet)
+        if pretrained is not None and not self._has_weights:
+            with or_else(problem):
+                self._load(pretrained)
 
     def passes(self, step: int) -> list[Pass]:
         """The network as it is, with the labels."""
@@ -107,9 +114,38 @@ class SubModel(Algorithm):
         if not self._has_weights:
             super().init_weights()
 
+    def _load_whole(self, config: Mapping[str, Any]) -> UserError | None:
+        """Load a plain file that fits the network at full width, of which the subnet then takes its part.
+
+        Not where there are other choices than widths: that network is a supernet, which the config says.
+
+        Returns:
+            Why it does not fit, if that was tried.
+        """
+        if any(choice.kind != "width" for choice in self.search_space.values()):
+            return None
+        checkpoint, path = read_pretrained(config, type(self).__name__), str(config["checkpoint"])
+        if checkpoint["meta"].get(SCOPE):
+            return None  # it says what it is of
+        try:
+            refuse_several_widths(self, checkpoint, path)
+            self._take(config, checkpoint, path)
+        except UserError as error:
+            return error
+        finally:
+            vars(self).pop("identity", None)  # that of a supernet
+        print_log(f"{path}: of the full width; the subnet has its part of it", logger="current")
+        return None
+
     def _load(self, config: Mapping[str, Any]) -> None:
         checkpoint, path = read_pretrained(config, type(self).__name__), config["checkpoint"]
-        load_checked(self, checkpoint, str(path))
+        self._take(config, checkpoint, str(path))
+
+    def _take(self, config: Mapping[str, Any], checkpoint: Mapping[str, Any], path: str) -> None:
+        reset_head = bool(config.get("reset_head"))
+        if reset_head:
+            super().init_weights()
+        load_checked(self, checkpoint, path, reset_head)
         log_loaded(self.architecture, path)
         self._has_weights = self.is_init = True  # mmengine's init_weights() would load or draw others over them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import os
 import re
@@ -39,6 +40,7 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     values.check_shape(cfg._cfg_dict, str(path))
     _refuse_what_is_not_carried(cfg, str(path))
     schema.check_top_level(cfg._cfg_dict, str(path))
+    _pass_on_data_root(cfg, path)
     wrapper = cfg.get("optim_wrapper") or {}
     if amp and str(wrapper.get("type")).rpartition(".")[2] in ("OptimWrapper", "SubnetOptimWrapper"):
         wrapper["type"] = AMP_WRAPPER
@@ -52,6 +54,46 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     values.check(cfg._cfg_dict, str(path))
     _put_classifier_around(cfg, str(path))
     return cfg
+
+
+def _pass_on_data_root(cfg: Config, path: str | os.PathLike) -> None:
+    """Give ``data_root`` of a file to the datasets whose own was copied from that of one of its bases.
+
+    Raises:
+        UserError: There are datasets and none takes it.
+    """
+    from . import overrides
+
+    root = cfg.get("data_root")
+    if root is None:
+        return
+    for old in _data_roots(str(path)) - {root}:
+        overrides.move_data_root(cfg._cfg_dict, old, root)
+    loaders = {key: value for key, value in cfg.items() if key.endswith("dataloader") or key == "search_cfg"}
+    if any(loaders.values()) and not overrides.has_data_root(loaders, root):
+        raise UserError(
+            f"{path}: data_root={root!r} at top level reaches no dataset; set it in the datasets, such as "
+            "train_dataloader.dataset.data_root"
+        )
+
+
+def _data_roots(path: str) -> set[str]:
+    """The values that ``data_root`` is given in a config file and in the files it is based on."""
+    from mmengine.config import Config
+
+    if not path.endswith(".py") or Config._is_lazy_import(path):
+        return set()
+    with open(path, encoding="utf-8") as file:
+        body = ast.parse(file.read()).body
+    found = {
+        node.value.value
+        for node in body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and any(isinstance(target, ast.Name) and target.id == "data_root" for target in node.targets)
+    }
+    bases = (Config._get_cfg_path(base, path)[0] for base in Config._get_base_files(path))
+    return found.union(*map(_data_roots, bases))
 
 
 def _put_classifier_around(cfg: Config, source: str) -> None:

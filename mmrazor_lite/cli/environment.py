@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from mmrazor_lite import folder_lock
 from mmrazor_lite.errors import UserError, building
 
-from . import signals
+from . import kinds, packages, signals
 
 
 def register_quietly() -> None:
@@ -124,16 +125,21 @@ def lost_process(error: BaseException) -> str | None:
     )
 
 
-def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True) -> None:
+def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, without: Collection[str] = ()) -> None:
     """Write the flags of :func:`arguments.add_run` into the config, and join the other processes.
 
     Args:
         cfg: Of a run.
         args: Its flags.
         hold: Take the work dir for this run, see :mod:`mmrazor_lite.folder_lock`: the first process does it for all.
+        without: Sections that the command does not build; their packages may be missing.
+
+    Raises:
+        UserError: A package is missing that the run needs, or the process group cannot be joined.
     """
     if cfg.get("launcher") not in (None, "none", args.launcher):
         raise UserError(f"launcher={cfg.launcher!r} of the config: give it as --launcher {cfg.launcher}")
+    packages.check(cfg._cfg_dict, str(args.config), without)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     randomness = dict(cfg.get("randomness") or {})
@@ -177,6 +183,7 @@ def build_runner(cfg: Any, note: str | None = None) -> Any:
     """Build the Runner and log the subnet files it read; and ``note``."""
     from mmrazor_lite.engine.runner import RazorRunner
 
+    kinds.require_subnet_files(cfg)
     try:
         with building("the run"):
             runner = RazorRunner.from_cfg(cfg)
@@ -198,6 +205,7 @@ def build_model(cfg: Any) -> Any:
     """Build ``cfg.model`` without a Runner, with initial weights."""
     from mmengine.registry import MODELS, init_default_scope
 
+    kinds.require_subnet_files(cfg)
     init_default_scope(cfg.get("default_scope", "mmpretrain"))
     config = dict(cfg.model)
     if cfg.get("data_preprocessor") is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet.files import image_size
 
-from . import arguments, environment, subnets
+from . import arguments, environment, kinds, subnets
 
 MEGA = 1e6
 SUB_MODEL = "mmrazor_lite.sub_model"
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, int]:
     if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
         raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
     cfg = load_config(args.config, args.cfg_options)
+    kinds.require(cfg, args.config, "counting")
     fixed = subnets.is_sub_model(cfg.model)
     searchable = "architecture" in cfg.model
     if args.subnet:

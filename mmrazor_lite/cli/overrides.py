@@ -133,6 +133,13 @@ def replaced(node: Any, parts: Sequence[str], value: Any) -> Any:
     return node
 
 
+def has_data_root(node: Any, root: str) -> bool:
+    """Whether a ``data_root`` below ``node`` is ``root``."""
+    if isinstance(node, Mapping):
+        return node.get("data_root") == root or any(has_data_root(value, root) for value in node.values())
+    return isinstance(node, list | tuple) and any(has_data_root(value, root) for value in node)
+
+
 def move_data_root(node: Any, old: str, new: str) -> None:
     """Replace the value ``old`` of every key ``data_root`` below ``node``: mmengine has copied it there."""
     if isinstance(node, dict):

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest
 
-from . import not_carried
+from . import not_carried, packages
 from .signatures import argument_names, own_names
 
 TOP_LEVEL = frozenset(
@@ -40,6 +40,7 @@ PLAIN = {  # sections that no registry builds
     "default_hooks": frozenset(
         {"runtime_info", "timer", "logger", "param_scheduler", "checkpoint", "sampler_seed", "visualization"}
     ),
+    "clip_grad": frozenset({"type", "max_norm", "norm_type", "error_if_nonfinite", "foreach", "clip_value"}),
     "paramwise_cfg": frozenset(
         "lr_mult decay_mult bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult dwconv_decay_mult "
         "dcn_offset_lr_mult bypass_duplicate custom_keys".split()
@@ -70,6 +71,7 @@ HANDED_ON = {  # where a class takes any name, and which of them its **kwargs ar
     "EMAHook": lambda node: find(node.get("ema_type", "ExponentialMovingAverage")),
     "VisualizationHook": lambda node: [("", _draw_function())],
 }
+NOT_REGISTERED = ("clip_grad", "on_trace_ready")  # their type is a word of what reads them
 FREE = (
     "metainfo",
     "channel_unit_cfg",
@@ -176,12 +178,14 @@ def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> N
     if not isinstance(node, Mapping) or (path and path[-1] in FREE):
         return
     where = ".".join(path)
-    name = node.get("type")
+    name = node.get("type") if not path or path[-1] not in NOT_REGISTERED else None
     if name is not None and _is_place_of_net(path) and _validate_net(node, path, source):
         return
     if name is not None and not find(name):
         if why := not_carried.reason(name):
             raise UserError(f"{source}: {where}: {why}")
+        if why := packages.missing(name):
+            raise UserError(f"{source}: {where}.type={name!r} {why}")
         bare = str(name).rpartition(".")[2]
         raise UserError(f"{source}: {where}.type is '{name}', which is not registered{nearest(bare, _index())}")
     allowed = allowed_keys(node, path)

@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from mmrazor_lite.errors import UserError, building
+from mmrazor_lite.errors import building
 
-from . import arguments, environment
+from . import arguments, environment, kinds
 
-WITHOUT_DATA = dict.fromkeys(
-    f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "cfg", "evaluator")
-) | {"optim_wrapper": None, "param_scheduler": None, "auto_scale_lr": None, "load_from": None, "resume": False}
+FOR_TRAINING = (
+    *(f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "cfg", "evaluator")),
+    *("optim_wrapper", "param_scheduler", "auto_scale_lr"),
+)
+WITHOUT_DATA = {**dict.fromkeys((*FOR_TRAINING, "custom_hooks", "load_from")), "resume": False}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +39,15 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     from .data_check import check_data
 
     environment.require_file(checkpoint, "checkpoint")
-    environment.apply_run_flags(cfg, args)
+    environment.apply_run_flags(cfg, args, without=[*WITHOUT_DATA, "custom_hooks"])
     settings = search_settings(cfg, args.config)
     check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
 
     from mmrazor_lite.engine.search_build import build_search_loop
 
+    unused = _left_out(cfg, settings)
     cfg.update(WITHOUT_DATA)
-    runner = environment.build_runner(cfg)
+    runner = environment.build_runner(cfg, unused)
     runner.load_checkpoint(checkpoint)
     with building("search_cfg"):
         loop = build_search_loop(
@@ -61,6 +64,16 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     return results
 
 
+def _left_out(cfg: Any, settings: Mapping[str, Any]) -> str | None:
+    """Return the line that names what a config says for training alone, such as what it inherits; None for nothing."""
+    images = settings.get("calibrate_dataloader")
+    unused = [key for key in FOR_TRAINING if cfg.get(key) and not (key == "train_dataloader" and cfg[key] == images)]
+    hooks = cfg.get("custom_hooks") or ()
+    names = [str(hook["type"] if isinstance(hook, Mapping) else type(hook).__name__) for hook in hooks]
+    unused += [name for name in names if not name.endswith("ResourceHook")]
+    return f"for training and tests, and not used by a search: {', '.join(unused)}" if unused else None
+
+
 def is_search(cfg: Mapping) -> bool:
     """Whether a config is one of a search, see :func:`search_settings`."""
     return bool(cfg.get("search_cfg")) or _loop_section(cfg) is not None
@@ -72,25 +85,25 @@ def search_settings(cfg: Mapping, path: str) -> dict[str, Any]:
     MMRazor's name no images to recalibrate on: those of the training are taken.
     """
     if cfg.get("search_cfg"):
+        kinds.require(cfg, path, "a search")
         return dict(cfg["search_cfg"])
     section = _loop_section(cfg)
     if section is None:
-        raise UserError(
-            f"'{path}' has no search_cfg: it is not a search config, see configs/pruning/autoslim/*search*.py"
-        )
+        raise kinds.no_search(cfg, path)
     images = cfg.get("train_dataloader")
     if images and section.get("calibrate_sample_num") != 0:
         section.setdefault("calibrate_dataloader", images)
     return section
 
 
-def _loop_section(cfg: Mapping) -> dict[str, Any] | None:
+def searches_in(section: Any) -> bool:
+    """Whether a loop's config, such as ``test_cfg``, is that of a search."""
     from mmrazor_lite.engine.search_build import is_search_loop
     from mmrazor_lite.registry import LOOPS
 
-    for key in ("test_cfg", "train_cfg"):
-        section = cfg.get(key) or {}
-        kind = section.get("type")
-        if kind is not None and is_search_loop(LOOPS.get(kind) if isinstance(kind, str) else kind):
-            return dict(section)
-    return None
+    kind = (section or {}).get("type")
+    return kind is not None and is_search_loop(LOOPS.get(kind) if isinstance(kind, str) else kind)
+
+
+def _loop_section(cfg: Mapping) -> dict[str, Any] | None:
+    return next((dict(cfg[key]) for key in ("test_cfg", "train_cfg") if searches_in(cfg.get(key))), None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import arguments, environment
+from . import arguments, environment, kinds
+
+OF_THE_SUPERNET = ("distiller", "num_random_samples", "width_range", "val_widths", "retraining")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,11 @@ def run(args: argparse.Namespace) -> list[Path]:
 
     from mmrazor_lite.export import split
 
+    if error := kinds.no_split(cfg, args.config):
+        raise error
     cfg.model.channel_cfg = subnets
+    for key in OF_THE_SUPERNET:  # its config describes the same network
+        cfg.model.pop(key, None)
     algorithm = environment.build_model(cfg)
     for path in files:
         environment.log_file("read", path)

@@ -8,8 +8,11 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest
 
-from . import arguments, environment, subnets
+from . import arguments, environment, kinds, search, subnets
 
+NOT_TESTED = (
+    "train_dataloader train_cfg val_dataloader val_cfg val_evaluator optim_wrapper param_scheduler search_cfg".split()
+)
 METRICS = {
     "accuracy": {"type": "mmpretrain.Accuracy", "topk": (1, 5)},
     "precision": {"type": "mmpretrain.SingleLabelMetric", "items": ("precision",)},
@@ -35,12 +38,18 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     if args.checkpoint != "none":
         environment.require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
+    kinds.require(cfg, args.config, "a test", kinds.TEST)
+    if search.searches_in(cfg.get("test_cfg")):
+        raise UserError(
+            f"'{args.config}' is a search config, test_cfg.type is a search: python tools/search.py {args.config} "
+            f"{args.checkpoint}"
+        )
     if args.checkpoint == "none" and not has_pretrained(cfg.model):
         raise UserError(
             f"checkpoint is 'none' and '{args.config}' names none either: give a file, or "
             "model.init_cfg=dict(type='Pretrained', checkpoint=FILE)"
         )
-    environment.apply_run_flags(cfg, args, hold=False)
+    environment.apply_run_flags(cfg, args, hold=False, without=NOT_TESTED)
     if args.metrics:
         cfg.test_evaluator = [metric(name, cfg.test_evaluator) for name in args.metrics]
     needs_training_images = "architecture" in cfg.model and not cfg.model.get("channel_cfg")  # BN of a supernet

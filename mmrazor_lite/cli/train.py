@@ -8,7 +8,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from . import arguments, environment, search, subnets
+from . import arguments, environment, kinds, search, subnets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> Path | list | None:
     cfg = load_config(args.config, args.cfg_options, amp=args.amp)
     if search.is_search(cfg):
         return _search(cfg, args)
+    kinds.require(cfg, args.config, "training", kinds.TRAINING)
     environment.apply_run_flags(cfg, args)
     apply_train_flags(cfg, args)
     check_data(cfg, "train_dataloader", "train_cfg", "val_dataloader")

@@ -36,6 +36,7 @@ _BY_WEIGHTS = {
     "googlenet": {"transform_input": True, "aux_logits": False},
     "inception_v3": {"transform_input": True},
 }
+_TASKS = {"torchvision": ("segmentation", "detection", "video", "optical flow", "quantization")}
 _SCOPES = (SCOPE, "mmpretrain", "mmengine", "mmcv")
 
 
@@ -164,10 +165,32 @@ def check_library_name(kind: str, where: str) -> None:
     package, name = _library_name(kind)
     known = library_names(package)
     if name not in known:
+        task = _TASKS.get(package) and _task_of(name)
+        if task:
+            python = (
+                "; in Python, OneShotChannelMutator().prepare(NETWORK, (3, H, W)) makes its widths a choice, where "
+                f"NETWORK is torchvision.models.segmentation.{name}()"
+            )
+            raise UserError(
+                f"{where}.type={kind!r} is a network for {task}, configs train classifiers of images: allowed are the "
+                "names of torchvision.models.list_models(module=torchvision.models)"
+                f"{python if task == 'segmentation' else ''}"
+            )
         hint = nearest(name, known)
         listed = "torchvision.models.list_models(module=torchvision.models)"
         how = hint or f"; {listed if package == 'torchvision' else 'timm.list_models()'} shows the names"
         raise UserError(f"{where}.type={kind!r}: {package} has no model '{name}'{how}")
+
+
+def _task_of(name: str) -> str | None:
+    """Return the task of torchvision's model of this name, where it is another than the classification of images."""
+    import torchvision
+
+    for task in _TASKS["torchvision"]:
+        module = getattr(torchvision.models, task.replace(" ", "_"))
+        if name in torchvision.models.list_models(module=module):
+            return task
+    return None
 
 
 def library_names(package: str) -> frozenset[str]:

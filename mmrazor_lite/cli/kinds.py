@@ -1,0 +1,99 @@
+"""Which step a config is of, and the line for a command that is given one of another step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper")
+TEST = ("test_dataloader", "test_cfg", "test_evaluator")
+_FOLDERS = {
+    "AutoSlim": "configs/pruning/autoslim",
+    "SPOS": "configs/nas/spos",
+    "OFA": "configs/nas/mmcls/onceforall",
+    "BigNAS": "configs/nas/mmcls/onceforall",
+}
+
+
+def model_type(cfg: Mapping) -> str:
+    """The bare name of the class of ``model``; empty where there is none."""
+    kind = (cfg.get("model") or {}).get("type")
+    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
+
+
+def require(cfg: Mapping, path: Any, command: str, sections: tuple[str, ...] = ()) -> None:
+    """Raise :class:`UserError` where a config lacks the model, or a section that a command reads.
+
+    Args:
+        cfg: The config.
+        path: Its file.
+        command: What is to be done, such as ``"training"``.
+        sections: Keys that have to be there.
+    """
+    if not isinstance(cfg.get("model"), Mapping) or not cfg["model"]:
+        has = "data" if any(key.endswith("dataloader") for key in cfg) else "settings"
+        raise UserError(f"'{path}' has no model, only {has}: give a config with model=dict(type=...) for {command}")
+    lacking = [key for key in sections if cfg.get(key) is None]
+    if lacking:
+        raise UserError(
+            f"'{path}' has no {', '.join(lacking)}: {command} needs {', '.join(sections)}; a config takes them from "
+            "_base_, as those in configs/ do"
+        )
+
+
+def no_search(cfg: Mapping, path: Any) -> UserError:
+    """Return the error for a config that is to be searched and says no search."""
+    require(cfg, path, "a search")
+    name = model_type(cfg)
+    said = f"'{path}' has no search_cfg: it is not a search config"
+    if name in ("SubModel", "sub_model"):
+        return UserError(f"{said} but one of a single subnet, for tools/train.py and tools/test.py")
+    if name == "TFNAS":
+        return UserError(f"{said}; TF-NAS searches while it trains: tools/train.py {path}")
+    if name not in _FOLDERS:
+        return UserError(f"{said}, and {name} has no subnets to search: docs/any_model.md shows how it gets them")
+    beside = _beside(Path(str(path)))
+    return UserError(f"{said}, see {beside or f'{_FOLDERS[name]}/*search*.py'}")
+
+
+def no_split(cfg: Mapping, path: Any) -> UserError | None:
+    """Return the error for a config of something that is not split, or None."""
+    require(cfg, path, "a split")
+    name = model_type(cfg)
+    if name == "AutoSlim":
+        return None
+    joint = "what is split is a joint model, of a config with model.type='AutoSlim' and channel_cfg: docs/autoslim.md"
+    if name in ("SubModel", "sub_model"):
+        return UserError(f"'{path}' is of one subnet, whose checkpoints are a plain network already; {joint}")
+    if name in ("SPOS", "OFA", "BigNAS"):
+        how = "tools/search.py and tools/specialize.py write the best subnet of a supernet as best_subnet.pth"
+        return UserError(f"'{path}' is of a supernet ({name}): {how}; {joint}")
+    if name == "TFNAS":
+        how = "tools/nas/parse_tfnas.py writes the network that it has found, which is then trained"
+        return UserError(f"'{path}' is of a TF-NAS search: {how}; {joint}")
+    return UserError(f"'{path}' is of {name}, which has no subnets; {joint}")
+
+
+def require_subnet_files(cfg: Mapping) -> None:
+    """Raise :class:`UserError` where ``model`` names a subnet file that is not there."""
+    model = cfg.get("model") or {}
+    for key in ("channel_cfg", "fix_subnet"):
+        named = model.get(key) or []
+        for entry in named if isinstance(named, list | tuple) else [named]:
+            if isinstance(entry, str) and not Path(entry).is_file():
+                raise UserError(
+                    f"the file of model.{key}, '{entry}', is not there: give --cfg-options model.{key}=FILE, such as a "
+                    "search writes"
+                )
+
+
+def _beside(path: Path) -> Path | None:
+    """The search config of the same name in the folder of a supernet's or subnet's config."""
+    for part in ("supernet", "subnet"):
+        found = path.with_name(path.name.replace(part, "search"))
+        if found != path and found.is_file():
+            return found
+    return None

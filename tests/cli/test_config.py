@@ -156,3 +156,50 @@ def test_used_helper_variables_are_fine(tmp_path):
     text = "size = 32\npipe = [dict(type='LoadImageFromFile')]\nmodel = dict(type='ResNet', depth=18)\n"
     text += "val_dataloader = dict(batch_size=size, dataset=dict(type='CustomDataset', data_root='x', pipeline=pipe))\n"
     assert load_config(write(tmp_path, text)).val_dataloader.batch_size == 32
+
+
+def base_and_leaf(folder: Path, leaf: str) -> Path:
+    (folder / "base.py").write_text(
+        "data_root = 'old'\n"
+        "dataset = dict(type='CustomDataset', data_root=data_root, pipeline=[])\n"
+        "train_dataloader = dict(batch_size=1, dataset=dict(type='HeldOut', dataset=dataset))\n"
+        "val_dataloader = dict(batch_size=1, dataset=dict(type='CustomDataset', data_root='elsewhere', pipeline=[]))\n"
+        "model = dict(type='ResNet', depth=18)\n"
+    )
+    (folder / "middle.py").write_text("_base_ = 'base.py'\n")
+    (folder / "leaf.py").write_text(f"_base_ = './middle.py'\n{leaf}")
+    return folder / "leaf.py"
+
+
+def test_data_root_of_a_leaf_reaches_what_was_copied_from_its_base(tmp_path):
+    cfg = load_config(base_and_leaf(tmp_path, "data_root = '/mine'\n"))
+    assert cfg.train_dataloader.dataset.dataset.data_root == "/mine"
+    assert cfg.val_dataloader.dataset.data_root == "elsewhere"  # a folder of its own
+    cfg = load_config(base_and_leaf(tmp_path, "data_root = '/mine'\n"), ["data_root=/other"])
+    assert cfg.train_dataloader.dataset.dataset.data_root == "/other"
+    (tmp_path / "second.py").write_text("_base_ = './leaf.py'\ndata_root = '/second'\n")
+    assert load_config(tmp_path / "second.py").train_dataloader.dataset.dataset.data_root == "/second"
+
+
+def test_data_root_of_a_leaf_that_reaches_nothing_is_refused(tmp_path):
+    leaf = "train_dataloader = dict(dataset=dict(dataset=dict(data_root='own')))\ndata_root = '/mine'\n"
+    with pytest.raises(UserError, match="data_root='/mine' at top level reaches no dataset; set it in the datasets"):
+        load_config(base_and_leaf(tmp_path, leaf))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("deeplabv3_resnet50", r"a network for segmentation, .*models.segmentation.deeplabv3_resnet50\(\)"),
+        ("lraspp_mobilenet_v3_large", "a network for segmentation"),
+        ("fasterrcnn_resnet50_fpn", r"a network for detection, configs train classifiers of images: allowed are .*\)$"),
+        ("raft_small", "a network for optical flow"),
+        ("r3d_18", "a network for video"),
+        ("deeplabv3_resnet5O", "torchvision has no model"),
+    ],
+)
+def test_networks_of_torchvision_for_something_else(tmp_path, name, message):
+    text = f"model = dict(type='AutoSlim', architecture=dict(type='torchvision.{name}', num_classes=10))\n"
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(write(tmp_path, text))
+    assert "did you mean 'mobilenet" not in str(caught.value)

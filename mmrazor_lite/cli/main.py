@@ -24,6 +24,7 @@ from . import (
     flops,
     image_lists,
     latency,
+    next_step,
     parse_tfnas,
     predictor_collect,
     predictor_train,
@@ -84,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with signals.raised() as ended, released():
         try:
             _check_outputs(args)
-            SUBCOMMANDS[args.command].run(args)
+            result = SUBCOMMANDS[args.command].run(args)
+            next_step.show(args, result)
         except (UserError, OSError, RuntimeError) as error:
             if ended:  # what the end of other processes or of a worker led to
                 return signals.told(args, ended)

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> Path:
         "network": algorithm.cost_model.fingerprint,
         "evaluator": evaluator.settings,
     }
-    collection = Collection(path, algorithm.search_space, about, algorithm.cost_model)
+    collection = Collection(path, algorithm.search_space, about, algorithm.cost_model, args.checkpoint)
     runner.write_config()
     collect(evaluator, collection, algorithm.cost_model, args.number, cfg.randomness.seed)
     environment.log_file("wrote", path)

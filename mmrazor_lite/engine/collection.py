@@ -39,6 +39,7 @@ class Collection:
         space: The search space.
         about: What else the scores depend on, plain data, such as the hash of the supernet; None accepts any.
         cost: Of the network; what the file says of the macs is compared with it.
+        checkpoint: Where the supernet is, for people and for what comes next; not compared.
 
     Raises:
         UserError: The file is of another space, supernet or network, or none of these; a line that is damaged, or
@@ -51,8 +52,10 @@ class Collection:
         space: SearchSpace,
         about: Mapping[str, Any] | None = None,
         cost: Cost | None = None,
+        checkpoint: str | None = None,
     ) -> None:
         self.space = space
+        self._checkpoint = {} if checkpoint is None else {"checkpoint": str(checkpoint)}
         self._lines = JSONLines(
             path, f"a collection of scores ({FORMAT})", "give another file, or delete it", MOST_BYTES
         )
@@ -75,7 +78,7 @@ class Collection:
     def add(self, row: np.ndarray, macs: int, metrics: Mapping[str, float]) -> None:
         """Append one subnet; it is on disk when this returns."""
         if not self._begun:
-            self._lines.start(self.header)
+            self._lines.start({**self.header, **self._checkpoint})
             self._begun = True
         self._lines.add({"choices": self.space.subnet(row).to_dict(), "macs": macs, "metrics": dict(metrics)})
         self.rows.append(row)
@@ -129,6 +132,13 @@ class Collection:
         if abs(metrics["score"]) > LARGEST_SCORE:
             raise self._lines.damaged(f"line {number}: {metrics['score']:g} is no score")
         return self.space.index(entry["choices"], f"{self.path}: line {number}")
+
+
+def checkpoint_of(path: str | os.PathLike) -> str | None:
+    """Where the supernet was that a collection is of, as its first line says."""
+    content = JSONLines(path, f"a collection of scores ({FORMAT})", "give another file", MOST_BYTES).read()
+    found = content[0].get("checkpoint") if content else None
+    return found if isinstance(found, str) else None
 
 
 def _is_number(value: Any) -> bool:

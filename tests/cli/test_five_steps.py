@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from cli.next_commands import next_of
 
 from mmrazor_lite.cli import main
 
@@ -21,13 +22,17 @@ SHORT = [
 ]
 TINY = ["model.architecture.backbone.settings=[[2,12,2,1]]", "model.architecture.backbone.stem_channels=8"]
 TINY += ["model.architecture.backbone.last_channels=16", "model.architecture.head.in_channels=16"]
+NEXT: list = []  # what the steps printed as the one after them
 HASH = re.compile(r"(loaded|read|wrote) (\S+) \(sha256 ([0-9a-f]{16})\)")
 
 
 def step(capsys, *argv: object) -> list[tuple[str, str, str]]:
     """Run one command and return (action, file name, hash) of every file its log names."""
     assert main([str(word) for word in argv]) == 0
-    return [(action, path.rpartition("/")[2], digest) for action, path, digest in HASH.findall(capsys.readouterr().out)]
+    said = capsys.readouterr().out
+    if argv[0] != "test":
+        NEXT.append(next_of(said))
+    return [(action, path.rpartition("/")[2], digest) for action, path, digest in HASH.findall(said)]
 
 
 @pytest.fixture
@@ -39,6 +44,8 @@ def test_five_steps(capsys, config, tmp_path):
     w1, w2, w3, w4, w5 = (tmp_path / f"W{number}" for number in range(1, 6))
     log = step(capsys, "train", config("supernet"), "--work-dir", w1, "--cfg-options", *SHORT, *TINY)
     supernet = w1 / "epoch_1.pth"
+    assert (NEXT[-1].command, NEXT[-1].config) == ("search", str(config("search")))
+    assert NEXT[-1].checkpoint == str(supernet) and set(TINY) == set(NEXT[-1].cfg_options)
     (written,) = [digest for action, _, digest in log if action == "wrote"]
 
     targets = ["search_cfg.target_macs=[90%,60%]", "search_cfg.calibrate_sample_num=64"]
@@ -48,17 +55,21 @@ def test_five_steps(capsys, config, tmp_path):
     subnets = {name: digest for action, name, digest in log if action == "wrote"}
     files = [str(w2 / name) for name in subnets]
     assert len(files) == 2
+    assert (NEXT[-1].command, NEXT[-1].config) == ("train", str(config("subnet")))
+    assert NEXT[-1].cfg_options == [f"algorithm.channel_cfg={','.join(files)}", *TINY]
 
     chosen = f"algorithm.channel_cfg={','.join(files)}"
     log = step(capsys, "train", config("subnet"), "--work-dir", w3, "--cfg-options", chosen, *SHORT, *TINY)
     assert {name: digest for action, name, digest in log if action == "read"} == subnets
     joint = w3 / "epoch_1.pth"
+    assert (NEXT[-1].command, NEXT[-1].checkpoint, NEXT[-1].channel_cfgs) == ("split", str(joint), files)
     (written,) = [digest for action, _, digest in log if action == "wrote"]
 
     words = ["--channel-cfgs", *files, "--output-dir", w4, "--cfg-options", *TINY]
     log = step(capsys, "split", config("subnet"), joint, *words)
     assert ("loaded", "epoch_1.pth", written) in log
     split = {name: digest for action, name, digest in log if action == "wrote"}
+    assert (NEXT[-1].command, NEXT[-1].checkpoint) == ("test", str(w4 / "checkpoint_1.pth"))
 
     out = tmp_path / "joint.json"
     step(capsys, "test", config("subnet"), joint, "--work-dir", w5, "--out", out, "--cfg-options", chosen, *TINY)

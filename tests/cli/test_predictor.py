@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from cli.next_commands import next_of
 from robustness.processes import run, start_server
 
 from mmrazor_lite.cli import main
@@ -72,6 +73,9 @@ def test_a_predictor_of_it(supernet, supernet_space, scores, tmp_path, capsys):
     path = tmp_path / "predictor.safetensors"
     assert main(["predictor-train", str(supernet.config), str(scores), "-o", str(path), *QUICK]) == 0
     said = capsys.readouterr().out
+    following = next_of(said)
+    assert (following.command, following.predictor) == ("specialize", str(path))
+    assert following.checkpoint == str(supernet.checkpoint)
     predictor = AccuracyPredictor.read(path, supernet_space[0])
     facts = predictor.facts
     assert f"Kendall tau {facts['kendall_tau']:.3f}" in said and f"Spearman rho {facts['spearman_rho']:.3f}" in said

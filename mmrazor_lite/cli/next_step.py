@@ -1,0 +1,231 @@
+"""The command that comes after one that has ended, with the paths of this run: the one place that knows the chain.
+
+    train a supernet -> search | specialize -> retrain -> split -> test
+    predictor-collect -> predictor-train -> specialize        train a TF-NAS search -> parse-tfnas -> retrain -> test
+
+Configs of the same network lie in one folder, and their names differ in what they are for: ``a_supernet_x.py``,
+``a_search_x.py``, ``a_subnet_x.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+from . import subnets
+
+Command = list[str]  # a subcommand and its words
+TOOLS = {
+    "train": "tools/train.py",
+    "search": "tools/search.py",
+    "specialize": "tools/specialize.py",
+    "split": "tools/model_converters/split_checkpoint.py",
+    "test": "tools/test.py",
+    "parse-tfnas": "tools/nas/parse_tfnas.py",
+    "predictor-train": "tools/predictor/train.py",
+}
+# What a config is for -> what the next one is for; the phases of Once-for-All one after the other.
+AFTER_TRAINING = {
+    "teacher": "kernel", "kernel": "depth_1", "depth_1": "depth_2", "depth_2": "expand_1", "expand_1": "expand_2",
+    "expand_2": "search", "supernet": "search",
+}  # fmt: skip
+_CARRIED = ("data_root", "model.", "algorithm.")  # options that mean the same in the configs of one network
+_OWN = re.compile(
+    r"(model|algorithm)\.(channel_cfg|fix_subnet|init_cfg|init_weight_from_supernet|teacher|phase|training|width_range"
+    r"|val_widths|distiller|num_random_samples|target_latency|epochs_without_arch)\b"
+)
+
+
+def show(args: argparse.Namespace, result: Any) -> None:
+    """Print the next command; nothing where the chain ends, or where what it would need is not there."""
+    if args.command not in AFTER or int(os.environ.get("RANK") or 0):
+        return
+    try:
+        command = AFTER[args.command](args, result)
+    except Exception:  # the work is done, and a hint is not worth an error
+        return
+    if command is not None:
+        print(f"next: {line(command)}", flush=True)
+
+
+def line(command: Command) -> str:
+    """The command as typed: of ``tools/`` where that is beside us, else of the installed program."""
+    tool = TOOLS[command[0]]
+    start = ["python", f"./{tool}"] if Path(tool).is_file() else ["mmrazor-lite", command[0]]
+    return shlex.join([*start, *command[1:]])
+
+
+def sibling(config: str | os.PathLike, role: str, wanted: str) -> str | None:
+    """The config in the same folder that is for ``wanted`` as ``config`` is for ``role``."""
+    path = Path(config)
+    if role not in path.stem:
+        return None
+    exact = path.with_name(path.name.replace(role, wanted))
+    if exact.is_file() and exact != path:
+        return str(exact)
+    target = _name(path.stem.replace(role, wanted))
+    found = sorted(other for other in path.parent.glob("*.py") if other != path and _name(other.stem) == target)
+    if not found:
+        return None
+    return str(max(found, key=lambda other: SequenceMatcher(None, other.stem, path.stem).ratio()))
+
+
+def _name(stem: str) -> str:
+    """What a config's name says of the network and the images: without batch sizes and the kind of search."""
+    parts = [part for part in stem.split("_") if not re.fullmatch(r"\d+xb\d+|evolution", part)]
+    return "_".join("in1k" if re.fullmatch(r"in1k\d+", part) else part for part in parts)
+
+
+# what comes after each command --------------------------------------------------------------------------------
+
+
+def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
+    if isinstance(result, list):
+        return _after_search(args, result)
+    if result is None:
+        return None
+    from .config import load_config
+
+    model = load_config(args.config, args.cfg_options, amp=getattr(args, "amp", False)).model
+    kind = str(model.get("type")).rpartition(".")[2]
+    chosen = model.get("channel_cfg")
+    if kind.startswith("TFNAS"):
+        retraining = sibling(args.config, "search", "subnet")
+        out = Path(result).parent / "net.yaml"
+        return retraining and [
+            "parse-tfnas", str(result), "-o", str(out), "--config", retraining, *_options(args, retraining)
+        ]  # fmt: skip
+    if subnets.is_sub_model(model) or (chosen and not isinstance(chosen, list)):
+        return _test(args, args.config, result, _subnet_options(args))
+    if chosen:
+        words = [str(entry) for entry in chosen]
+        return ["split", args.config, str(result), "--channel-cfgs", *words, *_options(args, args.config)]
+    role = next((role for role in AFTER_TRAINING if role in Path(args.config).stem), None)
+    following = role and sibling(args.config, role, AFTER_TRAINING[role])
+    if not following:
+        return _test(args, args.config, result, ())
+    if AFTER_TRAINING[role] == "search":
+        words = ["search", following, str(result), "--work-dir", _folder(args, role, "search")]
+        return [*words, *_options(args, following)]
+    teacher = result if role == "teacher" else model.get("teacher")
+    extra = [f"load_from={result}", f"model.teacher={teacher}"]
+    return [
+        "train",
+        following,
+        "--work-dir",
+        _folder(args, role, AFTER_TRAINING[role]),
+        *_options(args, following, extra),
+    ]
+
+
+def _after_search(args: argparse.Namespace, result: Sequence[Mapping[str, Any]]) -> Command | None:
+    retraining = sibling(args.config, "search", "subnet")
+    if retraining is None or not result:
+        return None
+    files = [str(found["file"]) for found in result]
+    words = ["train", retraining, "--work-dir", _folder(args, "search", "retrain")]
+    return [*words, *_options(args, retraining, _choose(retraining, files))]
+
+
+def _after_specialize(args: argparse.Namespace, result: Sequence[Mapping[str, Any]]) -> Command | None:
+    """What was found has its weights already: it is tested."""
+    config = sibling(args.config, "search", "subnet")
+    if config is None or not result:
+        return None
+    file = Path(result[0]["file"])
+    return _test(args, config, file.with_suffix(".pth"), _choose(config, [str(file)]))
+
+
+def _after_split(args: argparse.Namespace, result: Sequence[Path]) -> Command | None:
+    return _test(args, args.config, result[0], _choose(args.config, [args.channel_cfgs[0]]))
+
+
+def _after_parse(args: argparse.Namespace, result: Any) -> Command:
+    folder = Path(args.output).parent / "retrain"
+    extra = [f"model.fix_subnet={args.output}"]
+    return ["train", args.config, "--work-dir", str(folder), *_options(args, args.config, extra)]
+
+
+def _after_collect(args: argparse.Namespace, result: Path) -> Command:
+    out = Path(result).with_name("predictor.safetensors")
+    return ["predictor-train", args.config, str(result), "-o", str(out), *_options(args, args.config)]
+
+
+def _after_predictor(args: argparse.Namespace, result: Path) -> Command | None:
+    """The supernet is the one that the scores are of, where it still is where it was."""
+    from mmrazor_lite.engine.collection import checkpoint_of
+
+    checkpoint = checkpoint_of(args.scores)
+    if checkpoint is None or not Path(checkpoint).is_file():
+        return None
+    words = ["specialize", args.config, checkpoint, "--macs", "70%", "--predictor", str(result)]
+    return [*words, *_options(args, args.config)]
+
+
+AFTER: dict[str, Callable[[argparse.Namespace, Any], Command | None]] = {
+    "train": _after_train,
+    "search": _after_search,
+    "specialize": _after_specialize,
+    "split": _after_split,
+    "parse-tfnas": _after_parse,
+    "predictor-collect": _after_collect,
+    "predictor-train": _after_predictor,
+}
+
+
+# parts --------------------------------------------------------------------------------------------------------
+
+
+def _test(args: argparse.Namespace, config: str, checkpoint: Any, extra: Sequence[str]) -> Command:
+    work = Path(getattr(args, "work_dir", None) or Path(checkpoint).parent)
+    return ["test", config, str(checkpoint), "--work-dir", str(work / "test"), *_options(args, config, extra)]
+
+
+def _choose(config: str, files: Sequence[str]) -> list[str]:
+    """The option that makes ``config`` the one of these subnets; of one that holds a single subnet, the first."""
+    from .config import load_config
+
+    if subnets.is_sub_model(load_config(config).model):
+        return [f"model.fix_subnet={files[0]}"]
+    return [f"algorithm.channel_cfg={','.join(files)}"]
+
+
+def _subnet_options(args: argparse.Namespace) -> list[str]:
+    chosen = re.compile(r"(model|algorithm)\.(channel_cfg|fix_subnet)=")
+    return [option for option in args.cfg_options if chosen.match(option)]
+
+
+def _folder(args: argparse.Namespace, role: str, wanted: str) -> str:
+    """Beside the folder of this run."""
+    work = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}")
+    name = work.name.replace(role, wanted) if role in work.name else f"{work.name}_{wanted}"
+    return str(work.with_name(name))
+
+
+def _options(args: argparse.Namespace, config: str, extra: Sequence[str] = ()) -> list[str]:
+    """``--cfg-options`` of the next command: ``extra``, and of those given now what fits ``config`` too."""
+    from .config import load_config
+
+    kept: list[str] = []
+    for option in args.cfg_options:
+        if not option.startswith(_CARRIED) or _OWN.match(option):
+            continue
+        inner = re.sub(r"^(model|algorithm)\.", "model.cfg.", option)
+        forms = dict.fromkeys((option, inner, inner.replace("model.cfg.architecture.", "model.cfg.")))
+        for form in forms:
+            try:
+                load_config(config, [*kept, form])
+            except UserError:
+                continue
+            kept.append(form)
+            break
+    words = [*extra, *kept]
+    return ["--cfg-options", *words] if words else []

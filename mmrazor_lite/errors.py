@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import reprlib
 import traceback
 from collections.abc import Iterable, Iterator
@@ -14,12 +15,18 @@ _LONGEST = 120  # characters of a value shown in an error
 _LONGEST_WORD, _LONGEST_LINE = 240, 1200  # characters of what the command line prints
 _LONGEST_REASON = 300  # of what a class of somebody else's says
 
+_LAST_LINE = re.compile(r"^Caught \w+ in .*?\nOriginal Traceback .*\n(mmrazor_lite\.[\w.]*)?UserError: ", re.DOTALL)
+
 
 class UserError(ValueError):
     """Bad input, told in one line: what is wrong, where, what is allowed, how to fix it.
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+    def __init__(self, *args: object) -> None:
+        # torch raises what a worker process of a loader raised anew, with the whole traceback as its text.
+        super().__init__(*(_LAST_LINE.sub("", arg).rstrip("\n") if isinstance(arg, str) else arg for arg in args))
 
 
 @contextmanager

@@ -243,3 +243,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that people do not see, such as ``.ipynb_checkpoints``."""
+    return name.startswith(".") or name == "__MACOSX"

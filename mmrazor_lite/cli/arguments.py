@@ -34,6 +34,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="how the processes were started")
     parser.add_argument("--seed", type=seed, help="of everything random (default: the config's randomness.seed)")
     parser.add_argument("--deterministic", action="store_true", help="only deterministic kernels")
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out images that cannot be decoded, and name them; reads every image once before",
+    )
 
 
 def add_amp(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import is_hidden
 
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
 LAYOUT = "{root}/{split}/CLASS/IMAGE.jpg, one folder per class"
+FOLDERS = ("CustomDataset", "ImageNet")  # datasets that read class folders, or lists
+SKIPPING = (*FOLDERS, "Cifar10Images")  # those that can leave images out
 FLAT = ", or {root}/{split}/IMAGE.jpg with {root}/meta/{split}.txt"
 
 
@@ -37,19 +40,26 @@ def _number_of_classes(model: Any) -> int | None:
 
 
 def _datasets(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
-    """Yield each dataset config with a ``data_root`` below ``node``, and its key."""
+    """Yield each dataset config of a folder below ``node``, and its key."""
     if isinstance(node, Mapping):
-        if "data_root" in node:
+        if "data_root" in node or _kind(node) in FOLDERS:
             yield node, path
         for key, value in node.items():
             yield from _datasets(value, f"{path}.{key}")
+    elif isinstance(node, list | tuple):  # of a ConcatDataset
+        for index, value in enumerate(node):
+            yield from _datasets(value, f"{path}.{index}")
+
+
+def _kind(dataset: Mapping) -> str:
+    return str(dataset.get("type", "")).rpartition(".")[2]
 
 
 def _check_folder(dataset: Mapping, path: str, classes_of_model: int | None) -> None:
-    root = str(dataset["data_root"])
+    root = str(dataset.get("data_root") or "")
     prefix = dataset.get("data_prefix") or dataset.get("split") or ""
-    kind = str(dataset.get("type", "")).rpartition(".")[2]
-    if not isinstance(prefix, str) or kind not in ("ImageNet", "CustomDataset"):
+    kind = _kind(dataset)
+    if not isinstance(prefix, str) or kind not in FOLDERS:
         return  # other datasets know their own layout
     layout = (LAYOUT + FLAT if kind == "ImageNet" else LAYOUT).format(root=root, split=prefix or "")
     fix = f"expected is {layout}; give another folder with --cfg-options data_root=DIR"
@@ -57,40 +67,120 @@ def _check_folder(dataset: Mapping, path: str, classes_of_model: int | None) -> 
     if not folder.is_dir():
         raise UserError(f"{path}: data folder '{folder}' not found: {fix}")
     if dataset.get("ann_file"):
-        _check_list(Path(root, dataset["ann_file"]), folder, path, classes_of_model)
+        _check_list(dataset, folder, path, classes_of_model)
         return
     if kind == "ImageNet" and Path(root, "meta", f"{prefix}.txt").is_file():
         return
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    if dataset.get("with_label") is False:
+        return
+    classes = class_folders(folder)
     if not classes:
         raise UserError(f"{path}: data folder '{folder}' has no class folders: {fix}")
-    if not any(file.suffix.lower() in IMAGES for file in classes[0].rglob("*")):
-        raise UserError(f"{path}: class folder '{classes[0]}' has no images ({', '.join(IMAGES)}): {fix}")
+    if not any(file.suffix.lower() in IMAGES for name in classes for file in Path(folder, name).rglob("*")):
+        first = Path(folder, classes[0])
+        raise UserError(f"{path}: class folder '{first}' has no images ({', '.join(IMAGES)}), nor has another: {fix}")
     if kind == "ImageNet" and len(classes) != 1000 and not (dataset.get("metainfo") or {}).get("classes"):
         raise UserError(f"{path}: '{folder}' has {len(classes)} class folders, ImageNet has 1000: {fix}")
 
 
-def _check_list(file: Path, folder: Path, path: str, classes: int | None) -> None:
-    """Check a list of images, one ``NAME LABEL`` a line, for a model of so many ``classes``."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: cannot read the list of images '{file}' ({what})") from None
-    names = []
-    for number, line in enumerate(lines, start=1):
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdigit():
-            raise UserError(f"{path}: '{file}' line {number} is {line[:80]!r}, expected is an image and its label")
-        if classes is not None and int(label) >= classes:
-            raise UserError(
-                f"{path}: '{file}' line {number} has label {label}, the model has {classes} classes, 0 to "
-                f"{classes - 1}: mend the list, or set the head's num_classes"
-            )
-        names.append(name)
-    if not names:
-        raise UserError(f"{path}: the list of images '{file}' is empty")
-    missing = [name for name in names if not Path(folder, name).is_file()]
+def number_alike(cfg: Mapping, sections: Mapping[str, Any], checkpoint: str | None = None) -> None:
+    """Number the class folders in ``sections`` by the names of the training, where they are some of these.
+
+    Else a folder for tests that lacks a class would number the others by itself. Folders of other names are left: they
+    are refused when all datasets are there.
+
+    Args:
+        cfg: The config; says the training images.
+        sections: What reads class folders beside them, by key.
+        checkpoint: What is tested or searched; its names come before those of the config's training images.
+    """
+    readers = [
+        dataset for key, node in sections.items() for dataset, _ in _datasets(node, key) if _own_numbers(dataset)
+    ]
+    if not readers:
+        return
+    names = _carried_names(checkpoint) or _training_names(cfg.get("train_dataloader"))
+    for dataset in readers:
+        found = class_folders(_folder(dataset))
+        if names and found != names and set(found) < set(names):
+            dataset["metainfo"] = {**(dataset.get("metainfo") or {}), "classes": names}
+
+
+def skip_unreadable(cfg: Mapping) -> None:
+    """Set ``skip_unreadable`` in every dataset of a config that can leave out what cannot be decoded.
+
+    Raises:
+        UserError: A dataset that loads images itself cannot; images in memory have none that are unreadable.
+    """
+    sections = [key for key in cfg if key.endswith(("dataloader", "_cfg"))]
+    for section in sections:
+        for dataset, path in _leaves(cfg[section], section):
+            if _kind(dataset) in SKIPPING:
+                dataset["skip_unreadable"] = True
+            elif any("Load" in str(step.get("type")) for step in dataset["pipeline"] if isinstance(step, Mapping)):
+                raise UserError(
+                    f"--skip-unreadable: {path} is '{_kind(dataset)}', which cannot leave images out; it is for "
+                    f"{', '.join(SKIPPING)}"
+                )
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
+    """Yield every config of a dataset of images below the loaders in ``node``, and its key."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("pipeline"), list | tuple) or _kind(node) in SKIPPING:
+            yield node, path
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}")
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _leaves(value, f"{path}.{index}")
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the class folders in ``folder``, as the datasets number them: hidden ones are none."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+
+
+def _own_numbers(dataset: Mapping) -> bool:
+    """Whether a dataset numbers its class folders in the order of their names."""
+    given = dataset.get("ann_file") or dataset.get("classes") or (dataset.get("metainfo") or {}).get("classes")
+    prefix = dataset.get("data_prefix") or ""
+    return (
+        _kind(dataset) == "CustomDataset" and not given and dataset.get("with_label", True) and isinstance(prefix, str)
+    )
+
+
+def _folder(dataset: Mapping) -> Path:
+    return Path(str(dataset.get("data_root") or ""), str(dataset.get("data_prefix") or ""))
+
+
+def _training_names(section: Any) -> list[str]:
+    training = [dataset for dataset, _ in _datasets(section, "train_dataloader") if _kind(dataset) == "CustomDataset"]
+    for dataset in training:
+        given = dataset.get("classes") or (dataset.get("metainfo") or {}).get("classes")
+        names = list(given) if isinstance(given, list | tuple) else []
+        return names if given else class_folders(_folder(dataset)) if _own_numbers(dataset) else []
+    return []
+
+
+def _carried_names(checkpoint: str | None) -> list[str]:
+    from mmrazor_lite.engine.trained_on import TrainedOn
+    from mmrazor_lite.export import read_checkpoint
+    from mmrazor_lite.models.algorithms.pretrained import data_of
+
+    found = TrainedOn.from_dict(data_of(read_checkpoint(checkpoint)), checkpoint) if checkpoint else None
+    return list((found and (found.folders or found.classes)) or ())
+
+
+def _check_list(dataset: Mapping, folder: Path, path: str, classes: int | None) -> None:
+    """Check a list of images for a model of so many ``classes``."""
+    from mmrazor_lite.datasets.image_list import read_list
+
+    file = Path(str(dataset.get("data_root") or ""), dataset["ann_file"])
+    images = read_list(file, folder, dataset.get("with_label", True), path, classes)
+    missing = [name for name, _ in images if not Path(folder, name).is_file()]
     if missing:
         first = ", ".join(missing[:5])
-        raise UserError(f"{path}: {len(missing)} of {len(names)} images of '{file}' are not in '{folder}': {first}")
+        raise UserError(f"{path}: {len(missing)} of {len(images)} images of '{file}' are not in '{folder}': {first}")

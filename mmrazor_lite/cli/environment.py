@@ -148,6 +148,10 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, witho
     if args.deterministic:
         randomness["deterministic"] = True
     cfg.randomness = {"seed": 0, **{key: value for key, value in randomness.items() if value is not None}}
+    if getattr(args, "skip_unreadable", False):
+        from .data_check import skip_unreadable
+
+        skip_unreadable(cfg)
     dist_cfg = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
     join_process_group(args.launcher, dist_cfg.get("timeout"))
     if hold and (args.launcher == "none" or os.environ.get("RANK", "0") == "0"):

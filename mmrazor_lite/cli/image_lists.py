@@ -8,7 +8,7 @@ from pathlib import Path
 from mmrazor_lite.errors import UserError
 
 from . import arguments
-from .data_check import IMAGES
+from .data_check import IMAGES, class_folders
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def _classes(root: Path, wanted: str, rng: object) -> list[str]:
     """The class folders to take."""
     if not root.is_dir():
         raise UserError(f"image folder '{root}' not found")
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    found = class_folders(root)
     if not wanted.isdigit():
         try:
             names = Path(wanted).read_text(encoding="utf-8").split()

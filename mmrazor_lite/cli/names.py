@@ -17,6 +17,8 @@ RENAMED = {
     "mmpretrain.SwitchRecipeHook": "mmrazor_lite.RecipeHook",
     "SwitchRecipeHook": "mmrazor_lite.RecipeHook",
     **{f"{scope}MMDistributedDataParallel": "mmrazor_lite.SubnetDDP" for scope in ("", "mmengine.", "mmcv.")},
+    # read by our own: labels by names, lists as people write them
+    **{f"mmpretrain.{name}": f"mmrazor_lite.{name}" for name in ("CustomDataset", "ImageNet")},
     # names of mmcls that mmpretrain gave up
     **{f"{scope}PackClsInputs": "mmpretrain.PackInputs" for scope in ("", "mmpretrain.")},
     **{f"{scope}ClsVisualizer": "mmpretrain.UniversalVisualizer" for scope in ("", "mmpretrain.")},

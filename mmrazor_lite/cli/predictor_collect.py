@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Path:
     """Collect and return the file. The config is one of a search: it says the images and the metric."""
     from .config import load_config
-    from .data_check import check_data
+    from .data_check import check_data, number_alike
     from .search import WITHOUT_DATA, search_settings
 
     if args.number < 1:
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> Path:
     environment.apply_run_flags(cfg, args)
     settings = search_settings(cfg, args.config)
     check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
+    number_alike(cfg, {"search_cfg": settings}, args.checkpoint)
 
     from mmrazor_lite.engine.collection import Collection, collect
     from mmrazor_lite.engine.evaluator import SubnetEvaluator
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> Path:
     runner.load_checkpoint(args.checkpoint)
     algorithm = runner.algorithm
     keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key", "cache_gb")
+    keys += ("score_on_trained_images",)
     options = {key: settings[key] for key in keys if key in settings}
     if str(settings.get("type")).endswith("EvolutionSearchLoop") and options.get("calibrate_sample_num") == -1:
         del options["calibrate_sample_num"]  # MMRazor's default, see evolution_search_loop

@@ -36,12 +36,13 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) -> list[dict[str, Any]]:
     """Search the supernet of ``checkpoint`` as a search config says; ``args`` are the flags of a run."""
-    from .data_check import check_data
+    from .data_check import check_data, number_alike
 
     environment.require_file(checkpoint, "checkpoint")
     environment.apply_run_flags(cfg, args, without=[*WITHOUT_DATA, "custom_hooks"])
     settings = search_settings(cfg, args.config)
     check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
+    number_alike(cfg, {"search_cfg": settings}, checkpoint)
 
     from mmrazor_lite.engine.search_build import build_search_loop
 

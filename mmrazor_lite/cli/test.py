@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, float]:
     """Test and return the metrics."""
     from .config import load_config
-    from .data_check import check_data
+    from .data_check import check_data, number_alike
 
     if args.checkpoint != "none":
         environment.require_file(args.checkpoint, "checkpoint")
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     needs_training_images = "architecture" in cfg.model and not cfg.model.get("channel_cfg")  # BN of a supernet
     check_data(cfg, "test_dataloader", *(["train_dataloader"] if needs_training_images else []))
     cfg.load_from = None if args.checkpoint == "none" else args.checkpoint
+    number_alike(cfg, {"test_dataloader": cfg.get("test_dataloader")}, cfg.load_from)
     cfg.resume = False
     settled = subnets.settle(cfg, args.cfg_options)
     runner = environment.build_runner(cfg, settled)

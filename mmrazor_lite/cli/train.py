@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> Path | list | None:
     A search config with ``load_from`` searches, as MMRazor's do, and returns what :func:`search.run` does.
     """
     from .config import load_config
-    from .data_check import check_data
+    from .data_check import check_data, number_alike
 
     cfg = load_config(args.config, args.cfg_options, amp=args.amp)
     if search.is_search(cfg):
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> Path | list | None:
     environment.apply_run_flags(cfg, args)
     apply_train_flags(cfg, args)
     check_data(cfg, "train_dataloader", "train_cfg", "val_dataloader")
+    number_alike(cfg, {"train_cfg": cfg.get("train_cfg"), "val_dataloader": cfg.get("val_dataloader")})
     settled = subnets.settle(cfg, args.cfg_options)
     runner = environment.build_runner(cfg, settled)
     runner.train()

@@ -19,7 +19,9 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 
 from mmrazor_lite.datasets.cifar_files import FOLDER, read_batches
+from mmrazor_lite.datasets.unreadable import say_skipped
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import is_hidden
 from mmrazor_lite.registry import DATASETS
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -45,6 +47,7 @@ class Cifar10Images(BaseDataset):
         split: ``"train"`` or ``"test"``.
         check_md5: Refuse published files that are truncated or changed; False for another set in the same form.
         per_class: Take so many images of each class, the first ones; None takes all.
+        skip_unreadable: Leave out images that are damaged.
 
     Raises:
         UserError: Unknown split, none of the forms, files that are damaged (they are named), class folders that are
@@ -60,6 +63,7 @@ class Cifar10Images(BaseDataset):
         split: str = "train",
         check_md5: bool = True,
         per_class: int | None = None,
+        skip_unreadable: bool = False,
         metainfo: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -68,12 +72,13 @@ class Cifar10Images(BaseDataset):
         if per_class is not None and (type(per_class) is not int or per_class < 1):
             raise UserError(f"Cifar10Images: per_class={per_class!r}, allowed is a whole number above 0, or None")
         self.split, self.check_md5, self.per_class = split, check_md5, per_class
+        self.skip_unreadable = skip_unreadable
         self.images = np.empty((0, 32, 32, 3), dtype=np.uint8)
         super().__init__(ann_file="", metainfo=metainfo, data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Return one record per image; the pixels stay in one array."""
-        self.images, labels = load(str(self.data_root), self.split, self.check_md5)
+        self.images, labels = load(str(self.data_root), self.split, self.check_md5, self.skip_unreadable)
         chosen = range(len(labels))
         if self.per_class is not None:
             places = [np.flatnonzero(labels == label)[: self.per_class] for label in range(len(CLASSES))]
@@ -87,7 +92,7 @@ class Cifar10Images(BaseDataset):
 
 
 @lru_cache(maxsize=4)  # the parts of a training set that a run reads are one array
-def load(root: str, split: str, check_md5: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def load(root: str, split: str, check_md5: bool = True, skip_unreadable: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return images (N, 32, 32, 3) uint8 in RGB and labels (N,) of one split, in whatever form they are."""
     folder = Path(root)
     itself = folder.name == FOLDER or (folder / "batches.meta").is_file()
@@ -97,10 +102,10 @@ def load(root: str, split: str, check_md5: bool = True) -> tuple[np.ndarray, np.
         _check_classes(names, str(batches / "batches.meta"))
         return images, np.array([CLASSES.index(name) for name in names])[labels]
     if (folder / split).is_dir():
-        return _decoded(_from_folder(folder / split))
+        return _decoded(_from_folder(folder / split), folder / split, skip_unreadable)
     archive = folder / f"cifar10_{split}.tar.gz"
     if archive.is_file():
-        return _decoded(_from_archive(archive, split))
+        return _decoded(_from_archive(archive, split), archive, skip_unreadable)
     packed = folder / "cifar-10-python.tar.gz"
     hint = f"unpack '{packed}' first" if packed.is_file() else "give another folder with --cfg-options data_root=DIR"
     raise UserError(
@@ -108,9 +113,9 @@ def load(root: str, split: str, check_md5: bool = True) -> tuple[np.ndarray, np.
     )
 
 
-def _from_folder(folder: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield class, place and content of every image, in the order of their names."""
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+def _from_folder(folder: Path) -> Iterator[tuple[str, str, bytes | UserError]]:
+    """Yield class, place and content (or why there is none) of every image, in the order of their names."""
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
     _check_classes(classes, str(folder))
     for name in classes:
         paths = [path for path in sorted((folder / name).iterdir()) if path.suffix.lower() in SUFFIXES]
@@ -120,11 +125,11 @@ def _from_folder(folder: Path) -> Iterator[tuple[str, str, bytes]]:
             yield name, str(path), _content(path)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> bytes | UserError:
     try:
         return path.read_bytes()
     except OSError as error:  # also a folder, or a link to nothing
-        raise UserError(f"'{path}' cannot be read ({error.strerror}): copy the image again, or remove it") from None
+        return UserError(f"'{path}' cannot be read ({error.strerror}): copy the image again, or remove it")
 
 
 def _from_archive(archive: Path, split: str) -> Iterator[tuple[str, str, bytes]]:
@@ -159,14 +164,20 @@ def _check_classes(names: list[str] | tuple[str, ...], where: str) -> None:
         )
 
 
-def _decoded(files: Iterator[tuple[str, str, bytes]]) -> tuple[np.ndarray, np.ndarray]:
+def _decoded(
+    files: Iterator[tuple[str, str, bytes | UserError]], source: Path, skip_unreadable: bool
+) -> tuple[np.ndarray, np.ndarray]:
     import mmcv
 
-    images, labels = [], []
+    images, labels, skipped = [], [], []
     for name, place, content in files:
-        image = mmcv.imfrombytes(content, backend="cv2") if content else None
+        problem = content if isinstance(content, UserError) else None
+        image = mmcv.imfrombytes(content, backend="cv2") if content and problem is None else None
         if image is None:
-            raise UserError(f"'{place}' is no image, or a damaged one: copy it again")
+            if skip_unreadable:
+                skipped.append(place)
+                continue
+            raise problem or UserError(f"'{place}' is no image, or a damaged one: copy it again, or --skip-unreadable")
         if image.shape != (32, 32, 3):
             raise UserError(
                 f"'{place}' has {image.shape[0]}x{image.shape[1]} pixels, images of CIFAR-10 have 32x32: use "
@@ -174,4 +185,7 @@ def _decoded(files: Iterator[tuple[str, str, bytes]]) -> tuple[np.ndarray, np.nd
             )
         images.append(image[..., ::-1])
         labels.append(CLASSES.index(name))
+    say_skipped(skipped, len(images) + len(skipped), str(source))
+    if not images:
+        raise UserError(f"'{source}': none of {len(skipped)} images can be read")
     return np.stack(images), np.array(labels, dtype=np.int64)

@@ -130,6 +130,16 @@ class DeviceImages:
         """What the dataset tells about itself, such as its classes."""
         return self.images.metainfo
 
+    @property
+    def records(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels and keys of the images, see :mod:`mmrazor_lite.datasets.facts`."""
+        return self.images.labels.numpy(), self.images.facts.keys
+
+    @property
+    def folders(self) -> tuple[str, ...] | None:
+        """Names of the class folders, where the images are in such."""
+        return self.images.facts.folders
+
     def get_data_info(self, index: int) -> dict:
         """Return the label of one image."""
         return {"gt_label": int(self.images.labels[index])}

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmrazor_lite.datasets.facts import facts_of
+from mmrazor_lite.datasets.reading import read_item
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import DATASETS
 
@@ -32,6 +34,7 @@ class ResidentImages:
 
     Attributes:
         labels: (N,) int64, in the host's memory: what reads them first is Python.
+        facts: What is known of the dataset.
         home: Where the images are; None where they are read for every batch.
         shape: (C, H, W) of one image.
 
@@ -56,10 +59,11 @@ class ResidentImages:
             if images is None:
                 labels[index] = dataset.get_data_info(index)["gt_label"]
                 continue
-            item = dataset[index]
+            item = read_item(dataset, index, "DeviceImages")
             images[index] = _image(item, index, self.shape)
             labels[index] = int(item["data_samples"].gt_label)
         self.labels = torch.from_numpy(labels)
+        self.facts = facts_of(dataset)
         self._images = None if images is None else images.to(self.home)
         if self._images is not None:
             self.dataset = None  # it may hold as much memory again
@@ -122,7 +126,7 @@ def gib(size: float) -> str:
 
 def _image(source: Any, index: int, shape: tuple[int, ...] | None) -> Tensor:
     """The image of item ``index`` of a dataset, or of the item itself."""
-    item = source if isinstance(source, Mapping) else source[index]
+    item = source if isinstance(source, Mapping) else read_item(source, index, "DeviceImages")
     image = item.get("inputs") if isinstance(item, Mapping) else None
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.dim() != 3:
         found = f"{image.dtype} of {image.dim()} dimensions" if isinstance(image, Tensor) else type(image).__name__

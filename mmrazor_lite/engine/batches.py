@@ -11,6 +11,7 @@ from mmengine.registry import FUNCTIONS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mmrazor_lite.datasets.reading import GuardedCollate
 from mmrazor_lite.engine.first_use import probe_batch
 from mmrazor_lite.engine.seeding import SeededDataset
 from mmrazor_lite.errors import UserError, check_number, short
@@ -49,6 +50,10 @@ class FixedBatches:
         cache_bytes: Images up to this size altogether stay in memory after the first pass.
         where: The config key, for errors.
 
+    Attributes:
+        dataset: Where the images come from.
+        indices: Which of its items they are.
+
     Raises:
         UserError: No dataset or batch size given, an unknown key, or no images.
     """
@@ -72,6 +77,7 @@ class FixedBatches:
             dataset.full_init()
         if len(dataset) == 0:
             raise UserError(f"{where}: the dataset {type(dataset).__name__} has no images")
+        self.dataset = dataset
         self.metainfo = getattr(dataset, "metainfo", None)
         self.preprocessor = preprocessor
         self.cache_bytes = cache_bytes
@@ -85,9 +91,10 @@ class FixedBatches:
         indices = np.arange(len(dataset))
         if num_images is not None and num_images < len(dataset):
             indices = np.sort(np.random.default_rng(seed).choice(indices, num_images, replace=False))
+        self.indices = indices
         self.num_images = len(indices)
         self._where = where
-        self._loader = self._build_loader(config, SeededDataset(dataset, seed), indices, where)
+        self._loader = self._build_loader(config, SeededDataset(dataset, seed, where), indices, where)
         self._cache: list[dict[str, Any]] | None = None
 
     def __len__(self) -> int:
@@ -122,6 +129,7 @@ class FixedBatches:
             allowed = ", ".join(("dataset", "batch_size", "collate_fn", *_LOADER_KEYS, *_TRAINING_KEYS))
             raise UserError(f"{where}: unknown key '{unknown[0]}' (allowed: {allowed})")
         batches = [part.tolist() for part in np.array_split(np.arange(len(indices)), len(self))]
+        collate = GuardedCollate(collate, where)
         return DataLoader(Subset(dataset, indices.tolist()), batch_sampler=batches, collate_fn=collate, **options)
 
 

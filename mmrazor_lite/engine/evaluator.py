@@ -16,6 +16,7 @@ from torch import nn
 
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
 from mmrazor_lite.engine.calibration import batch_norms, recalibrated, unchanged
+from mmrazor_lite.engine.data_match import check_search_data
 from mmrazor_lite.engine.first_use import failing
 from mmrazor_lite.errors import UserError, check_number, nearest
 from mmrazor_lite.registry import EVALUATORS
@@ -45,10 +46,12 @@ class SubnetEvaluator:
         score_key: The metric that is the score.
         seed: Of the choice of images and of random augmentation.
         cache_gb: Images up to this size stay in memory, for calibration and for scoring each.
+        score_on_trained_images: Allow images to score on that the supernet was trained on, as its checkpoint says.
 
     Raises:
-        UserError: A number out of range; calibration without images, or on fewer than 2; an unknown ``score_key``, or
-            metrics that cannot score what the model predicts.
+        UserError: A number out of range; calibration without images, or on fewer than 2; images that the supernet was
+            trained on, or labels that mean something else than in its training; an unknown ``score_key``, or metrics
+            that cannot score what the model predicts.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class SubnetEvaluator:
         score_key: str = "accuracy/top1",
         seed: int = 0,
         cache_gb: float = 2.0,
+        score_on_trained_images: bool = False,
     ) -> None:
         self.algorithm = algorithm
         self.score_key = score_key
@@ -84,6 +88,7 @@ class SubnetEvaluator:
                 where="calibrate_dataloader",
                 **options,
             )
+        check_search_data(self.batches, self.calibration, algorithm, score_on_trained_images)
         about = algorithm.checkpoint_meta() if hasattr(algorithm, "checkpoint_meta") else {}
         self._digests = {
             "architecture": _digest(about.get("architecture")),

@@ -26,7 +26,7 @@ class PairedTrainLoop(EpochBasedTrainLoop):
     def __init__(self, runner: Any, dataloader: Any, arch_dataloader: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(runner, dataloader, **kwargs)
         self.algorithm = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        config = seeded_dataloader(arch_dataloader, infinite=True, logger=runner.logger)
+        config = seeded_dataloader(arch_dataloader, True, runner.logger, "train_cfg.arch_dataloader")
         self.arch_dataloader = runner.build_dataloader(config, seed=runner.seed)
         self._arch_batches: Iterator[Any] | None = None
 

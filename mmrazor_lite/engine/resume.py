@@ -15,13 +15,16 @@ from mmrazor_lite.registry import SCOPE
 _SEEDABLE = ("DefaultSampler", "InfiniteSampler", "SeededSampler")
 
 
-def seeded_dataloader(config: Mapping[str, Any], infinite: bool, logger: logging.Logger) -> dict[str, Any]:
+def seeded_dataloader(
+    config: Mapping[str, Any], infinite: bool, logger: logging.Logger, where: str = "train_dataloader"
+) -> dict[str, Any]:
     """Return the data loader config with ``SeededSampler`` and ``SeededDataset`` in place of mmengine's samplers.
 
     Args:
         config: Config of the training images.
         infinite: The loop counts iterations, so the sampler must not stop after an epoch.
         logger: Told when the config names a sampler that cannot be replaced.
+        where: Key of the loader in the config, for errors.
     """
     config = dict(config)
     sampler = config.get("sampler")
@@ -30,10 +33,16 @@ def seeded_dataloader(config: Mapping[str, Any], infinite: bool, logger: logging
         logger.warning("train_dataloader: with this sampler a resumed run reads other data than an uninterrupted one")
         return config
     config["sampler"] = {**sampler, "type": f"{SCOPE}.SeededSampler", "infinite": infinite}
+    return named_dataloader(config, where)
+
+
+def named_dataloader(config: Mapping[str, Any], where: str, seed: int = 0) -> dict[str, Any]:
+    """Return the data loader config with ``SeededDataset``, so that what cannot be read is told with its name."""
     dataset = config.get("dataset")
-    if not (isinstance(dataset, Mapping) and str(dataset.get("type", "")).endswith("SeededDataset")):
-        config["dataset"] = {"type": f"{SCOPE}.SeededDataset", "dataset": dataset}
-    return config
+    if isinstance(dataset, Mapping) and str(dataset.get("type", "")).endswith("SeededDataset"):
+        return {**config, "dataset": {"where": where, **dataset}}
+    seeded = {"type": f"{SCOPE}.SeededDataset", "dataset": dataset, "seed": seed, "where": where}
+    return {**config, "dataset": seeded}
 
 
 def position_data(loop: BaseLoop, meta: Mapping[str, Any], seed: int, filename: str, logger: logging.Logger) -> None:

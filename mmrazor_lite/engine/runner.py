@@ -17,7 +17,9 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, LogProcessor, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmrazor_lite.datasets.reading import GuardedCollate
 from mmrazor_lite.engine.batches import without_worker_options
+from mmrazor_lite.engine.data_match import settle_data
 from mmrazor_lite.engine.ddp import SubnetDDP
 from mmrazor_lite.engine.first_use import first_step
 from mmrazor_lite.engine.hooks.admission import admitted, call
@@ -27,6 +29,7 @@ from mmrazor_lite.engine.layout import check_channels_last
 from mmrazor_lite.engine.logs import calm, survive_full_disk
 from mmrazor_lite.engine.resume import (
     listed_schedulers,
+    named_dataloader,
     place_of,
     position_data,
     seeded_dataloader,
@@ -218,14 +221,15 @@ class RazorRunner(Runner):
         if isinstance(dataloader, Mapping):
             dataloader = without_worker_options(dataloader)
         with building("a data loader"):
-            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            return _guarded(Runner.build_dataloader(dataloader, seed, diff_rank_seed))
 
     def _built(self, dataloader: DataLoader | Mapping | None, key: str) -> DataLoader | None:
         """The data loader of a section of the config; the loops would not know its name."""
         if not isinstance(dataloader, Mapping):
             return dataloader
         with building(key):
-            return Runner.build_dataloader(without_worker_options(dataloader), self.seed)
+            named = named_dataloader(without_worker_options(dataloader), key, self.seed)
+            return _guarded(Runner.build_dataloader(named, self.seed))
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop on data that depends on (seed, epoch, index) alone."""
@@ -274,12 +278,19 @@ class RazorRunner(Runner):
         """
         if not self._has_loaded:
             self._load_or_resume()
+        self._settle_data()
         for loop in (self._val_loop, self._test_loop):
             if isinstance(loop, SubnetValLoop):
                 loop.try_out()
         if isinstance(self._train_loop, BaseLoop):
             self.first_iter = self._train_loop.iter
         self.write_config()
+
+    def _settle_data(self) -> None:
+        """Look at all data together, now that they and the weights are there."""
+        loops = {"train": self._train_loop, "val": self._val_loop, "test": self._test_loop}
+        built = {part: loop for part, loop in loops.items() if isinstance(loop, BaseLoop)}
+        settle_data(built, self.algorithm, resumed=self._resume)
 
     def dump_config(self) -> None:
         """Nothing yet: a run that is refused before it starts leaves the config of the run before in its place."""
@@ -444,6 +455,12 @@ class RazorRunner(Runner):
         if not has_pretrained(self.algorithm):
             raise UserError("no weights to test: give a checkpoint, or init_cfg=dict(type='Pretrained', ...)")
         self._init_model_weights()
+
+
+def _guarded(loader: DataLoader) -> DataLoader:
+    """The loader, whose errors name it."""
+    loader.collate_fn = GuardedCollate(loader.collate_fn, getattr(loader.dataset, "where", "a data loader"))
+    return loader
 
 
 def latest_checkpoint(work_dir: str | Path) -> str | None:

@@ -67,6 +67,7 @@ class SearchLoop:
         calibrate_sample_num: See :class:`SubnetEvaluator`.
         score_key: See :class:`SubnetEvaluator`.
         cache_gb: See :class:`SubnetEvaluator`.
+        score_on_trained_images: See :class:`SubnetEvaluator`.
         seed: Of the searcher and of the evaluator.
         work_dir: Where the results go.
         checkpoint: The file that the supernet was loaded from; its hash goes into the results.
@@ -95,6 +96,7 @@ class SearchLoop:
         calibrate_sample_num: int = CALIBRATION_IMAGES,
         score_key: str = "accuracy/top1",
         cache_gb: float = 2.0,
+        score_on_trained_images: bool = False,
         seed: int = 0,
         work_dir: str | Path = ".",
         checkpoint: str | Path | None = None,
@@ -124,6 +126,7 @@ class SearchLoop:
             score_key=score_key,
             seed=seed,
             cache_gb=cache_gb,
+            score_on_trained_images=score_on_trained_images,
         )
         self.predictor = None if predictor is None else self._read_predictor(predictor)
         digest = f"sha256:{checkpoint_hash(checkpoint)}" if checkpoint else None

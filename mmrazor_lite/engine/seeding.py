@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from mmrazor_lite.datasets.reading import read_item
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import DATASETS
 
@@ -23,11 +24,15 @@ class SeededDataset(Dataset):
     Args:
         dataset: The dataset, or its config.
         seed: Set by the sampler.
+        where: Key of the loader in the config, for errors.
+
+    Raises:
+        UserError: An item cannot be made; the line names its file and the step of the pipeline.
     """
 
-    def __init__(self, dataset: Dataset | Mapping[str, Any], seed: int = 0) -> None:
+    def __init__(self, dataset: Dataset | Mapping[str, Any], seed: int = 0, where: str = "dataset") -> None:
         self.dataset = DATASETS.build(dict(dataset)) if isinstance(dataset, Mapping) else dataset
-        self.seed = seed
+        self.seed, self.where = seed, where
         if hasattr(self.dataset, "full_init"):
             self.dataset.full_init()
 
@@ -47,7 +52,7 @@ class SeededDataset(Dataset):
             return self.__getitems__([index])[0]
         epoch, item = divmod(index, len(self.dataset))
         with seeded(self.seed, epoch, item):
-            return self.dataset[item]
+            return read_item(self.dataset, item, self.where)
 
     @property
     def metainfo(self) -> dict:

@@ -25,6 +25,7 @@ from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.export.subnet_file import Extract, compare, extract, read_back
 from mmrazor_lite.fileio import FileSet, check_outputs
 from mmrazor_lite.models.algorithms.identity import check_computation
+from mmrazor_lite.models.algorithms.pretrained import data_of
 from mmrazor_lite.models.algorithms.widths import subnet_of
 from mmrazor_lite.subnet import Subnet, parse_document, write_subnet
 
@@ -69,6 +70,7 @@ def split(
     algorithm = _with_subnets(algorithm, _trained(content, space, str(checkpoint)), str(checkpoint))
     check_computation(_ours(content).get("computation"), algorithm.computation, str(checkpoint))
     load_weights(algorithm, content, checkpoint)
+    algorithm.data = data_of(content)
     algorithm.eval()
     wanted = [subnet_of(entry, algorithm.mutator) for entry in channel_cfgs]
     _check_wanted(wanted, channel_cfgs, algorithm, str(checkpoint))

@@ -99,6 +99,7 @@ def _meta(
         "input_shape": list(algorithm.input_shape),
         **({} if algorithm.computation is None else {"computation": algorithm.computation}),
         "preprocessing": preprocessing(algorithm.data_preprocessor),
+        **({} if algorithm.data is None else {"data": algorithm.data}),
     }
 
 

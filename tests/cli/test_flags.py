@@ -8,7 +8,7 @@ import pytest
 
 from mmrazor_lite.cli.main import build_parser
 
-RUN = {"config", "--cfg-options", "--work-dir", "--launcher", "--seed", "--deterministic"}
+RUN = {"config", "--cfg-options", "--work-dir", "--launcher", "--seed", "--deterministic", "--skip-unreadable"}
 FLAGS = {
     "train": RUN | {"--amp", "--auto-scale-lr", "--resume"},
     "search": RUN | {"checkpoint", "--resume"},

@@ -65,6 +65,7 @@ class Algorithm(BaseModel):
 
     seed: int = 0
     channels_last: bool = False
+    data: dict[str, Any] | None = None  # which images the weights were trained on, as checkpoints carry it
     kind: str = "supernet"
     subnet_option: str = FIX_SUBNET  # what in the config says the subnet, for errors
     prepared_otherwise: str | None = None  # what a loaded file says about its images, where that is not as here
@@ -140,6 +141,7 @@ class Algorithm(BaseModel):
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return what goes into ``checkpoint['meta']['mmrazor_lite']``: plain data."""
         told = {} if self.computation is None else {"computation": self.computation}
+        told |= {} if self.data is None else {"data": self.data}
         meta = {**self.identity.to_dict(), **self.config, "architecture": offline(self.config["architecture"]), **told}
         return {**meta, "preprocessing": preprocessing(self.data_preprocessor)}
 

@@ -210,6 +210,14 @@ def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str, rese
         algorithm.check_meta(None, where)
     algorithm.prepared_otherwise = _prepared_otherwise(algorithm, meta, where)
     load_weights(algorithm, checkpoint, where, reset_head)
+    algorithm.data = data_of(checkpoint)
+
+
+def data_of(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint says of the images that its weights were trained on."""
+    meta = checkpoint.get("meta")
+    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
+    return ours.get("data") if isinstance(ours, Mapping) else None
 
 
 def _prepared_otherwise(algorithm: Any, meta: Any, where: str) -> str | None:

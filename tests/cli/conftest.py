@@ -12,7 +12,7 @@ from mmrazor_lite.cli import main
 TINY = Path(__file__).resolve().parents[1] / "robustness" / "spos" / "search.py"
 SEARCH = """_base_ = {!r}
 train_dataloader = dict(dataset=dict(dataset=dict(indices=640)))
-search_cfg = dict(dataloader=dict(dataset=dict(dataset=dict(indices=500))))
+search_cfg = dict(dataloader=dict(dataset=dict(dataset=dict(indices=500))), score_on_trained_images=True)
 """
 
 OTHER = """_candidates = dict(k1=dict(type="MBBlock", kernel_size=1, expand_ratio=1), identity=dict(type="Identity"))

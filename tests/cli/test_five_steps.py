@@ -49,7 +49,7 @@ def test_five_steps(capsys, config, tmp_path):
     (written,) = [digest for action, _, digest in log if action == "wrote"]
 
     targets = ["search_cfg.target_macs=[90%,60%]", "search_cfg.calibrate_sample_num=64"]
-    targets += [f"search_cfg.{name}.dataset.dataset.indices=200" for name in ("dataloader", "calibrate_dataloader")]
+    targets += [f"search_cfg.{name}.dataset.dataset.indices=100" for name in ("dataloader", "calibrate_dataloader")]
     log = step(capsys, "search", config("search"), supernet, "--work-dir", w2, "--cfg-options", *targets, *TINY)
     assert ("loaded", "epoch_1.pth", written) in log
     subnets = {name: digest for action, name, digest in log if action == "wrote"}

@@ -35,6 +35,7 @@ DATA = [
 ]
 SEARCH_DATA = [
     "search_cfg.dataloader.dataset.dataset.indices=100",
+    "search_cfg.score_on_trained_images=True",  # of fewer images others are held out
     "search_cfg.calibrate_dataloader.dataset.dataset.indices=40",
     "search_cfg.calibrate_sample_num=20",
     "search_cfg.target_macs=[80%,40%]",

@@ -25,6 +25,7 @@ search_cfg = dict(
     constraints_range=dict(flops=(0, 0.024)),
     searcher=dict(max_epochs=4, num_candidates=6, top_k=2, num_mutation=2, num_crossover=2),
     dataloader=dict(dataset=dict(dataset=dict(indices=100))),
+    score_on_trained_images=True,  # of fewer images others are held out
     calibrate_dataloader=dict(dataset=dict(dataset=dict(indices=40))),
     calibrate_sample_num=20,
 )

@@ -88,7 +88,11 @@ SAID = {
     "flops": {"subnet": NO_FILE, "sub_model": NO_FILE, "spos_subnet": NO_FILE, "data": NO_MODEL, "empty": NO_MODEL},
     "print-config": {},
 }
-SAID["specialize"] = SAID["predictor-collect"] = SAID["search"]
+SAID["predictor-collect"] = SAID["search"]
+SAID["specialize"] = {
+    **SAID["search"],
+    "mmrazor_search": "--macs is the one limit of a search, and the config has target",
+}
 # What is said when weights of the AutoSlim supernet are loaded into what was built.
 NOT_A_JOINT = "holds a supernet model, nothing to split"
 BUILT = {
@@ -98,7 +102,7 @@ BUILT = {
     },
     "search": {"mmrazor_search": "search_cfg: .*dataloader"},
     "predictor-collect": {"mmrazor_search": "search_cfg: .*dataloader"},
-    "specialize": {"search": "constraints_range is not for the GreedySearcher|", "mmrazor_search": "dataloader"},
+    "specialize": {"search": "--macs|constraints_range|^$"},
     "split": dict.fromkeys(("supernet", "search", "joint", "model", "mmrazor_search"), NOT_A_JOINT),
 }
 BUILT["split"]["subnet"] = NOT_A_JOINT

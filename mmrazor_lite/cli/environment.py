@@ -154,8 +154,15 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, witho
         skip_unreadable(cfg)
     dist_cfg = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
     join_process_group(args.launcher, dist_cfg.get("timeout"))
-    if hold and (args.launcher == "none" or os.environ.get("RANK", "0") == "0"):
-        folder_lock.hold(cfg.work_dir, f"{getattr(args, 'command', 'run')} {args.config}")
+    if hold:
+        hold_folder(cfg.work_dir, args)
+
+
+def hold_folder(folder: str | os.PathLike, args: argparse.Namespace) -> None:
+    """Take a folder for a run, see :mod:`mmrazor_lite.folder_lock`: its first process does it for all."""
+    rank = "0" if args.launcher == "none" else os.environ.get(LAUNCHED[args.launcher][0], "0")
+    if rank == "0":
+        folder_lock.hold(folder, f"{getattr(args, 'command', 'run')} {args.config}")
 
 
 def log_file(action: str, path: str | os.PathLike) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.folder_lock import hold
 from mmrazor_lite.subnet.choice import short
 
 from . import arguments, environment
@@ -60,8 +59,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     searches = [limited(settings, resource, group, args) for group in groups]  # all are refused before one begins
     _check_limits(environment.build_model(cfg), resource, limits, settings.get("latency_table"))
     top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
+    environment.hold_folder(top, args)
     if args.launcher == "none" or os.environ.get("RANK", "0") == "0":
-        hold(top, f"specialize {args.config}")
         for name, value in dict(searches[0].get("constraints_range") or {}).items():
             if name != resource and value is not None:
                 print(f"within the config's constraints_range.{name}={short(value)} too")

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_run(parser)
     arguments.add_amp(parser)
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
+    parser.add_argument("--reset-head", action="store_true", help="leave out the classifier of load_from")
     arguments.add_resume(parser)
 
 
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> Path | list | None:
     number_alike(cfg, {"train_cfg": cfg.get("train_cfg"), "val_dataloader": cfg.get("val_dataloader")})
     settled = subnets.settle(cfg, args.cfg_options)
     runner = environment.build_runner(cfg, settled)
+    runner.reset_head = args.reset_head
     runner.train()
     pointer = Path(runner.work_dir, "last_checkpoint")
     if not pointer.is_file():
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> Path | list | None:
 
 
 def _search(cfg: Any, args: argparse.Namespace) -> list:
-    for flag in ("amp", "auto_scale_lr"):
+    for flag in ("amp", "auto_scale_lr", "reset_head"):
         if getattr(args, flag):
             raise UserError(f"--{flag.replace('_', '-')}: '{args.config}' is a search config, nothing is trained")
     if args.resume not in (None, "auto"):
@@ -73,3 +75,8 @@ def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else str(environment.require_file(args.resume, "checkpoint"))
+    if args.reset_head and (cfg.get("resume") or not cfg.get("load_from")):
+        raise UserError(
+            "--reset-head: leaves out the classifier of the file that a training starts from; give it as --cfg-options "
+            "load_from=FILE, without --resume (for init_cfg: reset_head=True in it)"
+        )

@@ -64,6 +64,7 @@ class RazorRunner(Runner):
     """
 
     first_iter: int = 0  # training steps before this run began
+    reset_head: bool = False  # load_from without its classifier
     _trains = False
     _unvalidated = False  # resumed where a validation may have been due
 
@@ -317,7 +318,7 @@ class RazorRunner(Runner):
         """
         checkpoint = read_checkpoint(filename, map_location=map_location)
         load = load_checked if hasattr(self.algorithm, "check_meta") else load_weights
-        load(self.algorithm, checkpoint, str(filename))
+        load(self.algorithm, checkpoint, str(filename), self.reset_head and not self._resume)
         self._judge_preprocessing()
         self._show_to_hooks(checkpoint, filename)
         self._has_loaded = True

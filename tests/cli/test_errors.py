@@ -101,3 +101,10 @@ def test_traceback_on_request(config, monkeypatch):
     with pytest.raises(ValueError, match="not found"):
         main(["print-config", "nowhere.py"])
     assert os.environ["MMRAZOR_LITE_TRACEBACK"] == "1"
+
+
+def test_reset_head_needs_weights_to_start_from(capsys, config, tmp_path):
+    words = ("train", config("supernet_digits"), "--work-dir", tmp_path / "w", "--reset-head")
+    assert "--cfg-options load_from=FILE, without --resume" in fails(capsys, *words)
+    assert "without --resume" in fails(capsys, *words, "--resume")
+    assert not (tmp_path / "w").exists()

@@ -10,7 +10,7 @@ from mmrazor_lite.cli.main import build_parser
 
 RUN = {"config", "--cfg-options", "--work-dir", "--launcher", "--seed", "--deterministic", "--skip-unreadable"}
 FLAGS = {
-    "train": RUN | {"--amp", "--auto-scale-lr", "--resume"},
+    "train": RUN | {"--amp", "--auto-scale-lr", "--reset-head", "--resume"},
     "search": RUN | {"checkpoint", "--resume"},
     "test": RUN | {"checkpoint", "--metrics", "--out"},
     "split": {"config", "--cfg-options", "checkpoint", "--channel-cfgs", "--output-dir"},

@@ -143,3 +143,19 @@ def test_batch_norms_of_several_widths_are_no_network_of_one(full, tmp_path):
         net.init_weights()
     with pytest.raises(UserError, match=r"batch norms of several widths.*channel_cfg=\[...\], and split"):
         sub_model(full, pretrained(tmp_path / "a.pt"))
+
+
+def test_a_checkpoint_of_other_classes_to_start_from(full, tmp_path):
+    """What ``tools/train.py --reset-head`` does with ``load_from``."""
+    from mmrazor_lite.models.algorithms.pretrained import load_checked
+
+    content = {"state_dict": full.state_dict(), "meta": {"mmrazor_lite": full.checkpoint_meta()}}
+    net = autoslim(architecture(classes=7), None)
+    with pytest.raises(UserError, match="tools/train.py --reset-head"):
+        load_checked(net, content, "a.pth")
+    before = net.architecture.head.fc.weight.detach().clone()
+    load_checked(net, content, "a.pth", reset_head=True)
+    net.eval()
+    full.mutator.activate(full.search_space.max())
+    assert torch.equal(net.architecture.head.fc.weight, before)
+    assert torch.equal(net.architecture.backbone(IMAGES)[0], full.architecture.backbone(IMAGES)[0])

@@ -194,7 +194,6 @@ class RazorRunner(Runner):
         checkpoint = hooks.get("checkpoint", {"type": "CheckpointHook"})
         if isinstance(checkpoint, Mapping):
             hooks["checkpoint"] = {**checkpoint, "type": _our_type(checkpoint.get("type", "CheckpointHook"))}
-        hooks.setdefault("learning_rate", {"type": f"{SCOPE}.LearningRateHook"})
         with building("default_hooks"):
             super().register_default_hooks(hooks)
 

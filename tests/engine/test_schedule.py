@@ -181,6 +181,33 @@ def test_other_batches_per_epoch_move_the_place_in_the_schedule(runner, run_conf
     assert "batch_size 4 -> 2" in log
 
 
+def test_a_frozen_first_group_is_not_what_the_log_shows(runner, run_config):
+    wrapper = run_config()["optim_wrapper"]
+    frozen = {**wrapper, "paramwise_cfg": {"custom_keys": {"backbone": {"lr_mult": 0.0}}}}
+    _, log = run_with(runner, run_config(optim_wrapper=frozen, param_scheduler=None))
+    assert " lr: 5.0000e-02" in log and " lr: 0.0000e+00" not in log
+
+
+def test_a_changed_loss_scale_is_not_the_checkpoints():
+    class Scaled(OptimWrapper):
+        scale = None
+
+        def load_state_dict(self, state):
+            self.scale = state.pop("loss_scaler", {}).get("scale")
+            super().load_state_dict(state)
+
+    def fresh() -> Scaled:
+        return Scaled(torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1))
+
+    state = {**fresh().state_dict(), "loss_scaler": {"scale": 7.0}}
+    for now, expected in ((512, 7.0), (64, None)):
+        wrapper = fresh()
+        checkpoint = {"optimizer": dict(state), "meta": {"settings": {"optim_wrapper": {"loss_scale": 512}}}}
+        changed = restore(wrapper, [], checkpoint, {"optim_wrapper": {"loss_scale": now}}, (0, 1, LENGTH), "file")
+        assert wrapper.scale == expected
+        assert changed == ({} if now == 512 else {"optim_wrapper.loss_scale": (512, 64)})
+
+
 def test_a_rate_of_zero_is_said_once(runner, run_config):
     schedule = {"type": "PolyLR", "eta_min": 0.0, "by_epoch": True, "convert_to_iter_based": True, "end": 1}
     hooks = {"logger": {"type": "LoggerHook", "interval": 6}}

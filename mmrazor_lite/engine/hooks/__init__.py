@@ -3,13 +3,13 @@
 from .checkpoint import SafeCheckpointHook
 from .early_stopping import ResumableEarlyStoppingHook
 from .elasticity import ElasticityHook
-from .learning_rate import LearningRateHook
+from .learning_rate import RateInfoHook
 from .recipe import RecipeHook
 from .resources import ResourceHook
 
 __all__ = [
     "ElasticityHook",
-    "LearningRateHook",
+    "RateInfoHook",
     "RecipeHook",
     "ResourceHook",
     "ResumableEarlyStoppingHook",

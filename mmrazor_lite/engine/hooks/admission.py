@@ -21,6 +21,7 @@ from mmrazor_lite.registry import SCOPE
 _OURS = {
     "CheckpointHook": "SafeCheckpointHook",
     "EarlyStoppingHook": "ResumableEarlyStoppingHook",
+    "RuntimeInfoHook": "RateInfoHook",
     "SwitchRecipeHook": "RecipeHook",
 }
 _OF_ONE_MODEL = {  # hooks of mmpretrain that set something in one class of models

@@ -25,6 +25,7 @@ from . import (
     image_lists,
     latency,
     next_step,
+    original,
     parse_tfnas,
     predictor_collect,
     predictor_train,
@@ -54,6 +55,7 @@ SUBCOMMANDS = {
     "image-lists": image_lists,
     "print-config": print_config,
     "autoslim-cifar10": autoslim_cifar10,
+    "original": original,
     "demo": demo,
 }
 # Arguments of any of them that name files.

@@ -18,6 +18,7 @@ FLAGS = {
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
     "print-config": {"config", "--cfg-options"},
     "demo": {"--work-dir"},
+    "original": {"original", "flags"},
     "autoslim-cifar10": {"--arch", "--small", "--width", "--epochs", "--supernet-epochs", "--seeds", "--target"}
     | {"--device", "--amp", "--data-root", "--images-per-class", "--val-images-per-class", "--calibrate-images"}
     | {"--batch-size", "--lr", "--work-dir"},

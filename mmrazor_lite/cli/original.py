@@ -1,0 +1,112 @@
+"""Take the flags of the official code of TF-NAS or AutoSlim_TF2, print the command that does the same here, run it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmrazor_lite.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Command:
+    """What to run here instead.
+
+    Attributes:
+        script: Path in the repository, such as ``tools/train.py``.
+        name: The subcommand that it is; empty for a shell script.
+        words: What follows.
+        options: ``KEY=VALUE`` for ``--cfg-options``.
+        environment: Variables that are set for it.
+        said: What is different here, a line each.
+    """
+
+    script: str
+    name: str
+    words: list[str]
+    options: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words with the options."""
+        return [*self.words, *(["--cfg-options", *self.options] if self.options else [])]
+
+    def __str__(self) -> str:
+        before = [f"{key}={shlex.quote(value)}" for key, value in self.environment.items()]
+        runner = "python" if self.script.endswith(".py") else "bash"
+        return " ".join([*before, runner, self.script, *map(shlex.quote, self.arguments)])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags; those of the original are read by its own parser."""
+    parser.add_argument("original", choices=sorted(_scripts()), metavar="SCRIPT", help=", ".join(sorted(_scripts())))
+    parser.add_argument("flags", nargs=argparse.REMAINDER, help="its flags; and --dry-run, to print the command only")
+
+
+def run(args: argparse.Namespace) -> int | Any:
+    """Print the command and run it, unless ``--dry-run`` is among the flags; return what it returns."""
+    flags = [flag for flag in args.flags if flag != "--dry-run"]
+    command = translate(args.original, flags)
+    for line in command.said:
+        print(f"note: {line}")
+    print(command, flush=True)
+    if "--dry-run" in args.flags:
+        return 0
+    os.environ.update(command.environment)
+    if not command.name:
+        status = subprocess.run(["bash", str(ROOT / command.script), *command.arguments], check=False).returncode
+        if status:
+            raise UserError(f"{command.script} ended with status {status}, see above")
+        return status
+    from .main import SUBCOMMANDS, build_parser
+
+    parsed = build_parser().parse_args([command.name, *command.arguments])
+    return SUBCOMMANDS[command.name].run(parsed)
+
+
+def translate(script: str, flags: Sequence[str]) -> Command:
+    """Return the command that does what ``script`` of the original with these flags does.
+
+    Raises:
+        UserError: A flag, or a value of one, that has nothing here; with what to do instead.
+    """
+    make_parser, to_command = _scripts()[script](flags)
+    parser = make_parser(argparse.ArgumentParser(prog=f"{script}.py"))
+    return to_command(parser.parse_args(list(flags)))
+
+
+def _scripts() -> dict[str, Callable[[Sequence[str]], tuple[Callable, Callable]]]:
+    """What reads the flags of each script, and what makes the command of them."""
+    from . import original_autoslim, original_tfnas
+
+    def test(flags: Sequence[str]) -> tuple[Callable, Callable]:  # both projects have one: the flags tell which
+        tf2 = any(flag.startswith(("--arch", "--trained", "--data")) for flag in flags)
+        return original_autoslim.TEST if tf2 else original_tfnas.TEST
+
+    single = {**original_tfnas.SCRIPTS, **original_autoslim.SCRIPTS}
+    return {**{name: (lambda flags, found=found: found) for name, found in single.items()}, "test": test}
+
+
+def config(path: str) -> str:
+    """A config of this project, from the root of the repository or from elsewhere."""
+    return path if Path(path).is_file() else str(ROOT / path)
+
+
+def absolute(path: str) -> str:
+    """The path from the root: options of a config are not relative to anything else."""
+    return str(Path(path).absolute())
+
+
+def text(value: Any) -> str:
+    """A value as ``--cfg-options`` reads it."""
+    return str(value).replace(" ", "")

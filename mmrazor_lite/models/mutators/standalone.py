@@ -1,8 +1,8 @@
 """The check that an exported subnet stands alone: it computes what the network does, from tensors of its own.
 
-A copy follows attributes, buffers and methods bound to modules. It does not follow what a function has closed over: a
-hook that was made as ``lambda module, args, out: self.seen.append(out)`` writes into the network it was made in, and
-every copy of it does so too.
+A copy follows attributes, buffers, methods bound to modules and what functions close over. It does not follow what is
+hidden deeper, such as a module in a dictionary that a hook closes over: that hook goes on writing into the network it
+was made in.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.models.mutables import ChannelSlice, KernelConv2d, MutableDepth, MutableOP
 
+from .closures import rebind
 from .kinds import LayerKind, kind_of, width, widths
 from .switchable import SwitchableBatchNorm
 
@@ -240,7 +241,9 @@ def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
             vars(shell).pop("process_group", None)
         if active is not None:
             vars(shell).update({name: number() for name, number in active.numbers.items()})
-    return copy.deepcopy(model, memo)
+    clone = copy.deepcopy(model, memo)
+    rebind(clone, memo)
+    return clone
 
 
 def _computed(model: nn.Module) -> Iterator[Tensor]:

@@ -167,35 +167,6 @@ class InADataclass(Chain):
         return self.fc(self.mix(torch.cat([x, x], 1)).relu().mean((2, 3)))
 
 
-WORKS = [
-    MethodAsHook, PartialOfMethod, OnTheModule, PreHook, CountsOnly, WeightNorm, SpectralNorm, Parametrized,
-    PlainList, PlainDict, MethodAsAttribute, InADataclass, AsAnAttribute,
-]  # fmt: skip
-ALL_CHOICES = {PlainList, PlainDict, MethodAsAttribute, CountsOnly}  # everything a plain chain has
-
-
-@pytest.mark.parametrize("build", WORKS)
-def test_a_subnet_computes_and_learns_what_the_network_does(build):
-    torch.manual_seed(0)
-    model, mutator = build(), OneShotChannelMutator(divisor=2)
-    mutator.prepare(model, SHAPE)
-    assert len(mutator.mutables) == (3 if build in ALL_CHOICES else len(mutator.mutables)) > 0
-    model.train()(torch.randn(4, *SHAPE)).sum().backward()  # whatever is kept now has a history
-    for subnet in (mutator.search_space.max(), mutator.search_space.min()):
-        plain = mutator.export(subnet)
-        mutator.activate(subnet)
-        for batch in (1, 3):
-            images = torch.randn(batch, *SHAPE)
-            torch.testing.assert_close(plain.eval()(images), model.eval()(images))
-        model.zero_grad()
-        plain.train()(torch.randn(2, *SHAPE)).sum().backward()
-        assert all(parameter.grad is None for parameter in model.parameters())
-        assert plain.a[0].weight.grad.abs().sum() > 0
-
-
-# what it does not -----------------------------------------------------------------------------------------------
-
-
 class Closure(Base):
     def make(self):
         self.a.register_forward_hook(lambda module, args, out: self.seen.__setitem__("a", out))
@@ -257,18 +228,116 @@ class Statistics(Chain):
             self.mean.mul_(0.9).add_(out.detach().mean(), alpha=0.1)
 
 
+class Counter(Chain):
+    """Functions that share a variable."""
+
+    def make(self):
+        calls = 0
+
+        def count(module, args, out):
+            nonlocal calls
+            calls += self.training
+
+        self.a.register_forward_hook(count)
+        self.count = lambda: calls
+
+
+WORKS = [
+    MethodAsHook, PartialOfMethod, OnTheModule, PreHook, CountsOnly, WeightNorm, SpectralNorm, Parametrized,
+    PlainList, PlainDict, MethodAsAttribute, InADataclass, AsAnAttribute,
+    Closure, ClosureOverTheDictionary, ClosureInTraining, ForwardOfAnother, WeightsOfAnother, Statistics, Counter,
+]  # fmt: skip
+ALL_CHOICES = {PlainList, PlainDict, MethodAsAttribute, CountsOnly}  # everything a plain chain has
+
+
+@pytest.mark.parametrize("build", WORKS)
+def test_a_subnet_computes_and_learns_what_the_network_does(build):
+    torch.manual_seed(0)
+    model, mutator = build(), OneShotChannelMutator(divisor=2)
+    mutator.prepare(model, SHAPE)
+    assert len(mutator.mutables) == (3 if build in ALL_CHOICES else len(mutator.mutables)) > 0
+    model.train()(torch.randn(4, *SHAPE)).sum().backward()  # whatever is kept now has a history
+    for subnet in (mutator.search_space.max(), mutator.search_space.min()):
+        plain = mutator.export(subnet)
+        mutator.activate(subnet)
+        for batch in (1, 3):
+            images = torch.randn(batch, *SHAPE)
+            torch.testing.assert_close(plain.eval()(images), model.eval()(images))
+        model.zero_grad()
+        plain.train()(torch.randn(2, *SHAPE)).sum().backward()
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert plain.a[0].weight.grad.abs().sum() > 0
+
+
+# what it does not -----------------------------------------------------------------------------------------------
+
+
+class Hidden(Base):
+    """The network is in a dictionary that the hook closes over."""
+
+    def make(self):
+        state = {"net": self}
+        self.a.register_forward_hook(lambda module, args, out: state["net"].seen.__setitem__("a", out))
+
+
+class HiddenInTraining(Hidden):
+    """The features are read in train mode only."""
+
+    def forward(self, x):
+        y = self.b(self.a(x))
+        first = self.seen["a"] if self.training else y
+        return self.fc(self.mix(torch.cat([first, y], 1)).relu().mean((2, 3)))
+
+
+class HiddenForward(Chain):
+    def make(self):
+        state = {"block": self.b}
+
+        def run(x):
+            return state["block"](x)
+
+        self.run = run
+
+    def forward(self, x):
+        x = self.run(self.a(x))
+        return self.fc(self.mix(torch.cat([x, x], 1)).relu().mean((2, 3)))
+
+
+class HiddenWeights(Chain):
+    """A pre-hook that makes a weight of two others, of the network in which it was made."""
+
+    def make(self):
+        self.scale = nn.Parameter(torch.ones(12))
+        weight, state = self.b[0].weight.detach().clone(), {"net": self}
+        del self.b[0]._parameters["weight"]
+        self.b[0].weight = weight
+
+        def scaled(module, args):
+            module.weight = weight * state["net"].scale.view(-1, 1, 1, 1)
+
+        self.b[0].register_forward_pre_hook(scaled)
+
+
+class HiddenStatistics(Statistics):
+    """A hook that averages in train mode, into the network in which it was made."""
+
+    def make(self):
+        self.register_buffer("mean", torch.zeros(()))
+        state = {"net": self}
+        self.a.register_forward_hook(lambda module, args, out: state["net"].note(out))
+
+
 class Lock(Chain):
     def make(self):
         self.b.lock = threading.Lock()
 
 
 REFUSED = {
-    Closure: r"a forward hook of module 'a' \(Sequential\), <lambda> of test_standalone.py:\d+, holds the model itself",
-    ClosureOverTheDictionary: r"a forward hook of module 'a' .*, keep of test_standalone.py:\d+, holds 'seen' of",
-    ClosureInTraining: r"a forward hook of module 'a' .* holds the model itself",
-    ForwardOfAnother: r"the attribute 'run' of the model itself .*, <lambda> of .* holds the module 'b' .* reads the",
-    WeightsOfAnother: r"a forward pre-hook of module 'b.0' .* holds the model itself",
-    Statistics: r"a forward hook of module 'a' .* writes into the tensors of the network it was made of",
+    Hidden: r"a forward hook of module 'a' \(Sequential\), <lambda> of test_standalone.py:\d+, holds the model itself",
+    HiddenInTraining: r"a forward hook of module 'a' .* holds the model itself",
+    HiddenForward: r"the attribute 'run' of the model itself .*, run of .* holds the module 'b' .* reads the weights",
+    HiddenWeights: r"a forward pre-hook of module 'b.0' .* holds the model itself",
+    HiddenStatistics: r"a forward hook of module 'a' .* writes into the tensors of the network it was made of",
     Lock: r"the attribute 'lock' of module 'b' \(Sequential\) cannot be copied, .*cannot pickle",
 }
 
@@ -285,14 +354,22 @@ def test_what_a_copy_cannot_follow_is_refused_with_its_place(build):
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
 
 
+def test_functions_of_a_copy_share_what_they_shared():
+    model, mutator = Counter(), OneShotChannelMutator(divisor=2)
+    mutator.prepare(model, SHAPE)
+    before, clone = model.count(), mutator.export(mutator.search_space.max())
+    clone.train()(torch.randn(2, *SHAPE))
+    assert (model.count(), clone.count()) == (before, before + 1)
+
+
 def test_the_way_out_of_the_message_works():
     """``register_forward_hook(self.method)``, as the message says; the network is the one refused otherwise."""
     with pytest.raises(UserError, match=r"through a method \(register_forward_hook\(self.method\)\)"):
-        OneShotChannelMutator(divisor=2).prepare(Closure(), SHAPE)
+        OneShotChannelMutator(divisor=2).prepare(Hidden(), SHAPE)
     OneShotChannelMutator(divisor=2).prepare(MethodAsHook(), SHAPE)
 
 
-@pytest.mark.parametrize("build", [Closure, Lock])
+@pytest.mark.parametrize("build", [Hidden, Lock])
 def test_networks_with_operators_are_checked_too(build):
     class Net(build):
         def make(self):

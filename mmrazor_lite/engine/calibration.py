@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 
-def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """List the batch norms of ``model`` that keep running statistics."""
-    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+def batch_norms(model: nn.Module) -> list[_NormBase]:
+    """List the batch norms of ``model``, and the instance norms, that keep running statistics."""
+    return [module for module in model.modules() if isinstance(module, _NormBase) and module.running_mean is not None]
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def recalibrated(model: nn.Module, batches: Iterable[Mapping[str, Any]] | None) 
 
 
 @contextmanager
-def _local(norms: Iterable[_BatchNorm]) -> Iterator[None]:
+def _local(norms: Iterable[_NormBase]) -> Iterator[None]:
     """Keep synchronised batch norms from waiting for other processes, which evaluate other subnets."""
     distributed = dist.is_available() and dist.is_initialized()
     synchronised = [norm for norm in norms if isinstance(norm, nn.SyncBatchNorm)] if distributed else []

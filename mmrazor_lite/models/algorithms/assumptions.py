@@ -57,7 +57,7 @@ def check_distillation(architecture: nn.Module, distiller: nn.Module, input_shap
             "and the subnets would learn from changed ones; use another head, such as LinearClsHead, or train without "
             "soft labels: a list of subnets as algorithm.channel_cfg of AutoSlim, or SPOS"
         )
-    _check_logits(_logits(architecture, input_shape), type(head).__name__, name)
+    _check_logits(_logits(architecture, input_shape), type(head).__name__, name, activation)
 
 
 def made_of_outputs(head: nn.Module) -> tuple[str | None, str]:
@@ -100,7 +100,7 @@ def _logits(architecture: nn.Module, input_shape: Sequence[int]) -> object:
     return main_logits(outputs) if isinstance(architecture, PlainClassifier) else outputs
 
 
-def _check_logits(logits: object, head: str, distiller: str) -> None:
+def _check_logits(logits: object, head: str, distiller: str, activation: str | None) -> None:
     if not isinstance(logits, Tensor):
         raise UserError(
             f"algorithm.distiller: {head} gives a {type(logits).__name__}, {distiller} needs one tensor of logits "
@@ -111,8 +111,8 @@ def _check_logits(logits: object, head: str, distiller: str) -> None:
         raise UserError(
             f"algorithm.distiller: {head} gives a tensor {tuple(logits.shape)}, {distiller} needs logits (N, classes)"
         )
-    if logits.shape[1] == 1 and distiller == "KLDivergence":
+    if logits.shape[1] == 1 and activation == SOFTMAX:
         raise UserError(
-            f"algorithm.distiller: {head} gives one output, and a softmax over one is always 1, so that no subnet would "
-            "learn; give the head 2 classes, or a sigmoid and algorithm.distiller=dict(type='BinaryKLDivergence')"
+            f"algorithm.distiller: {head} gives one output, and a softmax over one is always 1, so that no subnet "
+            "would learn; give the head 2 classes, or a sigmoid and algorithm.distiller=dict(type='BinaryKLDivergence')"
         )

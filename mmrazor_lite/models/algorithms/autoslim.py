@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from mmrazor_lite.errors import UserError, check_number
+from mmrazor_lite.models.algorithms.assumptions import check_distillation
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import build_part
 from mmrazor_lite.models.algorithms.identity import CHANNEL_CFG
@@ -38,7 +39,8 @@ class AutoSlim(Algorithm):
         architecture: As for :class:`Algorithm`.
         mutator: Config of the ``OneShotChannelMutator``.
         num_random_samples: Random subnets per step of the supernet; 2 by default.
-        distiller: Loss of the subnets against the max subnet; ``KLDivergence`` by default. Only for the supernet.
+        distiller: Loss of the subnets against the max subnet; ``KLDivergence`` by default, ``BinaryKLDivergence`` for
+            heads of several labels per image. Only for the supernet.
         channel_cfg: Subnet or list of them: a file in any format that :func:`mmrazor_lite.subnet.read_subnet` knows, or
             a uniform width, above 0 and at most 1. Widths are rounded as the mutator says.
         width_range: Smallest and largest uniform width of a universally slimmable network; the random ones are drawn
@@ -51,7 +53,8 @@ class AutoSlim(Algorithm):
         init_cfg: As for :class:`Algorithm`.
 
     Raises:
-        UserError: A subnet file is missing or does not fit, or options contradict each other.
+        UserError: A subnet file is missing or does not fit, options contradict each other, or the distiller compares
+            something else than the head gives.
     """
 
     paper = "https://arxiv.org/abs/1903.11728"
@@ -82,6 +85,7 @@ class AutoSlim(Algorithm):
             self.kind = "supernet"
             self.num_random_samples = 2 if num_random_samples is None else num_random_samples
             self.distiller = build_part(DISTILLERS, distiller or {"type": "KLDivergence"}, "algorithm.distiller")
+            check_distillation(self.architecture, self.distiller, self.input_shape)
             self.width_range = width_range
             self.val_widths = None if width_range is None else tuple(val_widths or reversed(width_range))
         elif isinstance(channel_cfg, list | tuple):

@@ -272,6 +272,12 @@ class Algorithm(BaseModel):
         if item.label:
             with self._logits() as captured:
                 hard, parts = self.parse_losses(call(forward, batch, mode="loss"))
+            if not isinstance(hard, Tensor):
+                names = [key for key in parts if key != "loss"]
+                raise UserError(
+                    f"{type(self.architecture).__name__}: its loss() gives {names}, and what is trained are the entries "
+                    "with 'loss' in their names; name one of them so"
+                )
             total = total + item.label * hard
             entries = {key: value.detach() for key, value in parts.items()}
             logits = captured[-1] if captured else None

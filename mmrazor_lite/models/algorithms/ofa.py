@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, check_number
+from mmrazor_lite.models.algorithms.assumptions import check_distillation
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, resized
 from mmrazor_lite.models.algorithms.construct import at_width, build_part
 from mmrazor_lite.models.algorithms.phases import EXPAND, TEACHER, Phase, phases_of
@@ -86,6 +87,8 @@ class OFA(Algorithm):
         self.num_random_samples = 2 if num_random_samples is None else num_random_samples
         self.kd_ratio, self._teacher_file = kd_ratio, teacher
         self.distiller = build_part(DISTILLERS, distiller or {"type": "KLDivergence"}, "algorithm.distiller")
+        if kd_ratio and phase != TEACHER:
+            check_distillation(self.architecture, self.distiller, self.input_shape)
         self._has_start = False  # whether a checkpoint of the phase before was loaded
         self._is_sorted = False  # or one of this phase, whose channels are in order
 

@@ -1,5 +1,6 @@
 """Losses between the output of a subnet and that of its teacher."""
 
+from .binary_kl_divergence import BinaryKLDivergence
 from .kl_divergence import KLDivergence
 
-__all__ = ["KLDivergence"]
+__all__ = ["BinaryKLDivergence", "KLDivergence"]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import check_number
 from mmrazor_lite.registry import DISTILLERS
 
 
@@ -27,8 +27,8 @@ class BinaryKLDivergence(nn.Module):
 
     def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__()
-        if tau <= 0:
-            raise UserError(f"BinaryKLDivergence: tau={tau} must be above 0")
+        check_number("distiller.tau", tau, 0, above=True)
+        check_number("distiller.loss_weight", loss_weight, 0, above=True)
         self.tau = tau
         self.loss_weight = loss_weight
 

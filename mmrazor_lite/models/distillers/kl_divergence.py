@@ -23,6 +23,7 @@ class KLDivergence(nn.Module):
     """
 
     paper = "https://arxiv.org/abs/1503.02531"
+    activation = "softmax"  # what it makes of logits, see check_distillation
 
     def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.estimators import CostModel
@@ -25,7 +26,10 @@ from .given import as_subnet, check_widths
 from .once import hold, preparation
 from .standalone import check_standalone
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+def _is_of_a_subnet(module: nn.Module) -> bool:
+    """Whether a module is a norm whose statistics are those of the subnet that ran: of a batch, or kept of images."""
+    return isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.running_mean is not None)
 
 
 @MUTATORS.register_module()
@@ -345,7 +349,7 @@ class OneShotChannelMutator:
         """Give every jointly trained subnet batch norms of its own, each a copy of the slice it used so far."""
         if len(set(subnets)) != len(subnets):
             raise UserError("the same subnet is given twice for joint training")
-        norms: dict[nn.Module, list] = {m: [] for m in self.architecture.modules() if isinstance(m, BATCH_NORMS)}
+        norms: dict[nn.Module, list] = {m: [] for m in self.architecture.modules() if _is_of_a_subnet(m)}
         for subnet in subnets:
             self.activate(subnet)
             for norm, copies in norms.items():

@@ -125,6 +125,17 @@ def lost_process(error: BaseException) -> str | None:
     )
 
 
+def lost_worker(error: RuntimeError) -> str | None:
+    """Return the line for the user where ``error`` says that a worker process of a data loader is gone; else None."""
+    text = " ".join(str(error).split())
+    if not re.match(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) ", text):
+        return None
+    return (
+        f"a process that reads images has ended ({text.split('. ')[0].rstrip('.')}): out of memory, or of shared "
+        "memory (/dev/shm)? Give fewer num_workers or a smaller batch_size to the data loader, then --resume"
+    )
+
+
 def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, without: Collection[str] = ()) -> None:
     """Write the flags of :func:`arguments.add_run` into the config, and join the other processes.
 

@@ -119,7 +119,7 @@ def _told(error: Exception, args: argparse.Namespace) -> int:
         return 2
     try:
         if isinstance(error, RuntimeError):
-            line = environment.lost_process(error)
+            line = environment.lost_process(error) or environment.lost_worker(error)
             if line is not None and signals.is_launched():
                 time.sleep(1)  # its launcher ends this process too: then it is no news
         elif os.environ.get("LOCAL_RANK", "0") != "0":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmrazor_lite.errors import UserError, building
 
-from . import arguments, environment
+from . import arguments, data_sources, environment
 from .limits import refuse_given
 from .specialize import RESOURCES
 
@@ -43,10 +43,12 @@ def run(args: argparse.Namespace) -> Path:
     from mmrazor_lite.engine.evaluator import SubnetEvaluator
     from mmrazor_lite.export import checkpoint_hash
 
+    images = data_sources.read(cfg, settings)
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg)
     runner.load_checkpoint(args.checkpoint)
     algorithm = runner.algorithm
+    images.say(runner)
     keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key", "cache_gb")
     keys += ("score_on_trained_images",)
     options = {key: settings[key] for key in keys if key in settings}

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmrazor_lite.errors import building
 
-from . import arguments, environment, kinds
+from . import arguments, data_sources, environment, kinds
 
 FOR_TRAINING = (
     *(f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "cfg", "evaluator")),
@@ -46,10 +46,11 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
 
     from mmrazor_lite.engine.search_build import build_search_loop
 
-    unused = _left_out(cfg, settings)
+    unused, images = _left_out(cfg, settings), data_sources.read(cfg, settings)
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg, unused)
     runner.load_checkpoint(checkpoint)
+    images.say(runner)
     with building("search_cfg"):
         loop = build_search_loop(
             settings,

@@ -84,7 +84,9 @@ def settle_data(loops: Mapping[str, Any], model: nn.Module, resumed: bool) -> No
         check_last_batch(model, loaders[where], where)
     if trained:
         if "val_dataloader" in facts:
-            say_common(facts, "val_dataloader", trained)
+            say_common(facts, "val_dataloader", trained, "its scores are not those of new images")
+        if paired is not None:
+            say_common(facts, trained[1], trained[:1], "the architecture is chosen on images that the weights know")
         mine = TrainedOn.of(facts[trained[0]], held_out_as(datasets[trained[0]]))
         for where in trained[1:]:
             mine = mine.joined(TrainedOn.of(facts[where]))

@@ -20,12 +20,12 @@ def common_images(facts: Facts, others: Sequence[Facts]) -> int:
     return 0 if facts.keys is None or not keys else int(np.isin(facts.keys, np.concatenate(keys)).sum())
 
 
-def say_common(facts: Mapping[str, Facts], checked: str, trained: Sequence[str]) -> None:
-    """Log how many of the images of one loader are among those that the others train on."""
+def say_common(facts: Mapping[str, Facts], checked: str, trained: Sequence[str], so: str) -> None:
+    """Log how many of the images of one loader are among those that the others train on, and what follows (``so``)."""
     common = common_images(facts[checked], [facts[where] for where in trained])
     if common:
         number = f"{common} of {len(facts[checked].keys)}"
-        say(f"{checked}: {number} images are in {' or '.join(trained)} too, so its scores are not those of new images")
+        say(f"{checked}: {number} images are in {' or '.join(trained)} too: {so}")
 
 
 def say_seen(facts: Facts, where: str, before: TrainedOn | None) -> None:

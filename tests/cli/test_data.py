@@ -176,6 +176,10 @@ def test_a_search_knows_what_its_supernet_was_trained_on(step):
     assert status == 0 and "this supernet was trained on" in text
     status, text = step("search")
     assert status == 0 and "trained on" not in text
+    images = "dataset.dataset.data_prefix=test"
+    status, text = step("search", f"search_cfg.dataloader.{images}", f"search_cfg.calibrate_dataloader.{images}")
+    assert status == 0 and "search_cfg.dataloader: subnets are scored on images of test_dataloader" in text
+    assert "search_cfg.calibrate_dataloader: batch norm is recalibrated on images of test_dataloader" in text
     status, text = step("search", "search_cfg.calibrate_dataloader.dataset.part=held_out")
     assert status == 0 and "9 of 9 images that batch norm is recalibrated on are those that subnets are scored" in text
 

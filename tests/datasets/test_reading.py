@@ -85,6 +85,24 @@ def test_a_batch_that_cannot_be(workers):
         list(DataLoader(items, batch_size=2, num_workers=workers, collate_fn=collate))
 
 
+def test_a_worker_that_is_killed():
+    import os
+
+    from mmrazor_lite.cli.environment import lost_worker
+
+    class Kills(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> int:
+            os.kill(os.getpid(), 9)
+
+    with pytest.raises(RuntimeError) as error:
+        list(DataLoader(Kills(), num_workers=1))
+    assert lost_worker(error.value).startswith("a process that reads images has ended (DataLoader worker (pid")
+    assert lost_worker(RuntimeError("something else")) is None
+
+
 def test_what_cannot_be_read_is_left_out(folder, registered):
     whole = {name: (folder / f"a/{name}.png").read_bytes() for name in "012"}
     (folder / "a/1.png").write_bytes(whole["1"][:30])

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from elastic_space import make_space
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, parse_document, read_subnet
+from mmrazor_lite.subnet import Choice, SearchSpace, parse_document, read_subnet
 from mmrazor_lite.subnet.net_config import short_form
 
 WIDTHS = {
@@ -20,21 +21,6 @@ WIDTHS = {
     ("ofa_proxyless", 1.3): (32, 56, 104, 128, 248, 416),
 }
 NOTE8 = "note8_lat-22ms_top1-70.4_finetune-25"
-
-
-def make_space(widths: tuple = (), stages: int = 5, largest: int = 260, sizes: bool = True) -> SearchSpace:
-    """The space of a network of Once-for-All; ``widths`` are the channels behind its stages, where it knows them."""
-    choices = [Choice("resolution", range(128, largest + 1, 4), kind="resolution")] if sizes else []
-    for stage in range(1, stages + 1):
-        depth = f"backbone.layers.{stage}.depth"
-        if stage < 6:
-            choices.append(Choice(depth, (2, 3, 4), kind="depth"))
-        for block in range(4 if stage < 6 else 1):
-            runs = (depth, tuple(d for d in (2, 3, 4) if d > block)) if block >= 2 else None
-            for what, values in (("kernel_size", (3, 5, 7)), ("expand_ratio", (3, 4, 6))):
-                choices.append(Choice(f"backbone.layers.{stage}.{block}.{what}", values, "value", runs))
-    layers = {f"backbone.layers.{i}": LayerWidth(None, width) for i, width in enumerate(widths, start=1)}
-    return SearchSpace(choices, layers=layers)
 
 
 SPACE = make_space(WIDTHS["ofa_mbv3", 1.0])

@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.export.containers import OPTION, taken_from, tensors_of, weights_in
 from mmrazor_lite.export.fitting import fit
 from mmrazor_lite.export.inert import allowed_globals, without_inert
@@ -89,7 +89,7 @@ def state_dict_of(
 def log_taken(checkpoint: Mapping[str, Any], where: str | os.PathLike, entry: str | None = None) -> None:
     """Say in the log which weights of a file with several are taken."""
     name = taken_from(checkpoint, where, entry)
-    others = [repr(other) for other in weights_in(checkpoint) if other != name]
+    others = [short(other) for other in weights_in(checkpoint) if other != name]
     if others:
         chosen = "" if entry else f" ({OPTION} chooses)"
         print_log(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 
 # Where several are there, the first of these is taken: averaged weights are what scores are published of.
 _AVERAGES = ("state_dict_ema", "model_ema", "ema_model", "model_ema_state_dict", "ema", "params_ema")
@@ -68,9 +68,9 @@ def taken_from(checkpoint: Mapping[str, Any], where: str | os.PathLike, entry: s
     found = weights_in(checkpoint)
     if entry is not None:
         if entry not in found or not entry:
-            there = ", ".join(map(repr, found)) if list(found) not in ([], [""]) else "no choice"
+            there = ", ".join(map(short, list(found)[:5])) if list(found) not in ([], [""]) else "no choice"
             raise UserError(
-                f"{where}: holds no weights under {OPTION}={entry!r}{nearest(entry, found)}; it has {there}"
+                f"{where}: holds no weights under {OPTION}={short(entry)}{nearest(entry, found)}; it has {there}"
             )
         return entry
     named = next((name for name in _NAMES if isinstance(checkpoint.get(name), Mapping)), None)
@@ -79,7 +79,7 @@ def taken_from(checkpoint: Mapping[str, Any], where: str | os.PathLike, entry: s
                         "under 'state_dict', 'model' or another usual name")  # fmt: skip
     names = list(found)
     if len(names) > 1 and _rank(names[0]) == len(_NAMES) and names[0] != "state_dict":
-        raise UserError(f"{where}: holds weights under {', '.join(map(repr, names[:5]))}; choose with {OPTION}")
+        raise UserError(f"{where}: holds weights under {', '.join(map(short, names[:5]))}; choose with {OPTION}")
     return names[0]
 
 

@@ -97,7 +97,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
 
 
 def _shown(items: list[str]) -> str:
-    return ", ".join([*(item[:200] for item in items[:_SHOWN]), *(["..."] if len(items) > _SHOWN else [])])
+    return ", ".join([*(item[:120] for item in items[:_SHOWN]), *(["..."] if len(items) > _SHOWN else [])])
 
 
 def _best(

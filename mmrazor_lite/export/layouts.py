@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 
 Reading = dict[str, str]
 
@@ -65,12 +65,12 @@ def short_names(keys: Iterable[str], where: str, prefixes: tuple[str, ...] = _PR
     """
     result: Reading = {}
     for key in keys:
-        short = _WRAPPERS.sub("", key)
+        name = _WRAPPERS.sub("", key)
         for prefix in prefixes:
-            short = short.removeprefix(prefix)
-        if short in result:
-            raise UserError(f"{where}: both '{result[short]}' and '{key}' stand for the weight '{short}'")
-        result[short] = key
+            name = name.removeprefix(prefix)
+        if name in result:
+            raise UserError(f"{where}: both {short(result[name])} and {short(key)} stand for the weight {short(name)}")
+        result[name] = key
     return result
 
 

@@ -31,6 +31,7 @@ from mmrazor_lite.export.integrity import (
     check_digests,
     digests,
 )
+from mmrazor_lite.export.other_files import other_kind
 from mmrazor_lite.fileio import atomic_write
 
 _EXECUTABLE_META = ("config", "cfg")  # text that mmengine would run as Python when it resumes
@@ -63,7 +64,10 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 
         check_content(content, f"checkpoint {path}")
         content = without_inert(content, str(path))
     except UserError:
-        raise
+        kind = other_kind(path)
+        if kind is None:
+            raise
+        raise UserError(f"checkpoint {path}: {kind}") from None
     except Exception as error:  # torch raises a dozen kinds for a file it cannot read
         raise UserError(f"checkpoint {path}: {_reason(error, path)}") from None
     if not isinstance(content, dict):
@@ -213,7 +217,7 @@ def _reason(error: Exception, path: pathlib.Path) -> str:
         return "the file is empty"
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return "not enough memory to read it"
-    return "not a checkpoint, or cut short; copy or write it again"
+    return other_kind(path, str(error)) or "not a checkpoint, or cut short; copy or write it again"
 
 
 def _portable(value: Any, words: dict[str, str]) -> Any:

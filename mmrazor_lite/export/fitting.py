@@ -81,11 +81,9 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     found = zip(labels, (missing, given.unexpected, shapes, kinds), strict=True)
     problems = [f"{len(items)} {label}: {_shown(items)}" for label, items in found if items]
     if problems:
-        hint = _hint(model, state, names, given, where) if not reset_head else way_out(state)
+        hint = _known(state) if reset_head else _hint(model, state, names, where)
         title = type(getattr(model, "architecture", model)).__name__
-        raise UserError(
-            f"{where}: the weights do not fit the {title}; {'; '.join(problems)}{'; ' if hint else ''}{hint}"
-        )
+        raise UserError(f"{where}: the weights do not fit the {title}; {'; '.join(problems)}; {hint}")
     notes = list(given.notes)
     if head:
         notes.append(f"without the classifier ({', '.join(sorted(head))}), which starts anew")
@@ -181,7 +179,11 @@ def _share_out(tensors: dict[str, Tensor], prefix: str, norm: SwitchableBatchNor
     return sliced
 
 
-def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], given: _Given, where: str) -> str:
+def _known(state: Mapping[str, Tensor]) -> str:
+    return way_out(state) or "use the network they were made for, or save them under these names"
+
+
+def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> str:
     """What a user may do about it."""
     prefix = under(short_names(state, where), names)
     if prefix:
@@ -189,5 +191,5 @@ def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str
     try:
         fit(model, state, where, reset_head=True)
     except UserError:
-        return way_out(state)
+        return _known(state)
     return "all but the classifier fits: init_cfg.reset_head=True, or tools/train.py --reset-head, leaves it out"

@@ -6,6 +6,7 @@ import argparse
 import collections
 import logging
 import pathlib
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -273,3 +274,36 @@ def test_numbers_that_are_no_weights():
             load_weights(Net(), {"state_dict": {**state, "fc.weight": bad}})
     with pytest.raises(UserError, match="entry '7' is not a"):
         load_weights(Net(), {"state_dict": {**state, 7: torch.zeros(1)}})
+
+
+def _torchscript(net: nn.Module, path: pathlib.Path) -> None:
+    torch.jit.save(torch.jit.script(net), path)
+
+
+def _npz(net: nn.Module, path: pathlib.Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, a=np.zeros(2))
+
+
+OTHER_FILES = {
+    "TorchScript": (_torchscript, r"TorchScript program; torch.save\(torch.jit.load\(FILE\).state_dict\(\)"),
+    "npz": (_npz, "NumPy arrays"),
+    "pickle": (
+        lambda net, path: path.write_bytes(pickle.dumps({"a": np.zeros(2)})),
+        "a pickle that torch.save did not",
+    ),
+    "protocol 4": (lambda net, path: torch.save(net.state_dict(), path, pickle_protocol=4), "another pickle_protocol"),
+    "HDF5": (lambda net, path: path.write_bytes(b"\x89HDF" + bytes(99)), "HDF5"),
+    "page": (lambda net, path: path.write_bytes(b"<!DOCTYPE html><html>"), "the download went wrong"),
+    "LFS": (lambda net, path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1"), "git lfs pull"),
+    "gzip": (lambda net, path: path.write_bytes(b"\x1f\x8b" + bytes(99)), "unpack it first"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_other_files_are_named_with_the_way_out(tmp_path, name):
+    write, said = OTHER_FILES[name]
+    write(nn.Sequential(nn.Linear(2, 2)), tmp_path / "a.pth")
+    with pytest.raises(UserError, match=said):
+        read_checkpoint(tmp_path / "a.pth")

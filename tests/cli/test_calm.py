@@ -77,7 +77,9 @@ def test_search_and_test(root, trained, tmp_path, capsys, step):
     words = [step, config, checkpoint, "--work-dir", tmp_path, "--cfg-options", *TINY, *few]
     assert main([str(word) for word in words]) == 0
     text = capsys.readouterr().out
-    before = text[: text.index("search: step" if step == "search" else "Results of every subnet")]
+    first = re.search(r"search: (step|all)|Results of every subnet", text)
+    assert first, text
+    before = text[: first.start()]
     assert 0 < len(before.splitlines()) < LIMIT and "Config:\n" in log_of(tmp_path)
 
 

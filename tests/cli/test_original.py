@@ -1,4 +1,4 @@
-"""The flags of the official code of TF-NAS and AutoSlim_TF2 become commands of ours that our parser and configs take."""
+"""The flags of the official code of TF-NAS and AutoSlim_TF2 become commands that our parser and configs take."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DOCUMENTED = {
     "--note TF-NAS-lam0.1-lat15.0-gpu": "python tools/train.py configs/nas/tfnas/tfnas_search_1xb32_in1k100.py",
     "parsing_model --model_path W/epoch_90.pth --save_path model.config --lookup_path gpu.pkl": "python "
     "tools/nas/parse_tfnas.py W/epoch_90.pth -o model.yaml --model-config model.config",
-    f"train_eval {LISTS} --model_path W/epoch_90.pth --save S --print_freq 100 --workers 16 --epochs 250 --batch_size 512 "
-    "--lr 0.2 --momentum 0.9 --weight_decay 1e-5 --grad_clip 5.0 --label_smooth 0.1 --num_classes 1000 "
-    "--dropout_rate 0.2 --drop_connect_rate 0.2 --note n": "python tools/train.py configs/nas/tfnas/tfnas_subnet_2xb",
-    f"train_eval {LISTS} --config_path model.config": "python tools/train.py configs/nas/tfnas/tfnas_subnet_2xb512_in1k",
+    f"train_eval {LISTS} --model_path W/epoch_90.pth --save S --print_freq 100 --workers 16 --epochs 250 "
+    "--batch_size 512 --lr 0.2 --momentum 0.9 --weight_decay 1e-5 --grad_clip 5.0 --label_smooth 0.1 "
+    "--num_classes 1000 --dropout_rate 0.2 --drop_connect_rate 0.2 --note n": "python tools/train.py configs/nas/tfnas/tfnas_subnet_2xb",
+    f"train_eval {LISTS} --config_path model.config": "python tools/train.py configs/nas/tfnas/tfnas_subnet_",
     f"train_eval_amp {LISTS} --config_path model.config --opt_level O1": "python tools/train.py configs/nas/tfnas/",
     "test --val_root V --val_list v.txt --config_path model.config --weights w.pth": "python tools/test.py configs/nas",
     "test --val_root V --val_list v.txt --model_path model.config --weights w.pth": "python tools/test.py configs/nas",
@@ -37,10 +37,10 @@ DOCUMENTED = {
     "--arch mbv2",
     "train_w_slimming --arch WResnet-40-4 --slimmable True --weight_decay 5e-4": "python "
     "tools/recipes/autoslim_cifar10.py --arch wrn40_4",
-    "train_w_slimming --arch Resnet-56 --slimmable True --weight_decay 5e-4": "python tools/recipes/autoslim_cifar10.py "
-    "--arch resnet56",
+    "train_w_slimming --arch Resnet-56 --slimmable True --weight_decay 5e-4": "python "
+    "tools/recipes/autoslim_cifar10.py --arch resnet56",
     "train_w_slimming --arch Mobilev2": "python tools/train.py configs/pruning/autoslim/autoslim_mbv2_supernet_1xb128",
-    "train_w_slimming --arch ResNet-56 --slimmable True --trained_slimmable s.pth --target_rate 0.3 --search_step 0.1": (
+    "train_w_slimming --arch ResNet-56 --slimmable True --trained_slimmable s.pth --target_rate 0.3": (
         "python tools/search.py configs/pruning/autoslim/autoslim_resnet56_search_1xb128_cifar10.py s.pth"
     ),
     "test --arch WResNet-40-4 --trained_param t.pth --slimmable True": "python tools/test.py configs/pruning/autoslim/"
@@ -133,9 +133,8 @@ def test_images_of_a_search(registered):
     for loader, file in ((cfg.train_dataloader, "t.txt"), (cfg.train_cfg.arch_dataloader, "v.txt")):
         dataset = loader.dataset
         assert (dataset.data_root, dataset.data_prefix, dataset.ann_file) == (str(ROOT / "T"), "", str(ROOT / file))
-    command = translate(
-        "train_search", shlex.split("--img_root T --seed 7 --save S --note n --a_beta1 0.4 --epochs 30")
-    )
+    flags = "--img_root T --seed 7 --save S --note n --a_beta1 0.4 --epochs 30"
+    command = translate("train_search", shlex.split(flags))
     assert command.words[1:] == ["--work-dir", "S/n", "--seed", "7"]
     cfg = accepted(command)
     assert tuple(cfg.optim_wrapper.arch_parameters.optimizer.betas) == (0.4, 0.999) and cfg.train_cfg.val_begin == 26
@@ -152,9 +151,7 @@ def test_options_of_the_retraining(registered, monkeypatch):
     assert cfg.val_dataloader.dataset.ann_file == cfg.test_dataloader.dataset.ann_file == str(ROOT / "v.txt")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     command = translate("train_eval", shlex.split(f"{LISTS} --config_path m.config"))
-    assert str(command).startswith(
-        "bash tools/dist_train.sh configs/nas/tfnas/tfnas_subnet_2xb512_in1k.py 2 --work-dir"
-    )
+    assert str(command).startswith("bash tools/dist_train.sh configs/nas/tfnas/tfnas_subnet_2xb512_in1k.py 2 ")
     cfg = accepted(command)
     assert cfg.train_dataloader.batch_size == 256 and cfg.train_dataloader.num_workers == 8
     monkeypatch.setenv("WORLD_SIZE", "4")  # started by torchrun, as the authors' script
@@ -163,10 +160,10 @@ def test_options_of_the_retraining(registered, monkeypatch):
 
 
 def test_options_of_the_baseline(registered):
-    flags = (
-        "--arch ResNet-56 --train_epoch 100 --decay_points .5 80 --decay_rate .1 --learning_rate .05 --batch_size 64"
+    flags = "--arch ResNet-56 --train_epoch 100 --decay_points .5 80 --decay_rate .1 --learning_rate .05"
+    command = translate(
+        "train_w_slimming", shlex.split(f"{flags} --batch_size 64 --weight_decay 1e-4 --gpu_id 2 --train_path P")
     )
-    command = translate("train_w_slimming", shlex.split(f"{flags} --weight_decay 1e-4 --gpu_id 2 --train_path P"))
     assert command.environment == {"CUDA_VISIBLE_DEVICES": "2"} and command.words[1:] == ["--work-dir", "P"]
     cfg = accepted(command)
     assert cfg.param_scheduler == {"type": "MultiStepLR", "milestones": [50, 80], "gamma": 0.1, "by_epoch": True}

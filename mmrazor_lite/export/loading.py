@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,9 @@ from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
 from mmrazor_lite.models.algorithms.identity import check_computation
 from mmrazor_lite.models.classifiers import plain_module
 from mmrazor_lite.subnet import parse_document
+from mmrazor_lite.subnet.choice import short
 
+MAX_IMAGE = 1 << 23  # values of one image: 3 x 1672 x 1672
 _ADVICE = {
     "supernet": "search it and retrain a subnet first",
     "joint": "split it first (tools/model_converters/split_checkpoint.py)",
@@ -47,7 +50,9 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
     meta = subnet_meta(checkpoint, str(path))
     shape = meta.get("input_shape")
     if not (isinstance(shape, (list, tuple)) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
-        raise UserError(f"{path}: input_shape must be three whole numbers (C, H, W), got {shape!r}")
+        raise UserError(f"{path}: input_shape must be three whole numbers (C, H, W), got {short(shape)}")
+    if min(shape) < 1 or math.prod(shape) > MAX_IMAGE:
+        raise UserError(f"{path}: input_shape {short(shape)} is no size of an image that a network of a file may have")
     if architecture is not None:
         model = put_around(architecture, meta.get("architecture"), str(path))
     elif meta.get("architecture") is None:
@@ -56,7 +61,8 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
             "load_subnet(path, architecture=MyNet(...)), or use the .pt2 beside it"
         )
     else:
-        model = rebuild(meta["architecture"], meta.get("data_preprocessor"), str(path))
+        weights = state_dict_of(checkpoint, path)
+        model = rebuild(meta["architecture"], meta.get("data_preprocessor"), str(path), weights)
     mutator = rebuild_mutator(meta.get("mutator"), str(path))
     mutator.prepare(model, tuple(shape), any_width=True)
     check_computation(meta.get("computation"), getattr(mutator, "computation", None), str(path))

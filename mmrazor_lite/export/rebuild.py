@@ -1,8 +1,10 @@
 """From the config that a checkpoint carries back to a model, without trusting it.
 
 mmengine's registries import whatever a dotted ``type`` names, and many classes read files when asked to. A carried
-config is therefore plain data, may name registered classes and the classifiers of torchvision and timm only, and none
-of its values may name a file to load. Code of the user's own is never imported: it is given as a module.
+config is therefore plain data and may name registered classes and the classifiers of torchvision and timm only. Its
+values are numbers, and text only where :mod:`mmrazor_lite.export.words` declares it: no name of a file, no address, no
+code. Code of the user's own is never imported: it is given as a module. What is built may be as large as the weights
+beside it make likely.
 """
 
 from __future__ import annotations
@@ -18,31 +20,22 @@ from typing import Any
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.registry import DefaultScope, Registry
-from torch import nn
+from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.export.bounded import bounded
+from mmrazor_lite.export.words import is_word
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
 from mmrazor_lite.models.classifiers.nets import FETCHING, LIBRARIES, check_library_name, is_wrapper
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
+from mmrazor_lite.subnet.choice import short
 
 _SCOPES = (SCOPE, "mmpretrain", "mmengine", "mmcv")
 _TRAINING_KEYS = ("init_cfg", "train_cfg", "batch_augments")  # the weights are given, and it is not trained
-_LOADS = (
-    "pretrained",
-    "checkpoint",
-    "ckpt",
-    "prototype",
-    "tokenizer",
-    "vocab",
-    "path",
-    "file",
-    "url",
-    "load",
-    "channel_cfg",
-    "fix_subnet",
-)
-_FETCHES = ("://", "hf-hub:", "hf_hub:", "local-dir:")
+_LOADS = ("pretrained", "checkpoint", "prototype", "weights", "load_from")  # what is not False there is fetched or read
+MAX_ENTRIES, MAX_TEXT, MAX_NUMBER = 20_000, 200, 100_000  # of a carried config
+MAX_MODULES, MAX_ELEMENTS = 20_000, 1 << 31  # of what it builds, where no weights are given to compare with
 _GATEWAYS = ("HuggingFaceClassifier", "ImageToImageRetriever")  # they exist to fetch or read something
 
 
@@ -53,17 +46,20 @@ def carried(config: Any) -> Any:
     return [carried(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def rebuild(architecture: Any, data_preprocessor: Any, where: str) -> nn.Module:
+def rebuild(
+    architecture: Any, data_preprocessor: Any, where: str, weights: Mapping[str, Tensor] | None = None
+) -> nn.Module:
     """Build the plain model of a carried config, with arbitrary weights.
 
     Args:
         architecture: The carried config of the model.
         data_preprocessor: The carried config of its preprocessor, or ``None``.
         where: Names the file in errors.
+        weights: Those that the file holds; what is built may be a supernet of theirs, and no more.
 
     Raises:
         UserError: The config names a class that is not registered, is no plain data, would read or fetch something,
-            or its class refuses the arguments.
+            builds far more than the weights are for, or its class refuses the arguments.
     """
     config = carried(check_architecture(architecture, where))
     if data_preprocessor is not None:
@@ -73,7 +69,12 @@ def rebuild(architecture: Any, data_preprocessor: Any, where: str) -> nn.Module:
             config["data_preprocessor"] = carried(data_preprocessor)
     from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 
-    with seeded(0), _default_scope("mmpretrain"):  # the random states of the caller stay
+    modules, elements = MAX_MODULES, MAX_ELEMENTS
+    if weights is not None:  # the supernet of a subnet has several operators for one, and wider layers
+        modules = min(modules, 2000 + 50 * len(weights))
+        elements = min(elements, (1 << 22) + 300 * sum(tensor.numel() for tensor in weights.values()))
+    # The random states of the caller stay.
+    with seeded(0), _default_scope("mmpretrain"), bounded(modules, elements, f"{where}: the carried architecture"):
         return _build(PRETRAIN_MODELS, config, f"{where}: architecture")
 
 
@@ -147,6 +148,11 @@ def rebuild_mutator(config: Any, where: str) -> Any:
     if name not in MUTATORS.module_dict:
         known = MUTATORS.module_dict
         raise UserError(f"{where}: mutator.type {name!r} is not one of {', '.join(known)}{nearest(str(name), known)}")
+    if not MUTATORS.module_dict[name].__module__.startswith(f"{SCOPE}."):  # ours compare text with names of layers
+        rest = {key: value for key, value in config.items() if key != "type"}
+        for path, key, value, builder in _entries(rest, "mutator", builder=MUTATORS.module_dict[name]):
+            if isinstance(value, str) and not is_word(value, key, builder):
+                _refuse_text(path, value, where)
     return _build(MUTATORS, {**config, "type": name, "_scope_": SCOPE}, f"{where}: mutator")
 
 
@@ -159,14 +165,22 @@ def check_config(config: Any, where: str, key: str) -> None:
     if not isinstance(config, dict):
         raise UserError(f"{where}: carries no {key} to build (expected a config dict)")
     _check_plain(config, where, key)
-    for path, name, value in _entries(config, key):
+    for path, name, value, builder in _entries(config, key):
         if name == "type" and _known_builder(value) is None:
             raise UserError(f"{where}: {path}: {value!r} is not a registered model or layer; nothing was run")
         if name == "_scope_" and value not in _SCOPES:
             raise UserError(f"{where}: {path}: unknown scope {value!r} (allowed: {', '.join(_SCOPES)})")
-        loads = any(word in name.lower() for word in _LOADS) and name != "use_checkpoint"
-        if (loads and (value is True or (isinstance(value, str) and value))) or _fetches(value):
-            raise UserError(f"{where}: {path}: {value!r} would load another file; a carried config must not")
+        elif name in _LOADS and value not in (None, False, ""):
+            raise UserError(f"{where}: {path}: {short(value)} would load another file; a carried config must not")
+        elif name not in ("type", "_scope_") and isinstance(value, str) and not is_word(value, name, builder):
+            _refuse_text(path, value, where)
+
+
+def _refuse_text(path: str, value: str, where: str) -> None:
+    raise UserError(
+        f"{where}: {path}: {short(value)} is no word that is known there, it may name a file, which a carried config "
+        "must not; give a fresh module of full size: load_subnet(path, architecture=...)"
+    )
 
 
 def _check_library_net(net: Mapping[str, Any], where: str) -> None:
@@ -180,33 +194,46 @@ def _check_library_net(net: Mapping[str, Any], where: str) -> None:
 
 
 def _check_plain(value: Any, where: str, path: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, (str, int)):
-                raise UserError(f"{where}: {path}: the key {key!r} is not text")
-            _check_plain(item, where, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _check_plain(item, where, f"{path}[{index}]")
-    elif not (value is None or isinstance(value, (str, int, float, bool))):
-        raise UserError(f"{where}: {path}: holds a {type(value).__name__}; a carried config is plain data")
+    for count, (place, item) in enumerate(_items(value, path)):
+        if count > MAX_ENTRIES:
+            raise UserError(f"{where}: {path}: has more than {MAX_ENTRIES:,} entries; no network needs so many")
+        if isinstance(item, dict):
+            wrong = next((key for key in item if not isinstance(key, (str, int)) or len(str(key)) > MAX_TEXT), None)
+            if wrong is not None:
+                raise UserError(f"{where}: {place}: the key {short(wrong)} is not text, or longer than {MAX_TEXT}")
+        elif not (item is None or isinstance(item, (str, int, float, bool, list, tuple))):
+            raise UserError(f"{where}: {place}: holds a {type(item).__name__}; a carried config is plain data")
+        elif (isinstance(item, str) and len(item) > MAX_TEXT) or (isinstance(item, int) and abs(item) > MAX_NUMBER):
+            raise UserError(f"{where}: {place}: {short(item)} is more than a network needs ({MAX_NUMBER:,})")
 
 
-def _entries(value: Any, path: str) -> Iterator[tuple[str, str, Any]]:
-    """Yield (path, key, value) of everything that will be built; what training alone needs is dropped before that."""
+def _items(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path[-120:], value
+    if isinstance(value, (dict, list, tuple)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            yield from _items(item, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")
+
+
+def _entries(
+    value: Any, path: str, name: str = "", builder: Callable | None = None
+) -> Iterator[tuple[str, str, Any, Callable | None]]:
+    """Yield (path, key, value, class) of everything that will be built, without what training alone needs.
+
+    The items of a list have the key of the list; the class is that of the innermost dict with a type.
+    """
     if isinstance(value, dict):
+        builder = _known_builder(value["type"]) if "type" in value else builder
         for key, item in value.items():
             if key in _TRAINING_KEYS:
                 continue
-            yield f"{path}.{key}", str(key), item
-            yield from _entries(item, f"{path}.{key}")
+            yield f"{path}.{key}", str(key), item, builder
+            yield from _entries(item, f"{path}.{key}", str(key), builder)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _entries(item, f"{path}[{index}]")
-
-
-def _fetches(value: Any) -> bool:
-    return isinstance(value, str) and any(word in value for word in _FETCHES)
+            if not isinstance(item, (dict, list, tuple)):
+                yield f"{path}[{index}]", name, item, builder
+            yield from _entries(item, f"{path}[{index}]", name, builder)
 
 
 def _known_builder(name: Any) -> Callable[..., nn.Module] | None:

@@ -12,6 +12,8 @@ from mmengine.config import Config
 
 from mmrazor_lite.cli.config import load_config
 from mmrazor_lite.cli.environment import build_model
+from mmrazor_lite.export.rebuild import carried, check_architecture, rebuild_mutator
+from mmrazor_lite.models.classifiers import offline
 from mmrazor_lite.models.mutables import ElasticBlock, MutableDepth, MutableOP
 from mmrazor_lite.registry import MODELS
 from mmrazor_lite.subnet import write_subnet
@@ -99,6 +101,18 @@ def test_config_is_valid_and_builds(name, tmp_path, built):
         built[key] = build_model(cfg).cost_model.max()
     assert built[key]["macs"] > 0
     assert ("search_cfg" in cfg) == ("search" in name and not name.startswith("nas/tfnas/"))  # that one is a training
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_files_can_carry_the_network(name):
+    """But one of the user's own, whose code is never imported from a file."""
+    model = loaded(name).model.to_dict()
+    inner = model.get("cfg", model)
+    architecture = inner.get("architecture", inner)
+    if str(architecture["type"]).startswith("configs."):
+        pytest.skip("own code")
+    check_architecture(carried(offline(architecture)), name)
+    rebuild_mutator(carried(inner.get("mutator") or {"type": "NasMutator"}), name)
 
 
 @pytest.mark.parametrize("name", LEAVES)

@@ -1,0 +1,96 @@
+"""A limit on what a constructor makes: a config of a few bytes may ask for any number of layers of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registration
+from torch.overrides import TorchFunctionMode
+
+from mmrazor_lite.errors import UserError
+
+_BY_SIZE = ("empty", "zeros", "ones", "rand", "randn")
+MAX_CALLS = 300_000  # an initialised layer takes some ten
+_FREE = 1 << 22  # elements of one tensor that are no parameter: tables of positions and the like
+
+
+@contextmanager
+def bounded(modules: int, elements: int, what: str) -> Iterator[None]:
+    """Refuse to build more than so many modules, or parameters of more than so many elements, inside the block.
+
+    Args:
+        modules: How many.
+        elements: Of all parameters together, and of any tensor that is made.
+        what: Begins the error.
+
+    Raises:
+        UserError: Inside the block, as soon as it is more.
+    """
+    count = {"modules": 0, "elements": 0}
+
+    def refuse(found: str) -> None:
+        raise UserError(f"{what} makes {found}, far more than the weights beside it are of")
+
+    def on_module(parent: nn.Module, name: str, child: nn.Module | None) -> None:
+        count["modules"] += 1
+        if count["modules"] > modules:
+            refuse(f"more than {modules:,} layers")
+
+    def on_parameter(parent: nn.Module, name: str, parameter: Tensor | None) -> None:
+        count["elements"] += 0 if parameter is None else parameter.numel()
+        if count["elements"] > elements:
+            refuse(f"more than {elements:,} weights")
+
+    handles = [
+        registration.register_module_module_registration_hook(on_module),
+        registration.register_module_parameter_registration_hook(on_parameter),
+    ]
+    try:
+        with _Sizes(max(elements, _FREE), refuse):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Sizes(TorchFunctionMode):
+    """Looks at the size of every tensor before it is made."""
+
+    def __init__(self, elements: int, refuse: Callable[[str], None]) -> None:
+        super().__init__()
+        self._elements, self._refuse = elements, refuse
+        self._calls = 0
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        size = _size(getattr(func, "__name__", ""), args, kwargs)
+        self._calls += 1
+        if size > self._elements:
+            self._refuse(f"a tensor of {size:,.0f} numbers")
+        if self._calls > MAX_CALLS:
+            self._refuse(f"more than {MAX_CALLS:,} calls of torch")
+        return func(*args, **kwargs)
+
+
+def _size(name: str, args: tuple, kwargs: dict) -> float:
+    """Elements that a call will make, as far as its arguments are plain numbers; 0 where they do not say."""
+    if name in _BY_SIZE or name == "full":
+        size = kwargs.get("size", args[0] if name == "full" or (args and not isinstance(args[0], int)) else args)
+        return math.prod(size) if isinstance(size, (list, tuple, torch.Size)) and _are_numbers(size) else 0
+    if name in ("arange", "linspace", "eye") and _are_numbers(args):
+        if name == "linspace":
+            return kwargs.get("steps", args[2] if len(args) > 2 else 0)
+        if name == "eye":
+            return math.prod(args) * (args[0] if len(args) == 1 else 1)
+        start, end = (0, args[0]) if len(args) == 1 else args[:2] if len(args) > 1 else (0, 0)
+        return abs(end - start) / (abs(args[2]) if len(args) > 2 and args[2] else 1)
+    return 0
+
+
+def _are_numbers(values: Any) -> bool:
+    return all(isinstance(value, (int, float)) for value in values)

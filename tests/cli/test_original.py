@@ -28,7 +28,7 @@ DOCUMENTED = {
     "tools/nas/parse_tfnas.py W/epoch_90.pth -o model.yaml --model-config model.config",
     f"train_eval {LISTS} --model_path W/epoch_90.pth --save S --print_freq 100 --workers 16 --epochs 250 "
     "--batch_size 512 --lr 0.2 --momentum 0.9 --weight_decay 1e-5 --grad_clip 5.0 --label_smooth 0.1 "
-    "--num_classes 1000 --dropout_rate 0.2 --drop_connect_rate 0.2 --note n": "python tools/train.py configs/nas/tfnas/tfnas_subnet_2xb",
+    "--num_classes 1000 --dropout_rate 0.2 --drop_connect_rate 0.2 --note n": "python tools/train.py configs/nas",
     f"train_eval {LISTS} --config_path model.config": "python tools/train.py configs/nas/tfnas/tfnas_subnet_",
     f"train_eval_amp {LISTS} --config_path model.config --opt_level O1": "python tools/train.py configs/nas/tfnas/",
     "test --val_root V --val_list v.txt --config_path model.config --weights w.pth": "python tools/test.py configs/nas",

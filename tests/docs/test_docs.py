@@ -12,7 +12,9 @@ from string import Template
 
 import pytest
 
+from mmrazor_lite.cli import original_autoslim, original_tfnas
 from mmrazor_lite.cli.main import SUBCOMMANDS, build_parser
+from mmrazor_lite.cli.original import translate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,7 +22,8 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 COMPARING = ("migration.md", "autoslim_cifar10.md", "tfnas.md")
 LINK = re.compile(r"\]\(([^)\s]*)\)")
 PATH = re.compile(r"(?<![\w/.$-])(?:configs|tools|docs|tests|mmrazor_lite|benchmarks|\.ci)/[\w./{},*-]*")
-FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+FLAG = re.compile(r"(?<![\w-])--[a-zA-Z][\w-]*")
+SCRIPTS_OF_OTHERS = [*original_tfnas.SCRIPTS.values(), *original_autoslim.SCRIPTS.values()]
 FOREIGN_FLAGS = {"--include"}  # of grep
 PLACEHOLDER = re.compile(r"(?<![A-Z])(CONFIG|NAME|FIELD)(?![A-Z])")
 
@@ -78,6 +81,9 @@ def parsed(words: list[str]) -> argparse.Namespace:
         assert count.isdigit() or count == "N", words
     else:
         name = re.search(r'main\(\["([\w-]+)"', (ROOT / script).read_text())[1]
+    if name == "original":  # what it prints and runs
+        command = translate(Path(script).stem, [word for word in rest if word != "--dry-run"])
+        name, rest = command.name, command.arguments
     return build_parser().parse_args([name, *rest])
 
 
@@ -110,10 +116,12 @@ def test_paths_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_make_targets_exist(page):
-    known = set(FOREIGN_FLAGS)
+    known = FOREIGN_FLAGS | {"--dry-run"}
     parsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     for parser in [build_parser(), *parsers.values()]:
         known |= {option for action in parser._actions for option in action.option_strings}
+    for make_parser, _ in (*SCRIPTS_OF_OTHERS, original_tfnas.TEST, original_autoslim.TEST):
+        known |= {option for a in make_parser(argparse.ArgumentParser())._actions for option in a.option_strings}
     for script in (ROOT / "benchmarks").glob("*.py"):  # each declares its own
         known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text(encoding="utf-8")))
     assert set(FLAG.findall(prose(page))) <= known

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from mmrazor_lite.datasets.facts import facts_of
 from mmrazor_lite.errors import UserError, check_number, short
 from mmrazor_lite.registry import DATASETS
 
@@ -54,7 +55,7 @@ class HeldOut:
         seed: of the choice.
 
     Raises:
-        UserError: unknown part, a fraction outside (0, 1), or a part without images.
+        UserError: unknown part, a fraction outside (0, 1), a part without images, or images without one label each.
     """
 
     def __init__(self, dataset: dict | BaseDataset, part: str = "train", fraction: float = 0.04, seed: int = 0) -> None:
@@ -77,7 +78,12 @@ class HeldOut:
         if self.part == "all":
             self.indices = np.arange(total)
         else:
-            labels = np.array([self.dataset.get_data_info(i)["gt_label"] for i in range(total)])
+            labels = facts_of(self.dataset).labels
+            if labels is None:
+                raise UserError(
+                    f"HeldOut: the images of {type(self.dataset).__name__} have no label, or several each; a share of "
+                    "every class is held out, which takes one label per image"
+                )
             mask = held_out_mask(labels, self.fraction, self.seed)
             self.indices = np.flatnonzero(mask if self.part == "held_out" else ~mask)
         if len(self.indices) == 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from mmrazor_lite.datasets.facts import name_of
 from mmrazor_lite.datasets.unreadable import why
 from mmrazor_lite.errors import UserError
@@ -34,6 +36,9 @@ _FIX = "look at the image and at the pipeline of its dataset (MMRAZOR_LITE_TRACE
 class GuardedCollate:
     """A ``collate_fn`` whose errors say which loader could make no batch.
 
+    Images of several sizes make none: the preprocessor would pad them, and what the network sees of an image would
+    depend on the others of its batch.
+
     Args:
         collate: What makes a batch of items.
         where: Key of the loader in the config.
@@ -44,6 +49,8 @@ class GuardedCollate:
 
     def __call__(self, items: Sequence) -> Any:
         """Return the batch of ``items``."""
+        if isinstance(items, list):
+            self._check_sizes(items)
         try:
             return self.collate(items)
         except UserError:
@@ -53,6 +60,20 @@ class GuardedCollate:
                 f"{self.where}: {len(items)} images make no batch ({why(error)}): are all of one size and kind? End "
                 "the pipeline of the dataset in a Resize or a crop to one size"
             ) from error
+
+    def _check_sizes(self, items: list) -> None:
+        images = [(item.get("inputs"), item.get("data_samples")) for item in items if isinstance(item, dict)]
+        named: dict[tuple, str] = {}
+        for image, sample in images:
+            if isinstance(image, Tensor):
+                path = getattr(sample, "img_path", None)
+                named.setdefault(tuple(image.shape), f" ('{path}')" if path else "")
+        if len(named) > 1:
+            sizes = " and ".join(f"{'x'.join(map(str, shape))}{name}" for shape, name in list(named.items())[:2])
+            raise UserError(
+                f"{self.where}: images of one batch have different sizes, {sizes}: bring all to one size in the "
+                "pipeline of the dataset (Resize; or pad_if_needed=True of RandomCrop, where images are smaller than the crop)"
+            )
 
 
 def _step(error: BaseException) -> str:

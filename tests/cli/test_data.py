@@ -258,11 +258,16 @@ def test_what_is_left_out_depends_on_nothing_else(step, images, made):
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
 
-def test_images_that_make_no_batch(step, images):
-    picture("a", 0).resize((4, 4)).save(images / "train/a/small.png")
-    options = ("train_dataloader.dataset.part=all", "train_dataloader.collate_fn.type=default_collate")
-    status, line = step("train", *options, data=images)
-    assert status == 2 and "train_dataloader: 9 images make no batch" in line and "Resize" in line
+@pytest.mark.parametrize("command", COMMANDS)
+def test_images_of_several_sizes_make_no_batch(step, images, command):
+    split = "test" if command == "test" else "train"
+    picture("a", 0).resize((4, 4)).save(images / split / "a/small.png")
+    section = {"train": "train_dataloader", "test": "test_dataloader"}.get(command, "search_cfg.dataloader")
+    options = [] if command == "test" else [f"{section}.dataset.part=all"]
+    options += ["search_cfg.score_on_trained_images=True"] if "search" in section else []
+    status, line = step(command, *options, data=images)
+    assert status == 2 and f"{section.removeprefix('search_cfg.')}: images of one batch have different sizes" in line
+    assert "3x8x8 ('" in line and f"3x4x4 ('{images}/{split}/a/small.png')" in line and "Resize" in line
 
 
 def test_every_kind_of_image_is_one_of_three_channels(step, images):

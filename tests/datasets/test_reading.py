@@ -85,6 +85,12 @@ def test_a_batch_that_cannot_be(workers):
         list(DataLoader(items, batch_size=2, num_workers=workers, collate_fn=collate))
 
 
+def test_a_share_of_every_class_needs_one_label_each(folder, registered):
+    held_out = {"type": "mmrazor_lite.HeldOut", "fraction": 0.5}
+    with pytest.raises(UserError, match="HeldOut: the images of CustomDataset have no label, or several each"):
+        DATASETS.build({**held_out, "dataset": build(folder, with_label=False)}).full_init()
+
+
 def test_a_worker_that_is_killed():
     import os
 

@@ -30,11 +30,13 @@ def classifier_of(
         UserError: The module has no classifier: it is a backbone.
     """
     modules = dict(model.named_modules())
+    target = model.state_dict()
+    owner = _owners(modules)
     owned: dict[str, list[str]] = {}  # layer -> keys of its weights
     for key, name in names.items():
-        if isinstance(modules.get(name.rpartition(".")[0]), _LAYERS):
-            owned.setdefault(name.rpartition(".")[0], []).append(key)
-    target = model.state_dict()
+        layer = owner.get(target[name].data_ptr())
+        if layer is not None:
+            owned.setdefault(layer, []).append(key)
     classes = {}
     for layer, keys in owned.items():
         pairs = [(given[key], target[names[key]]) for key in keys]
@@ -44,21 +46,32 @@ def classifier_of(
     others = [k for k, name in names.items() if given[k] is not None and given[k].shape != target[name].shape]
     if len(set(classes.values())) == 1 and found.issuperset(others):
         return found
-    layer = _own_word(modules) or _last(model, owned)
-    if layer not in owned:
+    layers = _own_word(modules) or _last(model, owned)
+    if not layers or not owned.keys() >= set(layers):
         raise UserError(
             f"{where}: reset_head=True, but {type(model).__name__} has no classifier; give the option where the whole "
             "network is loaded"
         )
-    return set(owned[layer])
+    return {key for layer in layers for key in owned[layer]}
+
+
+def _owners(modules: Mapping[str, nn.Module]) -> dict[int, str]:
+    """Map where a weight lies in memory to its layer: names in a state dict need not be those of modules."""
+    layers = ((name, module) for name, module in modules.items() if isinstance(module, _LAYERS))
+    return {
+        parameter.data_ptr(): name
+        for name, module in layers
+        for parameter in module._parameters.values()
+        if parameter is not None
+    }
 
 
 def _differs_in_outputs(theirs: Tensor, ours: Tensor) -> bool:
     return theirs.ndim == ours.ndim and len(theirs) != len(ours) and theirs.shape[1:] == ours.shape[1:]
 
 
-def _own_word(modules: Mapping[str, nn.Module]) -> str | None:
-    """What a network of timm calls its classifier, and the last layer of the head of one of mmpretrain."""
+def _own_word(modules: Mapping[str, nn.Module]) -> list[str]:
+    """What a network of timm calls its classifiers, and the last layer of the head of one of mmpretrain."""
     for name, module in modules.items():
         if (
             name.rpartition(".")[2] == "head"
@@ -66,24 +79,24 @@ def _own_word(modules: Mapping[str, nn.Module]) -> str | None:
             and "backbone" in _siblings(modules, name)
         ):
             layers = [at for at, part in modules.items() if at.startswith(f"{name}.") and isinstance(part, _LAYERS)]
-            return layers[-1] if layers else None
+            return layers[-1:]
         if callable(getattr(module, "get_classifier", None)):
-            classifier = module.get_classifier()
-            return next((at for at, part in modules.items() if part is classifier), None)
-    return None
+            found = module.get_classifier()
+            classifiers = found if isinstance(found, tuple | list) else [found]
+            return [at for at, part in modules.items() if any(part is one for one in classifiers)]
+    return []
 
 
 def _siblings(modules: Mapping[str, nn.Module], name: str) -> set[str]:
     return {child for child, _ in modules[name.rpartition(".")[0]].named_children()}
 
 
-def _last(model: nn.Module, owned: Mapping[str, list[str]]) -> str | None:
+def _last(model: nn.Module, owned: Mapping[str, list[str]]) -> list[str]:
     """The last layer; none of a backbone, whose last one gives features."""
     from mmengine.model import BaseModule
     from mmpretrain.models.backbones.base_backbone import BaseBackbone
 
-    last = list(owned)[-1] if owned else None
     is_backbone = isinstance(model, BaseBackbone) or (
         isinstance(model, BaseModule) and not hasattr(model, "data_preprocessor")
     )
-    return None if last is None or is_backbone else last
+    return [] if is_backbone else list(owned)[-1:]

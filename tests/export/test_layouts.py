@@ -307,3 +307,47 @@ def test_other_files_are_named_with_the_way_out(tmp_path, name):
     write(nn.Sequential(nn.Linear(2, 2)), tmp_path / "a.pth")
     with pytest.raises(UserError, match=said):
         read_checkpoint(tmp_path / "a.pth")
+
+
+def _plain_classifier(classes: int) -> nn.Module:
+    from mmrazor_lite.cli.environment import register_quietly
+    from mmrazor_lite.models.classifiers import PlainClassifier
+
+    register_quietly()
+    return PlainClassifier(Net(classes))
+
+
+def _distilled(classes: int) -> nn.Module:
+    timm = pytest.importorskip("timm")
+    return timm.create_model("deit_tiny_distilled_patch16_224", num_classes=classes, depth=1, embed_dim=24)
+
+
+def _squeezenet(classes: int) -> nn.Module:
+    from torchvision.models import squeezenet1_1
+
+    return squeezenet1_1(num_classes=classes)
+
+
+@pytest.mark.parametrize("other", [7, 5], ids=["other classes", "as many classes"])
+@pytest.mark.parametrize(
+    ("make", "head"),
+    [
+        (_plain_classifier, {"fc.weight", "fc.bias"}),
+        (_distilled, {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}),
+        (_squeezenet, {"classifier.1.weight", "classifier.1.bias"}),
+    ],
+)
+def test_exactly_the_classifier_of_any_network_is_left_out(make, head, other):
+    theirs, net = make(other), make(5)
+    for value in theirs.state_dict().values():
+        value.fill_(3)
+    load_weights(net, theirs.state_dict(), reset_head=True)
+    assert {name for name, value in net.state_dict().items() if not (value == 3).all()} == head
+
+
+def test_a_backbone_has_no_classifier():
+    from mmpretrain.models.backbones import VGG
+
+    backbone = VGG(11)
+    with pytest.raises(UserError, match="VGG has no classifier; give the option where the whole network is loaded"):
+        load_weights(backbone, backbone.state_dict(), reset_head=True)

@@ -14,7 +14,8 @@ from mmrazor_lite.cli.main import build_parser
 from mmrazor_lite.cli.next_step import AFTER, line, show, sibling
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts)
+PATHS = (path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
+CONFIGS = sorted(str(path) for path in PATHS if "_base_" not in path.parts and path.name != "my_net.py")
 FEW = {
     "configs/pruning/autoslim/autoslim_supernet_digits.py": "search",
     "configs/pruning/autoslim/autoslim_mbv2_supernet_8xb256_in1k.py": "search",

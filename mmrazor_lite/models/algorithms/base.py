@@ -245,6 +245,9 @@ class Algorithm(BaseModel):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            # Gradients are summed over the processes in here: that another one is gone is no fault of the network.
+            if isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error):
+                raise
             reason = " ".join(str(error).split()).partition(" Hint: ")[0]
             raise UserError(
                 f"step {step}: {type(self.architecture).__name__} runs forward, but the backward pass of "

@@ -72,7 +72,8 @@ class GuardedCollate:
             sizes = " and ".join(f"{'x'.join(map(str, shape))}{name}" for shape, name in list(named.items())[:2])
             raise UserError(
                 f"{self.where}: images of one batch have different sizes, {sizes}: bring all to one size in the "
-                "pipeline of the dataset (Resize; or pad_if_needed=True of RandomCrop, where images are smaller than the crop)"
+                "pipeline of the dataset (Resize; or pad_if_needed=True of RandomCrop, where images are smaller than "
+                "the crop)"
             )
 
 

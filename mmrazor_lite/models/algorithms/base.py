@@ -278,8 +278,8 @@ class Algorithm(BaseModel):
             if not isinstance(hard, Tensor):
                 names = [key for key in parts if key != "loss"]
                 raise UserError(
-                    f"{type(self.architecture).__name__}: its loss() gives {names}, and what is trained are the entries "
-                    "with 'loss' in their names; name one of them so"
+                    f"{type(self.architecture).__name__}: its loss() gives {names}, and what is trained are the "
+                    "entries with 'loss' in their names; name one of them so"
                 )
             total = total + item.label * hard
             entries = {key: value.detach() for key, value in parts.items()}

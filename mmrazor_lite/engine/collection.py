@@ -170,7 +170,7 @@ def collect(evaluator: SubnetEvaluator, collection: Collection, cost: Cost, numb
                     if rank == 0:
                         collection.add(row, int(cost(row[None])["macs"][0]), metrics)
                         best = max(best, metrics["score"])
-            progress.inside(min(number, len(have) + start + world_size), number, best)
+            progress.inside(min(number, len(have) + start + world_size), number, best, len(have))
     if rank == 0:
         print_log(f"collect: {len(collection.rows)} subnets, best {best:.6g}", logger="current")
 

@@ -26,7 +26,6 @@ class StepProgress:
         self.title = title
         self._start, self._quiet = start, quiet
         self._began = self._step_began = self._said = time.monotonic()
-        self._before: int | None = None
         console = Console()
         self._bar: Progress | None = None
         if console.is_terminal and not quiet:
@@ -51,7 +50,6 @@ class StepProgress:
     def update(self, done: float, text: str) -> None:
         """Show that the part ``done`` (0 to 1) is behind us, and ``text``."""
         self._step_began = self._said = time.monotonic()
-        self._before = None
         if self._quiet:
             return
         left = f"{self._time_left(done)} left"
@@ -60,18 +58,16 @@ class StepProgress:
         else:
             print_log(f"{self.title}: {text} ({done:.0%}, {left})", logger="current")
 
-    def inside(self, done: int, total: int, best: float) -> None:
+    def inside(self, done: int, total: int, best: float, known: int = 0) -> None:
         """Show that ``done`` of the ``total`` subnets of this step are scored, the best of them ``best``.
 
-        On a terminal the line changes; a log gets a line every :data:`CALM_SECONDS`.
+        On a terminal the line changes; a log gets a line every :data:`CALM_SECONDS`. ``known`` of them took no time.
         """
         now = time.monotonic()
-        if self._before is None:  # what was known before this step took no time
-            self._before = done - 1
         if self._quiet or (self._bar is None and now - self._said < CALM_SECONDS):
             return
         self._said = now
-        seconds = (now - self._step_began) * (total - done) / (done - self._before)
+        seconds = (now - self._step_began) * (total - done) / max(1, done - known)
         left = f"{timedelta(seconds=round(seconds))} left"
         text = f"{done:,} of {total:,} subnets scored, best {best:.6g}"
         if self._bar is not None:

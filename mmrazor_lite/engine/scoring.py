@@ -18,7 +18,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet import SearchSpace
 
 SYNC_SECONDS = 2.0  # what a power cut may cost; the end of a process costs the subnet being scored
-Report = Callable[[int, int, float], None]  # subnets scored of how many, the best score among them
+Report = Callable[[int, int, float, int], None]  # subnets scored of how many, the best score, how many were known
 
 
 class Scorer:
@@ -95,7 +95,7 @@ class Scorer:
                 self._keep(key, mine[key])
                 best = max(best, mine[key]["score"])
                 done = min(len(keys), self.world_size * len(mine))  # the others are about as far
-                report(len(kept) + done, len(kept) + len(keys), best)
+                report(len(kept) + done, len(kept) + len(keys), best, len(kept))
         except Exception as problem:  # the others wait for this process below
             error = problem
         spent = {name: value - before[name] for name, value in self.evaluator.seconds.items()}

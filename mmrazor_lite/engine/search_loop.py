@@ -253,6 +253,7 @@ class SearchLoop:
         if self.rank == 0:
             self.work_dir.mkdir(parents=True, exist_ok=True)
             try:
+                self.output.check()
                 found[0] = self.state.read() if resume else None
             except UserError as error:
                 found[1] = str(error)

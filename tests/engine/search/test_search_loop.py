@@ -311,3 +311,13 @@ def test_two_budgets_never_share_a_file():
         "subnet_latency_1.5ms",
         "best_subnet",
     ]
+
+
+@pytest.mark.parametrize("name", ["search_state.json", "search_log.json", "subnet_{}.yaml"])
+def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(make, tmp_path, name):
+    loop = make()
+    loop.evaluator.evaluate = None  # must not be called
+    path = tmp_path / name.format(f"macs_{loop.limits['budgets'][0][1] / 1e6:g}M")
+    path.mkdir()
+    with pytest.raises(UserError, match=f"{re.escape(str(path))} is a folder, where the search writes a file"):
+        loop.run()

@@ -81,6 +81,9 @@ def operators(state: Iterable[str]) -> dict[str, set[str]]:
         match = _OPERATOR.match(_CHOICES_0X.sub("._candidates.", key))
         if match:
             found.setdefault(match["choice"], set()).add(match["name"])
+        official = _SPOS.search(key)
+        if official and official["choice"]:
+            found.setdefault(f"features.{official['place']}", set()).add(official["choice"])
     return found
 
 

@@ -159,3 +159,13 @@ def test_a_checkpoint_of_other_classes_to_start_from(full, tmp_path):
     full.mutator.activate(full.search_space.max())
     assert torch.equal(net.architecture.head.fc.weight, before)
     assert torch.equal(net.architecture.backbone(IMAGES)[0], full.architecture.backbone(IMAGES)[0])
+
+
+def test_a_slimmed_network_of_its_authors(tmp_path):
+    """AutoSlim's own files: one batch norm in each list, all at the widths of the subnet."""
+    theirs = randomise(SlimmableMobileNetV1(([8], [16], [24]), (1, 2), CLASSES, shared=False)).float()
+    torch.save({"model": {f"module.{key}": value for key, value in theirs.state_dict().items()}}, tmp_path / "a.pt")
+    net = autoslim(architecture(init_cfg=pretrained(tmp_path / "a.pt")), 0.5)
+    net.init_weights()
+    net.eval()
+    assert torch.allclose(net(IMAGES), theirs.logits(IMAGES, 0), atol=1e-5)

@@ -13,6 +13,7 @@ from torch import nn
 from mmrazor_lite.cli.environment import register_quietly
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import load_weights, read_checkpoint
+from mmrazor_lite.models.algorithms.pretrained import load_checked
 
 STAGES, LAST, CLASSES = ((24, 2), (40, 2)), 32, 5
 PATHS = ([0, 1, 2, 3], [3, 0, 1, 3])
@@ -52,7 +53,7 @@ def test_the_supernet_of_single_path_one_shot(tmp_path, affine):
 
     theirs = randomise(Spos(STAGES, LAST, CLASSES, None))
     ours = SPOS(spos(affine), input_shape=(3, 64, 64)).double().eval()
-    load_weights(ours, saved(theirs, tmp_path / "a.pth"))
+    load_checked(ours, saved(theirs, tmp_path / "a.pth"), "a.pth")
     names = [name for name in ours.search_space if ours.search_space[name].kind == "operator"]
     kinds = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "shuffle_xception")
     for path in PATHS:
@@ -74,6 +75,10 @@ def test_a_subnet_of_single_path_one_shot(tmp_path):
     ours = SubModel(spos(True), fix_subnet=subnet, input_shape=(3, 64, 64), init_cfg=init).double().eval()
     load_weights(ours, read_checkpoint(tmp_path / "a.pth"))  # in float64
     assert torch.allclose(ours(images()), theirs(images()), atol=1e-10)
+    saved(randomise(Spos(STAGES, LAST, CLASSES, None)), tmp_path / "supernet.pth")
+    supernet = {**init, "checkpoint": str(tmp_path / "supernet.pth")}
+    with pytest.raises(UserError, match="holds a supernet.*model.init_weight_from_supernet=True"):
+        SubModel(spos(False), fix_subnet=subnet, input_shape=(3, 64, 64), init_cfg=supernet)
     with pytest.raises(UserError, match="names of SinglePathOneShot.*block_style='official'"):
         SubModel(spos(True, block_style="mmrazor"), fix_subnet=subnet, input_shape=(3, 64, 64), init_cfg=init)
 

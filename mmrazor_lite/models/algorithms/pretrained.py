@@ -200,7 +200,6 @@ def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str, rese
     """
     from mmrazor_lite.export.checkpoint import check_space, load_weights
 
-    _check_operators(algorithm, checkpoint, where)
     meta = checkpoint.get("meta")
     if isinstance(meta, Mapping):
         identity = algorithm.identity
@@ -209,7 +208,11 @@ def load_checked(algorithm: Any, checkpoint: Mapping[str, Any], where: str, rese
     else:
         algorithm.check_meta(None, where)
     algorithm.prepared_otherwise = _prepared_otherwise(algorithm, meta, where)
-    load_weights(algorithm, checkpoint, where, reset_head)
+    try:
+        load_weights(algorithm, checkpoint, where, reset_head)
+    except UserError:
+        _check_operators(algorithm, checkpoint, where)
+        raise
     algorithm.data = data_of(checkpoint)
 
 
@@ -231,7 +234,7 @@ def _prepared_otherwise(algorithm: Any, meta: Any, where: str) -> str | None:
 
 
 def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
-    """Tell a supernet of operators from a subnet by the weights: files of MMRazor do not say what they hold."""
+    """Tell a supernet of operators from a subnet by its weights, which do not fit: others do not say what they hold."""
     from mmrazor_lite.export.checkpoint import state_dict_of
     from mmrazor_lite.export.layouts import operators
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from engine.test_runner import Killed, assert_equal, kill_at
 from mmengine.hooks import Hook
 
+from mmrazor_lite.engine.hooks.admission import admitted
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import read_checkpoint
 
@@ -185,3 +191,41 @@ def test_precise_statistics_of_a_plain_subnet(runner, run_config):
         seen = first(images)
     expected = torch.stack([part.mean((0, 2, 3)) for part in seen.split(4)]).mean(0)
     torch.testing.assert_close(norm.running_mean, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_averaged_weights_of_channels_that_change_place_are_refused():
+    """TF-NAS sorts channels after every epoch."""
+    model = torch.nn.Module()
+    model.kind, model.arch_parameters = "supernet", torch.nn.Module()
+    runner = SimpleNamespace(model=model, _hooks=[])
+    with pytest.raises(UserError, match="the hook EMAHook: widths change after every epoch"):
+        admitted(hook("mmengine.EMAHook"), runner)
+    del model.arch_parameters
+    assert admitted(hook("mmengine.EMAHook", priority="LOW"), runner).priority == "LOW"
+
+
+@pytest.mark.slow
+def test_averaged_weights_of_two_processes_survive_a_resume(root, tmp_path):
+    config = tmp_path / "ema.py"
+    config.write_text(
+        f"_base_ = {str(root / 'configs/pruning/autoslim/autoslim_supernet_digits.py')!r}\n"
+        "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
+        "train_cfg = dict(max_epochs=2, val_interval=1)\n"
+        "param_scheduler = dict(end=2)\n"
+        "default_hooks = dict(checkpoint=dict(interval=1))\n"
+    )
+
+    def train(folder: Path, *flags: str) -> dict:
+        words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mmrazor_lite.cli"]
+        words += ["train", str(config), "--launcher", "pytorch", "--work-dir", str(folder), *flags]
+        settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root)}
+        done = subprocess.run([sys.executable, *words], env={**os.environ, **settings}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return read_checkpoint(folder / "epoch_2.pth")
+
+    whole = train(tmp_path / "whole")
+    assert int(whole["ema_state_dict"]["steps"]) == whole["meta"]["iter"]
+    (tmp_path / "part").mkdir()
+    shutil.copy(tmp_path / "whole" / "epoch_1.pth", tmp_path / "part")
+    (tmp_path / "part" / "last_checkpoint").write_text(str(tmp_path / "part" / "epoch_1.pth"))
+    assert_equal(whole, train(tmp_path / "part", "--resume"))

@@ -72,8 +72,8 @@ def fits(value: Any, annotation: Any, default: Any = _ANY) -> bool:
     kind = _plain(origin or annotation)
     if kind in (None, type(None)):
         return value is None
-    if not isinstance(kind, type):
-        return True  # Any, type variables and the like
+    if not isinstance(kind, type) or kind is Any:
+        return True  # type variables and the like too
     return _is(value, kind, typing.get_args(annotation))
 
 
@@ -101,16 +101,16 @@ def _plain(kind: Any) -> Any:
     return float if kind in (numbers.Number, numbers.Real) else kind
 
 
-def takes_text(value: Any, annotation: Any, default: Any = _ANY) -> bool:
-    """Whether the text in ``value`` may be what ``annotation`` says; values without text are let through.
+def may_fit(value: Any, annotation: Any, default: Any = _ANY) -> bool:
+    """Whether ``value`` may be what ``annotation`` says, as far as signatures of others can be believed.
 
-    For signatures of others, which say ``int`` and mean ``int or a list`` as often as not; text, where they name
-    numbers, lists and dicts only, is never right.
+    They say ``int`` and mean ``int or a list`` as often as not. But text is never right where they name numbers, lists
+    and dicts only, nor anything but a flag where they name a flag.
     """
     if annotation is _ANY or isinstance(default, str):
         return True
-    if isinstance(value, str):
-        return fits(value, annotation)
+    if isinstance(value, str) or annotation is bool:
+        return fits(value, annotation, default)
     if isinstance(value, list | tuple) and value and all(isinstance(part, str) for part in value):
         items = [argument for argument in _items(annotation) if argument is not ...]
         return not items or any(fits(part, item) for part in value for item in items)

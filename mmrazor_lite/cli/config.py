@@ -32,11 +32,15 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
         UserError: missing or broken file, MMRazor 0.x style, a name that is not registered, a key that nothing reads, a
             value that makes no sense.
     """
-    from . import names, overrides, schema, values
-
     require_file(path, "config file")
     register_quietly()
-    cfg = _read(path)
+    return completed(_read(path), path, cfg_options, amp)
+
+
+def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: bool = False) -> Config:
+    """Do everything of :func:`load_config` but the reading, on ``cfg``."""
+    from . import names, overrides, schema, values
+
     values.check_shape(cfg._cfg_dict, str(path))
     _refuse_what_is_not_carried(cfg, str(path))
     schema.check_top_level(cfg._cfg_dict, str(path))

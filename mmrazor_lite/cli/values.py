@@ -19,6 +19,14 @@ from mmrazor_lite.errors import UserError, check_flag, check_number, check_one_o
 from . import annotations, schema
 from .arguments import LARGEST_SEED, LAUNCHERS
 
+_DDP_FLAGS = (
+    "check_reduction gradient_as_bucket_view init_sync skip_all_reduce_unused_params static_graph batched_grad_copy "
+    "lazy_bucket_allocation".split()
+)
+_DDP_OBJECTS = (  # what only code can make
+    "delay_all_reduce_named_params device_ids device_mesh dim mixed_precision module output_device "
+    "param_to_hook_all_reduce process_group".split()
+)
 Rule = Callable[[str, Any], None]  # of the key, for messages, and its value
 
 DEEPEST, MOST = 60, 1_000_000  # levels of nesting and values of a config
@@ -114,6 +122,13 @@ RULES: dict[str, Rule] = {
     "**dataloader.batch_sampler": _section,
     "**dataloader.collate_fn": _function,
     "**dataloader.worker_init_fn": _function,
+    "**.pipeline": _sections,
+    "**.vis_backends": _sections,
+    **{f"model**.{key}": _sections for key in ("backbone", "neck", "head", "loss", "mutator", "distiller")},
+    "optim_wrapper**.optimizer": _section,
+    "optim_wrapper**.paramwise_cfg": _section,
+    "**dataloader.multiprocessing_context": _one_of(None, "fork", "spawn", "forkserver"),
+    "**dataloader.pin_memory_device": _text,
     "**dataloader.batch_size": _whole(1),
     "**dataloader.num_workers": _whole(0, 10_000),
     "**dataloader.prefetch_factor": _whole(1, optional=True),
@@ -164,6 +179,10 @@ RULES: dict[str, Rule] = {
     "**data_preprocessor.std": _above_zero,
     "**.init_cfg": _sections,
     "cfg": _nothing,
+    **{f"search_cfg.{key}": _nothing for key in ("algorithm", "work_dir", "checkpoint", "config")},
+    "model_wrapper_cfg.bucket_cap_mb": _number(0, above=True, optional=True),
+    **{f"model_wrapper_cfg.{key}": check_flag for key in _DDP_FLAGS},
+    **{f"model_wrapper_cfg.{key}": _nothing for key in _DDP_OBJECTS},
     "runner_type": _one_of("Runner", "RazorRunner", "mmengine.Runner", "mmrazor_lite.RazorRunner"),
     "launcher": _one_of(*LAUNCHERS),
     "resume": check_flag,
@@ -187,6 +206,9 @@ def check_shape(cfg: Mapping, source: str) -> None:
             raise UserError(f"{source}: {'.'.join(path)} is {value}: give a number")
         if isinstance(value, str) and "\0" in value:
             raise UserError(f"{source}: {'.'.join(path)} holds a NUL character: give plain text")
+        names_class = path[-1:] == ("type",) and not any(key in schema.FREE for key in path)
+        if names_class and not (isinstance(value, str) or callable(value)):
+            raise UserError(f"{source}: {'.'.join(path)}={short(value)}: give the name of a class")
     for key, value in cfg.items():
         if value is not None and key in _MAPPINGS and not isinstance(value, Mapping):
             raise UserError(f"{source}: {key}={short(value)}: give a dict")
@@ -207,7 +229,7 @@ def _walk(root: Any, source: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         count += 1
         if len(path) > DEEPEST or count > MOST:
             what = f"more than {DEEPEST} levels deep" if len(path) > DEEPEST else f"more than {MOST:,} values"
-            raise UserError(f"{source}: {'.'.join(path[:3])} is {what}: a config is not")
+            raise UserError(f"{source}: {'.'.join(path[:8])} is {what}: a config is not")
         yield path, node
         items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
         waiting += [((*path, str(key)), value) for key, value in items]
@@ -267,8 +289,6 @@ def _check_type(value: Any, path: tuple[str, ...], parent: Mapping, source: str)
     """Compare a value with the annotations of whatever may be built from the section around it."""
     key, where = path[-1], f"{source}: {'.'.join(path)}"
     if key == "type":
-        if not isinstance(value, str) and not callable(value):
-            raise UserError(f"{where}={short(value)}: give the name of a class")
         return
     types = [parent["type"]] if parent.get("type") is not None else schema.DEFAULT_TYPES.get(path[:-1], ())
     judged = []
@@ -277,7 +297,7 @@ def _check_type(value: Any, path: tuple[str, ...], parent: Mapping, source: str)
             parameters = annotations.parameters_of(built)
             if key in parameters:
                 annotation, default = parameters[key]
-                judge = annotations.fits if _is_ours(built) else annotations.takes_text
+                judge = annotations.fits if _is_believed(built) else annotations.may_fit
                 if judge(value, annotation, default):
                     return
                 judged.append(annotation)
@@ -285,5 +305,7 @@ def _check_type(value: Any, path: tuple[str, ...], parent: Mapping, source: str)
         raise UserError(f"{where}={short(value)}: give {annotations.said(judged[0])}")
 
 
-def _is_ours(built: Callable) -> bool:
-    return getattr(built, "__module__", "").partition(".")[0] == "mmrazor_lite"
+def _is_believed(built: Callable) -> bool:
+    """Whether the annotations of a class are right: those of our own, and of mmengine's hooks and loops."""
+    module = f"{getattr(built, '__module__', '')}."
+    return module.startswith(("mmrazor_lite.", "mmengine.hooks.", "mmengine.runner.", "mmengine.dataset."))

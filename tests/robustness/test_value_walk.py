@@ -1,0 +1,128 @@
+"""Nothing accepted is ignored: absurd values of every documented key are refused in one line, or change the run."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from pathlib import Path
+
+import pytest
+from robustness.test_bad_input import DATA, TINY
+from robustness.value_walk import ABSURD, is_default, keys_of, shown
+
+from mmrazor_lite.cli import main
+from mmrazor_lite.cli.config import _read, completed, load_config
+from mmrazor_lite.errors import UserError, one_line
+
+LONGEST = 600
+CONFIGS = (
+    "pruning/autoslim/autoslim_search_digits.py",
+    "pruning/autoslim/us_digits.py",
+    "nas/spos/spos_evolution_search_digits.py",
+    "nas/mmcls/onceforall/ofa_kernel_digits.py",
+    "nas/tfnas/tfnas_search_digits.py",
+)
+# Keys that the line need not name: it names the section, as the value is no section any more.
+SECTIONS = re.compile(r".*\.\d+|.*\btype")
+# What a run of seconds on one CPU process cannot show, or not within seconds, with the reason.
+UNSEEN = {
+    r".*dataloader\.(num_workers|pin_memory|pin_memory_device|persistent_workers|prefetch_factor)": "how, not what",
+    r".*dataloader\.(disable_subprocess_warning|timeout|multiprocessing_context|worker_init_fn)": "how, not what",
+    r"(model_wrapper_cfg|find_unused_parameters|env_cfg|launcher).*": "of several processes or of the machine",
+    r"(test|val)_.*|test_(cfg|dataloader|evaluator).*": "of another step",
+    r"search_cfg.*": "of another step",
+    r"train_cfg\.(max_epochs|max_iters)": "runs as long as asked",
+    r"work_dir": "--work-dir is given",
+    r"default_hooks\.checkpoint\.max_keep_ckpts": "there is one checkpoint",
+    r"default_hooks\.logger\.interval_exp_name": "steps until a line, more than there are",
+    r"auto_scale_lr\.base_batch_size": "read with auto_scale_lr.enable=True only",
+    r".*(metainfo|classes|data_prefix|data_root|ann_file|lazy_init|serialize_data|max_refetch|filter_cfg).*": "others'",
+    r".*(indices|topk|cal_acc|num_classes|non_blocking|batch_augments|pad_.*|to_onehot|bgr_to_rgb)": "mmpretrain's",
+}
+
+
+def drawn(cfg: dict, seed: int, count: int, per_key: int) -> list[tuple[str, str]]:
+    """``count`` keys of a config, each with ``per_key`` names of values."""
+    rng = random.Random(seed)
+    keys = keys_of(cfg)
+    chosen = rng.sample(keys, min(count, len(keys)))
+    return [(key, name) for key in chosen for name in rng.sample(sorted(ABSURD), per_key)]
+
+
+def is_good(line: str, key: str, name: str) -> bool:
+    """Whether a refusal is one short line that names the key."""
+    named = name == "nested" or SECTIONS.fullmatch(key) or key.rpartition(".")[2] in line
+    return bool(named) and len(line) <= LONGEST and "\n" not in line
+
+
+@pytest.mark.parametrize(("keys", "values"), [(25, 2), pytest.param(10_000, 2, marks=pytest.mark.fuzz)])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_key_is_judged_before_anything_is_built(root, config, keys, values):
+    path = root / "configs" / config
+    base, wrong = _read(path), []
+    for key, name in drawn(load_config(path)._cfg_dict, seed=1, count=keys, per_key=values):
+        try:
+            completed(copy.deepcopy(base), path, [f"{key}={ABSURD[name]}"])
+        except UserError as error:
+            if not is_good(one_line(error), key, name):
+                wrong.append((key, name, one_line(error)))
+        except Exception as error:
+            wrong.append((key, name, repr(error)[:300]))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+@pytest.fixture(scope="module")
+def plain_run(root, tmp_path_factory):
+    """The command of a tiny training, and what it comes to."""
+    config = root / "configs/pruning/autoslim/autoslim_supernet_digits.py"
+
+    def run(*options: str) -> tuple[int, Path]:
+        from mmengine.logging import MMLogger
+
+        MMLogger._instance_dict.clear()
+        folder = tmp_path_factory.mktemp("run")
+        words = ["train", config, "--work-dir", folder, "--cfg-options", *TINY, *DATA, *options]
+        return main([str(word) for word in words]), folder
+
+    first, second = (shown(folder) for status, folder in (run(), run()) if status == 0)
+    assert first == second  # else nothing could be seen to be ignored
+    return run, first
+
+
+def unseen(key: str) -> bool:
+    return any(re.fullmatch(pattern, key) for pattern in UNSEEN)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 6), pytest.param(6, 40, marks=pytest.mark.fuzz)])
+def test_what_is_accepted_changes_the_run(root, plain_run, capsys, monkeypatch, tmp_path, first, count):
+    monkeypatch.chdir(tmp_path)
+    run, expected = plain_run
+    path = root / "configs/pruning/autoslim/autoslim_supernet_digits.py"
+    base, cfg = _read(path), load_config(path, [*TINY, *DATA])
+    accepted = []
+    for key, name in drawn(cfg._cfg_dict, seed=2, count=10_000, per_key=3):
+        if unseen(key):
+            continue
+        try:
+            found = completed(copy.deepcopy(base), path, [*TINY, *DATA, f"{key}={ABSURD[name]}"])
+        except UserError:
+            continue
+        if found._cfg_dict != cfg._cfg_dict and not is_default(found._cfg_dict, key):
+            accepted.append((key, name))
+        if len(accepted) == first + count:
+            break
+    wrong = []
+    for key, name in accepted[first:]:
+        capsys.readouterr()
+        try:
+            status, folder = run(f"{key}={ABSURD[name]}")
+        except Exception as error:
+            wrong.append((key, name, repr(error)[:300]))
+            continue
+        lines = capsys.readouterr().err.strip().splitlines()
+        if status == 2 and not (len(lines) == 1 and is_good(lines[0], "", name)):
+            wrong.append((key, name, lines))
+        elif status == 0 and shown(folder) == expected:
+            wrong.append((key, name, "accepted and ignored"))
+    assert not wrong, "\n".join(map(str, wrong))

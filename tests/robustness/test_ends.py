@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from robustness.kills import assert_equal
-from robustness.processes import KILLED, join, run, start, start_server
+from robustness.processes import KILLED, run, start, start_server
 
 from mmrazor_lite.cli import main
 from mmrazor_lite.export import read_checkpoint
@@ -73,7 +73,7 @@ def test_a_second_run_in_the_folder_is_refused(context, tmp_path, capsys):
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == before
     for process in processes:
         process.kill()
-    join(processes)
+        process.join(PATIENCE)
     assert processes[0].exitcode == KILLED and (folder / "run.lock").exists()
     assert run(context, words(folder, "--resume", epochs=1), log)[0] == 0
 

@@ -32,7 +32,7 @@ JOINT = [
     "train_cfg.val_interval=9",
 ]
 NUMBER = 5
-FEW = [("retrain", 1), ("specialize", 1), ("collect", 2)]
+FEW = [("specialize", 1), ("collect", 2)]
 ALL = [(step, ranks) for step in ("train", "search", "retrain", "specialize", "collect") for ranks in (1, 2)]
 ALL.append(("split", 1))
 

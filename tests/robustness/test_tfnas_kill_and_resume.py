@@ -76,3 +76,17 @@ def test_two_processes_agree_and_go_on_alike(search, tmp_path):
     for name in names(whole, "*.pth"):
         assert_equal(read_checkpoint(killed / name), read_checkpoint(whole / name), name)
     assert (killed / "best_subnet.yaml").read_bytes() == (whole / "best_subnet.yaml").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_finished_search_goes_on_with_more_epochs(search, tmp_path):
+    """As the page advises where the network misses its target: it ends as the longer search would have."""
+    whole, longer = tmp_path / "whole", tmp_path / "longer"
+    search(whole)
+    last = Path((whole / "last_checkpoint").read_text()).name
+    epochs = int(last.removeprefix("epoch_").removesuffix(".pth"))
+    search(longer, options=(f"train_cfg.max_epochs={epochs - 1}",))
+    assert (longer / "best_subnet.yaml").exists() and not (longer / last).exists()
+    search(longer, "--resume")
+    assert_equal(read_checkpoint(longer / last), read_checkpoint(whole / last), last)
+    assert (longer / "best_subnet.yaml").read_bytes() == (whole / "best_subnet.yaml").read_bytes()

@@ -50,7 +50,9 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
         wrapper["type"] = AMP_WRAPPER
     overrides.apply(cfg, cfg_options)
     values.check_shape(cfg._cfg_dict, str(path))
-    cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
+    around = cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
+    if around is not None and cfg.get("find_unused_parameters") is not None:  # mmengine's way to say it
+        around.setdefault("find_unused_parameters", cfg.find_unused_parameters)
     names.normalise(cfg._cfg_dict)
     if cfg.get("default_scope") in (None, *names.SCOPES):  # names of ours have their prefix by now
         cfg.default_scope = "mmpretrain"

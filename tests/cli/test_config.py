@@ -203,3 +203,10 @@ def test_networks_of_torchvision_for_something_else(tmp_path, name, message):
     with pytest.raises(UserError, match=message) as caught:
         load_config(write(tmp_path, text))
     assert "did you mean 'mobilenet" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scope", ["", "mmengine."])
+def test_the_usual_wrapper_of_mmengine_is_ours(digits, tmp_path, scope):
+    text = f"_base_ = {str(digits)!r}\nmodel_wrapper_cfg = dict(type='{scope}MMDistributedDataParallel')\n"
+    cfg = load_config(write(tmp_path, text + "find_unused_parameters = False\n"))
+    assert cfg.model_wrapper_cfg == {"type": "mmrazor_lite.SubnetDDP", "find_unused_parameters": False}

@@ -168,6 +168,9 @@ class SubnetEvaluator:
         for metric in self.metrics:
             metric.results.clear()
         for batch in batches:
+            other = self.algorithm.other_size(batch["inputs"]) if hasattr(self.algorithm, "other_size") else None
+            if other:
+                raise UserError(f"dataloader: {other}, so that no budget would hold; set model.input_shape as they are")
             samples = [
                 sample.to_dict() if isinstance(sample, BaseDataElement) else sample
                 for sample in self.algorithm(**batch, mode="predict")

@@ -132,6 +132,7 @@ class SearchLoop:
         digest = f"sha256:{checkpoint_hash(checkpoint)}" if checkpoint else None
         name = Path(config).name if config else None  # folders differ between machines, results must not
         self.made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
+        self.made_by["input_shape"] = list(self.mutator.input_shape)  # what the costs are counted at
         self.state = SearchState(
             self.work_dir,
             {

@@ -12,7 +12,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
-from mmrazor_lite.models.algorithms.identity import check_computation
+from mmrazor_lite.models.algorithms.identity import check_computation, check_resources
 from mmrazor_lite.models.classifiers import plain_module
 from mmrazor_lite.subnet import parse_document
 from mmrazor_lite.subnet.choice import short
@@ -67,6 +67,7 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
     mutator.prepare(model, tuple(shape), any_width=True)
     check_computation(meta.get("computation"), getattr(mutator, "computation", None), str(path))
     subnet = parse_document(meta["subnet"], mutator.search_space, str(path)).subnet
+    check_resources(meta.get("resources"), mutator.cost_model.of(subnet), str(path), shape, shape)
     exported = mutator.export(subnet).cpu()
     module = plain_module(exported)
     of_training = exported.state_dict().keys() - module.state_dict().keys()  # what a loss keeps

@@ -61,8 +61,9 @@ class ElasticityHook(Hook):
         algorithm = _algorithm(runner)
         subnet, path = algorithm.searched, Path(runner.work_dir) / BEST
         costs = algorithm.cost_model.of(subnet)
+        about = {"tool": "TFNAS", "input_shape": list(algorithm.input_shape)}
         if is_main_process():
-            write_subnet(path, subnet, algorithm.search_space, costs, made_by={"tool": "TFNAS"})
+            write_subnet(path, subnet, algorithm.search_space, costs, made_by=about)
             runner.logger.info(f"wrote {path}: " + ", ".join(f"{value:,.10g} {name}" for name, value in costs.items()))
         if _misses(algorithm, costs["latency"]):
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_rank
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, CheckpointIdentity, check_computation
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, CheckpointIdentity, check_computation, check_resources
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.algorithms.pretrained import Whole, has_pretrained, load_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
@@ -70,6 +72,7 @@ class Algorithm(BaseModel):
     subnet_option: str = FIX_SUBNET  # what in the config says the subnet, for errors
     prepared_otherwise: str | None = None  # what a loaded file says about its images, where that is not as here
     _computation: dict[str, Any] | None = None
+    _told_size = False
 
     def __init__(
         self,
@@ -150,6 +153,9 @@ class Algorithm(BaseModel):
         if meta:
             self.identity.check(meta, where)
             check_computation(meta.get("computation"), self.computation, where)
+            if self.kind == "subnet":
+                counted_at, own_shape = meta.get("input_shape"), self.config["input_shape"]
+                check_resources(meta.get("resources"), self.identity.resources[0], where, counted_at, own_shape)
 
     def resources(self) -> dict[str, dict[str, int]]:
         """Return macs, flops, params and memory (unscaled) of each of :meth:`named_subnets`; or of ``subnet``."""
@@ -183,6 +189,8 @@ class Algorithm(BaseModel):
 
         Images of another size than the subnet is meant for are resized to it.
         """
+        if not self._told_size:
+            self._tell_size(inputs)
         inputs = resized(inputs, self.resolution)
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -190,6 +198,23 @@ class Algorithm(BaseModel):
         # Not in the classifier: tracing must see the auxiliary logits, DDP must not wait for their gradients.
         is_plain = mode == "tensor" and isinstance(self.architecture, PlainClassifier)
         return main_logits(outputs) if is_plain else outputs
+
+    def other_size(self, images: Tensor) -> str | None:
+        """What to say where images (N, C, H, W) are of another size than costs are counted at; they run all the same.
+
+        Where the subnet says its resolution, images are resized to it.
+        """
+        size, counted = tuple(images.shape[-2:]), tuple(self.input_shape[-2:])
+        if self.resolution is not None or images.dim() != 4 or size == counted:
+            return None
+        sizes = [" x ".join(map(str, item)) for item in (size, counted)]
+        return f"images of {sizes[0]} arrive, costs are counted for input_shape {sizes[1]}"
+
+    def _tell_size(self, images: Tensor) -> None:
+        found = self.other_size(images)
+        if found:
+            self._told_size = True
+            print_log(f"{found}: set model.input_shape as they are", logger="current", level=logging.WARNING)
 
     def train_step(
         self, data: dict | tuple | list, optim_wrapper: OptimWrapper, forward: Callable | None = None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
@@ -137,3 +140,33 @@ def check_computation(theirs: Any, mine: Mapping[str, Any] | None, where: str, p
             f"{where} is of another network, with weights of the same names and shapes: {found}; use the architecture "
             "it was trained with"
         )
+
+
+def check_resources(
+    said: Any, costs: Mapping[str, int], where: str, input_shape: Any = None, own_shape: Sequence[int] = ()
+) -> None:
+    """Compare the costs that a file says with those of its subnet here: other ones are of another network.
+
+    What depends on the size of images is compared strictly where the file says that its size is the same, and else
+    told. Files that say no costs are fine.
+
+    Args:
+        said: ``resources`` of the file.
+        costs: Of the same subnet, by the cost model.
+        where: Names the file.
+        input_shape: What the file's costs are counted at; None where it does not say.
+        own_shape: What those here are counted at.
+
+    Raises:
+        UserError: Says both figures.
+    """
+    same = isinstance(input_shape, (list, tuple)) and list(input_shape) == list(own_shape)
+    for key in ("params", "macs"):
+        there = said.get(key) if isinstance(said, Mapping) else None
+        if type(there) not in (int, float) or key not in costs or there == costs[key]:
+            continue
+        text = f"{where} says {there:,} {key} of its subnet, which has {costs[key]:,} here"
+        if key == "params" or same:
+            raise UserError(f"{text}: it is of another network; use the architecture it was made with")
+        sizes = f"images of {input_shape}, here of {list(own_shape)}" if input_shape else "images of another size?"
+        print_log(f"{text}: counted for {sizes}", logger="current", level=logging.WARNING)

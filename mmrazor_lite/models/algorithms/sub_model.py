@@ -13,7 +13,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import at_width, plain
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_resources
 from mmrazor_lite.models.algorithms.pretrained import (
     FROM_SUPERNET,
     is_pretrained,
@@ -86,7 +86,10 @@ class SubModel(Algorithm):
         super().__init__(**parts, init_cfg=rest)
         self.mutator.prepare(self.architecture, self.input_shape, any_width=True)
         self.search_space, self.cost_model = self.mutator.search_space, self.mutator.cost_model
-        subnet = _read(fix_subnet, self.search_space, prefix, extra_prefix).subnet
+        found = _read(fix_subnet, self.search_space, prefix, extra_prefix)
+        subnet, counted_at = found.subnet, (found.made_by or {}).get("input_shape")
+        where = FIX_SUBNET if isinstance(fix_subnet, Mapping) else str(fix_subnet)
+        check_resources(found.resources, self.cost_model.of(subnet), where, counted_at, self.input_shape)
         named = isinstance(fix_subnet, (str, os.PathLike))
         self.subnet_option = f"{FIX_SUBNET} ({fix_subnet})" if named else FIX_SUBNET
         self._has_weights = False

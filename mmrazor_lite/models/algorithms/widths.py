@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.algorithms.identity import check_resources
 from mmrazor_lite.subnet import Subnet, read_subnet
 
 
@@ -40,7 +41,12 @@ def check_range(value: Any, key: str) -> None:
 
 def subnet_of(entry: float | str, mutator: Any) -> Subnet:
     """The subnet of a file, or of a uniform width, in the space of ``mutator``."""
-    return mutator.uniform(entry) if is_width(entry) else read_subnet(entry, mutator.search_space).subnet
+    if is_width(entry):
+        return mutator.uniform(entry)
+    found = read_subnet(entry, mutator.search_space)
+    counted_at = (found.made_by or {}).get("input_shape")
+    check_resources(found.resources, mutator.cost_model.of(found.subnet), str(entry), counted_at, mutator.input_shape)
+    return found.subnet
 
 
 def names_of(entries: Sequence[float | str]) -> list[str]:

@@ -131,3 +131,15 @@ def test_only_batch_norm_trains_while_recalibrating(algorithm, make_evaluator):
 def test_refusals(algorithm, make_evaluator, changes, message):
     with pytest.raises(UserError, match=message):
         make_evaluator(algorithm, **changes)
+
+
+def test_images_of_another_size_than_costs_are_counted_at_are_refused(algorithm, make_evaluator, monkeypatch):
+    evaluator = make_evaluator(algorithm)
+    evaluator.evaluate(algorithm.search_space.max())
+    monkeypatch.setattr(algorithm, "input_shape", (3, 16, 16))
+    active = algorithm.mutator.active
+    with pytest.raises(
+        UserError, match="dataloader: images of 8 x 8 arrive, costs are counted for input_shape 16 x 16"
+    ):
+        evaluator.evaluate(algorithm.search_space.min())
+    assert algorithm.mutator.active == active

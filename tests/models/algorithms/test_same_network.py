@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ from elastic import BACKBONES, SHAPE, Net
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint
-from mmrazor_lite.models.algorithms.identity import check_computation
+from mmrazor_lite.models.algorithms.identity import check_computation, check_resources
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.models.algorithms.pretrained import load_checked
 from mmrazor_lite.models.backbones import SearchableMobileNet, SearchableShuffleNetV2
 from mmrazor_lite.models.mutators import NasMutator
+from mmrazor_lite.subnet import read_subnet, write_subnet
 
 from .conftest import tiny_classifier
 
@@ -183,3 +185,57 @@ def test_what_is_done_to_images(options, expected):
     assert found is None if expected is None else re.match(expected, found), found
     assert otherwise(None, theirs) is None and otherwise({"mean": "x", "to_rgb": 3}, theirs) is None
     assert otherwise(theirs, preprocessing(torch.nn.Identity())) is None  # of the user's own, which says nothing
+
+
+# costs ----------------------------------------------------------------------------------------------------------
+
+
+def test_costs_that_a_file_says_are_compared():
+    own = {"params": 100, "macs": 1000, "memory": 5}
+    for said in (None, {}, own, {"latency": 3.0}, {"macs": "many"}, {"macs": 1000.0}):
+        check_resources(said, own, "a.yaml", [3, 8, 8], (3, 8, 8))
+    with pytest.raises(UserError, match="a.yaml says 101 params of its subnet, which has 100 here: it is of"):
+        check_resources({"params": 101}, own, "a.yaml")
+    with pytest.raises(UserError, match="a.yaml says 1,001 macs of its subnet, which has 1,000 here"):
+        check_resources({"macs": 1001}, own, "a.yaml", [3, 8, 8], (3, 8, 8))
+    check_resources({"macs": 4000, "params": 100}, own, "a.yaml", [3, 16, 16], (3, 8, 8))  # legal, and told
+    check_resources({"macs": 4000}, own, "a.yaml")  # a file of before
+
+
+@pytest.mark.parametrize("key", ["macs", "params"])
+def test_a_subnet_file_of_another_network_is_refused(make, tmp_path, key):
+    """By what it says it costs, where names, shapes and widths are the same."""
+    algorithm = make()
+    space, subnet = algorithm.search_space, algorithm.search_space.min()
+    costs, about = algorithm.cost_model.of(subnet), {"input_shape": [3, 8, 8]}
+    write_subnet(tmp_path / "a.yaml", subnet, space, costs, made_by=about)
+    assert make(channel_cfg=str(tmp_path / "a.yaml")).subnets == [subnet]
+    write_subnet(tmp_path / "a.yaml", subnet, space, {**costs, key: costs[key] + 1}, made_by=about)
+    assert read_subnet(tmp_path / "a.yaml", space).subnet == subnet
+    with pytest.raises(UserError, match=rf"a\.yaml says [\d,]+ {key} of its subnet, which has"):
+        make(channel_cfg=str(tmp_path / "a.yaml"))
+
+
+def test_a_checkpoint_that_says_other_costs_is_refused(make, checkpoint):
+    content = read_checkpoint(checkpoint(make(channel_cfg=0.5)))
+    load_checked(make(channel_cfg=0.5), content, "a.pth")
+    load_checked(make(channel_cfg=0.5, input_shape=(3, 16, 16)), content, "a.pth")  # its macs are others, and may be
+    content["meta"]["mmrazor_lite"]["resources"]["macs"] += 1
+    with pytest.raises(UserError, match=r"a\.pth says [\d,]+ macs of its subnet"):
+        load_checked(make(channel_cfg=0.5), content, "a.pth")
+
+
+def test_images_of_another_size_are_told_once(make, monkeypatch):
+    told = []
+
+    def note(text, *args, level=0, **kwargs):
+        told.append((text, level))
+
+    monkeypatch.setattr("mmrazor_lite.models.algorithms.base.print_log", note)
+    algorithm = make()
+    algorithm(torch.zeros(2, 3, 8, 8, dtype=torch.float64))
+    assert not told
+    for _ in range(3):
+        algorithm(torch.zeros(2, 3, 12, 8, dtype=torch.float64))
+    assert len(told) == 1 and told[0][1] == logging.WARNING
+    assert "images of 12 x 8 arrive, costs are counted for input_shape 8 x 8" in told[0][0]

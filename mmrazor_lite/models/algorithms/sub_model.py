@@ -23,6 +23,7 @@ from mmrazor_lite.models.algorithms.pretrained import (
     read_pretrained,
     refuse_several_widths,
 )
+from mmrazor_lite.models.algorithms.published import check_net_config
 from mmrazor_lite.registry import MODELS, SCOPE
 from mmrazor_lite.subnet import Subnet, SubnetFile, parse_document
 from mmrazor_lite.subnet.yamlio import load_yaml
@@ -86,7 +87,7 @@ class SubModel(Algorithm):
         super().__init__(**parts, init_cfg=rest)
         self.mutator.prepare(self.architecture, self.input_shape, any_width=True)
         self.search_space, self.cost_model = self.mutator.search_space, self.mutator.cost_model
-        found = _read(fix_subnet, self.search_space, prefix, extra_prefix)
+        document, found = _read(fix_subnet, self.search_space, prefix, extra_prefix)
         subnet, counted_at = found.subnet, (found.made_by or {}).get("input_shape")
         where = FIX_SUBNET if isinstance(fix_subnet, Mapping) else str(fix_subnet)
         check_resources(found.resources, self.cost_model.of(subnet), where, counted_at, self.input_shape)
@@ -100,6 +101,7 @@ class SubModel(Algorithm):
         if pretrained is not None and not init_weight_from_supernet:
             problem = self._load_whole(pretrained)
         self._become_static(subnet)
+        check_net_config(document, self.architecture, where)
         if pretrained is not None and not self._has_weights:
             with or_else(problem):
                 self._load(pretrained)
@@ -179,11 +181,15 @@ def _parts(cfg: Mapping | nn.Module, given: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
-def _read(source: Any, space: Any, prefix: str, extra_prefix: str) -> SubnetFile:
-    """Read a subnet from a file or from its content, with the prefixes of names that MMRazor's loader knows."""
+def _read(source: Any, space: Any, prefix: str, extra_prefix: str) -> tuple[Any, SubnetFile]:
+    """Read a subnet from a file or from its content, with the prefixes of names that MMRazor's loader knows.
+
+    Returns:
+        The plain data, and the subnet.
+    """
     path = None if isinstance(source, Mapping) else Path(source)
     where = FIX_SUBNET if path is None else str(source)
     document = plain(source) if path is None else load_yaml(path)
     if (prefix or extra_prefix) and isinstance(document, Mapping) and "format" not in document:
         document = {f"{prefix}{str(key).removeprefix(extra_prefix)}": entry for key, entry in document.items()}
-    return parse_document(document, space, where=where, path=path)
+    return document, parse_document(document, space, where=where, path=path)

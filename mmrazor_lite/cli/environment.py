@@ -201,6 +201,13 @@ def require_file(path: str | os.PathLike, what: str) -> Path:
     raise UserError(f"{what} '{path}' not found{close}")
 
 
+def require_one_checkpoint(cfg: Any, checkpoint: str) -> None:
+    """Refuse a ``load_from`` of another file than the one that a command is given: it would not be read."""
+    other = cfg.get("load_from")
+    if other and Path(other).absolute() != Path(checkpoint).absolute():
+        raise UserError(f"load_from={str(other)!r} would not be read, this command reads '{checkpoint}': remove one")
+
+
 def build_runner(cfg: Any, note: str | None = None) -> Any:
     """Build the Runner and log the subnet files it read; and ``note``."""
     from mmrazor_lite.engine.runner import RazorRunner

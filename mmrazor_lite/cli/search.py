@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     environment.require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
+    environment.require_one_checkpoint(cfg, args.checkpoint)
     return search(cfg, args, args.checkpoint, args.resume)
 
 
@@ -45,11 +46,13 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     number_alike(cfg, {"search_cfg": settings}, checkpoint)
 
     from mmrazor_lite.engine.search_build import build_search_loop
+    from mmrazor_lite.registry import SCOPE
 
     unused, images = _left_out(cfg, settings), data_sources.read(cfg, settings)
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg, unused)
-    runner.load_checkpoint(checkpoint)
+    content = runner.load_checkpoint(checkpoint)
+    runner.algorithm.check_trained((content.get("meta") or {}).get(SCOPE), checkpoint)
     images.say(runner)
     with building("search_cfg"):
         loop = build_search_loop(

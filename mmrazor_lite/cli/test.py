@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
             f"checkpoint is 'none' and '{args.config}' names none either: give a file, or "
             "model.init_cfg=dict(type='Pretrained', checkpoint=FILE)"
         )
+    environment.require_one_checkpoint(cfg, args.checkpoint)
     environment.apply_run_flags(cfg, args, hold=False, without=NOT_TESTED)
     if args.metrics:
         cfg.test_evaluator = [metric(name, cfg.test_evaluator) for name in args.metrics]

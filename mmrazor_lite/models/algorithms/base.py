@@ -141,6 +141,12 @@ class Algorithm(BaseModel):
         """Return the generator of the k-th random subnet of a step: equal on all ranks, whatever else was drawn."""
         return np.random.default_rng([self.seed, step, k])
 
+    def check_trained(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
+        """Raise ``UserError`` when a search would offer what the run that wrote ``meta['mmrazor_lite']`` never trained.
+
+        Training on from a checkpoint may offer anything.
+        """
+
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return what goes into ``checkpoint['meta']['mmrazor_lite']``: plain data."""
         told = {} if self.computation is None else {"computation": self.computation}

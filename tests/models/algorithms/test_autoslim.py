@@ -189,3 +189,17 @@ def test_synchronised_norms_are_searchable_in_one_process(make, architecture):
     algorithm = make(architecture=architecture)
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in algorithm.modules())
     assert algorithm.search_space.fingerprint == make().search_space.fingerprint
+
+
+def test_widths_below_those_that_were_trained_are_no_search(make):
+    def mutator(smallest: float) -> dict:
+        return {"type": "OneShotChannelMutator", "candidate_choices": [smallest, 1.0], "divisor": 2}
+
+    wide, narrow = make(mutator=mutator(0.5)), make(mutator=mutator(0.25))
+    meta = wide.checkpoint_meta()
+    assert meta["narrowest"] == dict(wide.search_space.min())
+    narrow.check_meta(meta)  # a training may start from it
+    with pytest.raises(UserError, match=r"supernet\.pth was trained with widths of .*give model\.mutator"):
+        narrow.check_trained(meta, "supernet.pth")
+    wide.check_trained(narrow.checkpoint_meta())
+    wide.check_trained({})  # files of others do not say it

@@ -38,8 +38,6 @@ def run(args: argparse.Namespace) -> Path:
     cfg = load_config(args.config, args.cfg_options)
     model = environment.build_model(cfg)
     space = model.search_space
-    if Path(args.out).is_dir():
-        raise UserError(f"-o '{args.out}' is a folder: give the name of the file to write")
     collection = Collection(args.scores, space, cost=model.cost_model)
     network = model.cost_model.fingerprint
     if collection.header.get("network", network) != network:

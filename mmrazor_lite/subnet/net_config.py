@@ -6,6 +6,7 @@ with the specialised networks, and ``set_active_subnet`` of mit-han-lab/once-for
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -138,8 +139,13 @@ def _list(document: Mapping[str, Any], keys: Sequence[str], lengths: tuple, what
 
 
 def _read_blocks(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, Any]:
+    flat = list(_layers(document["blocks"], where))
+    for number, (before, layer) in enumerate(itertools.pairwise(flat), start=1):
+        if layer["in_channels"] != before["out_channels"]:
+            given = f"{layer['in_channels']} channels, block {number - 1} gives {before['out_channels']}"
+            raise UserError(f"{where}: block {number} reads {given}")
     found: list[list[dict]] = []
-    for number, layer in enumerate(_layers(document["blocks"], where)):
+    for number, layer in enumerate(flat):
         if number == 0:
             if (layer["kernel_size"], layer["expand_ratio"]) != (3, 1):
                 pair = f"kernel {layer['kernel_size']} and ratio {layer['expand_ratio']}"

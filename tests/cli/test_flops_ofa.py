@@ -28,7 +28,8 @@ def layer(inputs: int, out: int, kernel: int, ratio: int, stride: int) -> dict:
     mid = None if ratio == 1 else max(8, int(inputs * ratio + 4) // 8 * 8)
     conv = {"name": "MBInvertedConvLayer", "in_channels": inputs, "out_channels": out, "kernel_size": kernel,
             "stride": stride, "expand_ratio": ratio, "mid_channels": mid}  # fmt: skip
-    return {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": conv, "shortcut": None}
+    shortcut = {"name": "IdentityLayer"} if stride == 1 and inputs == out else None
+    return {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": conv, "shortcut": shortcut}
 
 
 def write(entry: dict, folder: Path) -> Path:
@@ -41,7 +42,7 @@ def write(entry: dict, folder: Path) -> Path:
             blocks.append(layer(width, out, kernel, ratio, 1 if index else stride))
             width = out
     features = round(1280 * entry["width_mult"])
-    net = {"name": NAMES[entry["space"]], "bn": {"momentum": 0.1, "eps": 1e-05}, "first_conv": {"out_channels": 16},
+    net = {"name": NAMES[entry["space"]], "bn": {"momentum": 0.1, "eps": 1e-05}, "first_conv": {"out_channels": entry["stem"]},
            "blocks": blocks, "classifier": {"name": "LinearLayer", "in_features": features}}  # fmt: skip
     run = {"n_epochs": 25, "init_lr": 0.0025, "dataset": "imagenet", "image_size": entry["resolution"]}
     folder.mkdir(parents=True)

@@ -201,7 +201,7 @@ def test_bad_net_configs(published):
     assert "block 2: mid_channels 80" in error_of(changed(2, mid_channels=80))
     assert "block 0 has kernel 5" in error_of(changed(0, kernel_size=5))
     assert "block 3 is no inverted residual" in error_of(changed(3, stride="two"))
-    assert "this model has 24" in error_of(changed(1, out_channels=32))
+    assert "block 2 reads 24 channels, block 1 gives 32" in error_of(changed(1, out_channels=32))
     assert "6 stages behind" in error_of(net_config(next(e for e in published.values() if e["space"] != "ofa_mbv3")))
     document = net_config(published[NOTE8])
     del document["blocks"][2]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.shapes import image_shape, resized_shape
 
 from . import arguments
 
@@ -22,9 +23,7 @@ DEFAULT_MUTATOR = {"type": "OneShotChannelMutator"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     arguments.add_config(parser)
-    parser.add_argument(
-        "--input-shape", "--shape", nargs="+", type=int, metavar="SIZE", help="H, or H W (default: the config's)"
-    )
+    parser.add_argument("--input-shape", "--shape", nargs="+", type=int, metavar="SIZE", help=arguments.INPUT_SHAPE)
     parser.add_argument("--sort", choices=("network", "macs"), default="network", help="order of the table of layers")
     parser.add_argument("--top", type=int, metavar="N", help="only the first N rows of the table of layers")
     parser.add_argument("--full", action="store_true", help="name every layer of a group and of a reason")
@@ -36,8 +35,6 @@ def run(args: argparse.Namespace) -> Analysis:
     """Print and return the analysis."""
     from .config import load_config
 
-    if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
-        raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
     if args.top is not None and args.top < 1:
         raise UserError(f"--top {args.top}: give a number of rows, 1 or more")
     with contextlib.redirect_stdout(sys.stderr):  # whatever a model prints while it is built
@@ -62,7 +59,7 @@ def analyse_config(cfg: Any, size: Sequence[int] | None = None) -> Analysis:
     """Analyse the architecture of a config of ours, with its mutator, or the model of a plain one with ours.
 
     Args:
-        size: H, or H and W; by default those of the config's ``input_shape``, 224 without one.
+        size: H, or H and W, or T, H and W of a clip; by default of the config's ``input_shape``, 224 without one.
 
     Raises:
         UserError: the config has no model, or one that cannot be traced.
@@ -77,9 +74,7 @@ def analyse_config(cfg: Any, size: Sequence[int] | None = None) -> Analysis:
     if cfg.get("model") is None:
         raise UserError(f"'{cfg.filename}' has no model: give a config with model=dict(type=...)")
     section = cfg.model
-    channels, *default = section.get("input_shape", (3, 224, 224))[-3:]
-    height, *width = size or default
-    shape = (channels, height, *(width or [height]))
+    shape = resized_shape(image_shape(section.get("input_shape", (3, 224, 224)), "model.input_shape"), size)
     preprocessor = cfg.get("data_preprocessor")
     architecture = section.get("architecture", section)
     own = section.get("data_preprocessor") if "architecture" in section else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+INPUT_SHAPE = "H, or H W, or T H W of a clip (default: the config's)"
 LARGEST_SEED = 2**32 - 1  # of numpy
 
 

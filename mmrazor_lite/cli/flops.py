@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.shapes import image_shape, resized_shape
 from mmrazor_lite.subnet.files import image_size
 
 from . import arguments, environment, kinds, subnets
@@ -20,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     arguments.add_config(parser)
     parser.add_argument("--subnet", metavar="FILE", help="count this subnet instead of the whole model")
-    parser.add_argument(
-        "--input-shape", "--shape", nargs="+", type=int, metavar="SIZE", help="H, or H W (default: the config's)"
-    )
+    parser.add_argument("--input-shape", "--shape", nargs="+", type=int, metavar="SIZE", help=arguments.INPUT_SHAPE)
     parser.add_argument("--json", action="store_true", help="print JSON, counts unscaled")
 
 
@@ -32,8 +31,6 @@ def run(args: argparse.Namespace) -> dict[str, int]:
 
     if args.subnet:
         environment.require_file(args.subnet, "subnet file")
-    if args.input_shape and (len(args.input_shape) > 2 or min(args.input_shape) < 1):
-        raise UserError(f"--input-shape {args.input_shape}: give H, or H W, both positive")
     cfg = load_config(args.config, args.cfg_options)
     kinds.require(cfg, args.config, "counting")
     fixed = subnets.is_sub_model(cfg.model)
@@ -42,12 +39,11 @@ def run(args: argparse.Namespace) -> dict[str, int]:
         if not (searchable or fixed):
             raise UserError(f"--subnet: '{args.config}' builds a {cfg.model.type}, which has no subnets")
         _take_subnet(cfg, args.subnet, args.input_shape, fixed)
-    own = _input_shape(cfg.model)
-    height, *width = args.input_shape or own[1:]
-    shape = (3, height, *(width or [height]))
+    own = image_shape(_input_shape(cfg.model), "model.input_shape")
+    shape = resized_shape(own, args.input_shape)
     if searchable or fixed:
         # The largest resolution is that of input_shape.
-        cfg.model.input_shape = tuple(own) if _mutator(cfg.model).get("resolutions") else shape
+        cfg.model.input_shape = own if _mutator(cfg.model).get("resolutions") else shape
 
     from mmrazor_lite.estimators import ResourceEstimator
 

@@ -14,6 +14,7 @@ from mmrazor_lite.engine.search_loop import SearchLoop
 from mmrazor_lite.engine.searchers import check_arguments
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.registry import LOOPS
+from mmrazor_lite.shapes import image_shape
 
 MMRAZOR_RANGE = {"flops": (0, 330)}
 
@@ -135,7 +136,7 @@ def check_estimator(config: Mapping[str, Any], input_shape: tuple[int, ...]) -> 
     """Refuse an ``estimator_cfg`` for images of another size: costs are counted for the model's."""
     for part in (config, config.get("flops_params_cfg") or {}):
         shape = part.get("input_shape")
-        if shape is not None and tuple(shape)[-3:] != tuple(input_shape):
+        if shape is not None and image_shape(shape, "estimator_cfg.input_shape") != tuple(input_shape):
             raise UserError(
                 f"estimator_cfg: input_shape {tuple(shape)} is not the model's {tuple(input_shape)}, which costs are "
                 "counted for; set model.input_shape, or leave estimator_cfg out"

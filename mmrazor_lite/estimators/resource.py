@@ -9,6 +9,7 @@ from torch import nn
 
 from mmrazor_lite.graph import find_width_groups, layer_table, trace
 from mmrazor_lite.registry import ESTIMATORS
+from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import SearchSpace
 
 from .cost_model import CostModel
@@ -19,11 +20,12 @@ class ResourceEstimator:
     """Costs by closed form, from one trace.
 
     Args:
-        input_shape: (C, H, W) of one image; a leading batch dimension, as MMRazor writes it, is dropped.
+        input_shape: (C, H, W) of one image, (C, T, H, W) of a clip; a batch of one in front, as MMRazor writes it, is
+            dropped.
     """
 
     def __init__(self, input_shape: Sequence[int] = (3, 224, 224)) -> None:
-        self.input_shape = tuple(input_shape)[-3:]
+        self.input_shape = image_shape(input_shape)
 
     def estimate(self, model: nn.Module, subnet: Mapping[str, int] | None = None) -> dict[str, Any]:
         """``macs``, ``flops``, ``params`` and ``memory`` (bytes) as plain integers.

@@ -14,6 +14,7 @@ from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint, state_
 from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
 from mmrazor_lite.models.algorithms.identity import check_computation, check_resources
 from mmrazor_lite.models.classifiers import plain_module
+from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import parse_document
 from mmrazor_lite.subnet.choice import short
 
@@ -48,10 +49,8 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
     """
     checkpoint = read_checkpoint(path)
     meta = subnet_meta(checkpoint, str(path))
-    shape = meta.get("input_shape")
-    if not (isinstance(shape, (list, tuple)) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
-        raise UserError(f"{path}: input_shape must be three whole numbers (C, H, W), got {short(shape)}")
-    if min(shape) < 1 or math.prod(shape) > MAX_IMAGE:
+    shape = image_shape(meta.get("input_shape"), f"{path}: input_shape")
+    if math.prod(shape) > MAX_IMAGE:
         raise UserError(f"{path}: input_shape {short(shape)} is no size of an image that a network of a file may have")
     if architecture is not None:
         model = put_around(architecture, meta.get("architecture"), str(path))
@@ -64,7 +63,7 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
         weights = state_dict_of(checkpoint, path)
         model = rebuild(meta["architecture"], meta.get("data_preprocessor"), str(path), weights)
     mutator = rebuild_mutator(meta.get("mutator"), str(path))
-    mutator.prepare(model, tuple(shape), any_width=True)
+    mutator.prepare(model, shape, any_width=True)
     check_computation(meta.get("computation"), getattr(mutator, "computation", None), str(path))
     subnet = parse_document(meta["subnet"], mutator.search_space, str(path)).subnet
     check_resources(meta.get("resources"), mutator.cost_model.of(subnet), str(path), shape, shape)

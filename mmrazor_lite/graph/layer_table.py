@@ -23,7 +23,7 @@ from .trace import BATCH, Op, TracedGraph, TracedModel, shape_of
 ONE = Side.fixed(1)
 POOLS = frozenset(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d "
-    "adaptive_max_pool2d".split()
+    "adaptive_max_pool2d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d".split()
 )
 MATMULS = frozenset({"matmul", "bmm", "mm", "scaled_dot_product_attention", "baddbmm", "addmm", "einsum"})
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})

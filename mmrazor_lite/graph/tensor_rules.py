@@ -22,7 +22,8 @@ PASS = frozenset(
 )
 SPATIAL = frozenset(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d "
-    "adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d".split()
+    "adaptive_max_pool2d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d upsample_nearest2d "
+    "upsample_bilinear2d upsample_bicubic2d".split()
 )
 ELEMENTWISE = frozenset("add sub mul div rsub maximum minimum pow where masked_fill lerp addcmul eq ne gt lt".split())
 REDUCE = frozenset("mean sum amax amin max min var std var_mean linalg_vector_norm norm logsumexp".split())
@@ -38,7 +39,7 @@ def same(flow: Propagation, op: Op) -> Value:
 def spatial(flow: Propagation, op: Op) -> Value:
     """Pooling and resizing pass channels on; along the channels themselves they fix them."""
     ids = flow.ids(op.node.all_input_nodes[0])
-    space = 1 if op.kind.endswith("1d") else 2
+    space = int(op.kind[-2])  # ...1d, 2d or 3d
     if ids is not None and any(size > 1 for size in ids.shape[-space:]):
         flow.fix(op.node.all_input_nodes[0], f"'{op.kind}' along the channels in {op.place}")
         return None

@@ -19,6 +19,7 @@ import torch
 from torch import fx, nn
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.shapes import image_shape
 
 from .explain import ShapeOfData, explain, find_place, place_of
 from .inline import inline_blocks
@@ -133,7 +134,7 @@ def shape_of(node: fx.Node) -> tuple[int, ...] | None:
 def trace(
     model: nn.Module, input_shape: Sequence[int], opaque: Sequence[str] | None = None, eval_only: bool = False
 ) -> TracedModel:
-    """Trace ``model`` on one image batch of ``input_shape`` = (C, H, W); its modes are left as they were.
+    """Trace ``model`` on one batch of images of ``input_shape`` = (C, H, W); its modes are left as they were.
 
     Args:
         opaque: patterns (``fnmatch``) of modules that are not looked into; a call of one is one op of kind ``opaque``.
@@ -144,7 +145,7 @@ def trace(
     Raises:
         TraceError: ``torch.export`` cannot follow the model; names the module, the line and the way out.
     """
-    shape = tuple(int(size) for size in input_shape)[-3:]
+    shape = image_shape(input_shape)
     modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
     example = torch.zeros((BATCH, *shape), device=first.device, dtype=first.dtype)

@@ -27,6 +27,7 @@ from mmrazor_lite.models.algorithms.pretrained import Whole, has_pretrained, loa
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
 from mmrazor_lite.randomness import seed_all
 from mmrazor_lite.registry import MUTATORS
+from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Subnet
 
 
@@ -61,7 +62,7 @@ class Algorithm(BaseModel):
             own gets a ``PlainClassifier`` around it.
         mutator: Config of a mutator, or the mutator.
         data_preprocessor: Config of the preprocessor; by default the one of the architecture.
-        input_shape: (C, H, W) of one image, for tracing and for costs.
+        input_shape: (C, H, W) of one image, (C, T, H, W) of one clip, for tracing and for costs.
         init_cfg: mmengine's initialisation; ``type='Pretrained'`` reads the file safely and strictly.
     """
 
@@ -82,6 +83,7 @@ class Algorithm(BaseModel):
         input_shape: Sequence[int] = (3, 224, 224),
         init_cfg: Any = None,
     ) -> None:
+        input_shape = image_shape(input_shape, "model.input_shape")
         built = build_architecture(architecture, data_preprocessor)
         if isinstance(built, PlainClassifier):
             check_sizes(built, input_shape)
@@ -89,7 +91,7 @@ class Algorithm(BaseModel):
         self.architecture = built
         self.distiller: nn.Module | None = None
         self.mutator = build_part(MUTATORS, mutator, "algorithm.mutator")
-        self.input_shape = tuple(int(size) for size in input_shape)
+        self.input_shape = input_shape
         self.subnets: list[Subnet] = []
         self._whole: Whole | None = None
         self.config = {

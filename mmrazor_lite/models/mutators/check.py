@@ -42,7 +42,7 @@ def probe_images(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
     channels, *space = input_shape
     parameter = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
-    sizes = [[min(size, 64) for size in space]] if min(space) >= 128 else []
+    sizes = [[min(size, 64) for size in space]] if min(space, default=0) >= 128 else []
     for size in sizes:
         images = torch.randn((2, channels, *size), generator=generator).to(parameter)
         with untouched(model):

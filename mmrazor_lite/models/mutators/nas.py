@@ -26,6 +26,7 @@ from mmrazor_lite.models.mutables import (
 )
 from mmrazor_lite.models.ops import export, make_dynamic
 from mmrazor_lite.registry import MUTATORS
+from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .alone import NO_WIDTHS, PartTrace, trace_alone
@@ -76,7 +77,7 @@ class NasMutator:
             UserError: Nothing to choose, a candidate that does not fit its place, or a network that is prepared
                 already; it is left as it was.
         """
-        self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
+        self.architecture, self.input_shape = architecture, image_shape(input_shape)
         self._any_width = any_width
         self._replaced: list[tuple[nn.Module, str, nn.Module]] = []  # (holder, child, the layer before)
         with preparation(architecture, self._restore):

@@ -18,6 +18,7 @@ from mmrazor_lite.graph.computation import document, lines_of
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
 from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, active_of, export, kind_of, make_dynamic
 from mmrazor_lite.registry import MUTATORS
+from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
@@ -110,7 +111,7 @@ class OneShotChannelMutator:
             UserError: The network cannot be traced or is prepared already, or a pattern names nothing; it is left as it
                 was.
         """
-        self.architecture, self.input_shape = architecture, tuple(input_shape)[-3:]
+        self.architecture, self.input_shape = architecture, image_shape(input_shape)
         self._dynamic, self._plain = {}, {}
         self.untrainable: str | None = None  # why the backward pass of the network itself fails
         with preparation(architecture, self._restore):

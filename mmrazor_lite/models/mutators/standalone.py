@@ -147,6 +147,7 @@ def _outputs(model: nn.Module, images: Tensor, backward: bool = False) -> list[T
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
+    backward = backward and torch.is_grad_enabled()  # loading may forbid it, in a forked process
     with torch.set_grad_enabled(backward):
         found = [leaf for leaf in tree_leaves(model(images)) if isinstance(leaf, Tensor)]
         trained = [output.float().sum() for output in found if output.requires_grad]

@@ -190,7 +190,7 @@ def test_bad_input(root, table, searched, tmp_path, capsys):
     line = fails(capsys, *words, "--config", root / TFNAS / "tfnas_search_digits.py")
     assert "tfnas_search_digits.py: expected is the config of one subnet (model.type='sub_model')" in line
     assert f"{tmp_path} is a folder, a file is to be" in fails(capsys, *words, "--model-config", tmp_path)
-    assert f"-o '{tmp_path}' is a folder" in fails(capsys, *words[:2], "-o", tmp_path)
+    assert f"{tmp_path} is a folder, a file is to be" in fails(capsys, *words[:2], "-o", tmp_path)
     (tmp_path / "best.pth.tar").touch()
     line = fails(capsys, "parse-tfnas", tmp_path / "best.pth.tar", *words[2:])
     assert "best.pth.tar: checkpoints of the authors' code are not read" in line and "model.config" in line

@@ -9,7 +9,6 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.shapes import image_shape, resized_shape
-from mmrazor_lite.subnet.files import image_size
 
 from . import arguments, environment, kinds, subnets
 
@@ -67,6 +66,8 @@ def _take_subnet(cfg: Any, path: str, shape: Sequence[int] | None, fixed: bool) 
     A file of Once-for-All says one image size of its own, or none: that one, or ``--input-shape``, is then the only
     resolution. Published networks have sizes that no config here offers.
     """
+    from mmrazor_lite.subnet.files import image_size  # numpy is slow to import
+
     outer = cfg.model if fixed else {"type": SUB_MODEL, "cfg": cfg.model}
     cfg.model = {**outer, "fix_subnet": path, "init_cfg": None, "init_weight_from_supernet": False}
     size = image_size(path) or (shape[0] if shape and len(set(shape)) == 1 else None)

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, short
 
 # Options of the evolution that the front's search has too, under its own names; it has no use for the others.
 FRONT_OPTIONS = {

@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, short
 
 from . import arguments, environment
 from .limits import limited

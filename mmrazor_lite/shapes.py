@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, short
 
 
 def image_shape(value: Any, where: str = "input_shape") -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, reason, short
 
 from . import not_carried, packages
 from .signatures import argument_names, own_names
@@ -123,8 +123,11 @@ def find(name: Any) -> list[tuple[str, Callable]]:
 
         from mmrazor_lite.models.classifiers.nets import import_from_current_directory
 
-        import_from_current_directory()
-        built = get_object_from_string(name)
+        import_from_current_directory(name)
+        try:
+            built = get_object_from_string(name)
+        except Exception as error:  # whatever the module raises
+            raise UserError(f"type {short(name)} cannot be imported: {reason(error)}") from error
         return [("", built)] if callable(built) else []
     return [(registry, built) for _, registry, built in found]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,16 @@ def test_a_config_file_that_raises(tmp_path):
     (tmp_path / "config.py").write_text("x = 1 / 0\n")
     with pytest.raises(UserError, match=r"config\.py' cannot be read: ZeroDivisionError"):
         load_config(tmp_path / "config.py")
+
+
+def test_an_option_imports_no_folder_that_happens_to_be_here(root, tmp_path, monkeypatch):
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    config = root / AUTOSLIM / "autoslim_search_digits.py"
+    with pytest.raises(UserError, match="not registered"):
+        load_config(config, ["optim_wrapper.optimizer.type=no_such_package.SGD"])
+    assert str(tmp_path) not in sys.path
+    with pytest.raises(UserError, match=r"'broken\.SGD' cannot be imported: RuntimeError: no"):
+        load_config(config, ["optim_wrapper.optimizer.type=broken.SGD"])

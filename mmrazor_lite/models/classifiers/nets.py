@@ -221,9 +221,16 @@ def argument_names(kind: Any, where: str) -> frozenset[str] | None:
     return None if passed_on is None else passed_on | {"weights", "progress"}
 
 
-def import_from_current_directory() -> str:
-    """Let import paths of configs find modules there, first, as ``python -m`` does; return the directory."""
+def import_from_current_directory(path: str) -> str:
+    """Let the import path of a config find its module there, first, as ``python -m`` does; return the directory.
+
+    Nothing changes where the directory has no such module: folders in it that are called as packages would else be
+    imported in their place by whatever imports those later.
+    """
     folder = os.getcwd()
+    top = os.path.join(folder, path.partition(".")[0])
+    if not os.path.isdir(top) and not os.path.isfile(f"{top}.py"):
+        return folder
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
     return folder
@@ -231,7 +238,7 @@ def import_from_current_directory() -> str:
 
 def _own_builder(kind: str, where: str) -> Callable[..., nn.Module]:
     module_name, _, name = kind.rpartition(".")
-    folder = import_from_current_directory()
+    folder = import_from_current_directory(kind)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -43,7 +43,8 @@ def write(entry: dict, folder: Path) -> Path:
             width = out
     features = round(1280 * entry["width_mult"])
     net = {"name": NAMES[entry["space"]], "bn": {"momentum": 0.1, "eps": 1e-05},
-           "first_conv": {"out_channels": entry["stem"]}, "blocks": blocks, "classifier": {"name": "LinearLayer", "in_features": features}}  # fmt: skip
+           "first_conv": {"out_channels": entry["stem"]},
+           "blocks": blocks, "classifier": {"name": "LinearLayer", "in_features": features}}  # fmt: skip
     run = {"n_epochs": 25, "init_lr": 0.0025, "dataset": "imagenet", "image_size": entry["resolution"]}
     folder.mkdir(parents=True)
     (folder / "net.config").write_text(json.dumps(net, indent=4))

@@ -121,12 +121,15 @@ def load_pretrained(
     Raises:
         UserError: An unknown key, no file, or one that does not fit.
     """
-    from mmrazor_lite.export.checkpoint import load_weights
+    from mmrazor_lite.export.checkpoint import load_weights, state_dict_of
+    from mmrazor_lite.export.fitting import fit
 
     path, content = config["checkpoint"], read_pretrained(config, type(module).__name__)
     ours = content["meta"].get(SCOPE)
     taken = str(config.get("prefix") or "").rstrip(".").removeprefix("architecture.")
     if isinstance(ours, Mapping) and taken in ("", part):
+        if whole is None:  # other names and shapes say more
+            fit(module, state_dict_of(content, path), str(path), bool(config.get("reset_head")))
         check_computation(ours.get("computation"), computation, str(path), part)
     reset_head, problem = bool(config.get("reset_head")), None
     if whole is not None:

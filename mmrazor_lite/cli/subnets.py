@@ -85,7 +85,7 @@ def _require_file(configured: Any, path: str | None) -> None:
 
 
 def _loaded_later(cfg: Any) -> str | None:
-    from mmrazor_lite.engine.runner import latest_checkpoint
+    from mmrazor_lite.engine.run_checkpoint import latest_checkpoint
 
     return cfg.get("load_from") or (latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
 

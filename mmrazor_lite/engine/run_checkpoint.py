@@ -14,7 +14,7 @@ from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.export.integrity import check_optimizer
-from mmrazor_lite.models.algorithms.pretrained import load_checked
+from mmrazor_lite.models.algorithms.loading import load_checked
 from mmrazor_lite.registry import SCOPE
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.export.containers import OPTION, taken_from, tensors_of, weights_in
-from mmrazor_lite.export.fitting import fit
+from mmrazor_lite.export.fitting import Fit, fit
 from mmrazor_lite.export.inert import allowed_globals, without_inert
 from mmrazor_lite.export.integrity import (
     DIGEST,
@@ -134,6 +134,11 @@ def load_weights(
     """
     found = fit(model, state_dict_of(checkpoint, where), str(where), reset_head)
     log_taken(checkpoint, where)
+    put_weights(model, found, where)
+
+
+def put_weights(model: nn.Module, found: Fit, where: str | os.PathLike) -> None:
+    """Give ``model`` the weights found for it, and log how they were made to fit."""
     model.load_state_dict(found.weights, strict=True)
     for note in found.notes:
         print_log(f"{where}: {note}", logger="current")

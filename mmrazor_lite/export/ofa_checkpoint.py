@@ -23,6 +23,7 @@ from mmrazor_lite.export.checkpoint import (
     save_checkpoint,
     state_dict_of,
 )
+from mmrazor_lite.models.algorithms.loading import said_by
 from mmrazor_lite.registry import SCOPE
 from mmrazor_lite.subnet.space import listed
 
@@ -130,9 +131,10 @@ def convert_to_official(algorithm: nn.Module, source: str | os.PathLike, target:
         UserError: The file cannot be read, holds something else, or does not fit.
     """
     content = read_checkpoint(source)
-    meta = content.get("meta")
-    algorithm.check_meta(meta.get(SCOPE) if isinstance(meta, Mapping) else None, str(source))
+    said = said_by(content)
+    algorithm.check_meta(said, str(source))
     weights = fitting_weights(algorithm, content, source)
+    algorithm.check_network(said, str(source))
     return _write({"state_dict": to_official(algorithm, weights)}, target)
 
 

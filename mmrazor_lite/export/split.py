@@ -25,7 +25,7 @@ from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.export.subnet_file import Extract, compare, extract, read_back
 from mmrazor_lite.fileio import FileSet, check_outputs
 from mmrazor_lite.models.algorithms.identity import check_computation
-from mmrazor_lite.models.algorithms.pretrained import data_of
+from mmrazor_lite.models.algorithms.loading import data_of
 from mmrazor_lite.models.algorithms.widths import subnet_of
 from mmrazor_lite.subnet import Subnet, parse_document, write_subnet
 

@@ -147,7 +147,7 @@ def test_batch_norms_of_several_widths_are_no_network_of_one(full, tmp_path):
 
 def test_a_checkpoint_of_other_classes_to_start_from(full, tmp_path):
     """What ``tools/train.py --reset-head`` does with ``load_from``."""
-    from mmrazor_lite.models.algorithms.pretrained import load_checked
+    from mmrazor_lite.models.algorithms.loading import load_checked
 
     content = {"state_dict": full.state_dict(), "meta": {"mmrazor_lite": full.checkpoint_meta()}}
     net = autoslim(architecture(classes=7), None)

@@ -24,7 +24,7 @@ from mmrazor_lite.export.ofa_checkpoint import (
     to_official,
 )
 from mmrazor_lite.models.algorithms import OFA
-from mmrazor_lite.models.algorithms.pretrained import load_checked
+from mmrazor_lite.models.algorithms.loading import load_checked
 
 SIZE = 64
 NETS = {

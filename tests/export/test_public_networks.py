@@ -13,7 +13,7 @@ from torch import nn
 from mmrazor_lite.cli.environment import register_quietly
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import load_weights, read_checkpoint
-from mmrazor_lite.models.algorithms.pretrained import load_checked
+from mmrazor_lite.models.algorithms.loading import load_checked
 
 STAGES, LAST, CLASSES = ((24, 2), (40, 2)), 32, 5
 PATHS = ([0, 1, 2, 3], [3, 0, 1, 3])

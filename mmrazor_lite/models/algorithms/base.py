@@ -160,10 +160,13 @@ class Algorithm(BaseModel):
         """Raise ``UserError`` when a checkpoint with this ``meta['mmrazor_lite']`` holds something else."""
         if meta:
             self.identity.check(meta, where)
-            check_computation(meta.get("computation"), self.computation, where)
-            if self.kind == "subnet":
-                counted_at, own_shape = meta.get("input_shape"), self.config["input_shape"]
-                check_resources(meta.get("resources"), self.identity.resources[0], where, counted_at, own_shape)
+
+    def check_network(self, meta: Mapping[str, Any], where: str = "checkpoint") -> None:
+        """Raise ``UserError`` when ``meta['mmrazor_lite']`` says that the network computes or costs something else."""
+        check_computation(meta.get("computation"), self.computation, where)
+        if self.kind == "subnet":
+            counted_at, own_shape = meta.get("input_shape"), self.config["input_shape"]
+            check_resources(meta.get("resources"), self.identity.resources[0], where, counted_at, own_shape)
 
     def resources(self) -> dict[str, dict[str, int]]:
         """Return macs, flops, params and memory (unscaled) of each of :meth:`named_subnets`; or of ``subnet``."""

@@ -17,8 +17,9 @@ from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.models.algorithms.assumptions import check_distillation
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, resized
 from mmrazor_lite.models.algorithms.construct import at_width, build_part
+from mmrazor_lite.models.algorithms.loading import load_checked, log_loaded
 from mmrazor_lite.models.algorithms.phases import EXPAND, TEACHER, Phase, phases_of
-from mmrazor_lite.models.algorithms.pretrained import load_checked, log_loaded, read_pretrained
+from mmrazor_lite.models.algorithms.pretrained import read_pretrained
 from mmrazor_lite.models.classifiers import main_logits
 from mmrazor_lite.models.mutables import ElasticBlock
 from mmrazor_lite.registry import DISTILLERS, MODELS

@@ -14,15 +14,14 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import at_width, plain
 from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_resources
-from mmrazor_lite.models.algorithms.pretrained import (
+from mmrazor_lite.models.algorithms.loading import (
     FROM_SUPERNET,
-    is_pretrained,
     load_checked,
     log_loaded,
     or_else,
-    read_pretrained,
     refuse_several_widths,
 )
+from mmrazor_lite.models.algorithms.pretrained import is_pretrained, read_pretrained
 from mmrazor_lite.models.algorithms.published import check_net_config
 from mmrazor_lite.registry import MODELS, SCOPE
 from mmrazor_lite.subnet import Subnet, SubnetFile, parse_document

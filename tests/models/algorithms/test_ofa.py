@@ -17,7 +17,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint
 from mmrazor_lite.models.algorithms import OFA, SubModel
 from mmrazor_lite.models.algorithms.base import resized
-from mmrazor_lite.models.algorithms.pretrained import load_checked
+from mmrazor_lite.models.algorithms.loading import load_checked
 from mmrazor_lite.models.mutables import ElasticBlock
 from mmrazor_lite.registry import MODELS, SCOPE
 

@@ -1,0 +1,169 @@
+"""Weights into a network, after everything that their file says about itself is compared: the one order of checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmengine.logging import print_log
+from torch import nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.algorithms.identity import check_computation
+from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
+from mmrazor_lite.registry import SCOPE
+
+if TYPE_CHECKING:
+    from mmrazor_lite.export.fitting import Fit
+    from mmrazor_lite.models.algorithms.pretrained import Whole
+
+FROM_SUPERNET = "model.init_weight_from_supernet"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an ``init_cfg`` asks weights for: a network or a part of one, whatever else the file says that it holds.
+
+    Attributes:
+        name: Of the module in the network; None for all of it.
+        computation: What the network computes; None where the file's is not to be compared.
+        whole: The network that this one is a subnet of: weights of the full width fit too, and are sliced.
+    """
+
+    name: str | None
+    computation: Mapping[str, Any] | None
+    whole: Whole | None
+
+
+def load_checked(
+    model: Any, checkpoint: Mapping[str, Any], where: str, reset_head: bool = False, part: Part | None = None
+) -> None:
+    """Load a checkpoint into an algorithm, or into a ``part``, after a look at what it says it holds.
+
+    What tells most comes first: kind, search space and subnets; names and shapes of the weights (operators, where they
+    tell a supernet from a subnet); what the network computes; its costs; how images were prepared, which is only noted.
+
+    Args:
+        model: What the weights are for.
+        checkpoint: What a file holds.
+        where: Names it.
+        reset_head: Leave out the classifier.
+        part: ``model`` is that of an ``init_cfg``: only weights and computation have to be the same.
+
+    Raises:
+        UserError: It holds something else, or does not fit; ``model`` is as it was.
+    """
+    from mmrazor_lite.export.checkpoint import check_space, log_taken, put_weights
+
+    said = said_by(checkpoint)
+    if part is None:
+        check_space(model, checkpoint, where, model.identity.kind, model.identity.space.fingerprint)
+        model.check_meta(said, where)
+    found = _fitted(model, checkpoint, where, reset_head, part)
+    if part is None:
+        model.check_network(said, where)
+        model.prepared_otherwise = _prepared_otherwise(model, said, where)
+    else:
+        check_computation(said.get("computation"), part.computation, where, part.name)
+    log_taken(checkpoint, where)
+    put_weights(model, found, where)
+    if part is None:
+        model.data = said.get("data")
+
+
+def data_of(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint says of the images that its weights were trained on."""
+    return said_by(checkpoint).get("data")
+
+
+def said_by(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a checkpoint says about itself; empty for files of others."""
+    meta = checkpoint.get("meta")
+    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
+    return ours if isinstance(ours, Mapping) else {}
+
+
+def _fitted(model: nn.Module, checkpoint: Mapping[str, Any], where: str, reset_head: bool, part: Part | None) -> Fit:
+    """The weights of a checkpoint for ``model``: as they are, or the subnet's part of those of full width."""
+    from mmrazor_lite.export.checkpoint import state_dict_of
+    from mmrazor_lite.export.fitting import fit
+
+    problem = None
+    if part is not None and part.whole is not None:
+        try:
+            found = fit(model, part.whole.load(part.name or "", checkpoint, where, reset_head), where)
+            found.notes.append("of the full width; the subnet has its part of it")
+            return found
+        except UserError as error:
+            problem = error
+    try:
+        with or_else(problem):
+            return fit(model, state_dict_of(checkpoint, where), where, reset_head)
+    except UserError:
+        if part is None:
+            _check_operators(model, checkpoint, where)
+        raise
+
+
+def refuse_several_widths(model: nn.Module, checkpoint: Mapping[str, Any], where: str) -> None:
+    """Refuse to slice a file that holds batch norms of several widths, unlike ``model``: those of one fit no other.
+
+    Raises:
+        UserError: It does; ``where`` names it.
+    """
+    from mmrazor_lite.export.checkpoint import state_dict_of
+    from mmrazor_lite.export.layouts import of_several_widths
+
+    if of_several_widths(state_dict_of(checkpoint, where)) and not of_several_widths(model.state_dict()):
+        raise UserError(
+            f"{where}: holds batch norms of several widths; list them as algorithm.channel_cfg=[...], and split"
+        )
+
+
+@contextmanager
+def or_else(problem: UserError | None) -> Iterator[None]:
+    """Of a file that fits neither the full width, see ``problem``, nor the subnet, tell the shorter story."""
+    try:
+        yield
+    except UserError as error:
+        if problem is not None and len(str(problem)) < len(str(error)):
+            raise problem from None
+        raise
+
+
+def _prepared_otherwise(algorithm: Any, said: Mapping[str, Any], where: str) -> str | None:
+    """What to say where a file's network saw images that were prepared in another way than the config says."""
+    theirs = said.get("preprocessing") or said.get("data_preprocessor")  # files of before have the config alone
+    found = otherwise(theirs, preprocessing(getattr(algorithm, "data_preprocessor", None)))
+    return found and f"{where}: its network was trained on images that were prepared otherwise: {found}"
+
+
+def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
+    """Tell a supernet of operators from a subnet by its weights, which do not fit: others do not say what they hold."""
+    from mmrazor_lite.export.checkpoint import state_dict_of
+    from mmrazor_lite.export.layouts import operators
+
+    def is_supernet(state: Mapping[str, Any]) -> bool:
+        return any(len(names) > 1 for names in operators(state).values())
+
+    found, wanted = is_supernet(state_dict_of(checkpoint, where)), is_supernet(algorithm.state_dict())
+    if found == wanted or said_by(checkpoint):
+        return  # or its meta is checked, and tells more
+    if found:
+        raise UserError(
+            f"{where} holds a supernet (several operators for a choice), the config asks for one subnet; give it as "
+            f"model.init_cfg.checkpoint with {FROM_SUPERNET}=True, which takes the subnet's part of it"
+        )
+    raise UserError(
+        f"{where} holds one subnet, the config asks for a supernet (several operators for a choice); it is for a "
+        f"subnet's config (model.type='sub_model'), with {FROM_SUPERNET}=False"
+    )
+
+
+def log_loaded(module: nn.Module, path: str) -> None:
+    """Log which file was loaded, with its hash."""
+    from mmrazor_lite.export.checkpoint import checkpoint_hash
+
+    print_log(f"loaded {path} (sha256 {checkpoint_hash(path)}) into {type(module).__name__}", logger="current")

@@ -29,6 +29,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_ofa import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.export import checkpoint_hash
+from mmrazor_lite.models.algorithms.identity import origin
 from mmrazor_lite.registry import LOOPS
 from mmrazor_lite.search import AccuracyPredictor, Cost, HasHistory, Searcher
 
@@ -132,7 +133,7 @@ class SearchLoop:
         digest = f"sha256:{checkpoint_hash(checkpoint)}" if checkpoint else None
         name = Path(config).name if config else None  # folders differ between machines, results must not
         self.made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
-        self.made_by["input_shape"] = list(self.mutator.input_shape)  # what the costs are counted at
+        self.made_by |= origin(self.mutator)
         self.state = SearchState(
             self.work_dir,
             {

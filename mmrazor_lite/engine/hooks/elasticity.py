@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.algorithms.identity import origin
 from mmrazor_lite.registry import HOOKS
 from mmrazor_lite.subnet.files import write_subnet
 
@@ -61,7 +62,7 @@ class ElasticityHook(Hook):
         algorithm = _algorithm(runner)
         subnet, path = algorithm.searched, Path(runner.work_dir) / BEST
         costs = algorithm.cost_model.of(subnet)
-        about = {"tool": "TFNAS", "input_shape": list(algorithm.input_shape)}
+        about = {"tool": "TFNAS", **origin(algorithm.mutator)}
         if is_main_process():
             write_subnet(path, subnet, algorithm.search_space, costs, made_by=about)
             runner.logger.info(f"wrote {path}: " + ", ".join(f"{value:,.10g} {name}" for name, value in costs.items()))

@@ -11,8 +11,8 @@ from mmengine.logging import print_log
 
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.graph.computation import difference
-from mmrazor_lite.subnet import SearchSpace, Subnet, parse_document, subnet_document
+from mmrazor_lite.graph.computation import difference, digest
+from mmrazor_lite.subnet import SearchSpace, Subnet, SubnetFile, parse_document, subnet_document
 
 RESOLUTION = "resolution"
 CHANNEL_CFG, FIX_SUBNET = "algorithm.channel_cfg", "model.fix_subnet"
@@ -170,3 +170,37 @@ def check_resources(
             raise UserError(f"{text}: it is of another network; use the architecture it was made with")
         sizes = f"images of {input_shape}, here of {list(own_shape)}" if input_shape else "images of another size?"
         print_log(f"{text}: counted for {sizes}", logger="current", level=logging.WARNING)
+
+
+def origin(mutator: Any) -> dict[str, Any]:
+    """What a subnet file says of the network that its subnet was found for, in its ``made_by``."""
+    told = {"input_shape": list(mutator.input_shape)}  # what the costs are counted at
+    return told if mutator.computation is None else {**told, "computation": digest(mutator.computation)}
+
+
+def check_found(found: SubnetFile, mutator: Any, where: str) -> None:
+    """Compare what a subnet file says of its subnet with this network: its costs, and what is computed.
+
+    Another computation of the same costs (other activations or shortcuts) is told: it may be meant.
+
+    Args:
+        found: The file, read in the space of ``mutator``.
+        mutator: Has prepared the network.
+        where: Names the file.
+
+    Raises:
+        UserError: As :func:`check_resources`.
+    """
+    made_by, mine = found.made_by or {}, origin(mutator)
+    shape, theirs = made_by.get("input_shape"), made_by.get("computation")
+    check_resources(found.resources, mutator.cost_model.of(found.subnet), where, shape, mutator.input_shape)
+    if not isinstance(theirs, str) or "computation" not in mine or shape != mine["input_shape"]:
+        return
+    same_release = theirs.partition(":")[0] == mine["computation"].partition(":")[0]
+    if same_release and theirs != mine["computation"]:
+        print_log(
+            f"{where} was found for a network that computes something else (activations, shortcuts, strides ...), "
+            "though its layers are as wide: how good its subnet is here was not searched",
+            logger="current",
+            level=logging.WARNING,
+        )

@@ -13,7 +13,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import at_width, plain
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_resources
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_found
 from mmrazor_lite.models.algorithms.loading import (
     FROM_SUPERNET,
     load_checked,
@@ -87,9 +87,9 @@ class SubModel(Algorithm):
         self.mutator.prepare(self.architecture, self.input_shape, any_width=True)
         self.search_space, self.cost_model = self.mutator.search_space, self.mutator.cost_model
         document, found = _read(fix_subnet, self.search_space, prefix, extra_prefix)
-        subnet, counted_at = found.subnet, (found.made_by or {}).get("input_shape")
+        subnet = found.subnet
         where = FIX_SUBNET if isinstance(fix_subnet, Mapping) else str(fix_subnet)
-        check_resources(found.resources, self.cost_model.of(subnet), where, counted_at, self.input_shape)
+        check_found(found, self.mutator, where)
         named = isinstance(fix_subnet, (str, os.PathLike))
         self.subnet_option = f"{FIX_SUBNET} ({fix_subnet})" if named else FIX_SUBNET
         self._has_weights = False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.identity import check_resources
+from mmrazor_lite.models.algorithms.identity import check_found
 from mmrazor_lite.subnet import Subnet, read_subnet
 
 
@@ -44,8 +44,7 @@ def subnet_of(entry: float | str, mutator: Any) -> Subnet:
     if is_width(entry):
         return mutator.uniform(entry)
     found = read_subnet(entry, mutator.search_space)
-    counted_at = (found.made_by or {}).get("input_shape")
-    check_resources(found.resources, mutator.cost_model.of(found.subnet), str(entry), counted_at, mutator.input_shape)
+    check_found(found, mutator, str(entry))
     return found.subnet
 
 

@@ -8,14 +8,15 @@ import logging
 import pytest
 import torch
 from elastic import BACKBONES, SHAPE, Net
+from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint
-from mmrazor_lite.models.algorithms.identity import check_computation, check_resources
+from mmrazor_lite.models.algorithms.identity import check_computation, check_found, check_resources, origin
 from mmrazor_lite.models.algorithms.loading import load_checked
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.models.backbones import SearchableMobileNet, SearchableShuffleNetV2
-from mmrazor_lite.models.mutators import NasMutator
+from mmrazor_lite.models.mutators import NasMutator, OneShotChannelMutator
 from mmrazor_lite.subnet import read_subnet, write_subnet
 
 from .conftest import tiny_classifier
@@ -239,3 +240,28 @@ def test_images_of_another_size_are_told_once(make, monkeypatch):
         algorithm(torch.zeros(2, 3, 12, 8, dtype=torch.float64))
     assert len(told) == 1 and told[0][1] == logging.WARNING
     assert "images of 12 x 8 arrive, costs are counted for input_shape 8 x 8" in told[0][0]
+
+
+def test_a_subnet_file_knows_the_network_it_was_found_for(tmp_path, capsys):
+    """Another activation costs as many macs and params, and the subnet was not searched for it."""
+
+    def mutator_of(activation, size=8):
+        layers = [nn.Conv2d(3, 8, 3), activation, nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        mutator = OneShotChannelMutator(divisor=2)
+        mutator.prepare(nn.Sequential(*layers, nn.Linear(8, 4)), (3, size, size))
+        return mutator
+
+    def told(other):
+        capsys.readouterr()
+        check_found(read_subnet(path, other.search_space), other, "a.yaml")
+        return "a.yaml was found for a network that computes something else" in "".join(capsys.readouterr())
+
+    found_for, path = mutator_of(nn.ReLU()), tmp_path / "a.yaml"
+    subnet = found_for.search_space.min()
+    costs = {key: value for key, value in found_for.cost_model.of(subnet).items() if key in ("macs", "params")}
+    write_subnet(path, subnet, found_for.search_space, costs, made_by=origin(found_for))
+    assert not told(mutator_of(nn.ReLU()))
+    assert told(mutator_of(nn.SiLU()))
+    assert not told(mutator_of(nn.SiLU(), size=16))  # of another size, the costs are told
+    write_subnet(path, subnet, found_for.search_space, costs)  # a file of before, or of somebody else
+    assert not told(mutator_of(nn.SiLU()))

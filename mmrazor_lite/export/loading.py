@@ -66,12 +66,12 @@ def load_subnet(path: str | os.PathLike, architecture: nn.Module | None = None) 
     mutator.prepare(model, shape, any_width=True)
     check_computation(meta.get("computation"), getattr(mutator, "computation", None), str(path))
     subnet = parse_document(meta["subnet"], mutator.search_space, str(path)).subnet
-    check_resources(meta.get("resources"), mutator.cost_model.of(subnet), str(path), shape, shape)
     exported = mutator.export(subnet).cpu()
     module = plain_module(exported)
     of_training = exported.state_dict().keys() - module.state_dict().keys()  # what a loss keeps
     weights = state_dict_of(checkpoint, path)
     load_weights(module, {key: weights[key] for key in weights if _bare(key) not in of_training}, path)
+    check_resources(meta.get("resources"), mutator.cost_model.of(subnet), str(path), shape, shape)
     module.eval()  # some backbones return None from it
     return module
 

@@ -80,7 +80,7 @@ def test_universally_slimmable(step, config, tmp_path):
     ("command", "options", "message"),
     [
         ("slimmable", ["algorithm.channel_cfg=1.0,2.0"], "a number above 0 and at most 1"),
-        ("us", ["algorithm.val_widths=0.1"], "algorithm.val_widths=0.1: give a list of widths"),
+        ("us", ["algorithm.val_widths=0.1"], "model.val_widths=0.1: give a list"),
         ("us", ["algorithm.width_range=0.5,0.25"], "the smallest width comes first"),
         ("us", ["algorithm.width_rang=0.5,1.0"], "width_range"),
     ],

@@ -69,7 +69,12 @@ def test_mixed_precision_and_channels_last(runner, device_config, channels_last)
     run = runner(device_config("run", channels_last=channels_last, optim_wrapper=wrapper))
     seen = []
     conv = run.algorithm.architecture.backbone.conv1.conv
-    conv.register_forward_hook(lambda module, args, output: seen.append((args[0], output)))
+
+    def keep(module, args, output):
+        if module.training:
+            seen.append((args[0], output))
+
+    conv.register_forward_hook(keep)
     run.train()
     metrics = run.val_loop.run()
     assert set(metrics) == {"max_subnet.accuracy/top1", "min_subnet.accuracy/top1"}

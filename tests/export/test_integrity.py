@@ -149,7 +149,7 @@ BOMBS = {
     "itself": (b"\x80\x02}q\x00K\x01h\x00s.", "more than 64 deep"),
     "entries": (b"\x80\x02}K\x01](" + b"K\x01" * 1_000_000 + b"es.", "more than 500,000 entries"),
     "a global": (b"\x80\x02}K\x01cposix\nsystem\nX\x02\x00\x00\x00ls\x85Rs.", "it would run 'posix.system'"),
-    "nonsense": (b"\x80\x02\xff\xff\xff.", "not a checkpoint"),
+    "nonsense": (b"\x80\x02\xff\xff\xff.", "protocol"),
     "empty stack": (b"\x80\x02tRtR.", "not a checkpoint"),
     "endless text": (b"\x80\x02X\xff\xff\xff\xffa.", "not a checkpoint"),
 }

@@ -112,7 +112,7 @@ SETTINGS = {  # options, what the line says
     "calibrate": (["search_cfg.calibrate_sample_num=-5"], ["calibrate_sample_num=-5"]),
     "cache": (["search_cfg.cache_gb=abc"], ["cache_gb='abc'"]),
     "candidates": (["search_cfg.searcher.init_candidates=5"], ["init_candidates"]),
-    "shape": (["model.input_shape=8"], ["model cannot be built"]),
+    "shape": (["model.input_shape=8"], ["model.input_shape=8", "a list"]),
 }
 
 
@@ -135,7 +135,6 @@ RESUMED = {  # options, checkpoint, what the line says
     "constraints": (["search_cfg.constraints_range.flops=(0,0.02)"], "supernet.pth", ["constraints was", "24000.0"]),
     "searcher": (["search_cfg.searcher.mutate_prob=0.3"], "supernet.pth", ["searcher.mutate_prob was", "now 0.3"]),
     "supernet": ([], "other_weights.pth", ["supernet was", "sha256:"]),
-    "preprocessor": (["data_preprocessor.std=[9,9,9]"], "supernet.pth", ["evaluator.preprocessor was"]),
     "augmentation": (
         ["search_cfg.calibrate_dataloader.dataset.fraction=0.3"],
         "supernet.pth",
@@ -159,6 +158,12 @@ def test_resume_of_another_search(stage, fails, tmp_path, name):
     fails(words, "search_state.json: cannot resume, this is another search", *parts, "another --work-dir")
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_images_prepared_otherwise(stage, fails, resume):
+    words = search(stage, "data_preprocessor.std=[9,9,9]", resume=resume)
+    fails(words, "supernet.pth", "prepared otherwise", "std is (", "(9, 9, 9) in the config")
+
+
 def test_weights_that_are_broken(stage, fails, tmp_path):
     content = read_checkpoint(stage / "supernet.pth")
     first = next(name for name, value in content["state_dict"].items() if name.endswith("conv.weight"))
@@ -166,7 +171,7 @@ def test_weights_that_are_broken(stage, fails, tmp_path):
     save_checkpoint(content, stage / "nan.pth")
     words = search(stage, checkpoint="nan.pth")
     words[words.index("--work-dir") + 1] = str(tmp_path)
-    fails(words, "best_subnet.pth: not written")  # the scores are accuracies, which are numbers
+    fails(words, "nan.pth", f"{first} holds NaN")
     assert not [path for path in tmp_path.glob("*") if path.suffix in (".yaml", ".pth")]
 
 

@@ -148,7 +148,8 @@ def check_resources(
     """Compare the costs that a file says with those of its subnet here: other ones are of another network.
 
     What depends on the size of images is compared strictly where the file says that its size is the same, and else
-    told. Files that say no costs are fine.
+    told. So are other params where the macs are equal: norms of a search may have no weights of their own. Files that
+    say no costs are fine.
 
     Args:
         said: ``resources`` of the file.
@@ -161,15 +162,15 @@ def check_resources(
         UserError: Says both figures.
     """
     same = isinstance(input_shape, (list, tuple)) and list(input_shape) == list(own_shape)
-    for key in ("params", "macs"):
-        there = said.get(key) if isinstance(said, Mapping) else None
-        if type(there) not in (int, float) or key not in costs or there == costs[key]:
-            continue
-        text = f"{where} says {there:,} {key} of its subnet, which has {costs[key]:,} here"
-        if key == "params" or same:
+    there = {key: value for key, value in dict(said or {}).items() if type(value) in (int, float) and key in costs}
+    equal = there.get("macs") == costs.get("macs")
+    for key in [key for key in ("params", "macs") if key in there and there[key] != costs[key]]:
+        text = f"{where} says {there[key]:,} {key} of its subnet, which has {costs[key]:,} here"
+        if same if key == "macs" else not equal:
             raise UserError(f"{text}: it is of another network; use the architecture it was made with")
         sizes = f"images of {input_shape}, here of {list(own_shape)}" if input_shape else "images of another size?"
-        print_log(f"{text}: counted for {sizes}", logger="current", level=logging.WARNING)
+        why = f"counted for {sizes}" if key == "macs" else "its norms or biases are others, its macs are the same"
+        print_log(f"{text}: {why}", logger="current", level=logging.WARNING)
 
 
 def origin(mutator: Any) -> dict[str, Any]:

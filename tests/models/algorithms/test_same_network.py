@@ -8,6 +8,7 @@ import logging
 import pytest
 import torch
 from elastic import BACKBONES, SHAPE, Net
+from mmengine.logging import MMLogger
 from torch import nn
 
 from mmrazor_lite.errors import UserError
@@ -201,17 +202,20 @@ def test_costs_that_a_file_says_are_compared():
         check_resources({"macs": 1001}, own, "a.yaml", [3, 8, 8], (3, 8, 8))
     check_resources({"macs": 4000, "params": 100}, own, "a.yaml", [3, 16, 16], (3, 8, 8))  # legal, and told
     check_resources({"macs": 4000}, own, "a.yaml")  # a file of before
+    with pytest.raises(UserError, match="a.yaml says 101 params"):
+        check_resources({"macs": 4000, "params": 101}, own, "a.yaml", [3, 16, 16], (3, 8, 8))
+    check_resources({"macs": 1000, "params": 101}, own, "a.yaml", [3, 8, 8], (3, 8, 8))  # norms without weights, told
 
 
-@pytest.mark.parametrize("key", ["macs", "params"])
-def test_a_subnet_file_of_another_network_is_refused(make, tmp_path, key):
+@pytest.mark.parametrize("keys", [("macs",), ("macs", "params")])
+def test_a_subnet_file_of_another_network_is_refused(make, tmp_path, keys):
     """By what it says it costs, where names, shapes and widths are the same."""
     algorithm = make()
     space, subnet = algorithm.search_space, algorithm.search_space.min()
     costs, about = algorithm.cost_model.of(subnet), {"input_shape": [3, 8, 8]}
     write_subnet(tmp_path / "a.yaml", subnet, space, costs, made_by=about)
     assert make(channel_cfg=str(tmp_path / "a.yaml")).subnets == [subnet]
-    write_subnet(tmp_path / "a.yaml", subnet, space, {**costs, key: costs[key] + 1}, made_by=about)
+    write_subnet(tmp_path / "a.yaml", subnet, space, {**costs, **{key: costs[key] + 1 for key in keys}}, made_by=about)
     assert read_subnet(tmp_path / "a.yaml", space).subnet == subnet
     with pytest.raises(UserError, match=rf"a\.yaml says [\d,]+ {key} of its subnet, which has"):
         make(channel_cfg=str(tmp_path / "a.yaml"))
@@ -242,7 +246,7 @@ def test_images_of_another_size_are_told_once(make, monkeypatch):
     assert "images of 12 x 8 arrive, costs are counted for input_shape 8 x 8" in told[0][0]
 
 
-def test_a_subnet_file_knows_the_network_it_was_found_for(tmp_path, capsys):
+def test_a_subnet_file_knows_the_network_it_was_found_for(tmp_path):
     """Another activation costs as many macs and params, and the subnet was not searched for it."""
 
     def mutator_of(activation, size=8):
@@ -252,9 +256,16 @@ def test_a_subnet_file_knows_the_network_it_was_found_for(tmp_path, capsys):
         return mutator
 
     def told(other):
-        capsys.readouterr()
+        records = []
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = records.append
+        logger = MMLogger.get_current_instance()
+        logger.addHandler(handler)
         check_found(read_subnet(path, other.search_space), other, "a.yaml")
-        return "a.yaml was found for a network that computes something else" in "".join(capsys.readouterr())
+        logger.removeHandler(handler)
+        return ["a.yaml was found for a network that computes something else" in record.msg for record in records] == [
+            True
+        ]
 
     found_for, path = mutator_of(nn.ReLU()), tmp_path / "a.yaml"
     subnet = found_for.search_space.min()

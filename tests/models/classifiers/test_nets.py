@@ -66,7 +66,10 @@ def test_own_code_from_the_current_directory(my_nets, tmp_path):
     ("config", "message"),
     [
         ({"type": "torchvision.resnet81"}, "torchvision has no model 'resnet81' .did you mean 'resnet18'"),
-        ({"type": "torchvision.fcn_resnet50"}, "torchvision has no model 'fcn_resnet50'"),
+        (
+            {"type": "torchvision.fcn_resnet50"},
+            "torchvision.fcn_resnet50' is a network for segmentation, configs train",
+        ),
         ({"type": "timm.resnet18x"}, "timm has no model 'resnet18x' .did you mean 'resnet18'"),
         ({"type": "timm.hf-hub:someone/model"}, "timm has no model 'hf-hub:someone/model'"),
         ({"type": "torchvision.resnet18", "num_clases": 3}, "resnet18 cannot be built .TypeError: .*num_clases"),

@@ -217,7 +217,7 @@ def test_a_subnet_file_of_another_network_is_refused(make, tmp_path, keys):
     assert make(channel_cfg=str(tmp_path / "a.yaml")).subnets == [subnet]
     write_subnet(tmp_path / "a.yaml", subnet, space, {**costs, **{key: costs[key] + 1 for key in keys}}, made_by=about)
     assert read_subnet(tmp_path / "a.yaml", space).subnet == subnet
-    with pytest.raises(UserError, match=rf"a\.yaml says [\d,]+ {key} of its subnet, which has"):
+    with pytest.raises(UserError, match=rf"a\.yaml says [\d,]+ {keys[-1]} of its subnet, which has"):
         make(channel_cfg=str(tmp_path / "a.yaml"))
 
 
@@ -263,9 +263,7 @@ def test_a_subnet_file_knows_the_network_it_was_found_for(tmp_path):
         logger.addHandler(handler)
         check_found(read_subnet(path, other.search_space), other, "a.yaml")
         logger.removeHandler(handler)
-        return ["a.yaml was found for a network that computes something else" in record.msg for record in records] == [
-            True
-        ]
+        return any("a.yaml was found for a network that computes something else" in record.msg for record in records)
 
     found_for, path = mutator_of(nn.ReLU()), tmp_path / "a.yaml"
     subnet = found_for.search_space.min()

@@ -79,7 +79,7 @@ def _searched(path: Path) -> dict[str, Any]:
     from mmrazor_lite.export import read_checkpoint
     from mmrazor_lite.models.algorithms.tfnas import searched_in
 
-    document = searched_in(read_checkpoint(path).get("meta"))
+    document = searched_in(read_checkpoint(path))
     if document is None:
         raise UserError(
             f"{path}: not a checkpoint of a TF-NAS search; of a split or retrained net, its subnet is inside"

@@ -46,13 +46,13 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     number_alike(cfg, {"search_cfg": settings}, checkpoint)
 
     from mmrazor_lite.engine.search_build import build_search_loop
-    from mmrazor_lite.registry import SCOPE
+    from mmrazor_lite.models.algorithms.identity import said_by
 
     unused, images = _left_out(cfg, settings), data_sources.read(cfg, settings)
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg, unused)
     content = runner.load_checkpoint(checkpoint)
-    runner.algorithm.check_trained((content.get("meta") or {}).get(SCOPE), checkpoint)
+    runner.algorithm.check_trained(said_by(content), checkpoint)
     images.say(runner)
     with building("search_cfg"):
         loop = build_search_loop(

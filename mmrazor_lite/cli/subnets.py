@@ -113,7 +113,7 @@ def _searched(path: str) -> dict[str, Any] | None:
     from mmrazor_lite.export import read_checkpoint
     from mmrazor_lite.models.algorithms.tfnas import searched_in
 
-    return searched_in(read_checkpoint(path).get("meta"))
+    return searched_in(read_checkpoint(path))
 
 
 def _carried(path: str) -> dict[str, Any] | None:
@@ -126,8 +126,6 @@ def _carried(path: str) -> dict[str, Any] | None:
 def _ours(path: str) -> Mapping[str, Any]:
     """Return what a checkpoint says it holds; empty where it says nothing."""
     from mmrazor_lite.export import read_checkpoint
-    from mmrazor_lite.registry import SCOPE
+    from mmrazor_lite.models.algorithms.identity import said_by
 
-    meta = read_checkpoint(path).get("meta")
-    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
-    return ours if isinstance(ours, Mapping) else {}
+    return said_by(read_checkpoint(path))

@@ -14,6 +14,7 @@ from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.export.integrity import check_optimizer
+from mmrazor_lite.models.algorithms.identity import said_by
 from mmrazor_lite.models.algorithms.loading import load_checked
 from mmrazor_lite.registry import SCOPE
 
@@ -76,7 +77,7 @@ def resume(runner: Runner, filename: str, map_location: str = "cpu") -> None:
     checkpoint = runner.load_checkpoint(filename, map_location)
     meta = checkpoint.get("meta") or {}
     if hasattr(runner.algorithm, "check_resumed"):
-        runner.algorithm.check_resumed(meta.get(SCOPE), str(filename))
+        runner.algorithm.check_resumed(said_by(checkpoint), str(filename))
     if not {"epoch", "iter"} <= meta.keys() or "optimizer" not in checkpoint:
         raise UserError(f"{filename} cannot be resumed, it holds weights only; start from it with load_from")
     check_optimizer(checkpoint["optimizer"], str(filename))

@@ -101,27 +101,6 @@ def log_taken(checkpoint: Mapping[str, Any], where: str | os.PathLike, entry: st
         )
 
 
-def check_space(
-    model: nn.Module, checkpoint: Mapping[str, Any], where: str | os.PathLike, kind: str, space: str
-) -> None:
-    """Compare the weights when ``checkpoint`` says another search space: they tell more than a fingerprint.
-
-    Args:
-        model: The algorithm that the checkpoint is for.
-        checkpoint: What :func:`read_checkpoint` returned.
-        where: Names the source in errors.
-        kind: What ``model`` is (``supernet`` ...); a checkpoint of another kind is not compared.
-        space: Fingerprint of its search space.
-
-    Raises:
-        UserError: As :func:`fitting_weights`.
-    """
-    meta = checkpoint.get("meta")
-    ours = meta.get("mmrazor_lite") if isinstance(meta, Mapping) else None
-    if isinstance(ours, Mapping) and ours.get("kind") == kind and ours.get("space") not in (None, space):
-        fitting_weights(model, checkpoint, where)
-
-
 def load_weights(
     model: nn.Module,
     checkpoint: Mapping[str, Any],

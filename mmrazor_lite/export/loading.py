@@ -12,7 +12,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
-from mmrazor_lite.models.algorithms.identity import check_computation, check_resources
+from mmrazor_lite.models.algorithms.identity import check_computation, check_resources, said_by
 from mmrazor_lite.models.classifiers import plain_module
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import parse_document
@@ -86,9 +86,8 @@ def subnet_meta(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         UserError: It says nothing, or is of another kind.
     """
-    meta = checkpoint.get("meta")
-    meta = meta.get("mmrazor_lite") if isinstance(meta, dict) else None
-    if not isinstance(meta, dict):
+    meta = dict(said_by(checkpoint))
+    if not meta:
         raise UserError(f"{where}: says nothing about its subnet; expected a file written by split or by training here")
     kind = meta.get("kind")
     if kind != "subnet" or "subnet" not in meta:

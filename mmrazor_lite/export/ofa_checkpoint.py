@@ -23,7 +23,7 @@ from mmrazor_lite.export.checkpoint import (
     save_checkpoint,
     state_dict_of,
 )
-from mmrazor_lite.models.algorithms.loading import said_by
+from mmrazor_lite.models.algorithms.identity import said_by
 from mmrazor_lite.registry import SCOPE
 from mmrazor_lite.subnet.space import listed
 

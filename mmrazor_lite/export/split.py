@@ -15,7 +15,6 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.checkpoint import (
-    check_space,
     checkpoint_hash,
     load_weights,
     read_checkpoint,
@@ -24,8 +23,8 @@ from mmrazor_lite.export.checkpoint import (
 from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.export.subnet_file import Extract, compare, extract, read_back
 from mmrazor_lite.fileio import FileSet, check_outputs
-from mmrazor_lite.models.algorithms.identity import check_computation
-from mmrazor_lite.models.algorithms.loading import data_of
+from mmrazor_lite.models.algorithms.identity import check_computation, said_by
+from mmrazor_lite.models.algorithms.loading import check_space
 from mmrazor_lite.models.algorithms.widths import subnet_of
 from mmrazor_lite.subnet import Subnet, parse_document, write_subnet
 
@@ -66,11 +65,11 @@ def split(
     content = read_checkpoint(checkpoint)
     print_log(f"split: loaded {checkpoint} (sha256 {checkpoint_hash(checkpoint)})", logger="current")
     space = algorithm.search_space
-    check_space(algorithm, content, checkpoint, "joint", space.fingerprint)
+    check_space(algorithm, content, str(checkpoint), "joint", space.fingerprint)
     algorithm = _with_subnets(algorithm, _trained(content, space, str(checkpoint)), str(checkpoint))
-    check_computation(_ours(content).get("computation"), algorithm.computation, str(checkpoint))
+    check_computation(said_by(content).get("computation"), algorithm.computation, str(checkpoint))
     load_weights(algorithm, content, checkpoint)
-    algorithm.data = data_of(content)
+    algorithm.data = said_by(content).get("data")
     algorithm.eval()
     wanted = [subnet_of(entry, algorithm.mutator) for entry in channel_cfgs]
     _check_wanted(wanted, channel_cfgs, algorithm, str(checkpoint))
@@ -119,20 +118,13 @@ def _write_pt2(found: Extract, draft: Path, path: Path) -> bool:
 
 def _trained(content: Mapping[str, Any], space: Any, where: str) -> list[Subnet] | None:
     """Return the subnets the checkpoint was trained for, in the order of their batch norms; ``None`` if unsaid."""
-    meta = _ours(content)
+    meta = said_by(content)
     if not meta:
         return None
     kind = meta.get("kind")
     if kind != "joint":
         raise UserError(f"{where}: holds a {kind} model, nothing to split; expected a joint model of subnets")
     return [parse_document(document, space, where).subnet for document in meta.get("subnets", ())]
-
-
-def _ours(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a checkpoint says it holds; empty where it says nothing."""
-    meta = content.get("meta")
-    meta = meta.get("mmrazor_lite") if isinstance(meta, dict) else None
-    return meta if isinstance(meta, dict) else {}
 
 
 def _with_subnets(algorithm: nn.Module, subnets: list[Subnet] | None, where: str) -> nn.Module:

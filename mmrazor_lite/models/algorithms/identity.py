@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph.computation import difference, digest
+from mmrazor_lite.registry import SCOPE
 from mmrazor_lite.subnet import SearchSpace, Subnet, SubnetFile, parse_document, subnet_document
 
 RESOLUTION = "resolution"
@@ -118,6 +119,13 @@ class CheckpointIdentity:
     @property
     def _key(self) -> str:
         return CHANNEL_CFG if self.option.startswith(CHANNEL_CFG) else FIX_SUBNET
+
+
+def said_by(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a checkpoint says about itself, its ``meta['mmrazor_lite']``; empty for files of others."""
+    meta = checkpoint.get("meta")
+    said = meta.get(SCOPE) if isinstance(meta, Mapping) else None
+    return said if isinstance(said, Mapping) else {}
 
 
 def check_computation(theirs: Any, mine: Mapping[str, Any] | None, where: str, part: str | None = None) -> None:

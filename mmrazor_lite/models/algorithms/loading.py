@@ -11,9 +11,8 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.identity import check_computation
+from mmrazor_lite.models.algorithms.identity import check_computation, said_by
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
-from mmrazor_lite.registry import SCOPE
 
 if TYPE_CHECKING:
     from mmrazor_lite.export.fitting import Fit
@@ -55,7 +54,7 @@ def load_checked(
     Raises:
         UserError: It holds something else, or does not fit; ``model`` is as it was.
     """
-    from mmrazor_lite.export.checkpoint import check_space, log_taken, put_weights
+    from mmrazor_lite.export.checkpoint import log_taken, put_weights
 
     said = said_by(checkpoint)
     if part is None:
@@ -73,16 +72,24 @@ def load_checked(
         model.data = said.get("data")
 
 
-def data_of(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a checkpoint says of the images that its weights were trained on."""
-    return said_by(checkpoint).get("data")
+def check_space(model: nn.Module, checkpoint: Mapping[str, Any], where: str, kind: str, space: str) -> None:
+    """Compare the weights when ``checkpoint`` says another search space: they tell more than a fingerprint.
 
+    Args:
+        model: The algorithm that the checkpoint is for.
+        checkpoint: What a file holds.
+        where: Names the source in errors.
+        kind: What ``model`` is (``supernet`` ...); a checkpoint of another kind is not compared.
+        space: Fingerprint of its search space.
 
-def said_by(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a checkpoint says about itself; empty for files of others."""
-    meta = checkpoint.get("meta")
-    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
-    return ours if isinstance(ours, Mapping) else {}
+    Raises:
+        UserError: As ``fitting_weights``.
+    """
+    from mmrazor_lite.export.checkpoint import fitting_weights
+
+    said = said_by(checkpoint)
+    if said.get("kind") == kind and said.get("space") not in (None, space):
+        fitting_weights(model, checkpoint, where)
 
 
 def _fitted(model: nn.Module, checkpoint: Mapping[str, Any], where: str, reset_head: bool, part: Part | None) -> Fit:

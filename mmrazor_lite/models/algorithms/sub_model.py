@@ -13,7 +13,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import at_width, plain
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_found
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_found, said_by
 from mmrazor_lite.models.algorithms.loading import (
     FROM_SUPERNET,
     load_checked,
@@ -23,7 +23,7 @@ from mmrazor_lite.models.algorithms.loading import (
 )
 from mmrazor_lite.models.algorithms.pretrained import is_pretrained, read_pretrained
 from mmrazor_lite.models.algorithms.published import check_net_config
-from mmrazor_lite.registry import MODELS, SCOPE
+from mmrazor_lite.registry import MODELS
 from mmrazor_lite.subnet import Subnet, SubnetFile, parse_document
 from mmrazor_lite.subnet.yamlio import load_yaml
 
@@ -129,7 +129,7 @@ class SubModel(Algorithm):
         if any(choice.kind != "width" for choice in self.search_space.values()):
             return None
         checkpoint, path = read_pretrained(config, type(self).__name__), str(config["checkpoint"])
-        if checkpoint["meta"].get(SCOPE):
+        if said_by(checkpoint):
             return None  # it says what it is of
         try:
             refuse_several_widths(self, checkpoint, path)

@@ -17,8 +17,9 @@ from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.estimators.latency_ofa import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
+from mmrazor_lite.models.algorithms.identity import said_by
 from mmrazor_lite.models.algorithms.tfnas_parts import ArchParameters, BlockLatency
-from mmrazor_lite.registry import MODELS, SCOPE
+from mmrazor_lite.registry import MODELS
 from mmrazor_lite.search.elasticity import scale_widths
 from mmrazor_lite.subnet import Subnet, parse_budget, subnet_document
 
@@ -354,10 +355,9 @@ class TFNAS(Algorithm):
         return value
 
 
-def searched_in(meta: Any) -> dict[str, Any] | None:
-    """The document of the network found so far, of a checkpoint's ``meta``; None where it is of no such search."""
-    ours = meta.get(SCOPE) if isinstance(meta, Mapping) else None
-    document = ours.get(SEARCHED) if isinstance(ours, Mapping) else None
+def searched_in(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The document of the network found so far, which a checkpoint carries; None where it is of no such search."""
+    document = said_by(checkpoint).get(SEARCHED)
     return dict(document) if isinstance(document, Mapping) else None
 
 

@@ -19,11 +19,10 @@ from mmengine.logging import print_log
 
 from mmrazor_lite.engine.evaluator import SubnetEvaluator
 from mmrazor_lite.engine.progress import StepProgress
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.jsonio import JSONLines
 from mmrazor_lite.search import Cost
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import short
 
 FORMAT = "mmrazor_lite.scores/1"
 MOST_BYTES = 256 << 20

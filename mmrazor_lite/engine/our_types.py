@@ -1,4 +1,4 @@
-"""Our classes in the place of those of mmengine that a config names."""
+"""Our classes in the place of those of mmengine and mmpretrain that a config names."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from mmrazor_lite.registry import SCOPE
 _OURS = {
     "OptimWrapper": "SubnetOptimWrapper",
     "AmpOptimWrapper": "SubnetAmpOptimWrapper",
-    "CheckpointHook": "SafeCheckpointHook",
     "SeparateOptimWrapperConstructor": "SeparateOptimWrapperConstructor",
+    "CheckpointHook": "SafeCheckpointHook",
+    "EarlyStoppingHook": "ResumableEarlyStoppingHook",
+    "RuntimeInfoHook": "RateInfoHook",
+    "SwitchRecipeHook": "RecipeHook",
 }
 
 
 def our_type(name: Any) -> Any:
-    """Our class where ``name`` is the one of mmengine's that it replaces."""
+    """Our class where ``name`` is the one of mmengine's or mmpretrain's that it replaces."""
     if not isinstance(name, str):
         return name
-    name = _OURS.get(name.removeprefix("mmengine."), name)
-    return f"{SCOPE}.{name}" if name in _OURS.values() else name
+    scope, _, bare = name.rpartition(".")
+    found = _OURS.get(bare, name) if scope in ("", "mmengine", "mmpretrain") else name
+    return f"{SCOPE}.{found}" if found in _OURS.values() else found
 
 
 def with_our_types(config: Mapping) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from mmrazor_lite.engine.hooks.admission import admitted, call
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
 from mmrazor_lite.engine.layout import check_channels_last
 from mmrazor_lite.engine.logs import calm, survive_full_disk
-from mmrazor_lite.engine.our_types import our_type, with_our_types, with_type
+from mmrazor_lite.engine.our_types import with_our_types, with_type
 from mmrazor_lite.engine.resume import named_dataloader, seeded_dataloader
 from mmrazor_lite.engine.val_loop import SubnetValLoop
 from mmrazor_lite.errors import UserError, building
@@ -158,7 +158,7 @@ class RazorRunner(Runner):
         hooks = dict(hooks or {})
         checkpoint = hooks.get("checkpoint", {"type": "CheckpointHook"})
         if isinstance(checkpoint, Mapping):
-            hooks["checkpoint"] = {**checkpoint, "type": our_type(checkpoint.get("type", "CheckpointHook"))}
+            hooks["checkpoint"] = {"type": "CheckpointHook", **checkpoint}
         with building("default_hooks"):
             super().register_default_hooks(hooks)
 

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 
+from mmrazor_lite.engine.differences import differences
 from mmrazor_lite.errors import UserError
 
 SECTIONS = ("optim_wrapper", "param_scheduler", "train_cfg", "auto_scale_lr")
@@ -58,7 +59,7 @@ def restore(
     """
     meta = checkpoint.get("meta") or {}
     then, moved = meta.get("settings"), meta.get("iter", place[1]) != place[1]
-    changed = _differences(_flat(then), _flat(settings)) if isinstance(then, Mapping) else {}
+    changed = differences(then, settings, inside_lists=True) if isinstance(then, Mapping) else {}
     parts = _parts(optim_wrapper, schedulers)
     states = _states(checkpoint.get("param_schedulers"), parts)
     fresh = {name: [_options(group) for group in _groups(wrapper)] for name, (wrapper, _) in parts.items()}
@@ -249,18 +250,6 @@ def _equal(before: Any, after: Any) -> bool:
         )
     except (RuntimeError, ValueError):  # a tensor of several elements
         return False
-
-
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    return {key: (then.get(key), now.get(key)) for key in keys}
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
-    if items is None or not node:
-        return {prefix: node}
-    return {key: value for name, part in items for key, value in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}
 
 
 def _plain(node: Any) -> Any:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.subnet import RESOURCE_UNITS, parse_budget
 from mmrazor_lite.subnet.budget import parse_range
-from mmrazor_lite.subnet.choice import short
 
 Limits = dict[str, list[tuple]]  # 'budgets' or 'constraints' -> what the searcher takes under that name
 

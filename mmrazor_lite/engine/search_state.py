@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite import jsonio
+from mmrazor_lite.engine.differences import differences
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.search import Searcher
@@ -77,12 +78,9 @@ class SearchState:
 
     def compare(self, then: Mapping[str, Any], path: Path) -> None:
         """Refuse the identity of another search, which is in ``path``; says in what it differs."""
-        was, now = _flat(then), _flat(self.identity)
-        differing = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-        if differing:
-            shown = "; ".join(
-                f"{key[:80]} was {_short(was.get(key))}, now {_short(now.get(key))}" for key in differing[:3]
-            )
+        changed = list(differences(then, self.identity).items())
+        if changed:
+            shown = "; ".join(f"{key[:80]} was {_short(was)}, now {_short(now)}" for key, (was, now) in changed[:3])
             raise UserError(
                 f"{path}: cannot resume, this is another search: {shown}; use the same config and checkpoint, or "
                 "another --work-dir"
@@ -192,15 +190,6 @@ def _wrong_memo(memo: Mapping[Any, Any]) -> bool:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict) or not data:
-        return {prefix: data}
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat.update(_flat(value, f"{prefix}.{key}" if prefix else key))
-    return flat
 
 
 def _short(value: Any) -> str:

@@ -8,11 +8,10 @@ from typing import Any
 
 from mmrazor_lite import search
 from mmrazor_lite.engine.search_limits import Limits
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.registry import SEARCHERS
 from mmrazor_lite.search import Cost, Searcher
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import short
 
 LIMITS = ("budgets", "constraints")
 _PARTS = ("takes", *(name for name in vars(Searcher) if not name.startswith("_") and name != "takes"))

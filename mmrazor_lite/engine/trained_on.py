@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,8 +120,3 @@ def _below(keys: np.ndarray, limit: int) -> np.ndarray:
 def _smallest(keys: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
     """The sample of sorted ``keys``, and the limit below which it holds all."""
     return (keys, limit) if len(keys) <= KEPT else (keys[:KEPT], int(keys[KEPT]))
-
-
-def carried(meta: Mapping[str, Any] | None, where: str) -> TrainedOn | None:
-    """What the ``meta['mmrazor_lite']`` of a checkpoint says of the images it was trained on."""
-    return TrainedOn.from_dict((meta or {}).get("data"), where)

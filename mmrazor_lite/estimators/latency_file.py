@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite import jsonio
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import short
 
 from .cells import Cell
 

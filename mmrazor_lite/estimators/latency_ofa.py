@@ -22,8 +22,8 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite import jsonio
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short, show
+from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.subnet.choice import show
 from mmrazor_lite.subnet.space import listed
 from mmrazor_lite.subnet.yamlio import load_yaml
 

@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite import jsonio
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.subnet.space import listed
 
 from .cells import Cell

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, short
 
 from .pickles import MAX_PICKLE, PickleLimit, check_pickle
 

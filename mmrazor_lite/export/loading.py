@@ -9,14 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
 from mmrazor_lite.models.algorithms.identity import check_computation, check_resources, said_by
 from mmrazor_lite.models.classifiers import plain_module
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import parse_document
-from mmrazor_lite.subnet.choice import short
 
 MAX_IMAGE = 1 << 23  # values of one image: 3 x 1672 x 1672
 _ADVICE = {

@@ -22,14 +22,13 @@ from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.registry import DefaultScope, Registry
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.export.bounded import bounded
 from mmrazor_lite.export.words import is_word
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
 from mmrazor_lite.models.classifiers.nets import FETCHING, LIBRARIES, check_library_name, is_wrapper
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
-from mmrazor_lite.subnet.choice import short
 
 _SCOPES = (SCOPE, "mmpretrain", "mmengine", "mmcv")
 _TRAINING_KEYS = ("init_cfg", "train_cfg", "batch_augments")  # the weights are given, and it is not trained

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 
 import numpy as np
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import plain_scalar, short
+from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.subnet.choice import plain_scalar
 
 
 class Budget(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.search.base import (
     Constraint,
     Result,
@@ -26,7 +26,6 @@ from mmrazor_lite.search.cost import Cost, costs_of
 from mmrazor_lite.search.legal import LegalRows, Taken
 from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace, read_subnet
-from mmrazor_lite.subnet.choice import short
 
 TRIES = (2, 4, 4)  # children drawn, time after time, per child that is still missing; then random ones take their place
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.search.base import (
     Budget,
     Constraint,
@@ -26,7 +26,6 @@ from mmrazor_lite.search.cost import Cost, costs_of
 from mmrazor_lite.search.legal import LegalRows, Taken
 from mmrazor_lite.search.visited import Visited
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import short
 
 TRIES = 8  # batches of children drawn for new ones, before random rows take their place
 

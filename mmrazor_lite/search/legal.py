@@ -11,12 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.search.base import Constraint
 from mmrazor_lite.search.cost import Cost, costs_of
 from mmrazor_lite.search.visited import keys_of
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import short
 
 ENUMERATED = 1 << 15  # spaces of at most so many subnets are listed, not sampled
 BATCH = 4096  # rows drawn, and costed, at a time

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite import jsonio
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.fileio import atomic_write
 from mmrazor_lite.subnet import SearchSpace
-from mmrazor_lite.subnet.choice import short
 
 FORMAT = "mmrazor_lite.predictor/1"
 Encoding = Callable[[np.ndarray], np.ndarray]  # rows (n, D) -> features (n, F), float32

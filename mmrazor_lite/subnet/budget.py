@@ -7,8 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, nearest, short
 
 _COUNT = {"": 1e6, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BYTES = {

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import Choice, at, short
+from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.subnet.choice import Choice, at
 from mmrazor_lite.subnet.space import SearchSpace, listed
 
 RESOLUTION = "resolution"

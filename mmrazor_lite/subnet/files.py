@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.fileio import write_text_atomic
-from mmrazor_lite.subnet.choice import at, plain_scalar, short
+from mmrazor_lite.subnet.choice import at, plain_scalar
 from mmrazor_lite.subnet.elastic import plain_size
 from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules
 from mmrazor_lite.subnet.mmrazor_ofa import is_mmrazor_ofa, read_mmrazor_ofa

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.subnet.space import SearchSpace
 
 # What MMRazor 0.x and 1.x put before the names of the plain model's modules.

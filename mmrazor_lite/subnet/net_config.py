@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite import jsonio
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.subnet.elastic import (
     PER_BLOCK,
     RESOLUTION,

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.subnet.choice import Choice, LayerWidth, at, short
+from mmrazor_lite.errors import UserError, nearest, short
+from mmrazor_lite.subnet.choice import Choice, LayerWidth, at
 from mmrazor_lite.subnet.subnet import Subnet
 
 _LISTED = 5  # names listed in an error

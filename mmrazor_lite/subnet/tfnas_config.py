@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet.choice import short
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.subnet.space import SearchSpace
 
 _STAGE = re.compile(r"stage(\d+)$")

@@ -13,9 +13,8 @@ from typing import Any
 
 import yaml
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.jsonio import read_bytes
-from mmrazor_lite.subnet.choice import short
 
 MOST_BYTES = 4 << 20
 MOST_NODES = 50_000  # values, keys and containers

@@ -185,10 +185,10 @@ def test_a_search_knows_what_its_supernet_was_trained_on(step):
 
 
 def test_a_best_subnet_still_knows(made, step):
-    from mmrazor_lite.engine.trained_on import carried
+    from mmrazor_lite.engine.trained_on import TrainedOn
     from mmrazor_lite.export import read_checkpoint
 
-    found = carried(read_checkpoint(made / "W1/epoch_8.pth")["meta"]["mmrazor_lite"], "it")
+    found = TrainedOn.from_dict(read_checkpoint(made / "W1/epoch_8.pth")["meta"]["mmrazor_lite"]["data"], "it")
     assert (found.images, found.classes, found.held_out) == (27, ("a", "b", "c"), "fraction=0.25, seed=0")
 
 

@@ -15,15 +15,10 @@ from mmengine.registry import HOOKS as ALL_HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+from mmrazor_lite.engine.our_types import our_type
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.registry import SCOPE
 
-_OURS = {
-    "CheckpointHook": "SafeCheckpointHook",
-    "EarlyStoppingHook": "ResumableEarlyStoppingHook",
-    "RuntimeInfoHook": "RateInfoHook",
-    "SwitchRecipeHook": "RecipeHook",
-}
 _OF_ONE_MODEL = {  # hooks of mmpretrain that set something in one class of models
     "DenseCLHook": "DenseCL",
     "SimSiamHook": "SimSiam",
@@ -46,7 +41,7 @@ def admitted(hook: Hook | Mapping[str, Any], runner: Runner) -> Hook:
         _check(type(hook), vars(hook), runner)
         return hook
     config = dict(hook)
-    priority, kind = config.pop("priority", None), _our_type(config.get("type"))
+    priority, kind = config.pop("priority", None), our_type(config.get("type"))
     config["type"] = kind
     built = ALL_HOOKS.get(kind) if isinstance(kind, str) else kind
     if isinstance(built, type):
@@ -85,13 +80,6 @@ def call(hook: Hook, stage: str, runner: Runner, arguments: Mapping[str, Any]) -
             f"the hook {type(hook).__name__} failed in {stage}: {type(error).__name__}: {text} "
             "(MMRAZOR_LITE_TRACEBACK=1 shows where)"
         ) from error
-
-
-def _our_type(kind: Any) -> Any:
-    if not isinstance(kind, str):
-        return kind
-    scope, _, name = kind.rpartition(".")
-    return f"{SCOPE}.{_OURS[name]}" if name in _OURS and scope in ("", "mmengine", "mmpretrain") else kind
 
 
 def _check(kind: type[Hook], options: Mapping[str, Any], runner: Runner) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.models.backbones.ofa import OFABackbone
 from mmrazor_lite.models.backbones.ofa_blocks import OFABlock
-from mmrazor_lite.subnet.choice import short
 
 _ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "h_swish": "HSwish"}  # of the authors, and in our configs
 _MODULES = {"relu": "ReLU", "relu6": "ReLU6", "h_swish": "Hardswish"}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.models.mutables import MutableChannel
 from mmrazor_lite.subnet import Subnet
-from mmrazor_lite.subnet.choice import short
 
 
 def as_subnet(given: Any) -> Subnet:

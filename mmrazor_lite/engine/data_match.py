@@ -16,10 +16,10 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite.datasets.facts import Facts, facts_of, name_of
-from mmrazor_lite.engine.calibration import batch_norms, unchanged
 from mmrazor_lite.engine.data_overlap import common_images, held_out_as, refuse_seen, say, say_common, say_seen
 from mmrazor_lite.engine.trained_on import TrainedOn
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.calibration import batch_norms, unchanged
 
 _SHOWN = 5
 

@@ -15,10 +15,10 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
-from mmrazor_lite.engine.calibration import batch_norms, recalibrated, unchanged
 from mmrazor_lite.engine.data_match import check_search_data
 from mmrazor_lite.engine.first_use import failing
 from mmrazor_lite.errors import UserError, check_number, nearest
+from mmrazor_lite.models.calibration import batch_norms, recalibrated, unchanged
 from mmrazor_lite.registry import EVALUATORS
 from mmrazor_lite.subnet import Subnet
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
 
-from mmrazor_lite.engine.calibration import recalibrated
 from mmrazor_lite.engine.search_state import FILE_NAME as STATE_NAME
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import FileSet, write_text_atomic
+from mmrazor_lite.models.calibration import recalibrated
 from mmrazor_lite.search import Budget, HasFront
 from mmrazor_lite.subnet import Subnet, write_subnet
 

@@ -14,6 +14,7 @@ from torch import nn
 from mmrazor_lite.export.checkpoint import checkpoint_hash, save_checkpoint
 from mmrazor_lite.export.subnet_file import compare, extract, read_back
 from mmrazor_lite.fileio import FileSet
+from mmrazor_lite.models.calibration import unchanged
 from mmrazor_lite.subnet import Subnet
 
 
@@ -46,8 +47,6 @@ def write_best_checkpoint(
     Raises:
         UserError: The subnet is not one of the space, or the file read back computes something else.
     """
-    from mmrazor_lite.engine.calibration import unchanged  # the engine imports this package
-
     path = Path(path)
     mutator = algorithm.mutator
     previous = mutator.active

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmrazor_lite.engine.calibration import batch_norms, recalibrate, recalibrated
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.calibration import batch_norms, recalibrate, recalibrated
 
 
 def _subnets(algorithm, n=3):

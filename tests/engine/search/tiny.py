@@ -101,7 +101,7 @@ def evolution_cfg(**changes) -> dict:
 
 def _check_local_calibration() -> None:
     """Recalibrate on one process alone; a norm that waits for the other one would hang."""
-    from mmrazor_lite.engine.calibration import recalibrate
+    from mmrazor_lite.models.calibration import recalibrate
 
     class Norm(torch.nn.SyncBatchNorm):
         def forward(self, x):

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmrazor_lite.engine.calibration import batch_norms, recalibrated
 from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms import OFA, AutoSlim
+from mmrazor_lite.models.calibration import batch_norms, recalibrated
 from mmrazor_lite.models.classifiers import PlainClassifier
 from mmrazor_lite.models.distillers import BinaryKLDivergence, KLDivergence
 from mmrazor_lite.models.mutators import OneShotChannelMutator

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from elastic import randomised
 
-from mmrazor_lite.engine.calibration import batch_norms, recalibrated
 from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint
 from mmrazor_lite.models.algorithms import OFA, SubModel
 from mmrazor_lite.models.algorithms.base import resized
 from mmrazor_lite.models.algorithms.loading import load_checked
+from mmrazor_lite.models.calibration import batch_norms, recalibrated
 from mmrazor_lite.models.mutables import ElasticBlock
 from mmrazor_lite.registry import MODELS, SCOPE
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from mmrazor_lite import load_subnet
 from mmrazor_lite.engine import SubnetOptimWrapper
-from mmrazor_lite.engine.calibration import recalibrated
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint, write_best_checkpoint
 from mmrazor_lite.models.algorithms import SPOS, SubModel
+from mmrazor_lite.models.calibration import recalibrated
 from mmrazor_lite.models.mutables import MutableOP
 from mmrazor_lite.registry import MODELS
 from mmrazor_lite.subnet import subnet_document, write_subnet

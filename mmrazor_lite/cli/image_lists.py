@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from mmrazor_lite.errors import UserError
@@ -59,7 +60,7 @@ def _classes(root: Path, wanted: str, rng: object) -> list[str]:
     if not root.is_dir():
         raise UserError(f"image folder '{root}' not found")
     found = class_folders(root)
-    if not wanted.isdigit():
+    if not re.fullmatch("[0-9]{1,9}", wanted):
         try:
             names = Path(wanted).read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError):

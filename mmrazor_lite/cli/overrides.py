@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,10 +88,10 @@ def check(cfg: Mapping, key: str) -> None:
                 return  # the place accepts it; what lies below is checked when the whole config is
             raise UserError(f"--cfg-options {key}: no '{part}' in {where}{nearest(part, {*node, *allowed})}")
         if isinstance(node, list | tuple):
-            if part.isdigit() and int(part) < len(node):
+            if re.fullmatch("[0-9]{1,9}", part) and int(part) < len(node):
                 node = node[int(part)]
                 continue
-            raise UserError(f"--cfg-options {key}: {where} is a list of {len(node)}, give an index from 0")
+            raise UserError(f"--cfg-options {short(key)}: {where} is a list of {len(node)}, give an index from 0")
         if node is None:
             return
         raise UserError(f"--cfg-options {key}: {where} is a {type(node).__name__}, it has no '{part}'")

@@ -43,11 +43,15 @@ _ANY_SIZE = (
     | frozenset(
         "add sub mul div cat mean relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh softmax mish softplus "
         "matmul bmm scaled_dot_product_attention opaque choice max_pool2d avg_pool2d adaptive_avg_pool2d "
-        "adaptive_max_pool2d".split()
+        "adaptive_max_pool2d abs clamp clamp_min clamp_max pow square exp log sqrt rsqrt neg reciprocal sin cos where "
+        "maximum minimum sum amax amin var std logsumexp linalg_vector_norm flip".split()
     )
 )
 _NUMBER = re.compile(r"-?[0-9]{1,7}")
 _FLOAT = re.compile(r"=.*(?:[0-9]\.|[0-9]e-?[0-9]|nan|inf)")
+_POOLS = frozenset({"avg_pool2d", "max_pool2d"})
+_WHOLE = "whole_map"  # of a pool over all places, and a division by their number: both follow the size of images
+_OF_A_MAP = ("kernel_size", "stride", "padding", "other", "ceil_mode")
 _IMAGE = "image"
 _CONSTANT = "values"
 
@@ -60,6 +64,7 @@ class _Line:
     kind: str
     told: Mapping[str, str]
     reads: tuple[int | str, ...]
+    whole: bool = False
 
 
 def document(lines: Sequence[str], input_shape: Sequence[int]) -> dict[str, Any]:
@@ -130,6 +135,7 @@ def note(place: str, kind: str, **told: Any) -> str:
 def _lines(graph: TracedGraph, model: nn.Module, persistent: set[str]) -> Iterator[str]:
     numbers: dict[fx.Node, int | str] = {}
     count = 0
+    places = {math.prod(shape[2:]) for op in graph if len(shape := shape_of(op.node) or ()) == 4} - {1}
     for op in graph:
         sources = op.node.all_input_nodes
         if op.kind in _SILENT and sources:
@@ -142,10 +148,19 @@ def _lines(graph: TracedGraph, model: nn.Module, persistent: set[str]) -> Iterat
             if own is None or source not in graph.names or graph.names[source][0] != own
         ]
         shown = [str(read - count) if isinstance(read, int) else read for read in reads]
-        yield _joined(op.layer or op.module_path, _told(op, graph, model, persistent), shown)
+        told = _told(op, graph, model, persistent) + [f"{_WHOLE}=True"] * _is_whole(op, places)
+        yield _joined(op.layer or op.module_path, told, shown)
         numbers[op.node] = count
         count += 1
     yield _joined("", ["output"], [_shown(_read(node, graph, numbers), count) for node in graph.outputs])
+
+
+def _is_whole(op: Op, places: set[int]) -> bool:
+    """Whether a number of the op comes from the size of the image: all places of a map are pooled, or counted."""
+    if op.kind in _POOLS:
+        shape, kernel = shape_of(op.node.args[0]), op.argument("kernel_size")
+        return bool(shape) and kernel is not None and tuple(kernel) == shape[2:]
+    return op.kind in ("div", "mul") and type(op.argument("other")) is int and op.argument("other") in places
 
 
 def _shown(read: int | str, count: int) -> str:
@@ -247,7 +262,7 @@ def difference(theirs: Any, mine: Mapping[str, Any], where: str, part: str | Non
     if not same_release:
         parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side if x.kind in LAYERS] for side in parsed]
     elif not same_size or part:
-        parsed = [_of_any_size(side) for side in parsed]
+        parsed = _without_whole_maps(*(_of_any_size(side) for side in parsed))
     if part:  # what it reads is outside of it
         inside = [[x for x in side if f"{x.place}.".startswith(f"{part}.")] for side in parsed]
         parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side] for side in inside]
@@ -268,8 +283,9 @@ def _parsed(line: str, where: str) -> _Line:
         raise UserError(f"{where}: its description of what the network computes is damaged; copy or write it again")
     kind, *words = parts[1].split(" ")
     told = dict(word.partition("=")[::2] for word in words)
+    whole = told.pop(_WHOLE, None) is not None
     reads = tuple(int(word) if _NUMBER.fullmatch(word) else word for word in parts[2].split(",") if word)
-    return _Line(parts[0], kind, told, reads)
+    return _Line(parts[0], kind, told, reads, whole)
 
 
 def _of_any_size(lines: Sequence[_Line]) -> list[_Line]:
@@ -283,10 +299,22 @@ def _of_any_size(lines: Sequence[_Line]) -> list[_Line]:
             told |= {"output_size": line.told["output_size"]} if line.kind.startswith("adaptive") else {}
             shown = tuple(read - len(kept) if isinstance(read, int) else read for read in reads)
             numbers.append(len(kept))
-            kept.append(_Line(line.place, line.kind, told, tuple(read for read in shown if read != _CONSTANT)))
+            reads = tuple(read for read in shown if read != _CONSTANT)
+            kept.append(_Line(line.place, line.kind, told, reads, line.whole))
         else:
             numbers.append(reads[0] if reads else _CONSTANT)
     return kept
+
+
+def _without_whole_maps(theirs: list[_Line], mine: list[_Line]) -> list[list[_Line]]:
+    """Leave out the numbers that follow the size of images on both sides; a pool of a fixed size keeps its own."""
+    sides = [theirs, mine]
+    for index, pair in enumerate(zip(theirs, mine, strict=False)):
+        if all(line.whole for line in pair):
+            for side, line in zip(sides, pair, strict=True):
+                told = {key: value for key, value in line.told.items() if key not in _OF_A_MAP}
+                side[index] = _Line(line.place, line.kind, told, line.reads)
+    return sides
 
 
 def _resolved(read: int | str, index: int, numbers: Sequence[int | str]) -> int | str:

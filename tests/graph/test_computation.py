@@ -134,6 +134,34 @@ def test_another_size_of_images_is_legal(base, size):
         assert difference(described(Net(**OTHERS[name][0]), shape), base, "a.pth"), name
 
 
+class Pooled(nn.Module):
+    """A pool over all places of a map, and their mean: numbers that follow the size of images."""
+
+    def __init__(self, kernel: int | None = None, last=torch.abs) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+        self.kernel, self.last = kernel, last
+
+    def forward(self, x):
+        x = self.last(self.conv(x))
+        pooled = F.avg_pool2d(x, self.kernel or x.shape[2:])[:, :, 0, 0]
+        return self.fc(pooled + x.sum((2, 3)) / (x.shape[2] * x.shape[3]))
+
+
+@pytest.mark.parametrize("kernel", [None, 8])
+def test_a_pool_over_the_whole_map_is_the_same_at_another_size(kernel):
+    small, large = (described(Pooled(kernel), (3, size, size)) for size in (8, 16))
+    assert difference(small, large, "a.pth") is None and difference(large, small, "a.pth") is None
+    assert "kernel (4, 4) in the file" in difference(described(Pooled(4), (3, 8, 8)), large, "a.pth")
+    assert "kernel (4, 4) in the file" in difference(described(Pooled(4), (3, 8, 8)), small, "a.pth")
+
+
+@pytest.mark.parametrize("last", [torch.neg, torch.square, torch.exp, lambda x: x.clamp(max=6), lambda x: x.flip(3)])
+def test_functions_of_each_value_are_told_at_another_size_too(last):
+    found = difference(described(Pooled(last=last), (3, 8, 8)), described(Pooled(), (3, 16, 16)), "a.pth")
+    assert found.startswith("the network itself: ") and "abs" in found
+
+
 def test_another_release_of_torch_is_compared_by_its_layers(base):
     other = {**described(Net(act=nn.Hardswish)), "torch": "1.0"}
     assert difference(other, base, "a.pth") is None  # how a release writes an activation is its own business

@@ -187,7 +187,7 @@ class SafeCheckpointHook(Hook):
 
 def _number(path: Path) -> int:
     digits = path.stem.partition("_")[2]
-    return int(digits) if digits.isdigit() else 1 << 62  # a file of someone else's: never old
+    return int(digits) if digits.isdecimal() else 1 << 62  # a file of someone else's: never old
 
 
 def _number_in(name: str) -> int:

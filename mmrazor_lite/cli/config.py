@@ -121,11 +121,11 @@ def _read(path: str | os.PathLike) -> Config:
     MODULE2PACKAGE["mmcls"] = "mmpretrain"
     try:
         return Config.fromfile(str(path))
-    except Exception as error:  # the file is code, which may raise anything
+    except (Exception, SystemExit) as error:  # the file is code, which may raise anything
         raise UserError(f"config file '{path}' {_why_unreadable(path, error)}") from error
 
 
-def _why_unreadable(path: str | os.PathLike, error: Exception) -> str:
+def _why_unreadable(path: str | os.PathLike, error: BaseException) -> str:
     """Say why, without mmengine's advice to install a project that this one does not use."""
     from . import not_carried
 
@@ -138,7 +138,7 @@ def _why_unreadable(path: str | os.PathLike, error: Exception) -> str:
             "cannot be read: a _base_ of 'mmrazor::' is a file of MMRazor's package, which is not used here: copy that "
             f"file beside this one, or start from the configs in {not_carried.same_here(str(path))}"
         )
-    return f"cannot be read: {reason(error)}"
+    return f"cannot be read: {error if isinstance(error, UserError) else reason(error)}"
 
 
 def _refuse_what_is_not_carried(cfg: Config, source: str) -> None:

@@ -30,6 +30,9 @@ def register_quietly() -> None:
 
         register_all_modules(init_default_scope=False)
         register_all()
+    from mmrazor_lite.datasets.foreign_formats import read_plainly
+
+    read_plainly()
 
 
 def _export_slurm() -> None:
@@ -194,6 +197,8 @@ def require_file(path: str | os.PathLike, what: str) -> Path:
     path = Path(path)
     if path.is_file():
         return path
+    if path.exists():
+        raise UserError(f"{what} '{path}' is {'a folder' if path.is_dir() else 'no plain file'}")
     folder = path.parent
     if not folder.is_dir():
         raise UserError(f"{what} '{path}' not found: there is no folder '{folder}'")

@@ -7,7 +7,7 @@ Letters: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,7 @@ from mmrazor_lite.engine.data_overlap import common_images, held_out_as, refuse_
 from mmrazor_lite.engine.trained_on import TrainedOn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.calibration import batch_norms, unchanged
-
-_SHOWN = 5
+from mmrazor_lite.subnet.space import listed
 
 
 def check_data(
@@ -141,9 +140,9 @@ def _compare_names(found: Facts | TrainedOn, where: str, first: Facts | TrainedO
     if mine is None or theirs is None or mine == theirs:
         return
     more, fewer = [name for name in mine if name not in theirs], [name for name in theirs if name not in mine]
-    parts = [f"{where} has {_listed(more)}, which {other} has not"] * bool(more)
-    parts += [f"{where} lacks {_listed(fewer)} of {other}"] * bool(fewer)
-    order = f"{where} has the classes of {other} in another order ({_listed(mine)}; {_listed(theirs)})"
+    parts = [f"{where} has {listed(more)}, which {other} has not"] * bool(more)
+    parts += [f"{where} lacks {listed(fewer)} of {other}"] * bool(fewer)
+    order = f"{where} has the classes of {other} in another order ({listed(mine)}; {listed(theirs)})"
     what = "; ".join(parts) or order
     raise UserError(
         f"{what}: a label would mean another class there ({len(mine)} and {len(theirs)} classes); give both the same "
@@ -176,7 +175,7 @@ def _check_labels(facts: Facts, where: str, dataset: Any, outputs: int | None, m
         return
     if facts.folders is not None and len(facts.folders) > outputs:
         raise UserError(
-            f"{where}: {len(facts.folders)} class folders ({_listed(facts.folders)}) and {outputs} classes of the "
+            f"{where}: {len(facts.folders)} class folders ({listed(facts.folders)}) and {outputs} classes of the "
             "model: set the number of classes of the model and of data_preprocessor, or remove folders"
         )
     if highest >= outputs:
@@ -246,8 +245,3 @@ def _tried(model: nn.Module, training: bool) -> Any:
     with unchanged(model):
         model.train(training)
         return model(torch.zeros((1, *shape)).to(parameter), mode="tensor")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more

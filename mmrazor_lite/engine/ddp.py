@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
@@ -45,3 +45,8 @@ class SubnetDDP(MMDistributedDataParallel):
     def train_step(self, data: dict | tuple | list, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Run the algorithm's train_step with this wrapper as its forward pass."""
         return self.module.train_step(data, optim_wrapper, forward=self)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model without its wrapper, if it has one."""
+    return model.module if is_model_wrapper(model) else model

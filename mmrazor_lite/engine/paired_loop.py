@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.resume import seeded_dataloader
 from mmrazor_lite.registry import LOOPS
 
@@ -25,7 +25,7 @@ class PairedTrainLoop(EpochBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: Any, arch_dataloader: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(runner, dataloader, **kwargs)
-        self.algorithm = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.algorithm = unwrapped(runner.model)
         config = seeded_dataloader(arch_dataloader, True, runner.logger, "train_cfg.arch_dataloader")
         self.arch_dataloader = runner.build_dataloader(config, seed=runner.seed)
         self._arch_batches: Iterator[Any] | None = None

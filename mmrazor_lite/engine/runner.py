@@ -9,7 +9,6 @@ from typing import Any
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS as ALL_WRAPPERS
 from mmengine.runner import BaseLoop, LogProcessor, Runner
@@ -21,7 +20,7 @@ from mmrazor_lite.engine import run_checkpoint
 from mmrazor_lite.engine.batches import without_worker_options
 from mmrazor_lite.engine.compiling import check_compile, compile_network
 from mmrazor_lite.engine.data_match import settle_data
-from mmrazor_lite.engine.ddp import SubnetDDP
+from mmrazor_lite.engine.ddp import SubnetDDP, unwrapped
 from mmrazor_lite.engine.first_use import first_step
 from mmrazor_lite.engine.hooks.admission import admitted, call
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
@@ -55,7 +54,7 @@ class RazorRunner(Runner):
     @property
     def algorithm(self) -> nn.Module:
         """The model without its wrapper."""
-        return self.model.module if is_model_wrapper(self.model) else self.model
+        return unwrapped(self.model)
 
     # Building: our parts where the config names mmengine's
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.logging import print_log
 
 from mmrazor_lite.engine.search_state import FILE_NAME as STATE_NAME
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.fileio import FileSet, write_text_atomic
+from mmrazor_lite.fileio import FileSet, check_outputs, write_text_atomic
 from mmrazor_lite.models.calibration import recalibrated
 from mmrazor_lite.search import Budget, HasFront
 from mmrazor_lite.subnet import Subnet, write_subnet
@@ -48,19 +47,11 @@ class SearchOutput:
         self._loop = loop
 
     def check(self) -> None:
-        """Refuse a folder where a file is going to be, before the work.
-
-        Raises:
-            UserError: Names it.
-        """
+        """Refuse names that cannot be written, before the work: see :func:`check_outputs`."""
         budgets = self._loop.limits.get("budgets") or [None]
         results = names_of([budget and Budget(*budget) for budget in budgets])
         names = [STATE_NAME, LOG_NAME, FRONT_NAME, *(f"{name}{end}" for name in results for end in (".yaml", ".pth"))]
-        for path in map(self._loop.work_dir.joinpath, names):
-            if path.is_dir():
-                raise UserError(
-                    f"{path} is a folder, where the search writes a file: remove it, or give another folder"
-                )
+        check_outputs(map(self._loop.work_dir.joinpath, names))
 
     def write(self, found: Sequence[Found]) -> list[dict[str, Any]]:
         """Write all files, which get their names together, and return the results, see ``SearchLoop.run``."""

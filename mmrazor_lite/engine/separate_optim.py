@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapperDict
 from torch import nn
 
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -42,7 +42,7 @@ class SeparateOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> SeparateOptimWrappers:
         """Build the wrappers of ``model``."""
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(model)
         children = {name for name, child in model.named_children() if any(True for _ in child.parameters())}
         for name, config in self.configs.items():
             if not isinstance(config, Mapping) or "optimizer" not in config:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast, is_distributed
 from mmengine.evaluator import Evaluator
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, ValLoop
 from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.first_use import failing, probe_batch
 from mmrazor_lite.engine.search_build import check_estimator
 from mmrazor_lite.errors import UserError, check_number
@@ -62,7 +62,7 @@ class SubnetValLoop(ValLoop):
     ) -> None:
         check_number(f"{self.stage}_cfg.calibrate_sample_num", calibrate_sample_num, -1, whole=True)
         super().__init__(runner, dataloader, evaluator, fp16)
-        self.algorithm = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.algorithm = unwrapped(runner.model)
         if evaluate_fixed_subnet and getattr(self.algorithm, "kind", None) != "subnet":
             raise UserError(
                 f"{self.stage}_cfg.evaluate_fixed_subnet=True: the model is no fixed subnet; set model.type='sub_model'"

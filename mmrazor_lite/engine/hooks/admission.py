@@ -10,11 +10,10 @@ from typing import Any
 
 from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS as ALL_HOOKS
 from mmengine.runner import Runner
-from torch import nn
 
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.our_types import our_type
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.registry import SCOPE
@@ -90,7 +89,7 @@ def _check(kind: type[Hook], options: Mapping[str, Any], runner: Runner) -> None
 
 def _refusal(kind: type[Hook], options: Mapping[str, Any], runner: Runner) -> str | None:
     """Say why a hook with these options would not do what it is for in this run."""
-    name, model = kind.__name__, _model(runner)
+    name, model = kind.__name__, unwrapped(runner.model)
     if not kind.__module__.startswith(("mmengine.", "mmpretrain.", "mmcv.")):
         return None
     if name in _NEVER:
@@ -116,7 +115,3 @@ def _refusal(kind: type[Hook], options: Mapping[str, Any], runner: Runner) -> st
     if name == "EMAHook" and options.get("evaluate_on_origin") and options.get("evaluate_on_ema", True):
         return "evaluate_on_origin=True evaluates without choosing a subnet; validate one of both (evaluate_on_ema)"
     return None
-
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.hooks.best import WHERE, BestSoFar, file_name
 from mmrazor_lite.errors import UserError, check_flag, check_number, nearest
 from mmrazor_lite.fileio import write_text_atomic
@@ -103,7 +103,7 @@ class SafeCheckpointHook(Hook):
         if self.best:
             if runner.val_loop is None:
                 raise UserError(f"{WHERE}.save_best needs validation: give val_dataloader, val_cfg and val_evaluator")
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = unwrapped(runner.model)
             self.best.check_names(list(model.named_subnets()) if hasattr(model, "named_subnets") else [])
             for name in self.best.forget_missing(last.parent):
                 runner.logger.warning(f"{last.parent / name}, the best so far, is gone: the next one is the best")
@@ -195,7 +195,7 @@ def _number_in(name: str) -> int:
 
 
 def _check_finite(runner: Runner, path: Path) -> None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
     finite = torch.stack([torch.isfinite(value).all() for value in state.values()])
     if not finite.all():

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.identity import origin
 from mmrazor_lite.registry import HOOKS
@@ -31,22 +31,22 @@ class ElasticityHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check that there is something to search."""
-        if not hasattr(_algorithm(runner), "end_epoch") or not isinstance(runner.optim_wrapper, OptimWrapperDict):
+        if not hasattr(unwrapped(runner.model), "end_epoch") or not isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise UserError(
                 "ElasticityHook is for model.type='TFNAS' with "
                 "optim_wrapper.constructor='SeparateOptimWrapperConstructor'; remove it from custom_hooks"
             )
-        algorithm = _algorithm(runner)
+        algorithm = unwrapped(runner.model)
         algorithm.start_epoch(runner.epoch)
         runner.logger.info(f"target: {algorithm.target:.4f} ms, within {algorithm.tolerance:.1%}")
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the epoch of the algorithm."""
-        _algorithm(runner).start_epoch(runner.epoch)
+        unwrapped(runner.model).start_epoch(runner.epoch)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Scale the widths, and let the optimizers begin anew, as the authors do: momentum is of other channels now."""
-        algorithm = _algorithm(runner)
+        algorithm = unwrapped(runner.model)
         found = algorithm.end_epoch()
         for wrapper in runner.optim_wrapper.values():
             wrapper.optimizer.state.clear()
@@ -59,7 +59,7 @@ class ElasticityHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Write the network found; judge its latency."""
-        algorithm = _algorithm(runner)
+        algorithm = unwrapped(runner.model)
         subnet, path = algorithm.searched, Path(runner.work_dir) / BEST
         costs = algorithm.cost_model.of(subnet)
         about = {"tool": "TFNAS", **origin(algorithm.mutator)}
@@ -71,10 +71,6 @@ class ElasticityHook(Hook):
                 f"the network found takes {costs['latency']:.4f} ms, the target is {algorithm.target:.4f} ms within "
                 f"{algorithm.tolerance:.1%}; it is in {path}. Search longer, or with a larger model.lambda_lat"
             )
-
-
-def _algorithm(runner: Runner) -> object:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _misses(algorithm: object, latency: float) -> bool:

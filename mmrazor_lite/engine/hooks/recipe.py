@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmpretrain.models.losses import CrossEntropyLoss
 from torch import nn
 
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import HOOKS
 
@@ -31,7 +31,7 @@ class RecipeHook(SwitchRecipeHook):
     def before_train(self, runner: Runner) -> None:
         """Look whether everything in the schedule can be switched; a resumed run switches what it has passed."""
         for recipe in self.schedule.values():
-            if "loss" in recipe and _owner_of_loss(_model(runner)) is None:
+            if "loss" in recipe and _owner_of_loss(unwrapped(runner.model)) is None:
                 raise UserError("SwitchRecipeHook: the model has no head with a loss of mmpretrain's; remove 'loss'")
             if "train_pipeline" in recipe:
                 _check_pipeline(runner.train_loop.dataloader.dataset)
@@ -40,7 +40,7 @@ class RecipeHook(SwitchRecipeHook):
     @staticmethod
     def _switch_batch_augments(runner: Runner, batch_augments: Any) -> None:
         SwitchRecipeHook._switch_batch_augments(runner, batch_augments)
-        model = _model(runner)
+        model = unwrapped(runner.model)
         loss = getattr(_owner_of_loss(model), "loss_module", None)
         wants_labels = isinstance(loss, CrossEntropyLoss) and not (loss.use_soft or loss.use_sigmoid)
         if batch_augments is not None or wants_labels:  # scores are for mixed images, and for losses that ask for them
@@ -48,7 +48,7 @@ class RecipeHook(SwitchRecipeHook):
 
     @staticmethod
     def _switch_loss(runner: Runner, loss_module: nn.Module) -> None:
-        _owner_of_loss(_model(runner)).loss_module = loss_module
+        _owner_of_loss(unwrapped(runner.model)).loss_module = loss_module
 
 
 def _owner_of_loss(model: nn.Module) -> nn.Module | None:
@@ -71,7 +71,3 @@ def _check_pipeline(dataset: Any) -> None:
         raise UserError(f"SwitchRecipeHook: {type(dataset).__name__} has no pipeline to switch; remove train_pipeline")
     for part in parts:
         _check_pipeline(part)
-
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.registry import HOOKS
 
 _UNITS = {"macs": ("M", 1e6), "flops": ("M", 1e6), "params": ("M", 1e6), "memory": ("MB", 1e6)}
@@ -19,7 +19,7 @@ class ResourceHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Log the table, and the layers that stay at full width."""
-        algorithm = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        algorithm = unwrapped(runner.model)
         if not hasattr(algorithm, "resources"):
             return
         lines = [f"{'':<12}" + "".join(f"{name:>14}" for name in _UNITS)]

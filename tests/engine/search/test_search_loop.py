@@ -319,5 +319,5 @@ def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(make, tmp_path,
     loop.evaluator.evaluate = None  # must not be called
     path = tmp_path / name.format(f"macs_{loop.limits['budgets'][0][1] / 1e6:g}M")
     path.mkdir()
-    with pytest.raises(UserError, match=f"{re.escape(str(path))} is a folder, where the search writes a file"):
+    with pytest.raises(UserError, match=f"{re.escape(str(path))} is a folder, a file is to be written there"):
         loop.run()

@@ -51,6 +51,16 @@ def test_a_supernet_of_another_network_is_not_loaded(make, checkpoint):
     assert all(torch.equal(before[key], value) for key, value in other.state_dict().items())
 
 
+def test_other_shapes_are_told_before_what_is_computed(make, checkpoint):
+    path = checkpoint(make(architecture=tiny_classifier(SAME)))
+    architecture = tiny_classifier(OTHER)
+    architecture["head"]["num_classes"] += 1
+    other = make(architecture=architecture)
+    assert other.search_space.fingerprint == read_checkpoint(path)["meta"]["mmrazor_lite"]["space"]
+    with pytest.raises(UserError, match="2 of another shape: head"):
+        load_checked(other, read_checkpoint(path), "a.pth")
+
+
 def test_kinds_of_one_architecture_are_one_network(make, checkpoint):
     """Supernet, joint model and subnet: what is computed at full width is the same."""
 

@@ -6,8 +6,6 @@ import argparse
 import contextlib
 import io
 import os
-import re
-import sys
 import warnings
 from collections.abc import Collection
 from datetime import timedelta
@@ -111,32 +109,6 @@ def join_process_group(launcher: str, timeout: float | None = None) -> None:
             "nccl" if torch.cuda.is_available() else "gloo",
             timeout=None if timeout is None else timedelta(seconds=timeout),
         )
-
-
-def lost_process(error: BaseException) -> str | None:
-    """Return the line for the user where ``error`` says that another process is gone; ``None`` for other errors."""
-    torch = sys.modules.get("torch")  # not imported, nothing was joined
-    text = " ".join(str(error).split())
-    if torch is None or not isinstance(error, RuntimeError):
-        return None
-    if not isinstance(error, torch.distributed.DistError) and "/gloo/" not in text:  # gloo's have no class of their own
-        return None
-    reason = re.sub(r"^\[[^\]]*\] *", "", text).split(". ")[0]
-    return (
-        f"another process of this run has ended or does not answer ({reason}); what it said last tells why. Start all "
-        "of them again: train and search go on with --resume"
-    )
-
-
-def lost_worker(error: RuntimeError) -> str | None:
-    """Return the line for the user where ``error`` says that a worker process of a data loader is gone; else None."""
-    text = " ".join(str(error).split())
-    if not re.match(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) ", text):
-        return None
-    return (
-        f"a process that reads images has ended ({text.split('. ')[0].rstrip('.')}): out of memory, or of shared "
-        "memory (/dev/shm)? Give fewer num_workers or a smaller batch_size to the data loader, then --resume"
-    )
 
 
 def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, without: Collection[str] = ()) -> None:

@@ -12,6 +12,7 @@ import mmrazor_lite
 from mmrazor_lite.errors import UserError, one_line
 from mmrazor_lite.fileio import check_outputs, disk_problem
 from mmrazor_lite.folder_lock import released
+from mmrazor_lite.lost import lost_process, lost_worker
 
 from . import (
     allocator,
@@ -20,7 +21,6 @@ from . import (
     convert_ofa,
     convert_tfnas_table,
     demo,
-    environment,
     flops,
     image_lists,
     latency,
@@ -119,7 +119,7 @@ def _told(error: Exception, args: argparse.Namespace) -> int:
         return 2
     try:
         if isinstance(error, RuntimeError):
-            line = environment.lost_process(error) or environment.lost_worker(error)
+            line = lost_process(error) or lost_worker(error)
             if line is not None and signals.is_launched():
                 time.sleep(1)  # its launcher ends this process too: then it is no news
         elif os.environ.get("LOCAL_RANK", "0") != "0":

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from mmengine.dist import is_distributed
 from mmengine.runner import BaseLoop
 from torch.utils.data import Dataset
 
 from mmrazor_lite.errors import UserError, reason
+from mmrazor_lite.lost import lost_process, lost_worker
 
 _IMAGES = 8  # of different classes where the classes follow each other
 
@@ -31,14 +31,14 @@ def probe_batch(dataset: Dataset, collate: Callable[[Sequence], Any], where: str
 def failing(what: str) -> Iterator[None]:
     """Tell what somebody else's code raises as a :class:`UserError` that says ``what`` failed.
 
-    With several processes, errors stay as they are: they may be those of a process that is gone.
+    Errors that tell of a process that is gone stay as they are: what it said last is the cause.
     """
     try:
         yield
     except (UserError, OSError):
         raise
     except Exception as error:
-        if is_distributed():
+        if isinstance(error, RuntimeError) and (lost_process(error) or lost_worker(error)):
             raise
         raise UserError(f"{what}: {reason(error)} (MMRAZOR_LITE_TRACEBACK=1 shows where)") from error
 

@@ -94,7 +94,7 @@ def test_a_share_of_every_class_needs_one_label_each(folder, registered):
 def test_a_worker_that_is_killed():
     import os
 
-    from mmrazor_lite.cli.environment import lost_worker
+    from mmrazor_lite.lost import lost_worker
 
     class Kills(torch.utils.data.Dataset):
         def __len__(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS as ALL_HOOKS
 from mmengine.runner import Runner
@@ -16,6 +15,7 @@ from mmengine.runner import Runner
 from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.our_types import our_type
 from mmrazor_lite.errors import UserError, building
+from mmrazor_lite.lost import lost_process
 from mmrazor_lite.registry import SCOPE
 
 _OF_ONE_MODEL = {  # hooks of mmpretrain that set something in one class of models
@@ -72,8 +72,8 @@ def call(hook: Hook, stage: str, runner: Runner, arguments: Mapping[str, Any]) -
     except UserError:
         raise
     except (TypeError, ValueError, AssertionError, AttributeError, LookupError, ImportError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and is_distributed():
-            raise  # it may tell of a process that is gone
+        if isinstance(error, RuntimeError) and lost_process(error):
+            raise
         text = " ".join(str(error).split())[:500] or "no reason given"
         raise UserError(
             f"the hook {type(hook).__name__} failed in {stage}: {type(error).__name__}: {text} "

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest, short
+from mmrazor_lite.errors import UserError, check_flag, nearest, short
 
 from . import schema
+from .values import DEEPEST
 
 _WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
+_LONGEST_LIST = 20_000  # characters; mmengine's reader takes seconds for more
+_QUOTES = ("'", '"')
 
 
 def parse(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return the options with their values read as mmengine does: numbers, booleans, None, lists, else text."""
-    from mmengine.config import DictAction
+    """Return the options with their values read as mmengine does: numbers, booleans, None, lists, else text.
 
+    Raises:
+        UserError: One that cannot be read, or is longer or deeper than a config is.
+    """
     options = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -25,47 +30,89 @@ def parse(pairs: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--cfg-options '{pair}': expected KEY=VALUE")
         if key == "algorithm" or key.startswith("algorithm."):
             key = "model" + key.removeprefix("algorithm")
-        if text.count("(") != text.count(")") or text.count("[") != text.count("]"):
-            raise UserError(f"--cfg-options '{pair}': brackets do not match")
-        if text.startswith(("dict(", "{")):
-            options[key] = _mapping(text, pair)
-        elif any(sign in text for sign in ",[("):
-            try:
-                options[key] = DictAction._parse_iterable(text)
-            except (RecursionError, AssertionError):
-                raise UserError(
-                    f"--cfg-options '{pair}': cannot be read; lists as KEY=[A,B], mappings as KEY=dict(name=A)"
-                ) from None
-        else:  # mmengine's reader would drop the spaces of a path
-            options[key] = DictAction._parse_int_float_bool(text.strip("'\""))
+        parts = key.split(".")
+        if len(parts) > DEEPEST or _depth(text) > DEEPEST:
+            raise UserError(f"--cfg-options '{pair}': more than {DEEPEST} levels deep: a config is not")
+        if "" in parts:
+            raise UserError(f"--cfg-options '{pair}': expected KEY=VALUE, with names between the dots of KEY")
+        if "_delete_" in parts:
+            raise UserError(f"--cfg-options '{pair}': write it with what comes instead, KEY=dict(_delete_=True, ...)")
+        options[key] = _value(text, pair)
     return options
 
 
-def _mapping(text: str, pair: str) -> dict[str, Any]:
-    """A mapping of literals, as ``dict(name=value)`` or ``{'name': value}``; nothing is evaluated."""
+def _depth(text: str) -> int:
+    """How many brackets are open at most."""
+    deepest = depth = 0
+    for sign in text:
+        depth += (sign in "([{") - (sign in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _value(text: str, pair: str) -> Any:
+    """Read the text after ``KEY=`` of a pair."""
+    from mmengine.config import DictAction
+
+    if text.count("(") != text.count(")") or text.count("[") != text.count("]"):
+        raise UserError(f"--cfg-options '{pair}': brackets do not match")
+    if text.startswith(("dict(", "{")):
+        found = _literal(text)
+        if not isinstance(found, dict):
+            raise UserError(f"--cfg-options '{pair}': cannot be read as a mapping; write KEY=dict(name=value, ...)")
+        return found
+    unread = UserError(f"--cfg-options '{pair}': cannot be read; lists as KEY=[A,B], mappings as KEY=dict(name=A)")
+    if text.startswith(("[", "(")) and ("dict(" in text or "{" in text):
+        found = _literal(text)
+        if found is None:
+            raise unread
+        return found
+    if any(sign in text for sign in ",[("):
+        if len(text) > _LONGEST_LIST:
+            raise UserError(f"--cfg-options '{pair}': more than {_LONGEST_LIST:,} characters; write it in the config")
+        try:
+            return DictAction._parse_iterable(text)
+        except (RecursionError, AssertionError):
+            raise unread from None
+    if (text.startswith(_QUOTES) or text.endswith(_QUOTES)) and (len(text) < 2 or text[0] != text[-1]):
+        raise UserError(f"--cfg-options '{pair}': quotes do not match")
+    return DictAction._parse_int_float_bool(text.strip("'\""))  # mmengine's reader would drop the spaces of a path
+
+
+def _literal(text: str) -> Any:
+    """Read literals, with mappings as ``dict(name=value)`` or ``{'name': value}``; nothing is evaluated.
+
+    Returns:
+        None where it is something else.
+    """
+    from mmengine.config import DictAction
 
     def value_of(node: ast.expr) -> Any:
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "dict" and not node.args:
-            return {str(part.arg): value_of(part.value) for part in node.keywords}
+            return mapping((part.arg, value_of(part.value)) for part in node.keywords)
         if isinstance(node, ast.Dict):
-            return {_name(key): value_of(value) for key, value in zip(node.keys, node.values, strict=True)}
+            names = [None if key is None else value_of(key) for key in node.keys]
+            return mapping(zip(names, map(value_of, node.values), strict=True))
         if isinstance(node, ast.List | ast.Tuple):
             items = [value_of(part) for part in node.elts]
             return tuple(items) if isinstance(node, ast.Tuple) else items
-        return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
-
-    def _name(node: ast.expr | None) -> str:
-        if node is None:
+        found = DictAction._parse_int_float_bool(node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
+        if not isinstance(found, str | int | float | None):  # complex numbers, bytes, sets, an ellipsis
             raise ValueError
-        return value_of(node)
+        return found
+
+    def mapping(items: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in items:
+            if name is None or name in found:  # **more, and one of two that would be lost
+                raise ValueError
+            found[name] = value
+        return found
 
     try:
-        found = value_of(ast.parse(text, mode="eval").body)
+        return value_of(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"--cfg-options '{pair}': cannot be read as a mapping; write KEY=dict(name=value, ...)")
-    return found
+        return None
 
 
 def check(cfg: Mapping, key: str) -> None:
@@ -122,7 +169,9 @@ def replaced(node: Any, parts: Sequence[str], value: Any) -> Any:
         if not isinstance(value, dict) or not isinstance(node, Mapping):
             return value
         value = dict(value)
-        node = {} if value.pop("_delete_", False) else node
+        delete = value.pop("_delete_", False)
+        check_flag("--cfg-options: _delete_", delete)
+        node = {} if delete else node
         return {**node, **{key: replaced(node.get(key), (), part) for key, part in value.items()}}
     part, *rest = parts
     if isinstance(node, list | tuple):

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> Path:
     """Collect and return the file. The config is one of a search: it says the images and the metric."""
     from .config import load_config
     from .data_check import check_data, number_alike
-    from .search import WITHOUT_DATA, search_settings
+    from .search import WITHOUT_DATA, load_supernet, search_settings
 
     if args.number < 1:
         raise UserError(f"--number {args.number} must be 1 or more")
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> Path:
     images = data_sources.read(cfg, settings)
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg)
-    runner.load_checkpoint(args.checkpoint)
+    load_supernet(runner, args.checkpoint)
     algorithm = runner.algorithm
     images.say(runner)
     keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key", "cache_gb")

@@ -46,13 +46,11 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     number_alike(cfg, {"search_cfg": settings}, checkpoint)
 
     from mmrazor_lite.engine.search_build import build_search_loop
-    from mmrazor_lite.models.algorithms.identity import said_by
 
     unused, images = _left_out(cfg, settings), data_sources.read(cfg, settings)
     cfg.update(WITHOUT_DATA)
     runner = environment.build_runner(cfg, unused)
-    content = runner.load_checkpoint(checkpoint)
-    runner.algorithm.check_trained(said_by(content), checkpoint)
+    load_supernet(runner, checkpoint)
     images.say(runner)
     with building("search_cfg"):
         loop = build_search_loop(
@@ -67,6 +65,13 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     for result in results:
         environment.log_file("wrote", result["file"])
     return results
+
+
+def load_supernet(runner: Any, checkpoint: str) -> None:
+    """Load a supernet whose subnets are to be scored: those that were never trained are refused."""
+    from mmrazor_lite.models.algorithms.identity import said_by
+
+    runner.algorithm.check_trained(said_by(runner.load_checkpoint(checkpoint)), checkpoint)
 
 
 def _left_out(cfg: Any, settings: Mapping[str, Any]) -> str | None:

@@ -242,16 +242,20 @@ def _joined(place: str | None, told: Iterable[str], reads: Iterable[str]) -> str
 # comparison -----------------------------------------------------------------------------------------------------
 
 
-def difference(theirs: Any, mine: Mapping[str, Any], where: str, part: str | None = None) -> str | None:
+def difference(
+    theirs: Any, mine: Mapping[str, Any], where: str, part: str | None = None, other_classes: bool = False
+) -> str | None:
     """What a file's network computes otherwise than the one of the config, in words; None where it is the same.
 
-    At another size of images or with another release of torch, only what does not depend on that is compared.
+    At another size of images, for other classes or with another release of torch, only what does not depend on that is
+    compared.
 
     Args:
         theirs: A :func:`document` of a file.
         mine: The one of this network.
         where: Names the file in errors.
         part: Compare what is in this module only.
+        other_classes: They may tell other numbers of classes apart.
 
     Raises:
         UserError: ``theirs`` is no such document.
@@ -261,8 +265,10 @@ def difference(theirs: Any, mine: Mapping[str, Any], where: str, part: str | Non
     parsed = [[_parsed(line, where) for line in side["lines"]] for side in (theirs, mine)]
     if not same_release:
         parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side if x.kind in LAYERS] for side in parsed]
-    elif not same_size or part:
+    elif not same_size or part or other_classes:
         parsed = _without_whole_maps(*(_of_any_size(side) for side in parsed))
+    if other_classes:  # what nobody looks into may be the classifier
+        parsed = [[_Line(x.place, x.kind, {}, x.reads) if x.kind == OPAQUE else x for x in side] for side in parsed]
     if part:  # what it reads is outside of it
         inside = [[x for x in side if f"{x.place}.".startswith(f"{part}.")] for side in parsed]
         parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side] for side in inside]

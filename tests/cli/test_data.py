@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mmrazor_lite.cli import main
+from mmrazor_lite.export import read_checkpoint
 
 COLOURS = {"a": (230, 40, 40), "b": (40, 230, 40), "c": (40, 40, 230)}
 CONFIG = """
@@ -278,3 +279,39 @@ def test_every_kind_of_image_is_one_of_three_channels(step, images):
     image.convert("L").save(folder / "grey.jpg")
     Image.fromarray(np.full((8, 8), 40000, dtype=np.uint16)).save(folder / "deep.png")
     assert step("train", "train_dataloader.dataset.part=all", data=images)[0] == 0
+
+
+# Other classes
+
+
+@pytest.mark.parametrize("more", [(), ("model.channel_cfg=0.5",), ("model.channel_cfg=[0.5,1.0]",)])
+def test_a_checkpoint_of_ours_starts_a_training_of_more_classes(made, images, step, tmp_path, more):
+    """A supernet, a subnet, whose file says costs of its classifier too, and a joint model."""
+    for split, count in (("train", 12), ("test", 4)):
+        (images / split / "d").mkdir()
+        for number in range(count):
+            picture("a", 7).rotate(90).save(images / f"{split}/d/{number}.png")
+    start = made / "W1/epoch_8.pth"
+    if more:
+        assert step("train", *more)[0] == 0
+        start = shutil.copy(tmp_path / "W/epoch_1.pth", tmp_path / "start.pth")
+        shutil.rmtree(tmp_path / "W")
+    four = [*more, "model.architecture.head.num_classes=4", "data_preprocessor.num_classes=4", f"load_from={start}"]
+    status, line = step("train", *four, data=images)
+    assert status == 2 and ("--reset-head" in line or "params of its subnet" in line), line
+    status, text = step("train", *four, data=images, words=("--reset-head",))
+    assert status == 0 and "without the classifier (head.fc.bias, head.fc.weight), which starts anew" in text, text
+    meta = read_checkpoint(tmp_path / "W/epoch_1.pth")["meta"]["mmrazor_lite"]
+    assert meta["data"]["classes"] == list("abcd")
+
+
+# Widths
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("search", ()), ("specialize", ("--macs", "60%")), ("predictor-collect", ())]
+)
+def test_subnets_narrower_than_the_supernet_was_trained_are_not_scored(step, tmp_path, command, words):
+    status, line = step(command, "model.mutator.candidate_choices=[0.25,1.0]", words=words)
+    assert status == 2 and "epoch_8.pth was trained with widths of 4 and more of 'backbone.conv1.conv'" in line, line
+    assert not list(tmp_path.glob("W/**/*.json*"))

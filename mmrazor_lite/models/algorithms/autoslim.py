@@ -98,21 +98,10 @@ class AutoSlim(Algorithm):
         else:
             self._become_static(subnet_of(channel_cfg, self.mutator))
 
-    def checkpoint_meta(self) -> dict[str, Any]:
-        """As of :class:`Algorithm`, with the narrowest width of each choice that a supernet trains."""
-        meta = super().checkpoint_meta()
-        return {**meta, "narrowest": dict(self._bounds[1])} if self.kind == "supernet" else meta
-
-    def check_trained(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
-        """Widths below the narrowest that was trained are refused: nothing in their batch norms and losses is known."""
-        trained = (meta or {}).get("narrowest")
-        for name, choice in self.search_space.items() if isinstance(trained, Mapping) else ():
-            least, lowest = trained.get(name, 0), choice.candidates[0]
-            if isinstance(least, int) and lowest < least:
-                raise UserError(
-                    f"{where} was trained with widths of {least} and more of '{name}', the search would try {lowest}: "
-                    "give model.mutator.candidate_choices of the training"
-                )
+    @property
+    def narrowest(self) -> dict[str, int]:
+        """As of :class:`Algorithm`; ``width_range`` may end above the candidates."""
+        return dict(self._bounds[1])
 
     def passes(self, step: int) -> list[Pass]:
         """The sandwich for a supernet; every subnet with its labels otherwise."""

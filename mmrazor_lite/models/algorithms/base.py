@@ -143,16 +143,31 @@ class Algorithm(BaseModel):
         """Return the generator of the k-th random subnet of a step: equal on all ranks, whatever else was drawn."""
         return np.random.default_rng([self.seed, step, k])
 
+    @property
+    def narrowest(self) -> dict[str, int]:
+        """The narrowest width of each width choice that a supernet trains."""
+        return {name: choice.candidates[0] for name, choice in self.search_space.items() if choice.kind == "width"}
+
     def check_trained(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
         """Raise ``UserError`` when a search would offer what the run that wrote ``meta['mmrazor_lite']`` never trained.
 
-        Training on from a checkpoint may offer anything.
+        Those are widths below the narrowest: their batch norms and what they score mean nothing. Training on from a
+        checkpoint may offer anything.
         """
+        trained = (meta or {}).get("narrowest")
+        for name, choice in self.search_space.items() if isinstance(trained, Mapping) else ():
+            least, lowest = trained.get(name, 0), choice.candidates[0]
+            if choice.kind == "width" and isinstance(least, int) and lowest < least:
+                raise UserError(
+                    f"{where} was trained with widths of {least} and more of '{name}', this would try {lowest}: give "
+                    "the widths of the training (candidate_choices of model.mutator, or those that the backbone offers)"
+                )
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return what goes into ``checkpoint['meta']['mmrazor_lite']``: plain data."""
         told = {} if self.computation is None else {"computation": self.computation}
         told |= {} if self.data is None else {"data": self.data}
+        told |= {"narrowest": self.narrowest} if self.kind == "supernet" and self.narrowest else {}
         meta = {**self.identity.to_dict(), **self.config, "architecture": offline(self.config["architecture"]), **told}
         return {**meta, "preprocessing": preprocessing(self.data_preprocessor)}
 
@@ -161,10 +176,13 @@ class Algorithm(BaseModel):
         if meta:
             self.identity.check(meta, where)
 
-    def check_network(self, meta: Mapping[str, Any], where: str = "checkpoint") -> None:
-        """Raise ``UserError`` when ``meta['mmrazor_lite']`` says that the network computes or costs something else."""
-        check_computation(meta.get("computation"), self.computation, where)
-        if self.kind == "subnet":
+    def check_network(self, meta: Mapping[str, Any], where: str = "checkpoint", reset_head: bool = False) -> None:
+        """Raise ``UserError`` when ``meta['mmrazor_lite']`` says that the network computes or costs something else.
+
+        With ``reset_head`` it may be of another number of classes, and its costs then say nothing.
+        """
+        check_computation(meta.get("computation"), self.computation, where, other_classes=reset_head)
+        if self.kind == "subnet" and not reset_head:
             counted_at, own_shape = meta.get("input_shape"), self.config["input_shape"]
             check_resources(meta.get("resources"), self.identity.resources[0], where, counted_at, own_shape)
 

@@ -128,7 +128,9 @@ def said_by(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     return said if isinstance(said, Mapping) else {}
 
 
-def check_computation(theirs: Any, mine: Mapping[str, Any] | None, where: str, part: str | None = None) -> None:
+def check_computation(
+    theirs: Any, mine: Mapping[str, Any] | None, where: str, part: str | None = None, other_classes: bool = False
+) -> None:
     """Compare what a file's network computes with what the one of the config does.
 
     Args:
@@ -136,13 +138,14 @@ def check_computation(theirs: Any, mine: Mapping[str, Any] | None, where: str, p
         mine: ``computation`` of the mutator.
         where: Names the file.
         part: Compare what is in this module only.
+        other_classes: They may tell other numbers of classes apart.
 
     Raises:
         UserError: They are not the same; says the first layer that differs, and in what.
     """
     if theirs is None or mine is None:
         return
-    found = difference(theirs, mine, where, part)
+    found = difference(theirs, mine, where, part, other_classes)
     if found:
         raise UserError(
             f"{where} is of another network, with weights of the same names and shapes: {found}; use the architecture "

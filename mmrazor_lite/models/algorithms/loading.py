@@ -58,21 +58,23 @@ def load_checked(
 
     said = said_by(checkpoint)
     if part is None:
-        check_space(model, checkpoint, where, model.identity.kind, model.identity.space.fingerprint)
+        check_space(model, checkpoint, where, model.identity.kind, model.identity.space.fingerprint, reset_head)
         model.check_meta(said, where)
     found = _fitted(model, checkpoint, where, reset_head, part)
     if part is None:
-        model.check_network(said, where)
+        model.check_network(said, where, reset_head)
         model.prepared_otherwise = _prepared_otherwise(model, said, where)
     else:
-        check_computation(said.get("computation"), part.computation, where, part.name)
+        check_computation(said.get("computation"), part.computation, where, part.name, reset_head)
     log_taken(checkpoint, where)
     put_weights(model, found, where)
     if part is None:
         model.data = said.get("data")
 
 
-def check_space(model: nn.Module, checkpoint: Mapping[str, Any], where: str, kind: str, space: str) -> None:
+def check_space(
+    model: nn.Module, checkpoint: Mapping[str, Any], where: str, kind: str, space: str, reset_head: bool = False
+) -> None:
     """Compare the weights when ``checkpoint`` says another search space: they tell more than a fingerprint.
 
     Args:
@@ -81,15 +83,17 @@ def check_space(model: nn.Module, checkpoint: Mapping[str, Any], where: str, kin
         where: Names the source in errors.
         kind: What ``model`` is (``supernet`` ...); a checkpoint of another kind is not compared.
         space: Fingerprint of its search space.
+        reset_head: Whether the classifier is left out.
 
     Raises:
         UserError: As ``fitting_weights``.
     """
-    from mmrazor_lite.export.checkpoint import fitting_weights
+    from mmrazor_lite.export.checkpoint import state_dict_of
+    from mmrazor_lite.export.fitting import fit
 
     said = said_by(checkpoint)
     if said.get("kind") == kind and said.get("space") not in (None, space):
-        fitting_weights(model, checkpoint, where)
+        fit(model, state_dict_of(checkpoint, where), where, reset_head)
 
 
 def _fitted(model: nn.Module, checkpoint: Mapping[str, Any], where: str, reset_head: bool, part: Part | None) -> Fit:

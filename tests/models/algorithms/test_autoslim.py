@@ -199,7 +199,9 @@ def test_widths_below_those_that_were_trained_are_no_search(make):
     meta = wide.checkpoint_meta()
     assert meta["narrowest"] == dict(wide.search_space.min())
     narrow.check_meta(meta)  # a training may start from it
-    with pytest.raises(UserError, match=r"supernet\.pth was trained with widths of .*give model\.mutator"):
+    with pytest.raises(
+        UserError, match=r"supernet\.pth was trained with widths of .*candidate_choices of model\.mutator"
+    ):
         narrow.check_trained(meta, "supernet.pth")
     wide.check_trained(narrow.checkpoint_meta())
     wide.check_trained({})  # files of others do not say it

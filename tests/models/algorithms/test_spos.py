@@ -164,3 +164,22 @@ def test_accumulated_paths_are_updated_once(make, batch):
     paths = [algorithm.passes(step)[0].subnet for step in range(2)]
     for key, value in algorithm.named_parameters():
         assert torch.equal(before[key], value) != any(on_path(key, path) for path in paths), key
+
+
+def test_inner_widths_below_those_that_were_trained_are_no_search(make, monkeypatch):
+    """A training of the upper half of the widths, and a search of all of them."""
+    from mmrazor_lite.models.backbones import searchable_shufflenet_v2 as backbone
+
+    offered = backbone.inner_widths
+    config = architecture()
+    config["backbone"]["search_channels"] = True
+    every = make(architecture=copy.deepcopy(config))
+    monkeypatch.setattr(backbone, "inner_widths", lambda channels: offered(channels)[4:])
+    half = make(architecture=config)
+    name = "backbone.layers.0.0.mid_channels"
+    least = half.search_space[name].candidates[0]
+    assert half.checkpoint_meta()["narrowest"][name] == least > every.search_space[name].candidates[0]
+    every.check_meta(half.checkpoint_meta())  # a training may start from it
+    with pytest.raises(UserError, match=rf"^a\.pth was trained with widths of {least} and more of '{name}'"):
+        every.check_trained(half.checkpoint_meta(), "a.pth")
+    half.check_trained(every.checkpoint_meta())

@@ -16,13 +16,15 @@ from torch import nn
 
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
 from mmrazor_lite.engine.data_match import check_search_data
+from mmrazor_lite.engine.data_overlap import say
 from mmrazor_lite.engine.first_use import failing
 from mmrazor_lite.errors import UserError, check_number, nearest
-from mmrazor_lite.models.calibration import batch_norms, recalibrated, unchanged
+from mmrazor_lite.models.calibration import batch_norms, moving_buffers, recalibrated, unchanged
 from mmrazor_lite.registry import EVALUATORS
 from mmrazor_lite.subnet import Subnet
 
 _BROKEN = "the supernet's weights or its input are broken there (was it trained to the end?)"
+_SHOWN = 5  # names in a line
 _IDLE_KEYS = {
     *("data_root", "training", "num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "timeout"),
     *("pin_memory_device", "multiprocessing_context", "disable_subprocess_warning"),
@@ -116,6 +118,13 @@ class SubnetEvaluator:
             except ValueError:  # may be for want of images, which the first subnet shows
                 return
         self._check_score_key(metrics)
+        moving = moving_buffers(self.algorithm, batch)
+        if moving:
+            more = f" and {len(moving) - _SHOWN} more" if len(moving) > _SHOWN else ""
+            say(
+                f"search: training changes {', '.join(moving[:_SHOWN])}{more}, which are of no batch norm and are not "
+                "measured anew: every subnet is scored with the values that all of them have left there"
+            )
 
     def _check_score_key(self, metrics: Mapping[str, float]) -> None:
         if self.score_key not in metrics:

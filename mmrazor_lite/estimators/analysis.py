@@ -100,6 +100,7 @@ class Analysis:
         fixed: reason -> layers whose width stays.
         layers: in network order; their macs add up to those of ``resources``.
         rest: params and flops of everything else (norms, activations, pools, biases' adds).
+        untrainable: why the backward pass of the network itself fails; None where it runs.
         resources: each of ``RESOURCES`` of the largest and the smallest subnet.
         searchable_share: share of the macs in layers with a width that is a choice.
     """
@@ -114,6 +115,7 @@ class Analysis:
     layers: tuple[LayerCost, ...]
     rest: dict[str, Extent]
     resources: dict[str, Extent]
+    untrainable: str | None = None
 
     @property
     def searchable_share(self) -> float:
@@ -154,6 +156,7 @@ def analyse(mutator: Searchable, model: nn.Module, input_shape: Sequence[int], l
         layers=tuple(layers),
         rest={"params": rest_params, "flops": resources["flops"] - resources["macs"]},
         resources=resources,
+        untrainable=getattr(mutator, "untrainable", None),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,38 @@ from torch.nn.modules.batchnorm import _NormBase
 def batch_norms(model: nn.Module) -> list[_NormBase]:
     """List the batch norms of ``model``, and the instance norms, that keep running statistics."""
     return [module for module in model.modules() if isinstance(module, _NormBase) and module.running_mean is not None]
+
+
+@torch.no_grad()
+def moving_buffers(model: nn.Module, batch: Mapping[str, Any]) -> list[str]:
+    """Names of the buffers of ``model`` that training changes and :func:`recalibrate` does not know.
+
+    Those are running statistics of modules that are no batch norm of torch's. The model is left as it was.
+
+    Args:
+        model: Called as ``model(**batch, mode='tensor')`` in train mode, once.
+        batch: A preprocessed batch.
+    """
+    known = {id(buffer) for norm in batch_norms(model) for buffer in norm.buffers(recurse=False)}
+    own = {n: b for n, b in model.named_buffers() if id(b) not in known and b.is_floating_point()}
+    if not own:
+        return []
+    before = {name: buffer.clone() for name, buffer in own.items()}
+    with unchanged(model):
+        model.train()
+        with _local(batch_norms(model)), suppress(Exception):  # told where the model is run in earnest
+            model(**batch, mode="tensor")
+        now = dict(model.named_buffers())  # one may have been replaced, not written to
+        moved = [name for name, value in before.items() if not _equal(now.get(name), value)]
+    for name, value in before.items():
+        holder, _, last = name.rpartition(".")
+        if now.get(name) is not own[name]:
+            model.get_submodule(holder)._buffers[last] = own[name].copy_(value)
+    return moved
+
+
+def _equal(a: torch.Tensor | None, b: torch.Tensor) -> bool:
+    return a is not None and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 @torch.no_grad()

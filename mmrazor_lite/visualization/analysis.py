@@ -31,6 +31,9 @@ def show_analysis(analysis: Analysis, order: str = "network", top: int | None = 
         markup=False,
         soft_wrap=True,
     )
+    if analysis.untrainable:
+        console.print("Cannot be trained: its own backward pass fails", style="bold")
+        console.print(f"  {analysis.untrainable}", markup=False, soft_wrap=True)
     console.print(_groups(analysis, full))
     if analysis.shared:
         console.print("Shared modules (one group, one set of weights)", style="bold")

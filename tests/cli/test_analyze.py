@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmrazor_lite.cli import main
+from mmrazor_lite.cli import main, schema
 
 AUTOSLIM = "configs/pruning/autoslim"
 PLAIN = """
@@ -42,8 +42,6 @@ class Gated(nn.Module):
 @pytest.fixture(scope="module", autouse=True)
 def _registered(registered):
     from mmpretrain.registry import MODELS
-
-    from mmrazor_lite.cli import schema
 
     MODELS.register_module(name="GatedOfTheTest", module=Gated, force=True)
     schema._index.cache_clear()  # what other tests of this process looked up is not the last word
@@ -147,3 +145,26 @@ def test_a_model_that_cannot_be_traced_is_told_in_one_line(capsys, tmp_path):
     assert "Gated: cannot be traced in eval mode on images of 3x8x8: module 'gate' (DataDependentGate)" in line
     assert "line 'if x.sum() > 0:' of test_analyze.py:" in line
     assert "opaque=['gate']" in line
+
+
+class Untrainable(nn.Module):
+    """What relu gave is changed in place, which its gradient would need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+
+    def forward(self, inputs: torch.Tensor, data_samples: object = None, mode: str = "tensor") -> torch.Tensor:
+        return self.head(torch.relu(self.stem(inputs)).mul_(2).sigmoid_().relu_().mul_(2))
+
+
+def test_a_network_that_cannot_be_trained_is_told(capsys, config, tmp_path):
+    from mmpretrain.registry import MODELS
+
+    MODELS.register_module(name="UntrainableOfTheTest", module=Untrainable, force=True)
+    schema._index.cache_clear()
+    (tmp_path / "a.py").write_text('model = dict(type="UntrainableOfTheTest")')
+    assert "inplace operation" in as_json(capsys, tmp_path / "a.py", "--shape", 8)["untrainable"]
+    assert main(["analyze", str(tmp_path / "a.py"), "--shape", "8"]) == 0
+    assert "Cannot be trained: its own backward pass fails" in capsys.readouterr().out
+    assert as_json(capsys, config("supernet_digits"))["untrainable"] is None

@@ -105,6 +105,13 @@ def test_recalibration_without_training_images_says_what_to_give(runner, run_con
         run.val()
 
 
+@pytest.mark.parametrize("number", [-5, 1.5, True, 1000])
+def test_numbers_of_images_that_mean_nothing_are_refused(initialised, number):
+    """-1 and 0 keep the statistics; there are fewer than 1000 training images."""
+    with pytest.raises(UserError, match=rf"calibrate_sample_num={number}"):
+        initialised(val_cfg={"calibrate_sample_num": number}).val()
+
+
 def test_resources_are_logged_before_training(runner, run_config, monkeypatch):
     config = run_config(
         train_cfg={"by_epoch": True, "max_epochs": 1}, custom_hooks=[{"type": "mmrazor_lite.ResourceHook"}]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmrazor_lite.engine.batches import FixedBatches
+from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
 from mmrazor_lite.errors import UserError
 
 
@@ -60,3 +60,11 @@ def test_cache_keeps_what_fits(tiny, make):
 def test_refusals(tiny, make, changes, message):
     with pytest.raises(UserError, match=message):
         make({**tiny.loader("test"), **changes})
+
+
+def test_more_images_than_there_are_are_refused(tiny, make):
+    """Unless the number is the default: that is as many as there are, up to it."""
+    loader = tiny.loader("test", 130)
+    assert make(loader, num_images=130).num_images == make(loader, num_images=CALIBRATION_IMAGES).num_images == 130
+    with pytest.raises(UserError, match="^images: calibrate_sample_num=131, the dataset has 130 images; give so many"):
+        make(loader, num_images=131, where="images")

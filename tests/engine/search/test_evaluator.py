@@ -143,3 +143,40 @@ def test_images_of_another_size_than_costs_are_counted_at_are_refused(algorithm,
     ):
         evaluator.evaluate(algorithm.search_space.min())
     assert algorithm.mutator.active == active
+
+
+class Centred(torch.nn.Module):
+    """Subtracts a mean that it keeps while it trains: in place, or as a new tensor."""
+
+    def __init__(self, plain: torch.nn.Module, in_place: bool) -> None:
+        super().__init__()
+        self.plain, self.in_place = plain, in_place
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, *args):
+        (features,) = self.plain(*args)
+        if self.training:
+            moved = 0.9 * self.mean + 0.1 * features.mean().detach()
+            if self.in_place:
+                self.mean.copy_(moved)
+            else:
+                self.mean = moved
+        return (self.scale * (features - self.mean),)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_statistics_of_a_module_of_the_users_own_are_named(tiny, make_evaluator, monkeypatch, in_place):
+    said = []
+    monkeypatch.setattr("mmrazor_lite.engine.evaluator.say", said.append)
+    algorithm = tiny.build_algorithm()
+    make_evaluator(algorithm)
+    assert not said
+    algorithm.architecture.neck = Centred(algorithm.architecture.neck, in_place)
+    kept = algorithm.architecture.neck.mean
+    before = {key: value.clone() for key, value in algorithm.state_dict().items()}
+    make_evaluator(algorithm)
+    (line,) = said
+    assert line.startswith("search: training changes architecture.neck.mean, which are of no batch norm")
+    assert algorithm.architecture.neck.mean is kept
+    assert all(torch.equal(value, before[key]) for key, value in algorithm.state_dict().items())

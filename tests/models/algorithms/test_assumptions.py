@@ -234,3 +234,10 @@ def test_joint_subnets_have_running_statistics_of_their_own_whatever_the_norm():
     assert isinstance(model.norm, SwitchableBatchNorm)
     model.train()(3 + torch.randn(4, *SHAPE))
     assert float(model.norm.bns[0].running_mean.abs().max()) > 0 == float(model.norm.bns[1].running_mean.abs().max())
+
+
+@pytest.mark.parametrize("kind", [KLDivergence, BinaryKLDivergence])
+@pytest.mark.parametrize("weight", [0, -1.0, float("nan"), "1"])
+def test_a_loss_without_weight_or_against_the_teacher_is_refused(kind, weight):
+    with pytest.raises(UserError, match=r"^distiller\.loss_weight=.*: give a number above 0$"):
+        kind(loss_weight=weight)

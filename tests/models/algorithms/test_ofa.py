@@ -582,6 +582,8 @@ def test_options_that_contradict_are_refused(registered, options, message):
         {"phase": "teacher", "num_subnets": 3},
         {"phase": "teacher", "teacher": "x.pth"},
         {"phase": "teacher", "kd_ratio": 0.5},
+        {"phase": "teacher", "distiller": {"type": "KLDivergence"}},
+        {"phase": "kernel", "kd_ratio": 0, "distiller": {"type": "KLDivergence"}},
     ],
 )
 def test_options_of_the_other_training_are_refused(registered, options):

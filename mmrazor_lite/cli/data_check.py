@@ -9,6 +9,8 @@ from typing import Any
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import is_hidden
 
+from .walk import mappings
+
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
 LAYOUT = "{root}/{split}/CLASS/IMAGE.jpg, one folder per class"
 FOLDERS = ("CustomDataset", "ImageNet")  # datasets that read class folders, or lists
@@ -40,15 +42,8 @@ def _number_of_classes(model: Any) -> int | None:
 
 
 def _datasets(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
-    """Yield each dataset config of a folder below ``node``, and its key."""
-    if isinstance(node, Mapping):
-        if "data_root" in node or _kind(node) in FOLDERS:
-            yield node, path
-        for key, value in node.items():
-            yield from _datasets(value, f"{path}.{key}")
-    elif isinstance(node, list | tuple):  # of a ConcatDataset
-        for index, value in enumerate(node):
-            yield from _datasets(value, f"{path}.{index}")
+    """Yield each dataset config of a folder in ``node``, and its key."""
+    return ((part, where) for where, part in mappings(node, path) if "data_root" in part or _kind(part) in FOLDERS)
 
 
 def _kind(dataset: Mapping) -> str:
@@ -114,26 +109,17 @@ def skip_unreadable(cfg: Mapping) -> None:
     """
     sections = [key for key in cfg if key.endswith(("dataloader", "_cfg"))]
     for section in sections:
-        for dataset, path in _leaves(cfg[section], section):
+        for path, dataset in mappings(cfg[section], section):
+            pipeline = dataset.get("pipeline")
             if _kind(dataset) in SKIPPING:
                 dataset["skip_unreadable"] = True
-            elif any("Load" in str(step.get("type")) for step in dataset["pipeline"] if isinstance(step, Mapping)):
+            elif isinstance(pipeline, list | tuple) and any(
+                "Load" in str(step.get("type")) for step in pipeline if isinstance(step, Mapping)
+            ):
                 raise UserError(
                     f"--skip-unreadable: {path} is '{_kind(dataset)}', which cannot leave images out; it is for "
                     f"{', '.join(SKIPPING)}"
                 )
-
-
-def _leaves(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
-    """Yield every config of a dataset of images below the loaders in ``node``, and its key."""
-    if isinstance(node, Mapping):
-        if isinstance(node.get("pipeline"), list | tuple) or _kind(node) in SKIPPING:
-            yield node, path
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}")
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from _leaves(value, f"{path}.{index}")
 
 
 def class_folders(folder: Path) -> list[str]:

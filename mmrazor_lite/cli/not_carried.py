@@ -13,6 +13,8 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
+from .walk import mappings
+
 CARRIED = (
     "carried are AutoSlim, slimmable and universally slimmable networks, SPOS, Once-for-All and TF-NAS, for image "
     "classification: docs/migration.md"
@@ -233,21 +235,12 @@ def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collecti
     scope = cfg.get("default_scope")
     if scope in PACKAGES:
         raise UserError(f"{source}: default_scope is '{scope}': not carried: {PACKAGES[scope]}; {CARRIED}")
-    for where, node in [*((key, {"type": part.get("type")}) for key, part in first), *_sections(cfg, "", free)]:
+    for where, node in [*((key, {"type": part.get("type")}) for key, part in first), *mappings(cfg, "", free)]:
         name = node.get("type")
         if isinstance(name, str) and (text := reason(name)) and not known(name):
             raise UserError(f"{source}: {where}: {text}")
         if node.get("_scope_") in PACKAGES:
             raise UserError(f"{source}: {where}._scope_: {reason(node['_scope_'] + '.')}")
-
-
-def _sections(node: Any, where: str, free: Collection[str]) -> Iterator[tuple[str, Mapping]]:
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    if isinstance(node, Mapping) and where:
-        yield where, node
-    for key, value in items:
-        if key not in free:
-            yield from _sections(value, f"{where}.{key}" if where else str(key), free)
 
 
 def reason_of_file(path: str, package: str | None) -> str | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
+from .walk import mappings
+
 # Name in a config: (what is imported, what is installed).
 NEEDED: dict[str, tuple[str, str]] = {
     "AimVisBackend": ("aim", "aim"),
@@ -63,20 +65,17 @@ def check(cfg: Mapping, source: str, without: Collection[str] = ()) -> None:
     """
     for key, section in cfg.items():
         if key not in (*without, "vis_backends") and not str(key).startswith("_"):  # those of the visualizer count
-            _check(section, str(key), source)
+            for where, node in mappings(section, str(key)):
+                _check(node, where, source)
 
 
-def _check(node: Any, where: str, source: str) -> None:
-    if isinstance(node, Mapping):
-        for key in ("type", "backend"):
-            if isinstance(node.get(key), str) and (text := missing(node[key])):
-                raise UserError(f"{source}: {where}.{key}={node[key]!r} {text}")
-        kind = node.get("type")
-        if isinstance(kind, str) and kind.startswith("timm.") and not _is_installed("timm"):
-            raise UserError(f"{source}: {where}.type={kind!r} needs the package 'timm': pip install timm")
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in items:
-        _check(value, f"{where}.{key}", source)
+def _check(node: Mapping, where: str, source: str) -> None:
+    for key in ("type", "backend"):
+        if isinstance(node.get(key), str) and (text := missing(node[key])):
+            raise UserError(f"{source}: {where}.{key}={node[key]!r} {text}")
+    kind = node.get("type")
+    if isinstance(kind, str) and kind.startswith("timm.") and not _is_installed("timm"):
+        raise UserError(f"{source}: {where}.type={kind!r} needs the package 'timm': pip install timm")
 
 
 def _is_installed(module: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from mmrazor_lite.errors import UserError, nearest
 
 from . import arguments, environment, kinds, search, subnets
+from .walk import mappings
 
 NOT_TESTED = (
     "train_dataloader train_cfg val_dataloader val_cfg val_evaluator optim_wrapper param_scheduler search_cfg".split()
@@ -81,8 +82,7 @@ def metric(name: str, configured: Any) -> dict[str, Any]:
 
 def has_pretrained(node: Any) -> bool:
     """Return whether any ``init_cfg`` below ``node`` names a checkpoint."""
-    if isinstance(node, dict):
-        if node.get("checkpoint") and str(node.get("type")).rpartition(".")[2] == "Pretrained":
-            return True
-        return any(has_pretrained(value) for value in node.values())
-    return isinstance(node, list | tuple) and any(has_pretrained(value) for value in node)
+    return any(
+        part.get("checkpoint") and str(part.get("type")).rpartition(".")[2] == "Pretrained"
+        for _, part in mappings(node, "model")
+    )

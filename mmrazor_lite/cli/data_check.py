@@ -12,10 +12,10 @@ from mmrazor_lite.fileio import is_hidden
 from .walk import mappings
 
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
-LAYOUT = "{root}/{split}/CLASS/IMAGE.jpg, one folder per class"
+LAYOUT = "{folder}/CLASS/IMAGE.jpg, one folder per class"
 FOLDERS = ("CustomDataset", "ImageNet")  # datasets that read class folders, or lists
 SKIPPING = (*FOLDERS, "Cifar10Images")  # those that can leave images out
-FLAT = ", or {root}/{split}/IMAGE.jpg with {root}/meta/{split}.txt"
+FLAT = ", or {folder}/IMAGE.jpg with {root}/meta/{split}.txt"
 
 
 def check_data(cfg: Mapping, *sections: str) -> None:
@@ -28,7 +28,9 @@ def check_data(cfg: Mapping, *sections: str) -> None:
     """
     for section in sections:
         for dataset, path in _datasets(cfg.get(section), section):
-            _check_folder(dataset, path, _number_of_classes(cfg.get("model")))
+            shared = dataset.get("data_root") == cfg.get("data_root")  # else the key at the top changes nothing here
+            key = "data_root" if shared else f"{path}.data_root"
+            _check_folder(dataset, path, key, _number_of_classes(cfg.get("model")))
 
 
 def _number_of_classes(model: Any) -> int | None:
@@ -50,15 +52,16 @@ def _kind(dataset: Mapping) -> str:
     return str(dataset.get("type", "")).rpartition(".")[2]
 
 
-def _check_folder(dataset: Mapping, path: str, classes_of_model: int | None) -> None:
+def _check_folder(dataset: Mapping, path: str, key: str, classes_of_model: int | None) -> None:
+    """Check one dataset at ``path`` of a config; ``key`` is what gives it another folder."""
     root = str(dataset.get("data_root") or "")
     prefix = dataset.get("data_prefix") or dataset.get("split") or ""
     kind = _kind(dataset)
     if not isinstance(prefix, str) or kind not in FOLDERS:
         return  # other datasets know their own layout
-    layout = (LAYOUT + FLAT if kind == "ImageNet" else LAYOUT).format(root=root, split=prefix or "")
-    fix = f"expected is {layout}; give another folder with --cfg-options data_root=DIR"
     folder = Path(root, prefix)
+    layout = (LAYOUT + FLAT if kind == "ImageNet" else LAYOUT).format(folder=folder, root=root, split=prefix)
+    fix = f"expected is {layout}; give another folder with --cfg-options {key}=DIR"
     if not folder.is_dir():
         raise UserError(f"{path}: data folder '{folder}' not found: {fix}")
     if dataset.get("ann_file"):

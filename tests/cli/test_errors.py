@@ -56,6 +56,17 @@ def test_missing_data_folder_shows_the_layout(capsys, config, tmp_path):
     assert "data_root=DIR" in line
 
 
+def test_a_missing_folder_of_one_section_names_the_key_that_gives_another(capsys, config, tmp_path):
+    """``data_root`` at the top would change nothing for a dataset that has a folder of its own."""
+    key = "train_dataloader.dataset.dataset.data_root"
+    options = ["--work-dir", tmp_path, "--cfg-options", f"{key}={tmp_path}/no"]
+    line = fails(capsys, "train", config("mbv2_supernet_8xb256_in1k"), *options)
+    assert line.endswith(f"--cfg-options {key}=DIR")
+    assert f"{tmp_path}/no/train/CLASS/IMAGE.jpg" in line
+    line = fails(capsys, "train", config("mbv2_supernet_cifar10"), *options, f"{key[:-9]}data_prefix=")
+    assert f"{tmp_path}/no/CLASS/IMAGE.jpg" in line
+
+
 @pytest.mark.parametrize(("make", "message"), [([], "no class folders"), (["cat"], "has no images")])
 def test_empty_data_folder(capsys, config, tmp_path, make, message):
     (tmp_path / "train").mkdir()

@@ -140,10 +140,14 @@ class AutoSlim(Algorithm):
         return self.mutator.uniform(largest), self.mutator.uniform(smallest)
 
 
+def _is_entry(entry: Any) -> bool:
+    return bool(entry.strip()) if isinstance(entry, str) else is_width(entry) and 0 < entry <= 1
+
+
 def _check_options(channel_cfg: Any, retraining: bool | None, num_random_samples: int | None, distiller: Any) -> None:
     if channel_cfg is not None:
         entries = channel_cfg if isinstance(channel_cfg, list | tuple) else [channel_cfg]
-        if not entries or not all(isinstance(entry, str) or (is_width(entry) and 0 < entry <= 1) for entry in entries):
+        if not entries or not all(_is_entry(entry) for entry in entries):
             raise UserError(
                 f"algorithm.channel_cfg={channel_cfg!r}: give a subnet file, a list of them, or None; instead of a "
                 "file, a number above 0 and at most 1 is the uniform width of that share"

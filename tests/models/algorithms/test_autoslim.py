@@ -99,6 +99,7 @@ def test_a_checkpoint_of_another_space_is_refused(make, architecture):
         ({"channel_cfg": "missing.yaml"}, "missing.yaml"),
         ({"channel_cfg": []}, "give a subnet file, a list of them, or None"),
         ({"channel_cfg": 3}, "give a subnet file"),
+        ({"channel_cfg": ""}, "give a subnet file"),
         ({"retraining": True}, "needs algorithm.channel_cfg"),
         ({"retraining": False, "channel_cfg": "A.yaml"}, "trains the supernet"),
         ({"channel_cfg": "A.yaml", "distiller": {"type": "KLDivergence"}}, "is for the supernet"),

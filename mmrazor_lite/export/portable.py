@@ -6,6 +6,7 @@ Letters: N batch, C channels, H W space.
 from __future__ import annotations
 
 import copy
+import io
 import os
 import re
 import sys
@@ -48,8 +49,10 @@ def export_pt2(module: nn.Module, path: str | os.PathLike, input_shape: Sequence
         UserError: The model cannot be traced with a free batch size.
     """
     program = _program(module, input_shape)
+    buffer = io.BytesIO()  # torch's writer of archives ends the process where a disk is full
+    torch.export.save(program, buffer)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        torch.export.save(program, file)
+        file.write(buffer.getbuffer())
 
 
 def export_onnx(module: nn.Module, path: str | os.PathLike, input_shape: Sequence[int]) -> None:

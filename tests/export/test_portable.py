@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +137,33 @@ def test_an_op_that_onnx_lacks_is_named_and_the_advice_works(tmp_path, capfd):
     export_pt2(module, tmp_path / "a.pt2", SHAPE)
     images = torch.randn(3, *SHAPE)
     torch.testing.assert_close(torch.export.load(tmp_path / "a.pt2").module()(images), module(images))
+
+
+FULL = """
+import sys
+sys.path.append("tests")
+from disks import at_most
+from torch import nn
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export import export_pt2
+
+net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 200)).eval()
+for size in (100, 30_000):
+    try:
+        with at_most(size):
+            export_pt2(net, sys.argv[1], (3, 16, 16))
+    except UserError as error:
+        assert "cannot be written (File too large); what was there before is kept" in str(error)
+    else:
+        raise SystemExit(f"{size} bytes were enough")
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_in_one_line_and_keeps_what_was_there(tmp_path, root):
+    """In a process of its own: what writes archives in torch would end it."""
+    before = tmp_path / "net.pt2"
+    before.write_bytes(b"of an earlier run")
+    run = subprocess.run([sys.executable, "-c", FULL, str(before)], cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-500:]
+    assert before.read_bytes() == b"of an earlier run" and [path.name for path in tmp_path.iterdir()] == ["net.pt2"]

@@ -47,7 +47,7 @@ def test_broken_options_are_refused(pair, message):
         parse([pair])
 
 
-@pytest.mark.parametrize("index", ["²", "-1", "9" * 5000, ""])
+@pytest.mark.parametrize("index", ["²", "-1", "9" * 5000])
 def test_what_is_no_index_of_a_list_is_refused(digits, index):
     with pytest.raises(UserError, match="candidate_choices is a list of .*, give an index from 0"):
         load_config(digits, [f"model.mutator.candidate_choices.{index}=1"])

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (UserError, OSError, RuntimeError) as error:
             if ended:  # what the end of other processes or of a worker led to
                 return signals.told(args, ended)
-            return _told(error, args)
+            return _told(error, args, ended)
         except KeyboardInterrupt:
             return signals.told(args, ended)
     return 0
@@ -108,7 +108,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     check_outputs(files(*OUTPUTS), [path for path in files(*INPUTS) if os.path.isfile(path)])
 
 
-def _told(error: Exception, args: argparse.Namespace) -> int:
+def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
     if os.environ.get("MMRAZOR_LITE_TRACEBACK") == "1":
         raise error
     line: str | None = one_line(error)
@@ -125,7 +125,7 @@ def _told(error: Exception, args: argparse.Namespace) -> int:
         elif os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(2)  # the first process says the same, and its launcher then ends this one
     except KeyboardInterrupt:
-        return signals.told(args, [])
+        return signals.told(args, ended)
     if line is None:
         raise error
     print(f"error: {line}", file=sys.stderr)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from robustness.processes import run, start, start_server
+
+from mmrazor_lite.cli import main
 
 CONFIG = Path(__file__).with_name("spos") / "search.py"
 PATIENCE = 60.0  # seconds
@@ -66,3 +70,11 @@ def test_the_rank_that_fails_says_so_in_one_line(context, supernet, tmp_path, co
     errors = [line for line in errors if not line.startswith("error: another process of this run has ended")]
     assert status == 2 and "Traceback" not in text, text[-3000:]
     assert len(errors) == 1 and said in errors[0] and f"of process {rank}" in errors[0], errors
+
+
+def test_a_process_that_is_ended_while_it_waits_to_speak_says_the_signal(monkeypatch):
+    """Else its launcher would take it for the cause."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("time.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["print-config", "nowhere.py"]) == 128 + signal.SIGTERM

@@ -115,7 +115,8 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
     problem = None if isinstance(error, UserError) else disk_problem(error)
     if problem is not None:
         where = getattr(error, "filename", None) or getattr(args, "work_dir", None) or "the folder of the results"
-        print(f"error: {problem}: {where}; what was written before is whole", file=sys.stderr)
+        line = one_line(OSError(f"{problem}: {where}; what was written before is whole"))
+        print(f"error: {line}", file=sys.stderr)
         return 2
     try:
         if isinstance(error, RuntimeError):

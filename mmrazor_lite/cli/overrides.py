@@ -10,7 +10,7 @@ from typing import Any
 from mmrazor_lite.errors import UserError, check_flag, nearest, short
 
 from . import schema
-from .values import DEEPEST
+from .schema import DEEPEST
 
 _WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
 _LONGEST_LIST = 20_000  # characters; mmengine's reader takes seconds for more

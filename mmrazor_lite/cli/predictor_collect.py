@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> Path:
     cfg = load_config(args.config, args.cfg_options)
     environment.apply_run_flags(cfg, args)
     settings = search_settings(cfg, args.config)
-    check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
+    check_data({**cfg, "search_cfg": settings}, "search_cfg")
     number_alike(cfg, {"search_cfg": settings}, args.checkpoint)
 
     from mmrazor_lite.engine.collection import Collection, collect

@@ -14,6 +14,7 @@ from mmrazor_lite.errors import UserError, nearest, reason, short
 from . import not_carried, packages
 from .signatures import argument_names, own_names
 
+DEEPEST = 60  # levels of nesting of a config
 TOP_LEVEL = frozenset(
     # mmengine's Runner
     "model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr "

@@ -42,7 +42,7 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     environment.require_file(checkpoint, "checkpoint")
     environment.apply_run_flags(cfg, args, without=[*WITHOUT_DATA, "custom_hooks"])
     settings = search_settings(cfg, args.config)
-    check_data({"search_cfg": settings, "model": cfg.model}, "search_cfg")
+    check_data({**cfg, "search_cfg": settings}, "search_cfg")
     number_alike(cfg, {"search_cfg": settings}, checkpoint)
 
     from mmrazor_lite.engine.search_build import build_search_loop

@@ -29,7 +29,7 @@ _DDP_OBJECTS = (  # what only code can make
 )
 Rule = Callable[[str, Any], None]  # of the key, for messages, and its value
 
-DEEPEST, MOST = 60, 1_000_000  # levels of nesting and values of a config
+MOST = 1_000_000  # values of a config
 _MAPPINGS = frozenset(
     "model train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr optim_wrapper "
     "default_hooks data_preprocessor env_cfg log_processor visualizer randomness model_wrapper_cfg search_cfg "
@@ -227,8 +227,12 @@ def _walk(root: Any, source: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     while waiting:
         path, node = waiting.pop()
         count += 1
-        if len(path) > DEEPEST or count > MOST:
-            what = f"more than {DEEPEST} levels deep" if len(path) > DEEPEST else f"more than {MOST:,} values"
+        if len(path) > schema.DEEPEST or count > MOST:
+            what = (
+                f"more than {schema.DEEPEST} levels deep"
+                if len(path) > schema.DEEPEST
+                else f"more than {MOST:,} values"
+            )
             raise UserError(f"{source}: {'.'.join(path[:8])} is {what}: a config is not")
         yield path, node
         items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()

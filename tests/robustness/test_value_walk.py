@@ -53,7 +53,7 @@ NO_KEYS = {
     r"data|samples_per_gpu|runner|placeholder_mapping|mutable_cfg": "MMRazor 0.x's",
     r"num_sample_training|tracer_type|demo_input|default_args": "MMRazor 1.x's",
     r"any_width|weights_only": "arguments of functions",
-    r"model\.x|identity": "an example's name",
+    r"model\.x|identity|name": "an example's name",
     r"net|pretrained|weights|alpha|augments": "of a net of torchvision, timm or one's own",
     r"reset_head": "of init_cfg: tests/export/test_layouts.py",
     r"into|out": "of mutator.groups, which are layers of one network: tests/models/mutators/test_width_mutator.py",

@@ -85,3 +85,20 @@ def registered() -> None:
 
     register_quietly()
     init_default_scope("mmpretrain")
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def payload(tmp_path):
+    """An object that leaves a trace when it is unpickled, and the trace."""
+    trace = tmp_path / "executed"
+    return Payload(trace), trace

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mmrazor_lite.search.cost import costs_of
-from mmrazor_lite.search.legal import ENUMERATED, _all_rows
+from mmrazor_lite.search.within_limits import ENUMERATED, _all_rows
 from mmrazor_lite.subnet import SearchSpace
 
 

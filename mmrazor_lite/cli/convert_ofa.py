@@ -75,7 +75,7 @@ def _config(args: argparse.Namespace, source: Path) -> Any:
     if args.to_official:
         return load_config(args.config, options)
 
-    from mmrazor_lite.export.checkpoint import read_checkpoint, state_dict_of
+    from mmrazor_lite.checkpoints import read_checkpoint, state_dict_of
     from mmrazor_lite.export.ofa_checkpoint import network_of
 
     backbone, width = network_of(state_dict_of(read_checkpoint(source), source), source)

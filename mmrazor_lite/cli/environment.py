@@ -156,7 +156,7 @@ def log_file(action: str, path: str | os.PathLike) -> None:
     from mmengine.dist import is_main_process
     from mmengine.logging import print_log
 
-    from mmrazor_lite.export.checkpoint import checkpoint_hash
+    from mmrazor_lite.checkpoints import checkpoint_hash
 
     if is_main_process():  # the others may be here before the file is
         print_log(f"{action} {path} (sha256 {checkpoint_hash(path)})", logger="current")

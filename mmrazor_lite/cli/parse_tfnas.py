@@ -89,7 +89,7 @@ def _searched(path: Path) -> dict[str, Any]:
 
 def _model_config(model: Any, config: str) -> dict[str, Any]:
     """The authors' file of a network."""
-    from mmrazor_lite.export.tfnas_config import model_config
+    from mmrazor_lite.export.tfnas_model_config import model_config
 
     try:
         return model_config(model.architecture, model.architecture.head.num_classes)

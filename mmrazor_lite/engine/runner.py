@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader
 from mmrazor_lite.datasets.reading import GuardedCollate
 from mmrazor_lite.engine import run_checkpoint
 from mmrazor_lite.engine.batches import without_worker_options
+from mmrazor_lite.engine.channels_last import check_channels_last
 from mmrazor_lite.engine.compiling import check_compile, compile_network
 from mmrazor_lite.engine.data_match import settle_data
 from mmrazor_lite.engine.ddp import SubnetDDP, unwrapped
 from mmrazor_lite.engine.first_use import first_step
 from mmrazor_lite.engine.hooks.admission import admitted, call
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
-from mmrazor_lite.engine.layout import check_channels_last
 from mmrazor_lite.engine.logs import calm, survive_full_disk
 from mmrazor_lite.engine.our_types import with_our_types, with_type
 from mmrazor_lite.engine.resume import named_dataloader, seeded_dataloader
@@ -40,7 +40,7 @@ _STARTED: set[str] = set()  # when the runs of this process began
 class RazorRunner(Runner):
     """Runs training, validation and test of an algorithm.
 
-    Differs from mmengine's Runner in this: checkpoints are read and written by :mod:`mmrazor_lite.export.checkpoint`
+    Differs from mmengine's Runner in this: checkpoints are read and written by :mod:`mmrazor_lite.checkpoints`
     (nothing in them is executed, loading is strict) and say what they hold; the optimizer wrapper, the checkpoint
     hook, the DDP wrapper and the sampler of the training images are ours where the config names mmengine's; and
     random weights are never tested. A run that was killed and resumed ends as the uninterrupted one.

@@ -111,7 +111,7 @@ class SearchOutput:
         write_text_atomic(files.new(loop.work_dir / FRONT_NAME), json.dumps(document, indent=2) + "\n")
 
     def _write_weights(self, one: Found, path: Path, files: FileSet) -> None:
-        from mmrazor_lite.export.best import write_best_checkpoint
+        from mmrazor_lite.export.best_subnet import write_best_checkpoint
 
         algorithm = self._loop.algorithm
 

@@ -15,10 +15,10 @@ import numpy as np
 from mmrazor_lite.errors import UserError
 
 from .cells import Cell
-from .journal import Journal
 from .latency_parts import Job, draw_networks, plan_networks, plan_nothing, plan_parts
 from .latency_table import NETWORK, Correction, LatencyTable
 from .measure import Timer, interleaved, spread
+from .measurement_log import Journal
 
 CHUNK = 32  # timers that exist at a time
 FOR_BASE = 5  # whole networks per resolution that say what is always there takes

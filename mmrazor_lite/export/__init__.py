@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from mmrazor_lite.export.best import write_best_checkpoint
-from mmrazor_lite.export.checkpoint import (
+from mmrazor_lite.checkpoints import (
     checkpoint_hash,
     load_weights,
     read_checkpoint,
     save_checkpoint,
     state_dict_of,
 )
-from mmrazor_lite.export.loading import load_subnet
+from mmrazor_lite.export.best_subnet import write_best_checkpoint
 from mmrazor_lite.export.portable import export_onnx, export_pt2
-from mmrazor_lite.export.split import split
+from mmrazor_lite.export.splitting import split
+from mmrazor_lite.export.subnet_loading import load_subnet
 
 __all__ = [
     "checkpoint_hash",

@@ -15,14 +15,14 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import (
+from mmrazor_lite.checkpoints import (
     checkpoint_hash,
     fitting_weights,
     read_checkpoint,
     save_checkpoint,
     state_dict_of,
 )
+from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.identity import said_by
 from mmrazor_lite.registry import SCOPE
 from mmrazor_lite.subnet.space import listed

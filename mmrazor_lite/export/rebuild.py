@@ -2,9 +2,9 @@
 
 mmengine's registries import whatever a dotted ``type`` names, and many classes read files when asked to. A carried
 config is therefore plain data and may name registered classes and the classifiers of torchvision and timm only. Its
-values are numbers, and text only where :mod:`mmrazor_lite.export.words` declares it: no name of a file, no address, no
-code. Code of the user's own is never imported: it is given as a module. What is built may be as large as the weights
-beside it make likely.
+values are numbers, and text only where :mod:`.allowed_text` declares it: no name of a file, no address, no code. Code
+of the user's own is never imported: it is given as a module. What is built may be as large as the weights beside it
+make likely.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from mmengine.registry import DefaultScope, Registry
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, nearest, short
-from mmrazor_lite.export.bounded import bounded
-from mmrazor_lite.export.words import is_word
+from mmrazor_lite.export.allowed_text import is_word
+from mmrazor_lite.export.build_limit import bounded
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
 from mmrazor_lite.models.classifiers.nets import FETCHING, LIBRARIES, check_library_name, is_wrapper
 from mmrazor_lite.randomness import seeded

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.loading import load_subnet
 from mmrazor_lite.export.rebuild import carried, is_rebuildable
+from mmrazor_lite.export.subnet_loading import load_subnet
 from mmrazor_lite.models.algorithms.construct import build_architecture
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.classifiers import main_logits, offline, plain_module

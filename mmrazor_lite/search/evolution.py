@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmrazor_lite.errors import UserError, short
-from mmrazor_lite.search.base import (
+from mmrazor_lite.search.cost import Cost, costs_of
+from mmrazor_lite.search.protocols import (
     Constraint,
     Result,
     check_probabilities,
@@ -22,9 +23,8 @@ from mmrazor_lite.search.base import (
     check_told,
     plain_metrics,
 )
-from mmrazor_lite.search.cost import Cost, costs_of
-from mmrazor_lite.search.legal import LegalRows, Taken
 from mmrazor_lite.search.visited import Visited
+from mmrazor_lite.search.within_limits import LegalRows, Taken
 from mmrazor_lite.subnet import SearchSpace, read_subnet
 
 TRIES = (2, 4, 4)  # children drawn, time after time, per child that is still missing; then random ones take their place

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest, short
-from mmrazor_lite.search.base import (
+from mmrazor_lite.search.cost import Cost, costs_of
+from mmrazor_lite.search.protocols import (
     Budget,
     Constraint,
     Result,
@@ -22,9 +23,8 @@ from mmrazor_lite.search.base import (
     check_told,
     plain_metrics,
 )
-from mmrazor_lite.search.cost import Cost, costs_of
-from mmrazor_lite.search.legal import LegalRows, Taken
 from mmrazor_lite.search.visited import Visited
+from mmrazor_lite.search.within_limits import LegalRows, Taken
 from mmrazor_lite.subnet import SearchSpace
 
 TRIES = 8  # batches of children drawn for new ones, before random rows take their place

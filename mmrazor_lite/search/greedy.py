@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest, short
-from mmrazor_lite.search.base import Budget, Result, check_same_search, check_told
 from mmrazor_lite.search.cost import Cost, costs_of
+from mmrazor_lite.search.protocols import Budget, Result, check_same_search, check_told
 from mmrazor_lite.subnet import Choice, SearchSpace
 from mmrazor_lite.subnet.choice import plain_scalar
 

@@ -13,7 +13,7 @@ import yaml
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.subnet.choice import at, plain_scalar
-from mmrazor_lite.subnet.elastic import plain_size
+from mmrazor_lite.subnet.elastic_stages import plain_size
 from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules
 from mmrazor_lite.subnet.mmrazor_ofa import is_mmrazor_ofa, read_mmrazor_ofa
 from mmrazor_lite.subnet.net_config import is_net_config, read_net_config, said_size

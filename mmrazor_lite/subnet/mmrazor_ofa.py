@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmrazor_lite.errors import UserError, short
-from mmrazor_lite.subnet.elastic import PER_BLOCK, check_widths, choices_of, depth_of, size_of, stages_of
+from mmrazor_lite.subnet.elastic_stages import PER_BLOCK, check_widths, choices_of, depth_of, size_of, stages_of
 from mmrazor_lite.subnet.space import SearchSpace
 
 _NAME = re.compile(r"(?:architecture\.)?backbone\.(?:layers\.(\d+)\.(?:(\d+)\.)?)?(\w+)")

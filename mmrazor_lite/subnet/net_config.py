@@ -14,7 +14,7 @@ from typing import Any
 
 from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError, short
-from mmrazor_lite.subnet.elastic import (
+from mmrazor_lite.subnet.elastic_stages import (
     PER_BLOCK,
     RESOLUTION,
     SIZES,

@@ -1,7 +1,7 @@
 """Tables and pictures of a result; matplotlib and rich are imported when one is shown."""
 
-from .analysis import show_analysis
-from .channels import layer_channels, plot_channels
+from .analysis_tables import show_analysis
+from .channel_chart import layer_channels, plot_channels
 from .curves import plot_curves
 from .layers import plot_layers
 

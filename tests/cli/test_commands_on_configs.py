@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mmrazor_lite.checkpoints import save_checkpoint
 from mmrazor_lite.cli import main
 from mmrazor_lite.cli.config import load_config
 from mmrazor_lite.cli.environment import build_model
 from mmrazor_lite.engine.runner import RazorRunner
 from mmrazor_lite.export import read_checkpoint
-from mmrazor_lite.export.checkpoint import save_checkpoint
 
 SHIPPED = {
     "supernet": "pruning/autoslim/autoslim_supernet_digits.py",

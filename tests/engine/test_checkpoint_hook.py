@@ -51,7 +51,7 @@ def test_a_kill_while_writing_leaves_the_files_before_it(runner, run_config, mon
             raise KeyboardInterrupt
         save(content, file, **options)
 
-    monkeypatch.setattr("mmrazor_lite.export.checkpoint.torch.save", dying)
+    monkeypatch.setattr("mmrazor_lite.checkpoints.checkpoint_file.torch.save", dying)
     with pytest.raises(KeyboardInterrupt):
         run.train()
     assert names(run) == ["epoch_1.pth"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmrazor_lite.export.checkpoint import read_checkpoint
+from mmrazor_lite.checkpoints import read_checkpoint
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import torch
 from engine.test_runner import Killed, assert_equal, kill_at
 from mmengine.hooks import Hook
 
+from mmrazor_lite.checkpoints import read_checkpoint
 from mmrazor_lite.engine.hooks.admission import admitted
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import read_checkpoint
 
 ONE_EPOCH = {"by_epoch": True, "max_epochs": 1}
 LABEL_SMOOTH = {"type": "LabelSmoothLoss", "label_smooth_val": 0.1, "num_classes": 5}

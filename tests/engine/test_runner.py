@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmrazor_lite.checkpoints import read_checkpoint, save_checkpoint
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import read_checkpoint, save_checkpoint
 
 VAL = ("val_dataloader", "val_evaluator", "val_cfg")
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.journal import Journal
 from mmrazor_lite.estimators.latency_build import build_table, rank_correlation, suggest
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.estimators.measure import MAX_RUNS, Bench, interleaved, spread
+from mmrazor_lite.estimators.measurement_log import Journal
 from mmrazor_lite.models.backbones import OFAMobileNetV3
 from mmrazor_lite.models.mutables import MutableOP
 from mmrazor_lite.models.mutators import NasMutator, OneShotChannelMutator

@@ -69,20 +69,3 @@ def parts(joint, tmp_path_factory):
     from mmrazor_lite.export import split
 
     return split(joint.algorithm, joint.checkpoint, joint.files[::-1], tmp_path_factory.mktemp("parts"))
-
-
-class Payload:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-@pytest.fixture
-def payload(tmp_path):
-    """An object that leaves a trace when it is unpickled, and the trace."""
-    trace = tmp_path / "executed"
-    return Payload(trace), trace

@@ -24,10 +24,10 @@ from mmrazor_lite.engine.collection import Collection
 from mmrazor_lite.engine.search_state import JOURNALS, ScoreJournal, SearchState
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.cells import Cell
-from mmrazor_lite.estimators.journal import Journal
 from mmrazor_lite.estimators.latency_ofa import read_official
 from mmrazor_lite.estimators.latency_table import Correction, LatencyTable
 from mmrazor_lite.estimators.latency_tfnas import read_tfnas_table
+from mmrazor_lite.estimators.measurement_log import Journal
 from mmrazor_lite.jsonio import sealed
 from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher, FrontSearcher, GreedySearcher
 from mmrazor_lite.subnet import Choice, SearchSpace

@@ -55,7 +55,7 @@ NO_KEYS = {
     r"any_width|weights_only": "arguments of functions",
     r"model\.x|identity|name": "an example's name",
     r"net|pretrained|weights|alpha|augments": "of a net of torchvision, timm or one's own",
-    r"reset_head": "of init_cfg: tests/export/test_layouts.py",
+    r"reset_head": "of init_cfg: tests/checkpoints/test_weight_names.py",
     r"into|out": "of mutator.groups, which are layers of one network: tests/models/mutators/test_width_mutator.py",
     r"optim_wrapper\.dtype": "of the wrapper that --amp puts in place: tests/cli/test_config.py",
     r"default_hooks\.early_stopping|monitor": "a hook that is added: tests/engine/test_best_checkpoint.py",

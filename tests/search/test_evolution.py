@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.search import Constraint, EvolutionSearcher, Searcher
-from mmrazor_lite.search.legal import ENUMERATED, LegalRows
+from mmrazor_lite.search.within_limits import ENUMERATED, LegalRows
 from mmrazor_lite.subnet import Choice, SearchSpace, Subnet, write_subnet
 
 SMALL = {"max_epochs": 4, "num_candidates": 12, "top_k": 4, "num_mutation": 4, "num_crossover": 4}

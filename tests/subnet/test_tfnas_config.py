@@ -9,7 +9,7 @@ import pytest
 from tfnas import prepared
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.tfnas_config import model_config
+from mmrazor_lite.export.tfnas_model_config import model_config
 from mmrazor_lite.subnet import parse_document, read_subnet
 
 

@@ -15,7 +15,7 @@ from mmrazor_lite.models.algorithms.identity import check_computation, said_by
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 
 if TYPE_CHECKING:
-    from mmrazor_lite.export.fitting import Fit
+    from mmrazor_lite.checkpoints.fitting import Fit
     from mmrazor_lite.models.algorithms.pretrained import Whole
 
 FROM_SUPERNET = "model.init_weight_from_supernet"
@@ -54,7 +54,7 @@ def load_checked(
     Raises:
         UserError: It holds something else, or does not fit; ``model`` is as it was.
     """
-    from mmrazor_lite.export.checkpoint import log_taken, put_weights
+    from mmrazor_lite.checkpoints import log_taken, put_weights
 
     said = said_by(checkpoint)
     if part is None:
@@ -88,8 +88,8 @@ def check_space(
     Raises:
         UserError: As ``fitting_weights``.
     """
-    from mmrazor_lite.export.checkpoint import state_dict_of
-    from mmrazor_lite.export.fitting import fit
+    from mmrazor_lite.checkpoints import state_dict_of
+    from mmrazor_lite.checkpoints.fitting import fit
 
     said = said_by(checkpoint)
     if said.get("kind") == kind and said.get("space") not in (None, space):
@@ -98,8 +98,8 @@ def check_space(
 
 def _fitted(model: nn.Module, checkpoint: Mapping[str, Any], where: str, reset_head: bool, part: Part | None) -> Fit:
     """The weights of a checkpoint for ``model``: as they are, or the subnet's part of those of full width."""
-    from mmrazor_lite.export.checkpoint import state_dict_of
-    from mmrazor_lite.export.fitting import fit
+    from mmrazor_lite.checkpoints import state_dict_of
+    from mmrazor_lite.checkpoints.fitting import fit
 
     problem = None
     if part is not None and part.whole is not None:
@@ -124,8 +124,8 @@ def refuse_several_widths(model: nn.Module, checkpoint: Mapping[str, Any], where
     Raises:
         UserError: It does; ``where`` names it.
     """
-    from mmrazor_lite.export.checkpoint import state_dict_of
-    from mmrazor_lite.export.layouts import of_several_widths
+    from mmrazor_lite.checkpoints import state_dict_of
+    from mmrazor_lite.checkpoints.weight_names import of_several_widths
 
     if of_several_widths(state_dict_of(checkpoint, where)) and not of_several_widths(model.state_dict()):
         raise UserError(
@@ -153,8 +153,8 @@ def _prepared_otherwise(algorithm: Any, said: Mapping[str, Any], where: str) -> 
 
 def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
     """Tell a supernet of operators from a subnet by its weights, which do not fit: others do not say what they hold."""
-    from mmrazor_lite.export.checkpoint import state_dict_of
-    from mmrazor_lite.export.layouts import operators
+    from mmrazor_lite.checkpoints import state_dict_of
+    from mmrazor_lite.checkpoints.weight_names import operators
 
     def is_supernet(state: Mapping[str, Any]) -> bool:
         return any(len(names) > 1 for names in operators(state).values())
@@ -175,6 +175,6 @@ def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) 
 
 def log_loaded(module: nn.Module, path: str) -> None:
     """Log which file was loaded, with its hash."""
-    from mmrazor_lite.export.checkpoint import checkpoint_hash
+    from mmrazor_lite.checkpoints import checkpoint_hash
 
     print_log(f"loaded {path} (sha256 {checkpoint_hash(path)}) into {type(module).__name__}", logger="current")

@@ -61,7 +61,7 @@ class Whole:
         Raises:
             UserError: They are of something else, or hold batch norms of several widths.
         """
-        from mmrazor_lite.export.checkpoint import load_weights
+        from mmrazor_lite.checkpoints import load_weights
 
         if reset_head:  # the subnet's classifier is a part of a new one
             take_pretrained(self.architecture)
@@ -108,8 +108,8 @@ def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:
     Raises:
         UserError: An unknown key, no file, or no weight with the prefix.
     """
-    from mmrazor_lite.export.checkpoint import log_taken, read_checkpoint, state_dict_of
-    from mmrazor_lite.export.layouts import PREFIXES, short_names
+    from mmrazor_lite.checkpoints import log_taken, read_checkpoint, state_dict_of
+    from mmrazor_lite.checkpoints.weight_names import PREFIXES, short_names
 
     _check_entry(config, owner)
     path = config["checkpoint"]

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from mmrazor_lite.errors import UserError, short
-from mmrazor_lite.models.backbones.ofa import OFABackbone
 from mmrazor_lite.models.backbones.ofa_blocks import OFABlock
+from mmrazor_lite.models.backbones.ofa_networks import OFABackbone
 
 _ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "h_swish": "HSwish"}  # of the authors, and in our configs
 _MODULES = {"relu": "ReLU", "relu6": "ReLU6", "h_swish": "Hardswish"}

@@ -17,10 +17,10 @@ from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.estimators.latency_ofa import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
+from mmrazor_lite.models.algorithms.elasticity_scaling import scale_widths
 from mmrazor_lite.models.algorithms.identity import said_by
 from mmrazor_lite.models.algorithms.tfnas_parts import ArchParameters, BlockLatency
 from mmrazor_lite.registry import MODELS
-from mmrazor_lite.search.elasticity import scale_widths
 from mmrazor_lite.subnet import Subnet, parse_budget, subnet_document
 
 WEIGHTS, ARCH = "architecture", "arch_parameters"  # modules, and the names of their optimizers

@@ -5,13 +5,13 @@ from .inverted_residual import inverted_residual_net
 from .mnasnet import mnasnet
 from .mobile_blocks import Identity, MBBlock
 from .mobilenet_v1 import MobileNetV1
-from .ofa import OFAMobileNetV3, OFAProxylessNAS
 from .ofa_blocks import OFABlock, SqueezeExcite
+from .ofa_networks import OFAMobileNetV3, OFAProxylessNAS
 from .searchable_mobilenet import SearchableMobileNet
 from .searchable_shufflenet_v2 import SearchableShuffleNetV2
 from .shuffle_blocks import ShuffleBlock, ShuffleXception
-from .tfnas import TFNASNet
 from .tfnas_block import TFNASBlock
+from .tfnas_network import TFNASNet
 
 __all__ = [
     "CifarWideResNet",

@@ -4,7 +4,7 @@ from .linear_head import bias_free_linear_head
 from .nets import build_net, explicit, offline, source_of
 from .outputs import main_logits
 from .plain import PlainClassifier, as_classifier, plain_module
-from .sizes import check_sizes
+from .size_check import check_sizes
 
 __all__ = [
     "PlainClassifier",

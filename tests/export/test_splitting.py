@@ -113,7 +113,7 @@ def test_model_that_fixes_its_batch_size_gets_no_pt2(joint, parts, tmp_path, mon
     def refuse(*args):
         raise UserError("cannot be exported with a free batch size")
 
-    monkeypatch.setattr(sys.modules["mmrazor_lite.export.split"], "export_pt2", refuse)
+    monkeypatch.setattr(sys.modules["mmrazor_lite.export.splitting"], "export_pt2", refuse)
     (tmp_path / "checkpoint_1.pt2").write_text("of an earlier run")
     (path,) = split(joint.algorithm, joint.checkpoint, joint.files[2:], tmp_path)
     assert path.read_bytes() == parts[0].read_bytes()
@@ -183,7 +183,7 @@ def test_killed_while_writing_leaves_the_files_before_it_and_runs_again(joint, p
     before = contents(tmp_path)
     child = os.fork()
     if child == 0:  # no exec: the models are built already
-        module = sys.modules["mmrazor_lite.export.split"]
+        module = sys.modules["mmrazor_lite.export.splitting"]
         calls = []
 
         def save_or_die(content, path):
@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_pairs_before(joint, tmp_path, monkeypatch):
     """Full while the second pair is written: neither is replaced."""
     split(joint.algorithm, joint.checkpoint, joint.files[:2], tmp_path)
     before = contents(tmp_path)
-    module = sys.modules["mmrazor_lite.export.split"]
+    module = sys.modules["mmrazor_lite.export.splitting"]
     saved = []
 
     def save(content, path):
@@ -228,7 +228,7 @@ def test_a_full_disk_leaves_the_pairs_before(joint, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["checkpoint_2.pt2", "checkpoint_1.pth"])
 def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(joint, tmp_path, name, monkeypatch):
     (tmp_path / name).mkdir()
-    monkeypatch.setattr(sys.modules["mmrazor_lite.export.split"], "read_checkpoint", None)
+    monkeypatch.setattr(sys.modules["mmrazor_lite.export.splitting"], "read_checkpoint", None)
     with pytest.raises(UserError, match=f"{name} is a folder, a file is to be written there"):
         split(joint.algorithm, joint.checkpoint, joint.files[:2], tmp_path)
 

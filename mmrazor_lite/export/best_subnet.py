@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import nn
 
-from mmrazor_lite.export.checkpoint import checkpoint_hash, save_checkpoint
+from mmrazor_lite.checkpoints import checkpoint_hash, save_checkpoint
 from mmrazor_lite.export.subnet_file import compare, extract, read_back
 from mmrazor_lite.fileio import FileSet
 from mmrazor_lite.models.calibration import unchanged

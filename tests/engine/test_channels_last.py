@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmrazor_lite.engine.layout import check_channels_last
+from mmrazor_lite.engine.channels_last import check_channels_last
 from mmrazor_lite.errors import UserError
 
 
@@ -55,5 +55,5 @@ def test_plain_networks(layer, refused, monkeypatch):
         images = torch.randn(8, layer.in_channels, 16, 16).contiguous(memory_format=torch.channels_last)
         for _ in range(3):
             model(images).sum().backward()
-    monkeypatch.setattr("mmrazor_lite.engine.layout.get_device", lambda: "cuda")
+    monkeypatch.setattr("mmrazor_lite.engine.channels_last.get_device", lambda: "cuda")
     check_channels_last(model)

@@ -13,13 +13,13 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
-from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.checkpoint import (
+from mmrazor_lite.checkpoints import (
     checkpoint_hash,
     load_weights,
     read_checkpoint,
     save_checkpoint,
 )
+from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.export.subnet_file import Extract, compare, extract, read_back
 from mmrazor_lite.fileio import FileSet, check_outputs

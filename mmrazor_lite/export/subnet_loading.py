@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from mmrazor_lite.checkpoints import load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.errors import UserError, short
-from mmrazor_lite.export.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
 from mmrazor_lite.models.algorithms.identity import check_computation, check_resources, said_by
 from mmrazor_lite.models.classifiers import plain_module

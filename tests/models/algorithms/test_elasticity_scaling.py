@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tfnas import reference
 
-from mmrazor_lite.search.elasticity import scale_widths
+from mmrazor_lite.models.algorithms.elasticity_scaling import scale_widths
 
 
 def published(folder, example: dict) -> tuple:

@@ -8,7 +8,7 @@ from zoo import prepare
 
 from mmrazor_lite.estimators import analyse
 from mmrazor_lite.visualization import show_analysis
-from mmrazor_lite.visualization.analysis import bar, short
+from mmrazor_lite.visualization.analysis_tables import bar, short
 
 
 class Chain(nn.Sequential):

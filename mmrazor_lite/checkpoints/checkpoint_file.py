@@ -21,18 +21,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, nearest, short
-from mmrazor_lite.export.containers import OPTION, taken_from, tensors_of, weights_in
-from mmrazor_lite.export.fitting import Fit, fit
-from mmrazor_lite.export.inert import allowed_globals, without_inert
-from mmrazor_lite.export.integrity import (
+from mmrazor_lite.fileio import atomic_write
+
+from .containers import OPTION, taken_from, tensors_of, weights_in
+from .fitting import Fit, fit
+from .ignored_objects import allowed_globals, without_inert
+from .integrity import (
     DIGEST,
     check_archive,
     check_content,
     check_digests,
     digests,
 )
-from mmrazor_lite.export.other_files import other_kind
-from mmrazor_lite.fileio import atomic_write
+from .other_files import other_kind
 
 _EXECUTABLE_META = ("config", "cfg")  # text that mmengine would run as Python when it resumes
 
@@ -46,12 +47,12 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 
         map_location: Where the tensors go.
 
     Returns:
-        The content, without objects that only describe a run (see :mod:`.inert`), and without ``meta['config']`` and
-        ``meta['cfg']`` (text that mmengine executes on resume).
+        The content, without objects that only describe a run (see :mod:`.ignored_objects`), and without
+        ``meta['config']`` and ``meta['cfg']`` (text that mmengine executes on resume).
 
     Raises:
         UserError: The file is missing, cut short, damaged, not a checkpoint, or asks for a global that is not allowed;
-            or it holds more than any network needs, see :mod:`mmrazor_lite.export.integrity`.
+            or it holds more than any network needs, see :mod:`mmrazor_lite.checkpoints.integrity`.
     """
     path = _existing_file(path)
     try:
@@ -130,7 +131,7 @@ def fitting_weights(
 
     The prefixes ``module.``, ``architecture.model.`` and ``architecture.`` are ignored on both sides, so a plain
     model, an algorithm around it and a wrapped algorithm read each other's files. The names of other projects are
-    understood where they then fit exactly (see :mod:`.layouts`).
+    understood where they then fit exactly (see :mod:`.weight_names`).
 
     Args:
         model: The module that the weights are for; it is not changed.

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmrazor_lite.checkpoints.integrity import MAX_DEPTH, check_archive, is_finite
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
-from mmrazor_lite.export.integrity import MAX_DEPTH, check_archive, is_finite
 
 
 def _net() -> nn.Module:
@@ -204,7 +204,7 @@ def test_records_that_lie_over_each_other(tmp_path):
 
 
 def test_too_many_records(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmrazor_lite.export.integrity.MAX_RECORDS", 100)
+    monkeypatch.setattr("mmrazor_lite.checkpoints.integrity.MAX_RECORDS", 100)
     with pytest.raises(UserError, match="has 203 records, at most 100 are read"):
         read_checkpoint(_archive(tmp_path / "a.pth", b"\x80\x02}.", records=200))
     with pytest.raises(UserError, match="lists more than 100 records"):  # seen before the list is read

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.bounded import bounded
+from mmrazor_lite.export.allowed_text import is_word
+from mmrazor_lite.export.build_limit import bounded
 from mmrazor_lite.export.rebuild import check_architecture, check_config, rebuild, rebuild_mutator
-from mmrazor_lite.export.words import is_word
 from mmrazor_lite.registry import MUTATORS
 
 pytestmark = pytest.mark.usefixtures("registered")

@@ -9,9 +9,9 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
+from mmrazor_lite.checkpoints.weight_names import operators
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
-from mmrazor_lite.export.layouts import operators
 
 
 def _net():

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.head import classifier_of
-from mmrazor_lite.export.integrity import check_numbers
-from mmrazor_lite.export.layouts import COUNTER, Reading, readings, short_names, under, way_out
 from mmrazor_lite.models.ops import SwitchableBatchNorm
+
+from .classifier_weights import classifier_of
+from .integrity import check_numbers
+from .weight_names import COUNTER, Reading, readings, short_names, under, way_out
 
 _SHOWN = 5
 _AFFINE = (".weight", ".bias")

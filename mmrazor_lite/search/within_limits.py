@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest, short
-from mmrazor_lite.search.base import Constraint
 from mmrazor_lite.search.cost import Cost, costs_of
+from mmrazor_lite.search.protocols import Constraint
 from mmrazor_lite.search.visited import keys_of
 from mmrazor_lite.subnet import SearchSpace
 

@@ -29,11 +29,11 @@ from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
-from .alone import NO_WIDTHS, PartTrace, trace_alone
-from .cells import Maps, always_cell, block_cell, operator_cell, resolutions_of
 from .check import probe_images, untouched
+from .choice_costs import Maps, always_cell, block_cell, operator_cell, resolutions_of
 from .given import as_subnet
 from .once import hold, preparation
+from .part_trace import NO_WIDTHS, PartTrace, trace_alone
 from .standalone import check_standalone, copied
 
 WIDTH = "mid_channels"  # the width choice of an operator choice NAME: NAME.mid_channels, or NAME.CANDIDATE.mid_channels

@@ -14,8 +14,8 @@ from mmrazor_lite.estimators.cost_model import PartCosts
 from mmrazor_lite.graph import LayerTable, WidthGroup
 from mmrazor_lite.models.mutables import ElasticBlock
 
-from .alone import PartTrace
 from .check import untouched
+from .part_trace import PartTrace
 
 
 class Maps:

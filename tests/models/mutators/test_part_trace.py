@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from mmrazor_lite.models.backbones import MBBlock, ShuffleBlock, TFNASBlock
-from mmrazor_lite.models.mutators import alone
+from mmrazor_lite.models.mutators import part_trace
 
 NORM = {"type": "BN"}
 SE = {"se_channels": 4, "act_cfg": {"type": "Swish"}}
@@ -37,17 +37,17 @@ def twice(layer: nn.Module) -> nn.Module:
 @pytest.fixture(autouse=True)
 def traces(monkeypatch) -> list:
     """The parts that were traced; none is known at the start."""
-    made, trace = [], alone.trace
-    monkeypatch.setattr(alone, "_KNOWN", {})
+    made, trace = [], part_trace.trace
+    monkeypatch.setattr(part_trace, "_KNOWN", {})
     monkeypatch.setattr(
-        alone, "trace", lambda module, *args, **options: made.append(module) or trace(module, *args, **options)
+        part_trace, "trace", lambda module, *args, **options: made.append(module) or trace(module, *args, **options)
     )
     return made
 
 
 def rows(module: nn.Module) -> str:
     """All of its table."""
-    table = alone.trace_alone(module.eval(), (8, 12, 12), with_widths=hasattr(module, "inner_groups")).table
+    table = part_trace.trace_alone(module.eval(), (8, 12, 12), with_widths=hasattr(module, "inner_groups")).table
     return repr([table.rows, table.weights, table.alive, table.parameter_bytes, table.places])
 
 
@@ -56,7 +56,7 @@ def test_one_trace_serves_all_kernels(name, traces, monkeypatch):
     shared = [rows(BLOCKS[name](k)) for k in (5, 3, 7)]
     assert len(traces) == 1
     for k, found in zip((5, 3, 7), shared, strict=True):
-        monkeypatch.setattr(alone, "_KNOWN", {})
+        monkeypatch.setattr(part_trace, "_KNOWN", {})
         assert rows(BLOCKS[name](k)) == found
     assert len(set(shared)) == 3
 

@@ -27,8 +27,8 @@ def step_seconds(keep: bool, batch: int, steps: int) -> tuple[float, float]:
     import torch
 
     from mmrazor_lite.cli.allocator import keep_freed_memory
-    from mmrazor_lite.cli.config import load_config
-    from mmrazor_lite.cli.environment import build_model
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
 
     if keep:
         keep_freed_memory()

@@ -82,7 +82,7 @@ def _timm(entry: Entry) -> nn.Module:
 def _mmpretrain(entry: Entry) -> nn.Module:
     from mmpretrain.registry import MODELS
 
-    from mmrazor_lite.cli.environment import register_quietly
+    from mmrazor_lite.config.build import register_quietly
 
     register_quietly()
     backbone = {"type": entry.name, **entry.args}

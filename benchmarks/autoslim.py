@@ -40,7 +40,7 @@ def build(channels_last: bool, path: str = CONFIG) -> nn.Module:
     from mmengine.logging import MMLogger
 
     from mmrazor_lite.cli.allocator import keep_freed_memory
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.load import load_config
     from mmrazor_lite.registry import MODELS
 
     keep_freed_memory()  # as every command does

@@ -81,8 +81,8 @@ class Recipe:
 
 def uniform_subnets(files: list[Path], folder: Path) -> list[Path]:
     """For every searched subnet, one with the same ratio in every layer and the macs closest to it from below."""
-    from mmrazor_lite.cli.config import load_config
-    from mmrazor_lite.cli.environment import build_model
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
     from mmrazor_lite.search import uniform_subnet
     from mmrazor_lite.subnet import read_subnet, write_subnet
 

@@ -45,7 +45,7 @@ RANDOM = [
 
 def loaders(root: str, batch: int, workers: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Configs of data loaders of the same training images, by a name for the table."""
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.load import load_config
 
     device = load_config(ROOT / CONFIG.format("resnet56"), [f"data_root={root}"]).train_dataloader.to_dict()
     device["batch_size"] = batch

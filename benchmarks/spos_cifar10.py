@@ -67,8 +67,8 @@ def supernet_and_search(args: argparse.Namespace) -> tuple[Path, Path]:
 def scored_supernet(args: argparse.Namespace, checkpoint: Path) -> tuple[nn.Module, Any]:
     """The supernet with its weights, and the evaluator that the search used."""
     from mmrazor_lite.checkpoints import load_weights, read_checkpoint
-    from mmrazor_lite.cli.config import load_config
-    from mmrazor_lite.cli.environment import build_model
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
     from mmrazor_lite.engine.evaluator import SubnetEvaluator
 
     config = load_config(ROOT / CONFIGS.format("evolution_search"), [f"data_root={args.data}"])

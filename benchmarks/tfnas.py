@@ -36,12 +36,10 @@ SEARCH = "configs/nas/tfnas/tfnas_search_cifar10.py"
 
 def build(config: str, table: str) -> nn.Module:
     """The supernet with both optimizers, past its epochs without architecture."""
-    from mmrazor_lite.cli import environment
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
 
-    algorithm = environment.build_model(
-        load_config(ROOT / config, [f"model.latency_table={table}", "model.target_latency=50%"])
-    )
+    algorithm = build_model(load_config(ROOT / config, [f"model.latency_table={table}", "model.target_latency=50%"]))
     algorithm.data_preprocessor = _Pass()
     algorithm.start_epoch(algorithm.epochs_without_arch)
     return algorithm.train()

@@ -84,11 +84,11 @@ def random_networks(args: argparse.Namespace, table: Path, target: float, tolera
     files = [folder / f"{number}.yaml" for number in range(args.randoms)]
     if all(path.exists() for path in files):
         return files
-    from mmrazor_lite.cli import environment
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
     from mmrazor_lite.subnet import write_subnet
 
-    algorithm = environment.build_model(load_config(SEARCH, [f"model.latency_table={table}"]))
+    algorithm = build_model(load_config(SEARCH, [f"model.latency_table={table}"]))
     algorithm.target, algorithm.epoch = target, algorithm.epochs_without_arch
     start, rng, wanted = algorithm.widths.clone(), np.random.default_rng(0), iter(files)
     while (path := next(wanted, None)) is not None:

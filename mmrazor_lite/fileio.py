@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, nearest
 
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
 _DRAFTS: set[Path] = set()  # of file sets that are being written
@@ -149,6 +149,20 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
             raise UserError(f"{path} cannot be written: {above} is a file, not a folder")
         if above is not None and not os.access(above, os.W_OK):
             raise UserError(f"{path} cannot be written: no permission to write into {above}")
+
+
+def require_file(path: str | os.PathLike, what: str) -> Path:
+    """Return ``path``; raise :class:`UserError` with the nearest name in its folder where it does not exist."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.exists():
+        raise UserError(f"{what} '{path}' is {'a folder' if path.is_dir() else 'no plain file'}")
+    folder = path.parent
+    if not folder.is_dir():
+        raise UserError(f"{what} '{path}' not found: there is no folder '{folder}'")
+    close = nearest(path.name, sorted(entry.name for entry in folder.iterdir()))
+    raise UserError(f"{what} '{path}' not found{close}")
 
 
 def check_folder(folder: str | os.PathLike) -> None:

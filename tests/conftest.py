@@ -81,7 +81,7 @@ def registered() -> None:
     """Every class is registered, and names resolve as in a run."""
     from mmengine.registry import init_default_scope
 
-    from mmrazor_lite.cli.environment import register_quietly
+    from mmrazor_lite.config.build import register_quietly
 
     register_quietly()
     init_default_scope("mmpretrain")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.shapes import image_shape, resized_shape
 
@@ -33,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Analysis:
     """Print and return the analysis."""
-    from .config import load_config
 
     if args.top is not None and args.top < 1:
         raise UserError(f"--top {args.top}: give a number of rows, 1 or more")

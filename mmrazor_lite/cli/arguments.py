@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+from mmrazor_lite.config.schema import LARGEST_SEED, LAUNCHERS
+
 INPUT_SHAPE = "H, or H W, or T H W of a clip (default: the config's)"
-LARGEST_SEED = 2**32 - 1  # of numpy
 
 
 def seed(text: str) -> int:

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
-
-from . import environment
+from mmrazor_lite.fileio import require_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "nas" / "mmcls" / "onceforall"
 DEFAULT = {
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> Path:
     Raises:
         UserError: The file is none of Once-for-All, or does not fit the config; nothing is written.
     """
-    source = environment.require_file(args.checkpoint, "checkpoint")
+    source = require_file(args.checkpoint, "checkpoint")
     if args.to_official and args.config is None:
         raise UserError("--to-official needs --config FILE: the config of the supernet that the checkpoint is of")
     target = source if args.inplace else Path(args.output or _beside(source))
@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> Path:
     from mmrazor_lite.export.ofa_checkpoint import check_depths, convert_official, convert_to_official
 
     cfg = _config(args, source)
-    environment.register_quietly()
-    algorithm = environment.build_model(cfg)
+    algorithm = build_model(cfg)
     if getattr(algorithm, "kind", None) != "supernet" or not hasattr(algorithm.architecture, "backbone"):
         raise UserError(f"--config {args.config}: must be of an OFA supernet, such as {DEFAULT['OFAMobileNetV3'].name}")
     if args.depth:
@@ -69,7 +68,6 @@ def _beside(source: Path) -> Path:
 
 def _config(args: argparse.Namespace, source: Path) -> Any:
     """The config given, or the one that fits, at the width of the weights unless an option says another."""
-    from .config import load_config
 
     options = list(args.cfg_options)
     if args.to_official:
@@ -80,7 +78,7 @@ def _config(args: argparse.Namespace, source: Path) -> Any:
 
     backbone, width = network_of(state_dict_of(read_checkpoint(source), source), source)
     path = args.config or str(DEFAULT[backbone])
-    environment.require_file(path, "config")
+    require_file(path, "config")
     if not any(option.split("=")[0].replace("algorithm.", "model.") == WIDTH for option in options):
         options.append(f"{WIDTH}={width}")
     return load_config(path, options)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
-
-from . import environment
+from mmrazor_lite.fileio import require_file
 
 if TYPE_CHECKING:
     from mmrazor_lite.estimators.latency_table import LatencyTable
@@ -28,11 +28,9 @@ def run(args: argparse.Namespace) -> LatencyTable:
     """Write the table, say what is odd about the entries, and return it."""
     from mmrazor_lite.estimators.latency_tfnas import read_tfnas_table, tfnas_table
 
-    from .config import load_config
-
-    source = read_tfnas_table(environment.require_file(args.table, "latency table"))
+    source = read_tfnas_table(require_file(args.table, "latency table"))
     cfg = load_config(args.config)
-    mutator = getattr(environment.build_model(cfg), "mutator", None) if cfg.get("model") else None
+    mutator = getattr(build_model(cfg), "mutator", None) if cfg.get("model") else None
     if mutator is None:
         raise UserError(f"--config {args.config}: it has no search space; take the config of a search")
     print(source.facts())

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
-import warnings
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from mmrazor_lite import folder_lock
+from mmrazor_lite.config import packages
+from mmrazor_lite.config.build import require_subnet_files
 from mmrazor_lite.errors import UserError, building
 
-from . import kinds, packages, signals
-
-
-def register_quietly() -> None:
-    """Import mmpretrain and our packages so that every name is registered, without the import chatter of others."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        from mmpretrain.utils import register_all_modules
-
-        from mmrazor_lite.registry import register_all
-
-        register_all_modules(init_default_scope=False)
-        register_all()
-    from mmrazor_lite.datasets.foreign_formats import read_plainly
-
-    read_plainly()
+from . import signals
 
 
 def _export_slurm() -> None:
@@ -162,22 +147,6 @@ def log_file(action: str, path: str | os.PathLike) -> None:
         print_log(f"{action} {path} (sha256 {checkpoint_hash(path)})", logger="current")
 
 
-def require_file(path: str | os.PathLike, what: str) -> Path:
-    """Return ``path``; raise :class:`UserError` with the nearest name in its folder where it does not exist."""
-    from mmrazor_lite.errors import nearest
-
-    path = Path(path)
-    if path.is_file():
-        return path
-    if path.exists():
-        raise UserError(f"{what} '{path}' is {'a folder' if path.is_dir() else 'no plain file'}")
-    folder = path.parent
-    if not folder.is_dir():
-        raise UserError(f"{what} '{path}' not found: there is no folder '{folder}'")
-    close = nearest(path.name, sorted(entry.name for entry in folder.iterdir()))
-    raise UserError(f"{what} '{path}' not found{close}")
-
-
 def require_one_checkpoint(cfg: Any, checkpoint: str) -> None:
     """Refuse a ``load_from`` of another file than the one that a command is given: it would not be read."""
     other = cfg.get("load_from")
@@ -189,7 +158,7 @@ def build_runner(cfg: Any, note: str | None = None) -> Any:
     """Build the Runner and log the subnet files it read; and ``note``."""
     from mmrazor_lite.engine.runner import RazorRunner
 
-    kinds.require_subnet_files(cfg)
+    require_subnet_files(cfg)
     try:
         with building("the run"):
             runner = RazorRunner.from_cfg(cfg)
@@ -205,16 +174,3 @@ def build_runner(cfg: Any, note: str | None = None) -> Any:
     if note:
         runner.logger.info(note)
     return runner
-
-
-def build_model(cfg: Any) -> Any:
-    """Build ``cfg.model`` without a Runner, with initial weights."""
-    from mmengine.registry import MODELS, init_default_scope
-
-    kinds.require_subnet_files(cfg)
-    init_default_scope(cfg.get("default_scope", "mmpretrain"))
-    config = dict(cfg.model)
-    if cfg.get("data_preprocessor") is not None:
-        config.setdefault("data_preprocessor", cfg.data_preprocessor)
-    with building("model"):
-        return MODELS.build(config)

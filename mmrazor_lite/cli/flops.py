@@ -7,10 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import require_file
 from mmrazor_lite.shapes import image_shape, resized_shape
 
-from . import arguments, environment, kinds, subnets
+from . import arguments, purpose, subnets
 
 MEGA = 1e6
 SUB_MODEL = "mmrazor_lite.sub_model"
@@ -26,12 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, int]:
     """Print and return the counts for one image."""
-    from .config import load_config
 
     if args.subnet:
-        environment.require_file(args.subnet, "subnet file")
+        require_file(args.subnet, "subnet file")
     cfg = load_config(args.config, args.cfg_options)
-    kinds.require(cfg, args.config, "counting")
+    purpose.require(cfg, args.config, "counting")
     fixed = subnets.is_sub_model(cfg.model)
     searchable = "architecture" in cfg.model
     if args.subnet:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, int]:
 
     from mmrazor_lite.estimators import ResourceEstimator
 
-    model = environment.build_model(cfg)
+    model = build_model(cfg)
     if not args.input_shape:
         shape = tuple(getattr(model, "input_shape", shape))  # a subnet may have a resolution of its own
     counts = dict(ResourceEstimator(input_shape=(1, *shape)).estimate(model))

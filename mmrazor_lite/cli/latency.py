@@ -7,10 +7,11 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.fileio import check_outputs
+from mmrazor_lite.fileio import check_outputs, require_file
 
-from . import arguments, environment
+from . import arguments
 
 if TYPE_CHECKING:
     from mmrazor_lite.estimators.latency_build import Report
@@ -39,10 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> LatencyTable:
     """Write the table, say how good it is, and return it."""
-    from .config import load_config
 
     for path in args.official or ():
-        environment.require_file(path, "published table")
+        require_file(path, "published table")
     check_outputs([f"{args.output}.journal"])
     cfg = load_config(args.config, args.cfg_options)
     if args.resolutions:
@@ -83,7 +83,7 @@ def _measure(cfg: Any, args: argparse.Namespace) -> Report:
 
 def _mutator(cfg: Any, path: str) -> Any:
     """The mutator of the config's model, prepared."""
-    mutator = getattr(environment.build_model(cfg), "mutator", None) if cfg.get("model") else None
+    mutator = getattr(build_model(cfg), "mutator", None) if cfg.get("model") else None
     if mutator is None:
         raise UserError(f"'{path}' has no search space to measure; take the config of a supernet")
     return mutator

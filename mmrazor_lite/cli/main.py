@@ -7,25 +7,24 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import mmrazor_lite
 from mmrazor_lite.errors import UserError, one_line
 from mmrazor_lite.fileio import check_outputs, disk_problem
 from mmrazor_lite.folder_lock import released
 from mmrazor_lite.lost import lost_process, lost_worker
+from mmrazor_lite.recipes import autoslim_cifar10, demo, original
 
 from . import (
     allocator,
     analyze,
-    autoslim_cifar10,
     convert_ofa,
     convert_tfnas_table,
-    demo,
     flops,
     image_lists,
     latency,
     next_step,
-    original,
     parse_tfnas,
     predictor_collect,
     predictor_train,
@@ -58,6 +57,7 @@ SUBCOMMANDS = {
     "original": original,
     "demo": demo,
 }
+RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 # Arguments of any of them that name files.
 OUTPUTS = ("out", "output", "plot", "model_config")
 INPUTS = ("config", "checkpoint", "scores", "table", "predictor", "latency_table", "official")
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with signals.raised() as ended, released():
         try:
             _check_outputs(args)
-            result = SUBCOMMANDS[args.command].run(args)
+            result = run(args)
             next_step.show(args, result)
         except (UserError, OSError, RuntimeError) as error:
             if ended:  # what the end of other processes or of a worker led to
@@ -96,6 +96,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return signals.told(args, ended)
     return 0
+
+
+def run(args: argparse.Namespace) -> Any:
+    """Run one subcommand and return its result."""
+    module = SUBCOMMANDS[args.command]
+    return module.run(args, _typed) if module in RECIPES else module.run(args)
+
+
+def _typed(*words: Any) -> Any:
+    """Run one subcommand, given its words, and return its result."""
+    return run(build_parser().parse_args([str(word) for word in words]))
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

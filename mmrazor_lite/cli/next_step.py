@@ -18,6 +18,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import UserError
 
 from . import subnets
@@ -92,7 +93,6 @@ def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
         return _after_search(args, result)
     if result is None:
         return None
-    from .config import load_config
 
     model = load_config(args.config, args.cfg_options, amp=getattr(args, "amp", False)).model
     kind = str(model.get("type")).rpartition(".")[2]
@@ -191,7 +191,6 @@ def _test(args: argparse.Namespace, config: str, checkpoint: Any, extra: Sequenc
 
 def _choose(config: str, files: Sequence[str]) -> list[str]:
     """The option that makes ``config`` the one of these subnets; of one that holds a single subnet, the first."""
-    from .config import load_config
 
     if subnets.is_sub_model(load_config(config).model):
         return [f"model.fix_subnet={files[0]}"]
@@ -212,7 +211,6 @@ def _folder(args: argparse.Namespace, role: str, wanted: str) -> str:
 
 def _options(args: argparse.Namespace, config: str, extra: Sequence[str] = ()) -> list[str]:
     """``--cfg-options`` of the next command: ``extra``, and of those given now what fits ``config`` too."""
-    from .config import load_config
 
     kept: list[str] = []
     for option in args.cfg_options:

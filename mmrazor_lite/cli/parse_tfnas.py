@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import require_file
 
-from . import environment, subnets
+from . import subnets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from mmrazor_lite.subnet import parse_document, write_subnet
     from mmrazor_lite.subnet.yamlio import load_yaml
 
-    from .config import load_config
-
-    path = environment.require_file(args.checkpoint, "checkpoint")
+    path = require_file(args.checkpoint, "checkpoint")
     if path.name.endswith(".pth.tar"):
         raise UserError(f"{path}: checkpoints of the authors' code are not read; give the model.config beside it")
     for flag, file in (("-o", args.output), ("--model-config", args.model_config)):
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     latency = (document.get("resources") or {}).get("latency") if isinstance(document, Mapping) else None
     cfg.model.fix_subnet, cfg.model.init_cfg = document, None
     try:
-        model = environment.build_model(cfg)
+        model = build_model(cfg)
     except UserError as error:
         raise UserError(f"{path} with --config {args.config}: {error}") from error
     subnet = parse_document(document, model.search_space, str(path), path).subnet
@@ -103,7 +103,7 @@ def _latency(table: str, model: Mapping[str, Any], subnet: Mapping[str, Any]) ->
     from mmrazor_lite.models.algorithms.construct import build_architecture, build_part
     from mmrazor_lite.registry import MUTATORS
 
-    environment.require_file(table, "latency table")
+    require_file(table, "latency table")
     mutator = build_part(MUTATORS, model.get("mutator") or {"type": "NasMutator"}, "model.mutator")
     mutator.prepare(build_architecture(model["cfg"], None), model.get("input_shape") or (3, 224, 224))
     return read_table(table, mutator).of(subnet)

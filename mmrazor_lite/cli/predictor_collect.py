@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import UserError, building
+from mmrazor_lite.fileio import require_file
 
 from . import arguments, data_sources, environment
 from .limits import refuse_given
@@ -23,13 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Path:
     """Collect and return the file. The config is one of a search: it says the images and the metric."""
-    from .config import load_config
     from .data_check import check_data, number_alike
     from .search import WITHOUT_DATA, load_supernet, search_settings
 
     if args.number < 1:
         raise UserError(f"--number {args.number} must be 1 or more")
-    environment.require_file(args.checkpoint, "checkpoint")
+    require_file(args.checkpoint, "checkpoint")
     unused = [f"search_cfg.{key}" for key in ("constraints_range", "searcher", "latency_table", "predictor")]
     unused += [f"search_cfg.target_{resource}" for resource in RESOURCES]
     refuse_given(args.cfg_options or [], unused, "subnets are drawn from the whole space, without limits or a searcher")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import require_file
 
-from . import arguments, environment
+from . import arguments
 
 FEW = 30  # subnets held out; of fewer, the correlation is mostly chance
 
@@ -26,17 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Path:
     """Train, print the rank correlation on held-out subnets, write the file and return its path."""
-    environment.require_file(args.scores, "scores")
+    require_file(args.scores, "scores")
 
     import numpy as np
 
     from mmrazor_lite.engine.collection import Collection
     from mmrazor_lite.search.fit import fit_predictor
 
-    from .config import load_config
-
     cfg = load_config(args.config, args.cfg_options)
-    model = environment.build_model(cfg)
+    model = build_model(cfg)
     space = model.search_space
     collection = Collection(args.scores, space, cost=model.cost_model)
     network = model.cost_model.fingerprint

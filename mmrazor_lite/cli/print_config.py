@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmrazor_lite.config import load_config
+
 from . import arguments
 
 
@@ -14,6 +16,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print it."""
-    from .config import load_config
 
     print(load_config(args.config, args.cfg_options).pretty_text, end="")

@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import building
+from mmrazor_lite.fileio import require_file
 
-from . import arguments, data_sources, environment, kinds
+from . import arguments, data_sources, environment, purpose
 
 FOR_TRAINING = (
     *(f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "cfg", "evaluator")),
@@ -27,9 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Search and return the result of each budget, see ``SearchLoop.run``."""
-    from .config import load_config
 
-    environment.require_file(args.checkpoint, "checkpoint")
+    require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
     environment.require_one_checkpoint(cfg, args.checkpoint)
     return search(cfg, args, args.checkpoint, args.resume)
@@ -39,7 +40,7 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     """Search the supernet of ``checkpoint`` as a search config says; ``args`` are the flags of a run."""
     from .data_check import check_data, number_alike
 
-    environment.require_file(checkpoint, "checkpoint")
+    require_file(checkpoint, "checkpoint")
     environment.apply_run_flags(cfg, args, without=[*WITHOUT_DATA, "custom_hooks"])
     settings = search_settings(cfg, args.config)
     check_data({**cfg, "search_cfg": settings}, "search_cfg")
@@ -95,11 +96,11 @@ def search_settings(cfg: Mapping, path: str) -> dict[str, Any]:
     MMRazor's name no images to recalibrate on: those of the training are taken.
     """
     if cfg.get("search_cfg"):
-        kinds.require(cfg, path, "a search")
+        purpose.require(cfg, path, "a search")
         return dict(cfg["search_cfg"])
     section = _loop_section(cfg)
     if section is None:
-        raise kinds.no_search(cfg, path)
+        raise purpose.no_search(cfg, path)
     images = cfg.get("train_dataloader")
     if images and section.get("calibrate_sample_num") != 0:
         section.setdefault("calibrate_dataloader", images)

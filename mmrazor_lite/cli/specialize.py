@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.fileio import require_file
 
 from . import arguments, environment
 from .limits import limited
@@ -39,14 +41,13 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
         UserError: No budget, one that no subnet meets, or what a search refuses; of all budgets before any search.
     """
-    from .config import load_config
     from .search import search, search_settings
 
     resource, limits = _budgets(args)
-    environment.require_file(args.checkpoint, "checkpoint")
+    require_file(args.checkpoint, "checkpoint")
     for flag, path in (("--table", args.table), ("--predictor", args.predictor)):
         if path is not None:
-            environment.require_file(path, flag)
+            require_file(path, flag)
     cfg = load_config(args.config, args.cfg_options)
     settings = search_settings(cfg, args.config)  # refuses a config of something else
     for flag, key in (("table", "latency_table"), ("predictor", "predictor")):
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         raise UserError("--latency needs --table: a latency table, such as tools/latency/build_table.py writes")
     groups = [limits] if args.front else [[limit] for limit in limits]
     searches = [limited(settings, resource, group, args) for group in groups]  # all are refused before one begins
-    _check_limits(environment.build_model(cfg), resource, limits, settings.get("latency_table"))
+    _check_limits(build_model(cfg), resource, limits, settings.get("latency_table"))
     top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
     environment.hold_folder(top, args)
     if args.launcher == "none" or os.environ.get("RANK", "0") == "0":

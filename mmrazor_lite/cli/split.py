@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import arguments, environment, kinds
+from mmrazor_lite.config import build_model, load_config
+from mmrazor_lite.fileio import require_file
+
+from . import arguments, environment, purpose
 
 OF_THE_SUPERNET = ("distiller", "num_random_samples", "width_range", "val_widths", "retraining")
 
@@ -24,23 +27,21 @@ def run(args: argparse.Namespace) -> list[Path]:
     """Split and return the files written, in the order of ``--channel-cfgs``."""
     from mmrazor_lite.models.algorithms.widths import parse_entry
 
-    from .config import load_config
-
     subnets = [parse_entry(entry) for entry in args.channel_cfgs]
     files = [entry for entry in subnets if isinstance(entry, str)]
     for path in files:
-        environment.require_file(path, "subnet file")
-    checkpoint = environment.require_file(args.checkpoint, "checkpoint")
+        require_file(path, "subnet file")
+    checkpoint = require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
 
     from mmrazor_lite.export import split
 
-    if error := kinds.no_split(cfg, args.config):
+    if error := purpose.no_split(cfg, args.config):
         raise error
     cfg.model.channel_cfg = subnets
     for key in OF_THE_SUPERNET:  # its config describes the same network
         cfg.model.pop(key, None)
-    algorithm = environment.build_model(cfg)
+    algorithm = build_model(cfg)
     for path in files:
         environment.log_file("read", path)
     return split(algorithm, checkpoint, subnets, args.output_dir or checkpoint.parent)

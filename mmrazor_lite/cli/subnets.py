@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.config import overrides
 from mmrazor_lite.errors import UserError
-
-from . import overrides
 
 KEY = "model.fix_subnet"
 WEIGHTS = "model.init_cfg.checkpoint"

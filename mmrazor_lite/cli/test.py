@@ -6,10 +6,12 @@ import argparse
 import json
 from typing import Any
 
+from mmrazor_lite.config import load_config
+from mmrazor_lite.config.walk import mappings
 from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.fileio import require_file
 
-from . import arguments, environment, kinds, search, subnets
-from .walk import mappings
+from . import arguments, environment, purpose, search, subnets
 
 NOT_TESTED = (
     "train_dataloader train_cfg val_dataloader val_cfg val_evaluator optim_wrapper param_scheduler search_cfg".split()
@@ -33,13 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, float]:
     """Test and return the metrics."""
-    from .config import load_config
     from .data_check import check_data, number_alike
 
     if args.checkpoint != "none":
-        environment.require_file(args.checkpoint, "checkpoint")
+        require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
-    kinds.require(cfg, args.config, "a test", kinds.TEST)
+    purpose.require(cfg, args.config, "a test", purpose.TEST)
     if search.searches_in(cfg.get("test_cfg")):
         raise UserError(
             f"'{args.config}' is a search config, test_cfg.type is a search: python tools/search.py {args.config} "

@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import require_file
 
-from . import arguments, environment, kinds, search, subnets
+from . import arguments, environment, purpose, search, subnets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +28,12 @@ def run(args: argparse.Namespace) -> Path | list | None:
 
     A search config with ``load_from`` searches, as MMRazor's do, and returns what :func:`search.run` does.
     """
-    from .config import load_config
     from .data_check import check_data, number_alike
 
     cfg = load_config(args.config, args.cfg_options, amp=args.amp)
     if search.is_search(cfg):
         return _search(cfg, args)
-    kinds.require(cfg, args.config, "training", kinds.TRAINING)
+    purpose.require(cfg, args.config, "training", purpose.TRAINING)
     environment.apply_run_flags(cfg, args)
     apply_train_flags(cfg, args)
     check_data(cfg, "train_dataloader", "train_cfg", "val_dataloader")
@@ -74,7 +75,7 @@ def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else str(environment.require_file(args.resume, "checkpoint"))
+        cfg.load_from = None if args.resume == "auto" else str(require_file(args.resume, "checkpoint"))
     if args.reset_head and (cfg.get("resume") or not cfg.get("load_from")):
         raise UserError(
             "--reset-head: leaves out the classifier of the file that a training starts from; give it as --cfg-options "

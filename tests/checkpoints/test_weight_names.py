@@ -310,7 +310,7 @@ def test_other_files_are_named_with_the_way_out(tmp_path, name):
 
 
 def _plain_classifier(classes: int) -> nn.Module:
-    from mmrazor_lite.cli.environment import register_quietly
+    from mmrazor_lite.config.build import register_quietly
     from mmrazor_lite.models.classifiers import PlainClassifier
 
     register_quietly()

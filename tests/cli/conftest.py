@@ -49,8 +49,8 @@ def other_config(supernet, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def supernet_space(supernet):
     """Its search space and its costs."""
-    from mmrazor_lite.cli.config import load_config
-    from mmrazor_lite.cli.environment import build_model
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
 
     algorithm = build_model(load_config(supernet.config, []))
     return algorithm.search_space, algorithm.cost_model

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmrazor_lite.cli import main, schema
+from mmrazor_lite.cli import main
+from mmrazor_lite.config import schema
 
 AUTOSLIM = "configs/pruning/autoslim"
 PLAIN = """

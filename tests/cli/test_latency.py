@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
-from mmrazor_lite.cli import environment, main
-from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.cli import main
+from mmrazor_lite.config.build import build_model
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_ofa import read_table
 from mmrazor_lite.estimators.latency_table import LatencyTable
@@ -27,7 +28,7 @@ def _in_the_root(root, monkeypatch):
 
 
 def mutator_of(config: str, *options: str):
-    return environment.build_model(load_config(config, options)).mutator
+    return build_model(load_config(config, options)).mutator
 
 
 def test_a_table_of_an_elastic_space(tmp_path, capsys):

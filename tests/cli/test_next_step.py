@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cli.next_commands import checked
 
-from mmrazor_lite.cli.config import load_config
 from mmrazor_lite.cli.main import build_parser
 from mmrazor_lite.cli.next_step import AFTER, line, show, sibling
+from mmrazor_lite.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = (path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))

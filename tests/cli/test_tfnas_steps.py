@@ -128,8 +128,8 @@ def test_parse_retrain_and_test(root, searched, table, tmp_path, capsys):
 def test_drop_connect_by_the_place_in_the_network(root, searched):
     from mmcv.cnn.bricks import DropPath
 
-    from mmrazor_lite.cli import environment
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
 
     best = searched / "best_subnet.yaml"
     options = [
@@ -138,7 +138,7 @@ def test_drop_connect_by_the_place_in_the_network(root, searched):
         "model.cfg.backbone.drop_connect=0.2",
         "model.cfg.backbone.dropout=0.3",
     ]
-    model = environment.build_model(load_config(root / TFNAS / "tfnas_subnet_digits.py", options)).train()
+    model = build_model(load_config(root / TFNAS / "tfnas_subnet_digits.py", options)).train()
     backbone = model.architecture.backbone
     blocks = [backbone.second_stem, *(block for stage in backbone.layers for block in stage)]
     for number, block in enumerate(blocks, start=1):

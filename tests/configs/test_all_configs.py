@@ -10,8 +10,8 @@ import pytest
 import yaml
 from mmengine.config import Config
 
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.environment import build_model
+from mmrazor_lite.config.build import build_model
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.export.rebuild import carried, check_architecture, rebuild_mutator
 from mmrazor_lite.models.classifiers import offline
 from mmrazor_lite.models.mutables import ElasticBlock, MutableDepth, MutableOP

@@ -12,9 +12,9 @@ from string import Template
 
 import pytest
 
-from mmrazor_lite.cli import original_autoslim, original_tfnas
 from mmrazor_lite.cli.main import SUBCOMMANDS, build_parser
-from mmrazor_lite.cli.original import translate
+from mmrazor_lite.recipes import original_autoslim, original_tfnas
+from mmrazor_lite.recipes.original import translate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -145,7 +145,7 @@ def test_command_parses(words):
 
 def test_options_of_the_commands_are_accepted(registered, monkeypatch):
     """Every ``--cfg-options`` names a key of its config."""
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.load import load_config
 
     monkeypatch.chdir(ROOT)  # import paths in configs start there
 

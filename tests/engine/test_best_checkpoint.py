@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.environment import build_model
+from mmrazor_lite.config.build import build_model
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.subnet import Subnet, read_subnet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "pruning" / "autoslim"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from autoslim_lists import subnet_of
 
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.environment import build_model
+from mmrazor_lite.config.build import build_model
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.estimators.resource import plain_cost
 from mmrazor_lite.subnet import read_subnet
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmrazor_lite.cli.environment import register_quietly
+from mmrazor_lite.config.build import register_quietly
 from mmrazor_lite.export import save_checkpoint
 from mmrazor_lite.subnet import write_subnet
 

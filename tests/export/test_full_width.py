@@ -9,7 +9,7 @@ import torch
 from public_networks import SlimmableMobileNetV1, randomise
 from torch import nn
 
-from mmrazor_lite.cli.environment import register_quietly
+from mmrazor_lite.config.build import register_quietly
 from mmrazor_lite.errors import UserError
 
 CLASSES, BLOCKS = 5, ((32, 1), (48, 2))

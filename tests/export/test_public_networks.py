@@ -10,7 +10,7 @@ import torch
 from public_networks import SlimmableMobileNetV1, SlimmableResNet, Spos, randomise
 from torch import nn
 
-from mmrazor_lite.cli.environment import register_quietly
+from mmrazor_lite.config.build import register_quietly
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import load_weights, read_checkpoint
 from mmrazor_lite.models.algorithms.loading import load_checked

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmrazor_lite.cli import schema
+from mmrazor_lite.config import schema
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _ASSIGNED = re.compile(r"(?<![\w.\-/$])([a-z_]\w*(?:\.\w+)*)=(?!=)")

@@ -13,9 +13,7 @@ import torch.utils.cpp_extension
 import yapf.yapflib.yapf_api
 from sklearn.datasets import load_digits
 
-import mmrazor_lite.cli.config
-import mmrazor_lite.cli.data_check  # noqa: F401
-from mmrazor_lite.cli.environment import register_quietly
+from mmrazor_lite.config.build import register_quietly
 
 torch.set_num_threads(1)
 register_quietly()

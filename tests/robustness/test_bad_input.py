@@ -18,8 +18,8 @@ from robustness.bad_input import Payload, line_of_failure
 
 from mmrazor_lite import load_subnet
 from mmrazor_lite.cli import main
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.environment import build_model
+from mmrazor_lite.config.build import build_model
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint
 from mmrazor_lite.subnet import write_subnet

@@ -19,7 +19,6 @@ import pytest
 from costs import CostOfRows
 from mutators_of_bytes import hopeless, mutations
 
-from mmrazor_lite.cli.pieces import _results
 from mmrazor_lite.engine.collection import Collection
 from mmrazor_lite.engine.search_state import JOURNALS, ScoreJournal, SearchState
 from mmrazor_lite.errors import UserError
@@ -29,6 +28,7 @@ from mmrazor_lite.estimators.latency_table import Correction, LatencyTable
 from mmrazor_lite.estimators.latency_tfnas import read_tfnas_table
 from mmrazor_lite.estimators.measurement_log import Journal
 from mmrazor_lite.jsonio import sealed
+from mmrazor_lite.recipes.workspace import _results
 from mmrazor_lite.search import AccuracyPredictor, EvolutionSearcher, FrontSearcher, GreedySearcher
 from mmrazor_lite.subnet import Choice, SearchSpace
 

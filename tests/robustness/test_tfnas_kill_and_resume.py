@@ -26,11 +26,11 @@ SAVES = {
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> Path:
     """A latency table by a formula."""
-    from mmrazor_lite.cli import environment
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.build import build_model
+    from mmrazor_lite.config.load import load_config
 
     path = tmp_path_factory.mktemp("table") / "latency.json"
-    table_of(environment.build_model(load_config(CONFIG)).mutator).write(path)
+    table_of(build_model(load_config(CONFIG)).mutator).write(path)
     return path
 
 

@@ -13,7 +13,7 @@ from robustness.test_bad_input import DATA, TINY
 from robustness.value_walk import ABSURD, is_default, keys_of, shown
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.cli.config import _read, completed, load_config
+from mmrazor_lite.config.load import _read, completed, load_config
 from mmrazor_lite.errors import UserError, one_line
 
 LONGEST = 600
@@ -57,7 +57,7 @@ NO_KEYS = {
     r"net|pretrained|weights|alpha|augments": "of a net of torchvision, timm or one's own",
     r"reset_head": "of init_cfg: tests/checkpoints/test_weight_names.py",
     r"into|out": "of mutator.groups, which are layers of one network: tests/models/mutators/test_width_mutator.py",
-    r"optim_wrapper\.dtype": "of the wrapper that --amp puts in place: tests/cli/test_config.py",
+    r"optim_wrapper\.dtype": "of the wrapper that --amp puts in place: tests/config/test_load.py",
     r"default_hooks\.early_stopping|monitor": "a hook that is added: tests/engine/test_best_checkpoint.py",
     r"search_cfg\.constraints_range\.macs|latency|params": "resources: tests/engine/search/test_evolution_loop.py",
 }

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrazor_lite.cli import schema
-from mmrazor_lite.cli.annotations import parameters_of
+from mmrazor_lite.config import schema
+from mmrazor_lite.config.annotations import parameters_of
 
 # As typed after KEY=: text, numbers of every kind, nothing, too much.
 ABSURD = {

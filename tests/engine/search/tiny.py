@@ -17,7 +17,7 @@ from mmengine.registry import METRICS, DefaultScope
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from mmrazor_lite.cli.environment import register_quietly
+from mmrazor_lite.config.build import register_quietly
 from mmrazor_lite.registry import MODELS
 
 register_quietly()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.signatures import argument_names
+from mmrazor_lite.config.load import load_config
+from mmrazor_lite.config.signatures import argument_names
 from mmrazor_lite.errors import UserError
 
 NETWORK = "_base_ = {base!r}\nmodel = dict(architecture=dict(_delete_=True, {network}))\n"

@@ -15,6 +15,8 @@ from . import not_carried, packages
 from .signatures import argument_names, own_names
 
 DEEPEST = 60  # levels of nesting of a config
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+LARGEST_SEED = 2**32 - 1  # of numpy
 TOP_LEVEL = frozenset(
     # mmengine's Runner
     "model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr "

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mmrazor_lite.cli.config import _read, completed
-from mmrazor_lite.cli.environment import register_quietly
-from mmrazor_lite.cli.overrides import parse
+from mmrazor_lite.config.build import register_quietly
+from mmrazor_lite.config.load import _read, completed
+from mmrazor_lite.config.overrides import parse
 from mmrazor_lite.errors import UserError, one_line
 
 CONFIG = "configs/pruning/autoslim/autoslim_search_digits.py"

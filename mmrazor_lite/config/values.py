@@ -17,7 +17,7 @@ from typing import Any
 from mmrazor_lite.errors import UserError, check_flag, check_number, check_one_of, nearest, short
 
 from . import annotations, schema
-from .arguments import LARGEST_SEED, LAUNCHERS
+from .schema import LARGEST_SEED, LAUNCHERS
 
 _DDP_FLAGS = (
     "check_reduction gradient_as_bucket_view init_sync skip_all_reduce_unused_params static_graph batched_grad_copy "

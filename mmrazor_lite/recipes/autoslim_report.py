@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .autoslim_cifar10 import Plan
-    from .pieces import Pieces
+    from .workspace import Workspace
 
 # Points of accuracy that AutoSlim_TF2 lost from its baseline to 50% of the flops, mean of three runs (its README).
 PUBLISHED_DROP = {"mbv2": 0.01, "wrn40_4": 0.14, "resnet56": 0.32}
@@ -25,7 +25,7 @@ NAMES = {
 
 
 def write_report(
-    pieces: Pieces, plan: Plan, network: Any, files: Mapping[str, Path], accuracies: Mapping[str, Sequence[float]]
+    workspace: Workspace, plan: Plan, network: Any, files: Mapping[str, Path], accuracies: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     """Write ``results.json``, ``results.md``, ``accuracy.png`` and ``channels.png`` and return the first.
 
@@ -40,14 +40,14 @@ def write_report(
     from .autoslim_cifar10 import ROWS
 
     subnets = {name: read_subnet(path, network.search_space).subnet for name, path in files.items()}
-    commands = {name: portable(text, pieces, plan) for name, text in pieces.commands.items()}
+    commands = {name: portable(text, workspace, plan) for name, text in workspace.commands.items()}
     rows = []
     for row, (net, start) in ROWS.items():
         costs = network.cost_model.of(subnets[net])
         rows.append(
             {
                 "row": row,
-                "file": files[net].relative_to(pieces.work).as_posix(),
+                "file": files[net].relative_to(workspace.work).as_posix(),
                 "start": start,
                 **{key: costs[key] for key in ("macs", "flops", "params")},
                 "accuracies": list(accuracies[row]),
@@ -66,15 +66,15 @@ def write_report(
         "seeds": len(accuracies["baseline"]),
         "rows": rows,
         "differences": differences,
-        "seconds": pieces.seconds(),
+        "seconds": workspace.seconds(),
         "recipe": command(plan),
         "commands": commands,
     }
-    _draw(pieces, network, subnets, plan)
+    _draw(workspace, network, subnets, plan)
     with FileSet() as files:
-        write_text_atomic(files.new(pieces.work / "results.json"), json.dumps(report, indent=2) + "\n")
-        write_text_atomic(files.new(pieces.work / "results.md"), markdown(report))
-    print(f"\n{markdown(report)}\nFiles: {pieces.work}", flush=True)
+        write_text_atomic(files.new(workspace.work / "results.json"), json.dumps(report, indent=2) + "\n")
+        write_text_atomic(files.new(workspace.work / "results.md"), markdown(report))
+    print(f"\n{markdown(report)}\nFiles: {workspace.work}", flush=True)
     return report
 
 
@@ -125,12 +125,12 @@ def command(plan: Plan) -> str:
     return f"python tools/recipes/autoslim_cifar10.py {shlex.join(words)}"
 
 
-def portable(text: str, pieces: Pieces, plan: Plan) -> str:
+def portable(text: str, workspace: Workspace, plan: Plan) -> str:
     """A command without the folders of this machine."""
     from .autoslim_cifar10 import ROOT
 
     data = str(Path(plan.args.data_root).resolve())
-    return text.replace(str(pieces.work), "WORK_DIR").replace(data, "DATA_ROOT").replace(f"{ROOT}/", "")
+    return text.replace(str(workspace.work), "WORK_DIR").replace(data, "DATA_ROOT").replace(f"{ROOT}/", "")
 
 
 def machine() -> str:
@@ -155,16 +155,16 @@ def _verdict(other: str, found: Mapping[str, float | None]) -> str:
     return f"{text} (paired by seed, standard error {error:.2f}; {clear} two standard errors from 0)"
 
 
-def _draw(pieces: Pieces, network: Any, subnets: Mapping[str, Any], plan: Plan) -> None:
+def _draw(workspace: Workspace, network: Any, subnets: Mapping[str, Any], plan: Plan) -> None:
     from mmrazor_lite.visualization import layer_channels, plot_channels, plot_curves
 
     from .autoslim_cifar10 import ROWS
 
     curves = {}
     for row in ROWS:
-        seeds = [pieces.curve(path.name) for path in sorted(pieces.work.glob(f"{row}_seed*")) if path.is_dir()]
+        seeds = [workspace.curve(path.name) for path in sorted(workspace.work.glob(f"{row}_seed*")) if path.is_dir()]
         curves[NAMES[row]] = [seed for seed in seeds if seed]
-    plot_curves(pieces.work / "accuracy.png", curves, f"{plan.title} on CIFAR-10, mean and range of the seeds")
+    plot_curves(workspace.work / "accuracy.png", curves, f"{plan.title} on CIFAR-10, mean and range of the seeds")
     channels = {name: layer_channels(network, subnet) for name, subnet in subnets.items()}
     full = channels.pop("baseline")
-    plot_channels(pieces.work / "channels.png", full, channels, f"{plan.title}: channels per layer before and after")
+    plot_channels(workspace.work / "channels.png", full, channels, f"{plan.title}: channels per layer before and after")

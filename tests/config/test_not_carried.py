@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmrazor_lite.cli import names, not_carried, schema
-from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.config import names, not_carried, schema
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 
 NAMES = Path(__file__).with_name("mmrazor_names.txt").read_text().split("\n")[1:]

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.environment import build_model
+from mmrazor_lite.config.build import build_model
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 
 CODE = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.overrides import parse
+from mmrazor_lite.config.load import load_config
+from mmrazor_lite.config.overrides import parse
 from mmrazor_lite.errors import UserError
 
 AUTOSLIM = "configs/pruning/autoslim"

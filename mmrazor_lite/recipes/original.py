@@ -13,6 +13,8 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
+from .steps import CommandLine
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("flags", nargs=argparse.REMAINDER, help="its flags; and --dry-run, to print the command only")
 
 
-def run(args: argparse.Namespace) -> int | Any:
+def run(args: argparse.Namespace, cli: CommandLine) -> int | Any:
     """Print the command and run it, unless ``--dry-run`` is among the flags; return what it returns."""
     flags = [flag for flag in args.flags if flag != "--dry-run"]
     command = translate(args.original, flags)
@@ -68,10 +70,7 @@ def run(args: argparse.Namespace) -> int | Any:
         if status:
             raise UserError(f"{command.script} ended with status {status}, see above")
         return status
-    from .main import SUBCOMMANDS, build_parser
-
-    parsed = build_parser().parse_args([command.name, *command.arguments])
-    return SUBCOMMANDS[command.name].run(parsed)
+    return cli(command.name, *command.arguments)
 
 
 def translate(script: str, flags: Sequence[str]) -> Command:

@@ -1,4 +1,4 @@
-"""The pieces of a recipe: commands that each fill a folder; what is done is not run again, what was cut off goes on."""
+"""The folder of a recipe: each command fills a part of it; what is done is not run again, what was cut off goes on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.folder_lock import hold
 
-from .steps import run_step
+from .steps import CommandLine, run_step
 
 TOP1 = "accuracy/top1"
 
 
-class Pieces:
-    """Runs the commands of one recipe in one process, which reads the images once.
+class Workspace:
+    """The folder of a recipe, whose commands run in one process, which reads the images once.
 
     Args:
+        cli: Runs the commands.
         work: Folder of the recipe.
         settings: What its results depend on, as plain data; a folder of other settings is refused.
         amp: Train in mixed precision.
@@ -33,10 +34,10 @@ class Pieces:
         UserError: The folder holds the pieces of a recipe with other settings, or a damaged file.
     """
 
-    def __init__(self, work: Path, settings: dict[str, Any], amp: bool = False) -> None:
+    def __init__(self, cli: CommandLine, work: Path, settings: dict[str, Any], amp: bool = False) -> None:
         from mmrazor_lite.fileio import write_text_atomic
 
-        self.work, self.amp = work, amp
+        self.cli, self.work, self.amp = cli, work, amp
         hold(work, "recipe")
         self.commands: dict[str, str] = {}
         path = work / "settings.json"
@@ -99,14 +100,14 @@ class Pieces:
             raise _damaged(path, "it must hold numbers of seconds")
         return found
 
-    def _run(self, name: str, command: Sequence[Any], done: bool) -> None:
+    def _run(self, name: str, words: Sequence[Any], done: bool) -> None:
         from mmrazor_lite.fileio import write_text_atomic
 
-        self.commands[name] = " ".join(map(str, ["mmrazor-lite", *command]))
+        self.commands[name] = " ".join(map(str, ["mmrazor-lite", *words]))
         if done:
             return
         began = time.monotonic()
-        run_step(name, *command)
+        run_step(self.cli, name, *words)
         known = {**self.seconds(), name: round(time.monotonic() - began)}
         write_text_atomic(self.work / "seconds.json", json.dumps(known, indent=2) + "\n")
 

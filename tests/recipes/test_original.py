@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mmrazor_lite.cli import main, original_autoslim, original_tfnas
-from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.cli import main
 from mmrazor_lite.cli.main import build_parser
-from mmrazor_lite.cli.original import Command, translate
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.recipes import original_autoslim, original_tfnas
+from mmrazor_lite.recipes.original import Command, translate
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = "--train_root T --val_root V --train_list t.txt --val_list v.txt"

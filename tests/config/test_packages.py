@@ -7,7 +7,8 @@ import importlib.util
 
 import pytest
 
-from mmrazor_lite.cli import main, packages
+from mmrazor_lite.cli import main
+from mmrazor_lite.config import packages
 from mmrazor_lite.errors import UserError
 
 
@@ -78,7 +79,7 @@ def test_before_the_data_are_looked_at(root, tmp_path, monkeypatch, capsys, text
 
 
 def test_hooks_and_clipping_whose_type_is_no_class(root, tmp_path):
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.load import load_config
 
     config = tmp_path / "c.py"
     config.write_text(

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.folder_lock import hold
 
-from .steps import run_step
+from .steps import CommandLine, run_step
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs/pruning/autoslim"
@@ -27,25 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", default="work_dirs/demo", help="folder for all files (default: %(default)s)")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, cli: CommandLine) -> None:
     """Run the five steps through the subcommands, then show what came out."""
     if not CONFIGS.is_dir():
         raise UserError(f"the demo needs the configs of the repository, '{CONFIGS}' not found: run it in a clone")
     print("mmrazor_lite demo: slim a network that reads handwritten digits", flush=True)
-    work = Path(args.work_dir)
+    work, step = Path(args.work_dir), partial(run_step, cli)
     hold(work, "demo")
     with _one_thread():
-        supernet = run_step("1/5 train the supernet", "train", SUPERNET, "--work-dir", work / "supernet")
-        full = run_step("    test it", "test", SUPERNET, supernet, "--work-dir", work / "test")
-        found = run_step("2/5 search", "search", SEARCH, supernet, "--work-dir", work / "search")
+        supernet = step("1/5 train the supernet", "train", SUPERNET, "--work-dir", work / "supernet")
+        full = step("    test it", "test", SUPERNET, supernet, "--work-dir", work / "test")
+        found = step("2/5 search", "search", SEARCH, supernet, "--work-dir", work / "search")
         files = [str(result["file"]) for result in found]
         chosen = _choose(files)
-        joint = run_step("3/5 retrain both subnets", "train", SUBNET, "--work-dir", work / "retrain", *chosen)
-        retrained = run_step("    test them", "test", SUBNET, joint, "--work-dir", work / "test", *chosen)
+        joint = step("3/5 retrain both subnets", "train", SUBNET, "--work-dir", work / "retrain", *chosen)
+        retrained = step("    test them", "test", SUBNET, joint, "--work-dir", work / "test", *chosen)
         target = work / "split"
-        split = run_step("4/5 split", "split", SUBNET, joint, "--output-dir", target, "--channel-cfgs", *files)
+        split = step("4/5 split", "split", SUBNET, joint, "--output-dir", target, "--channel-cfgs", *files)
         alone = [
-            run_step(
+            step(
                 f"5/5 test {Path(file).stem}", "test", SUBNET, checkpoint, "--work-dir", work / "test", *_choose([file])
             )
             for file, checkpoint in zip(files, split, strict=True)
@@ -81,10 +82,8 @@ def _one_thread() -> Iterator[None]:
 
 def _draw(found: list[dict], picture: Path) -> Any:
     """Draw the channels of every layer and return the supernet's algorithm."""
+    from mmrazor_lite.config import build_model, load_config
     from mmrazor_lite.visualization import layer_channels, plot_channels
-
-    from .config import load_config
-    from .environment import build_model
 
     algorithm = build_model(load_config(SUPERNET))
     subnets = {Path(result["file"]).stem: layer_channels(algorithm, result["subnet"]) for result in found}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.cli.annotations import fits, may_fit, parameters_of
-from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.config.annotations import fits, may_fit, parameters_of
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError, check_number, one_line, short
 
 AUTOSLIM = "configs/pruning/autoslim"

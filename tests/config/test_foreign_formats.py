@@ -7,7 +7,7 @@ import pickle
 import mmengine
 import pytest
 
-from mmrazor_lite.cli.config import load_config
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 
 

@@ -77,19 +77,6 @@ def no_split(cfg: Mapping, path: Any) -> UserError | None:
     return UserError(f"'{path}' is of {name}, which has no subnets; {joint}")
 
 
-def require_subnet_files(cfg: Mapping) -> None:
-    """Raise :class:`UserError` where ``model`` names a subnet file that is not there."""
-    model = cfg.get("model") or {}
-    for key in ("channel_cfg", "fix_subnet"):
-        named = model.get(key) or []
-        for entry in named if isinstance(named, list | tuple) else [named]:
-            if isinstance(entry, str) and not Path(entry).is_file():
-                raise UserError(
-                    f"the file of model.{key}, '{entry}', is not there: give --cfg-options model.{key}=FILE, such as a "
-                    "search writes"
-                )
-
-
 def _beside(path: Path) -> Path | None:
     """The search config of the same name in the folder of a supernet's or subnet's config."""
     for part in ("supernet", "subnet"):

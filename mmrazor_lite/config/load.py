@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmrazor_lite.errors import UserError, reason
+from mmrazor_lite.fileio import require_file
 
-from .environment import register_quietly, require_file
+from .build import register_quietly
 
 if TYPE_CHECKING:
     from mmengine.config import Config

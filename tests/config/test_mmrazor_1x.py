@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.cli.config import load_config
-from mmrazor_lite.cli.environment import build_model
 from mmrazor_lite.cli.search import is_search, search_settings
+from mmrazor_lite.config.build import build_model
+from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.mutables import MutableOP
 

@@ -7,20 +7,20 @@ import io
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from mmrazor_lite.folder_lock import released
 
+CommandLine = Callable[..., Any]  # runs one subcommand, given its words as on the command line, and returns its result
 
-def run_step(title: str, *command: Any) -> Any:
-    """Run one subcommand as typed on the command line, showing only its progress, and return its result."""
-    from .main import SUBCOMMANDS, build_parser
 
+def run_step(cli: CommandLine, title: str, *words: Any) -> Any:
+    """Run one subcommand, showing only its progress, and return its result."""
     print(f"\n[{title}]", flush=True)
-    args = build_parser().parse_args([str(part) for part in command])
     began = time.monotonic()
     with contextlib.redirect_stdout(Highlights(sys.stdout)) as shown, released():
-        result = SUBCOMMANDS[args.command].run(args)
+        result = cli(*words)
     shown.finish(f"  {time.monotonic() - began:.0f} s")
     return result
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
-from mmrazor_lite.cli import autoslim_cifar10, autoslim_report, main, pieces
+from mmrazor_lite.cli import main
 from mmrazor_lite.cli.main import build_parser
 from mmrazor_lite.datasets.cifar10 import CLASSES
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.recipes import autoslim_cifar10, autoslim_report, workspace
 
 SMALL = ["--arch", "wrn40_4", "--small", "--width", "0.25", "--epochs", "1", "--seeds", "1", "--device", "cpu"]
 IMAGES = ["--images-per-class", "10", "--batch-size", "16", "--calibrate-images", "16"]
@@ -55,18 +56,18 @@ class Killed(BaseException):
 def table(data, tmp_path_factory) -> tuple[Path, list[str]]:
     """The work dir of a recipe that was cut off in its fourth command, and the commands of its second start."""
     work = tmp_path_factory.mktemp("work") / "table"
-    run_step = pieces.run_step
+    run_step = workspace.run_step
     started: list[str] = []
 
-    def step(name, *words):
+    def step(cli, name, *words):
         started.append(name)
         if name == "autoslim_seed0" and started.count(name) == 1:
             raise Killed
-        return run_step(name, *words)
+        return run_step(cli, name, *words)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        patch.setattr(pieces, "run_step", step)
+        patch.setattr(workspace, "run_step", step)
         with pytest.raises(Killed):
             main(command(data, work))
         before = len(started)
@@ -81,7 +82,7 @@ def test_what_is_done_is_not_run_again(table, data, monkeypatch):
         "autoslim_from_supernet_seed0", "autoslim_from_supernet_seed0, test",
     ]  # fmt: skip
     before = json.loads((work / "results.json").read_text())
-    monkeypatch.setattr(pieces, "run_step", None)  # nothing may be started
+    monkeypatch.setattr(workspace, "run_step", None)  # nothing may be started
     assert main(command(data, work)) == 0
     assert json.loads((work / "results.json").read_text()) == before
 
@@ -173,7 +174,7 @@ def test_the_default_is_the_schedule_of_the_reference():
 @pytest.mark.parametrize("words", [(), ("--small",), ("--width", "0.5"), ("--images-per-class", "5", "--small")])
 @pytest.mark.parametrize("step", ["supernet", "search", "subnet"])
 def test_every_step_accepts_its_options(step, words, registered, tmp_path):
-    from mmrazor_lite.cli.config import load_config
+    from mmrazor_lite.config.load import load_config
 
     chosen = plan(*words)
     size = {"--small": "MobileNetV2 0.25x", "--width": "MobileNetV2 x0.5"}
@@ -218,7 +219,7 @@ TARGET = "give one percentage above 0% and below 100%, such as 50%"
     ],
 )
 def test_values_are_refused_before_anything_is_written(flag, value, message, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(pieces, "run_step", None)  # nothing may be started
+    monkeypatch.setattr(workspace, "run_step", None)  # nothing may be started
     assert main(command(data, tmp_path / "w", f"{flag}={value}")) == 2
     error = capsys.readouterr().err
     assert flag in error and message in error and error.count("\n") == 1
@@ -233,7 +234,7 @@ def test_a_device_that_is_not_there_is_refused(tmp_path, capsys, monkeypatch):
 
 def test_curves_survive_a_kill(tmp_path):
     """Validations of two starts, the last line of the first cut off."""
-    work = pieces.Pieces(tmp_path, {})
+    work = workspace.Workspace(None, tmp_path, {})
     starts = {
         "1": '{"accuracy/top1": 10.0, "step": 1}\n{"accuracy/top1": 2',
         "2": '{"loss": 1}\n{"accuracy/top1": 20.0, "step": 2}\n',
@@ -256,12 +257,12 @@ def test_curves_survive_a_kill(tmp_path):
     ],
 )
 def test_damaged_files_are_named(file, damage, tmp_path, monkeypatch):
-    monkeypatch.setattr(pieces, "run_step", None)  # what is there counts as done
+    monkeypatch.setattr(workspace, "run_step", None)  # what is there counts as done
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_text(damage)
     with pytest.raises(UserError, match=f"'{path}' is truncated or was edited .*: delete it and") as error:
-        work = pieces.Pieces(tmp_path, {"epochs": 1})
+        work = workspace.Workspace(None, tmp_path, {"epochs": 1})
         (work.search if "search" in file else work.test)("a", "config.py", tmp_path / "a.pth", [])
     assert "\n" not in str(error.value)
 
@@ -272,7 +273,7 @@ def test_standard_error():
 
 
 def test_other_settings_raise(tmp_path):
-    pieces.Pieces(tmp_path, {"epochs": 1, "arch": "a"})
-    pieces.Pieces(tmp_path, {"epochs": 1, "arch": "a"})
+    workspace.Workspace(None, tmp_path, {"epochs": 1, "arch": "a"})
+    workspace.Workspace(None, tmp_path, {"epochs": 1, "arch": "a"})
     with pytest.raises(UserError, match="other settings"):
-        pieces.Pieces(tmp_path, {"epochs": 1, "arch": "b"})
+        workspace.Workspace(None, tmp_path, {"epochs": 1, "arch": "b"})

@@ -11,6 +11,8 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
+from .steps import CommandLine
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs/pruning/autoslim"
 NETS = {"mbv2": "MobileNetV2", "wrn40_4": "WRN-40-4", "resnet56": "ResNet-56"}
@@ -40,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work-dir", help="folder for all files (default: work_dirs/autoslim_cifar10_ARCH)")
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace, cli: CommandLine) -> dict[str, Any]:
     """Run what is not done yet, write the report after every seed, and return it."""
     from .autoslim_report import write_report
-    from .pieces import TOP1, Pieces
+    from .workspace import TOP1, Workspace
 
     _check(args)
     _choose_device(args)
@@ -53,10 +55,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         _check_target(plan)
         _check_images(plan)
     settings = {key: value for key, value in vars(args).items() if key not in ("work_dir", "data_root", "command")}
-    pieces = Pieces(work, {**settings, "seeds": None}, args.amp)  # more seeds add to what is there
+    workspace = Workspace(cli, work, {**settings, "seeds": None}, args.amp)  # more seeds add to what is there
 
-    supernet = pieces.train("supernet", plan.config("supernet"), plan.warm_up, 0, plan.options("supernet"))
-    searched = pieces.search("search", plan.config("search"), supernet, plan.options("search"))
+    supernet = workspace.train("supernet", plan.config("supernet"), plan.warm_up, 0, plan.options("supernet"))
+    searched = workspace.search("search", plan.config("search"), supernet, plan.options("search"))
     files = {"baseline": work / "baseline.yaml", "autoslim": searched, "uniform": work / "uniform.yaml"}
     network = plan.controls(searched, supernet)
     plan.write_controls(files, network)
@@ -65,10 +67,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for seed in range(args.seeds):
         for row, (net, start) in ROWS.items():
             name = f"{row}_seed{seed}"
-            trained = pieces.train(name, config, args.epochs, seed, plan.subnet_options(files[net], start, supernet))
-            metrics = pieces.test(name, config, trained, plan.subnet_options(files[net], "scratch", supernet))
+            trained = workspace.train(name, config, args.epochs, seed, plan.subnet_options(files[net], start, supernet))
+            metrics = workspace.test(name, config, trained, plan.subnet_options(files[net], "scratch", supernet))
             accuracies[row].append(metrics[TOP1])
-        report = write_report(pieces, plan, network, files, accuracies)
+        report = write_report(workspace, plan, network, files, accuracies)
     return report
 
 
@@ -136,9 +138,8 @@ class Plan:
         """Options that scale the network, and its head with it."""
         if self.args.width is None:
             return []
+        from mmrazor_lite.config import load_config
         from mmrazor_lite.registry import MODELS
-
-        from .config import load_config
 
         config = load_config(self.config("supernet"))
         backbone = MODELS.build({**config.model.architecture.backbone, "widen_factor": self.args.width})
@@ -148,8 +149,7 @@ class Plan:
     def controls(self, searched: Path, supernet: Path) -> Any:
         """The network with every width as a choice: its space, its costs, its layers."""
         if self._controls is None:
-            from .config import load_config
-            from .environment import build_model
+            from mmrazor_lite.config import build_model, load_config
 
             options = self.subnet_options(searched, "scratch", supernet)
             self._controls = build_model(load_config(self.config("subnet"), options))
@@ -185,10 +185,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_target(plan: Plan) -> None:
     """Check that the search can get so far down, before its supernet is trained."""
+    from mmrazor_lite.config import build_model, load_config
     from mmrazor_lite.subnet import parse_budget
-
-    from .config import load_config
-    from .environment import build_model
 
     cost = build_model(load_config(plan.config("search"), plan.options("search"))).mutator.cost_model
     low, high = (cost.extreme("flops", largest=largest) for largest in (False, True))
@@ -204,9 +202,8 @@ def _check_images(plan: Plan) -> None:
     """Check that there are as many images as the flags say, and enough for a batch; the trainings read them too."""
     import numpy as np
 
+    from mmrazor_lite.config import load_config
     from mmrazor_lite.datasets.cifar10 import load
-
-    from .config import load_config
 
     args, root = plan.args, str(Path(plan.args.data_root).resolve())
     counts = {split: np.bincount(load(root, split, True)[1]) for split in ("train", "test")}

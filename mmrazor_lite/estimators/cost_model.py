@@ -14,7 +14,8 @@ import numpy as np
 
 from mmrazor_lite.estimators.cells import Cell, CellTable
 from mmrazor_lite.graph.channels import Side, WidthGroup
-from mmrazor_lite.graph.layer_table import LayerRow, LayerTable
+from mmrazor_lite.graph.layer_table import LayerTable
+from mmrazor_lite.graph.layers.rows import LayerRow
 from mmrazor_lite.subnet import SearchSpace
 
 RESOURCES = ("macs", "flops", "params", "memory")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from mmrazor_lite.graph import find_width_groups, layer_table, trace
+from mmrazor_lite.graph import LayerKinds, find_width_groups, layer_table, trace
 from mmrazor_lite.registry import ESTIMATORS
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import SearchSpace
@@ -48,5 +48,5 @@ class ResourceEstimator:
 def plain_cost(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
     """Costs of a module as it is."""
     traced = trace(model, input_shape)
-    graph = find_width_groups(traced, {})
+    graph = find_width_groups(traced, LayerKinds())  # none: all stays at full width
     return CostModel(SearchSpace([]), layer_table(traced, graph), graph.groups).of({})

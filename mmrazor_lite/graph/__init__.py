@@ -2,11 +2,16 @@
 
 from .channels import Side, WidthGroup
 from .groups import FixedLayer, WidthGraph, find_width_groups
-from .layer_table import LayerRow, LayerTable, layer_table
+from .layer_table import LayerTable, layer_table
+from .layers.record import LAYER_KINDS, LayerKind, LayerKinds, kind_of
+from .layers.rows import LayerRow
 from .trace import TracedModel, TraceError, trace
 
 __all__ = [
+    "LAYER_KINDS",
     "FixedLayer",
+    "LayerKind",
+    "LayerKinds",
     "LayerRow",
     "LayerTable",
     "Side",
@@ -15,6 +20,7 @@ __all__ = [
     "WidthGraph",
     "WidthGroup",
     "find_width_groups",
+    "kind_of",
     "layer_table",
     "trace",
 ]

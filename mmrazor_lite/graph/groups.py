@@ -14,6 +14,7 @@ from mmrazor_lite.errors import UserError, nearest
 
 from .channels import FIXED, Side, WidthGroup
 from .ids import CONSTANT
+from .layers.record import LAYER_KINDS, LayerKinds
 from .propagate import Propagation
 from .reshaping import SPLIT
 from .trace import Op, TracedModel
@@ -51,7 +52,7 @@ class WidthGraph:
 
 def find_width_groups(
     traced: TracedModel,
-    layer_types: Mapping[type, str],
+    kinds: LayerKinds = LAYER_KINDS,
     keep: Mapping[str, str] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -60,14 +61,14 @@ def find_width_groups(
     """Find the width groups of a traced model.
 
     Args:
-        layer_types: exact module type -> kind of dynamic layer (conv, linear, batch_norm, layer_norm, group_norm).
+        kinds: Those that have a dynamic form; layers of others stay at full width.
         keep: group names that must stay at full width -> why (they failed a check).
         include: patterns (``fnmatch``) of layer names; if given, only groups with a matching producer are kept.
         exclude: patterns of layer names; a group with a matching producer stays at full width.
         by_hand: groups given by the user, each ``dict(out=[producing layers and norms], into=[reading layers])``, by
             name or pattern; all other layers then stay at full width.
     """
-    flow = Propagation(traced, layer_types)
+    flow = Propagation(traced, kinds)
     by_hand = _named(flow, by_hand)
     _tie_by_hand(flow, by_hand)
     return _Builder(flow, keep or {}, include, exclude, by_hand).build()
@@ -102,7 +103,7 @@ class _Builder:
             made_by.update(dict.fromkeys(np.unique(self._components(ids.reshape(-1))).tolist(), where))
         for name, outputs in self.outputs.items():
             where = made_by.get(int(outputs[0]))
-            if where and outputs[0] != -1 and self.flow.kind(self.flow.traced.modules()[name]) == "linear":
+            if where and outputs[0] != -1 and "linear" in self.flow.kind(self.flow.modules[name]).ops:
                 self.flow.book.fix(self.flow.layers[name][0], f"the embedding that {where} reads")
 
     def build(self) -> WidthGraph:
@@ -141,7 +142,7 @@ class _Builder:
             FixedLayer(name, why.get(name, "nothing can be dropped")) for name in self.producers if name not in produced
         ]
         for name in self.flow.passes_through:
-            if name in sides and sides[name][1].is_fixed and self.flow.kind(self.flow.traced.modules()[name]) == "conv":
+            if name in sides and sides[name][1].is_fixed and self.flow.kind(self.flow.modules[name]).makes_channels:
                 first = int(self._components(self.flow.layers[name][1][:1])[0])
                 maker = next((why[p] for p in self.producers if first in self.outputs[p] and p in why), None)
                 fixed.append(FixedLayer(name, maker or reasons.get(first, "it reads channels that stay")))

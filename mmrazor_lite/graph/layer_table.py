@@ -6,7 +6,7 @@ Everything a cost model needs is a sum over these rows; no forward pass is run a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,12 +15,12 @@ from torch import fx, nn
 from .channels import Side
 from .flops import ACTIVATIONS, is_global_pool
 from .groups import WidthGraph
+from .layers.record import LAYER_KINDS, LayerKind
+from .layers.rows import ONE, LayerRow, elements, layer_name
 from .opaque import OPAQUE
-from .propagate import OWN_TENSORS
 from .reshaping import SHAPE, SPLIT
 from .trace import BATCH, Op, TracedGraph, TracedModel, shape_of
 
-ONE = Side.fixed(1)
 POOLS = frozenset(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d "
     "adaptive_max_pool2d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d".split()
@@ -28,26 +28,6 @@ POOLS = frozenset(
 MATMULS = frozenset({"matmul", "bmm", "mm", "scaled_dot_product_attention", "baddbmm", "addmm", "einsum"})
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 ALIASES = SHAPE | SPLIT | {"getitem", "contiguous", "detach", "alias", "to", "_assert_tensor_metadata"}
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """A layer or op of one image's forward pass.
-
-    ``positions`` is the number of places it is applied to (output pixels of a conv, elements per channel of the rest);
-    ``kernel`` the weights per (input, output) channel pair, times the fixed group width where the conv is grouped.
-    Norms, activations and pools have ``inputs`` of one channel.
-    """
-
-    name: str
-    kind: str  # conv, linear, recurrent, norm, activation, pool, matmul, opaque, weights
-    positions: int
-    kernel: int
-    inputs: Side
-    outputs: Side
-    bias: bool = False
-    affine: bool = False
-    macs: bool = False
 
 
 @dataclass
@@ -137,7 +117,8 @@ class LayerTable:
 def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
     """Rows of a traced model; counts follow the eval graph, parameters also hold layers that only training reaches."""
     tables = _tables(traced.eval)
-    rows = [row for op in traced.eval if (row := _row(op, graph, tables)) is not None]
+    modules = traced.modules()
+    rows = [row for op in traced.eval for row in _rows(op, graph, modules, tables)]
     rows += [row for op in traced.eval if op.kind.startswith("conv_transpose") for row in _transposed(op)]
     rows += [_extra_flops(op) for op in traced.eval if op.kind == OPAQUE and op.argument("extra_flops")]
     itemsize = max((p.element_size() for p in traced.model.parameters()), default=4)
@@ -159,35 +140,28 @@ def _tables(graph: TracedGraph) -> set[fx.Node]:
     return tables
 
 
-def _row(op: Op, graph: WidthGraph, tables: set[fx.Node]) -> LayerRow | None:
-    kind, shape = op.kind, shape_of(op.node)
+def _rows(op: Op, graph: WidthGraph, modules: Mapping[str, nn.Module], tables: set[fx.Node]) -> Iterable[LayerRow]:
     images = 1 if op.node in tables else BATCH
-    name = op.layer or op.module_path
-    if kind in ("conv1d", "conv2d", "conv3d", "linear"):
-        weight = shape_of(op.argument("weight"))
-        groups = int(op.argument("groups", 1)) if kind != "linear" else 1
-        known = graph.layers.get(op.layer or "")
-        outputs = known[1] if known else graph.nodes.get(op.node, ONE) if groups == weight[0] else ONE
-        outputs = outputs if len(outputs) == weight[0] else Side.fixed(weight[0])
-        inputs = known[0] if known else Side.fixed(weight[1] * groups)
-        positions = math.prod(shape) // images // weight[0]
-        taps = math.prod(weight[2:])
-        bias = op.argument("bias") is not None
-        if groups > 1:
-            return LayerRow(name, "conv", positions, taps * weight[1], ONE, outputs, bias, macs=True)
-        return LayerRow(
-            name, "linear" if kind == "linear" else "conv", positions, taps, inputs, outputs, bias, macs=True
-        )
-    if kind in ("batch_norm", "layer_norm", "group_norm", "instance_norm") and op.node in tables:
-        return None  # of a weight
-    if kind in ("batch_norm", "layer_norm", "group_norm", "instance_norm"):
-        per_channel, side = _elements(op.node, graph, images)
-        return LayerRow(name, "norm", per_channel, 1, ONE, side, affine=op.argument("weight") is not None)
+    called = _called(op, modules)
+    if called is not None and called.rows is not None:
+        return called.rows(op, graph, images)
+    row = _row(op, graph, images)
+    return () if row is None else (row,)
+
+
+def _called(op: Op, modules: Mapping[str, nn.Module]) -> LayerKind | None:
+    """The kind of layer that an op is the call of, or would be inside of one."""
+    kind = LAYER_KINDS.of(modules.get(op.layer or ""))
+    return kind if kind is not None and op.kind in kind.ops else LAYER_KINDS.of_op(op.kind)
+
+
+def _row(op: Op, graph: WidthGraph, images: int) -> LayerRow | None:
+    kind, shape, name = op.kind, shape_of(op.node), layer_name(op)
     if kind in ACTIVATIONS or (kind == "hardtanh" and float(op.argument("min_val", -1.0)) == 0.0):
-        per_channel, side = _elements(op.node, graph, images)
+        per_channel, side = elements(op.node, graph, images)
         return LayerRow(name, "activation", per_channel, 1, ONE, side)
     if kind in POOLS or (kind == "mean" and _pools_all(op)):
-        per_channel, side = _elements(op.node.all_input_nodes[0], graph, images)
+        per_channel, side = elements(op.node.all_input_nodes[0], graph, images)
         return LayerRow(name, "pool", per_channel, 1, ONE, side)
     if kind in RECURRENT:
         return _recurrent(op)
@@ -266,17 +240,6 @@ def _einsum_macs(equation: str, shapes: list[tuple[int, ...]]) -> int:
     return math.prod(sizes.values())
 
 
-def _elements(node: fx.Node, graph: WidthGraph, images: int = BATCH) -> tuple[int, Side]:
-    """Elements per channel of one image's tensor, and the side of its channels."""
-    size = math.prod(shape_of(node)) // images
-    side = graph.nodes.get(node)
-    if side is None and len(shape_of(node)) in (2, 4) and images > 1:
-        side = Side.fixed(shape_of(node)[1])
-    if side is None or size % len(side):  # a table, the same for every image
-        return size, ONE
-    return size // len(side), side
-
-
 def _weights(model: nn.Module, graph: WidthGraph) -> Iterator[LayerRow]:
     seen: set[int] = set()  # a parameter that two modules share counts once
     for name, module in model.named_modules():
@@ -289,14 +252,11 @@ def _weights(model: nn.Module, graph: WidthGraph) -> Iterator[LayerRow]:
             if key in held:
                 side = held[key][1]
                 yield LayerRow(path, "weights", 1, parameter.numel() // len(side), ONE, side)
-            elif known is None or key not in OWN_TENSORS:
-                yield LayerRow(path, "weights", 1, parameter.numel(), ONE, ONE)
-            elif parameter.dim() == 1:
-                yield LayerRow(path, "weights", 1, 1, ONE, known[1])
-            elif getattr(module, "groups", 1) > 1:
-                yield LayerRow(path, "weights", 1, math.prod(parameter.shape[1:]), ONE, known[1])
             else:
-                yield LayerRow(path, "weights", 1, math.prod(parameter.shape[2:]), *known)
+                follows = () if known is None else LAYER_KINDS.of(module).sides(module).get(key, ())
+                sides = [known[side == "outputs"] for _, side in sorted(follows, key=lambda pair: pair[1])]
+                kernel = parameter.numel() // math.prod(map(len, sides))
+                yield LayerRow(path, "weights", 1, kernel, *[ONE] * (2 - len(sides)), *sides)
 
 
 def _alive(traced: TracedGraph, graph: WidthGraph) -> Iterator[list[tuple[int, Side]]]:
@@ -325,5 +285,5 @@ def _alive(traced: TracedGraph, graph: WidthGraph) -> Iterator[list[tuple[int, S
 
 
 def _bytes(node: fx.Node, graph: WidthGraph) -> tuple[int, Side]:
-    per_channel, side = _elements(node, graph) if shape_of(node) else (0, ONE)
+    per_channel, side = elements(node, graph) if shape_of(node) else (0, ONE)
     return per_channel * node.meta["val"].element_size(), side

@@ -1,8 +1,8 @@
 """Channel ids flow through a traced graph, op by op.
 
-A conv or linear makes new ids; norms and activations pass them on (``layer_rules.py``); add and mul tie the two sides;
-view, transpose, cat, chunk and the like are run on the ids themselves (``tensor_rules.py``, ``reshaping.py``); products
-of activations keep whole heads (``product_rules.py``). What no rule covers fixes what it touches.
+A conv or linear makes new ids; norms pass them on (``layers/flow.py``), and so do activations; add and mul tie the two
+sides; view, transpose, cat, chunk and the like are run on the ids themselves (``tensor_rules.py``, ``reshaping.py``);
+products of activations keep whole heads (``product_rules.py``). What no rule covers fixes what it touches.
 
 A parameter or buffer that no layer's own call reads (layer scale, a position bias) has ids of its own, one per element,
 which the ops that meet it tie to those of the channels.
@@ -10,19 +10,21 @@ which the ops that meet it tie to those of the channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
-from . import layer_rules, product_rules, tensor_rules
+from . import product_rules, tensor_rules
 from .explain import line_of
 from .ids import IdBook
+from .layers import entries  # noqa: F401  fills the registry
+from .layers.flow import no_layer_for
+from .layers.record import LAYER_KINDS, LayerKind, LayerKinds
 from .opaque import OPAQUE
 from .trace import Op, TracedGraph, TracedModel, shape_of
 
-OWN_TENSORS = frozenset("weight bias running_mean running_var num_batches_tracked".split())  # of a known layer
 MAX_ELEMENTS = 2**18  # of a parameter that gets ids of its own: scales, tables and embeddings, not matrices
 
 MULTIPLIES = frozenset(
@@ -30,7 +32,7 @@ MULTIPLIES = frozenset(
     "lstm gru rnn_tanh rnn_relu matmul mm bmm addmm baddbmm einsum".split()
 )  # ops that read the matrix of a layer
 
-RULES: dict[str, Callable] = {**layer_rules.RULES, **product_rules.RULES, **tensor_rules.RULES}
+RULES: dict[str, Callable] = {**product_rules.RULES, **tensor_rules.RULES}
 
 Value = torch.Tensor | None | list
 LayerIds = dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -44,7 +46,7 @@ class Propagation:
     read beside the layers; ``sites`` lists the ops whose sizes may come from numbers that a module holds.
     """
 
-    def __init__(self, traced: TracedModel, layer_types: Mapping[type, str]) -> None:
+    def __init__(self, traced: TracedModel, kinds: LayerKinds) -> None:
         self.traced = traced
         self.book = IdBook()
         self.layers: LayerIds = {}
@@ -57,8 +59,7 @@ class Propagation:
         self.passes_through: set[str] = set()  # norms and depthwise convs: their width is their producer's
         self.modules = traced.modules()
         self.written = {graph.names[node] for graph in traced.graphs for node in graph.mutated}
-        self._layer_types = layer_types
-        self._kinds: dict[type, str | None] = {}
+        self.kind = kinds.of
         for graph in traced.graphs:
             self.graph = graph
             for op in graph:
@@ -70,15 +71,6 @@ class Propagation:
         for graph in traced.graphs:
             for op in graph:
                 self._fix_foreign_weights(op, graph)
-
-    def kind(self, module: nn.Module) -> str | None:
-        """Kind of dynamic layer for a module: that of its nearest base class that has one."""
-        cls = type(module)
-        if cls not in self._kinds:
-            self._kinds[cls] = next(
-                (self._layer_types[base] for base in cls.__mro__ if base in self._layer_types), None
-            )
-        return self._kinds[cls]
 
     def unreached(self) -> dict[str, str]:
         """Layers that no op is the call of, and why."""
@@ -94,7 +86,7 @@ class Propagation:
             if name in read
             else "reached in neither eval nor train mode"
             for name, module in self.modules.items()
-            if self.kind(module) in ("conv", "linear") and name not in self.layers
+            if _makes_channels(self.kind(module)) and name not in self.layers
         }
 
     def other_layers(self) -> dict[str, str]:
@@ -106,13 +98,12 @@ class Propagation:
                     for name in graph.owners.get(node, ()):
                         module = self.modules[name]
                         if name and self.kind(module) is None and len(shape_of(node)) > 1:
-                            found.setdefault(name, layer_rules.no_layer_for(module, op))
+                            found.setdefault(name, no_layer_for(module, op))
         return found
 
     # one op ---------------------------------------------------------------------------------------------------
 
     def _apply(self, op: Op, graph: TracedGraph) -> None:
-        rule = RULES.get(op.kind)
         sources = op.node.all_input_nodes
         for node in sources:
             if node in graph.names and node not in self.nodes:
@@ -120,12 +111,20 @@ class Propagation:
                 self.tables.add(node)
         if sources and self.tables.issuperset(sources):
             self.tables.add(op.node)
+        rule = self._rule(op)
         if op.kind == OPAQUE:
             self._enter_opaque(op, graph)
         elif rule is not None:
             self.nodes[op.node] = rule(self, op)
         elif any(self.ids(arg) is not None for arg in op.node.all_input_nodes):
             self._no_rule(op)
+
+    def _rule(self, op: Op) -> Callable | None:
+        """Of the layer that an op is the call of, else of the op itself."""
+        if self.is_call(op):
+            return self.layer_kind(op).follow
+        kind = LAYER_KINDS.of_op(op.kind)
+        return RULES.get(op.kind) or (kind and kind.follow)
 
     def _no_rule(self, op: Op) -> None:
         """What an unknown op reads stays: a layer of a type that has no dynamic form, or code."""
@@ -142,14 +141,14 @@ class Propagation:
         for node in op.node.all_input_nodes:
             self.fix(node, f"read by {op.place}, which is opaque")
             for name in graph.owners.get(node, ()):
-                if self.kind(self.modules[name]) in ("conv", "linear"):
+                if _makes_channels(self.kind(self.modules[name])):
                     self.refused.setdefault(name, reason)
 
     def _held(self, graph: TracedGraph, node: fx.Node) -> torch.Tensor | None:
         """Ids of a parameter or buffer that is not a known layer's own; the same in both graphs."""
         module, name = graph.names[node]
         shape = shape_of(node)
-        own = name in OWN_TENSORS and self.kind(self.modules[module]) is not None
+        own = _is_own(self.kind(self.modules[module]), name)
         if not module or own or not shape or max(shape) < 2 or node in graph.shared or (module, name) in self.written:
             return None
         if not node.meta["val"].is_floating_point() or node.meta["val"].numel() > MAX_ELEMENTS:
@@ -165,8 +164,8 @@ class Propagation:
             for name in names:
                 if len(names) > 1:
                     self.refused.setdefault(name, f"{' and '.join(names)} share a parameter")
-                own = arg in graph.names and graph.names[arg][1] in OWN_TENSORS
-                called = op.kind in layer_rules.LAYERS and op.layer == name and self.layer_kind(op) is not None
+                own = arg in graph.names and _is_own(self.kind(self.modules[name]), graph.names[arg][1])
+                called = op.layer == name and self.is_call(op)
                 if own and name in self.layers and not called:
                     reason = f"a weight of {name} is also read by '{op.kind}' in {op.place}"
                     for ids in self.layers[name]:
@@ -183,7 +182,12 @@ class Propagation:
             if isinstance(ids, torch.Tensor):
                 self.book.fix(ids, reason)
 
-    def layer_kind(self, op: Op) -> str | None:
+    def is_call(self, op: Op) -> bool:
+        """Whether an op is the call of a layer that may be dynamic."""
+        kind = self.layer_kind(op)
+        return kind is not None and op.kind in kind.ops
+
+    def layer_kind(self, op: Op) -> LayerKind | None:
         """Kind of the dynamic layer that may replace this op's module, or None where the op is nobody's own."""
         module = self.modules.get(op.layer or "")
         if module is None or module._forward_hooks or module._forward_pre_hooks:  # a hook may do anything
@@ -195,3 +199,12 @@ class Propagation:
     def fix_inputs(self, op: Op, reason: str) -> None:
         for node in op.node.all_input_nodes:
             self.fix(node, reason)
+
+
+def _makes_channels(kind: LayerKind | None) -> bool:
+    return kind is not None and kind.makes_channels
+
+
+def _is_own(kind: LayerKind | None, tensor: str) -> bool:
+    """Whether a tensor of a layer is sliced with its sides."""
+    return kind is not None and tensor in (*kind.tensors, "num_batches_tracked")

@@ -327,6 +327,19 @@ def index(flow: Propagation, op: Op) -> Value:
     return compress(ids.expand(shape_of(source))[where])
 
 
+def prelu(flow: Propagation, op: Op) -> Value:
+    """Passes on; slopes by channel follow the channels."""
+    ids, slopes = flow.ids(op.node.args[0]), flow.ids(op.node.args[1])
+    shape = shape_of(op.node.args[1])
+    if ids is None or shape == (1,):
+        return ids
+    if slopes is None:
+        flow.fix(op.node.args[0], f"the slopes of {op.place}")
+        return ids
+    flow.book.join(ids, slopes.view(1, -1, *[1] * (ids.dim() - 2)), f"the slopes of {op.place}")
+    return ids
+
+
 def nothing(flow: Propagation, op: Op) -> Value:
     """A new tensor that has nothing of its source but the type."""
     return None
@@ -343,6 +356,7 @@ RULES = {
     **dict.fromkeys(SOFTMAX, softmax),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     "glu": glu,
+    "prelu": prelu,
     "getitem": getitem,
     "cat": cat,
     "stack": stack,

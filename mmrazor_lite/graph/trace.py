@@ -9,7 +9,7 @@ import io
 import logging
 import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from mmrazor_lite.shapes import image_shape
 
 from .explain import ShapeOfData, explain, find_place, place_of
 from .inline import inline_blocks
+from .layers.record import LAYER_KINDS
 from .modes import runs_the_same
 from .opaque import NAME, OPAQUE, opaque
 
@@ -41,7 +42,7 @@ class Op:
 
     ``kind`` is the aten name without overload and without the trailing underscore of in-place forms (``'conv2d'``,
     ``'relu'``); ``inplace`` tells the two apart. ``layer`` names the module that owns the weight, where exactly one
-    does and the op runs inside it.
+    does, or that runs the op as the call of a layer with a forward of its own.
     """
 
     node: fx.Node
@@ -211,6 +212,7 @@ def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedG
     mutated = set(signature.buffers_to_mutate.values())
     seen: dict[nn.Module, str] = {}
     first_name = {name: seen.setdefault(module, name) for name, module in model.named_modules(remove_duplicate=False)}
+    modules = dict(model.named_modules())
     graph = TracedGraph([], [])
     for node in program.graph.nodes:
         if node.op == "placeholder":
@@ -229,7 +231,7 @@ def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedG
             specs = zip(node.args[0], signature.output_specs, strict=True)
             graph.outputs = [arg for arg, spec in specs if spec.kind is USER_OUTPUT and isinstance(arg, fx.Node)]
         elif node.op == "call_function":
-            graph.ops.append(_op(node, parameters, owners))
+            graph.ops.append(_op(node, parameters, owners, first_name, modules))
             if graph.ops[-1].inplace and node.args[0] in graph.names:
                 graph.mutated.add(node.args[0])
     return graph
@@ -271,7 +273,13 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _op(node: fx.Node, parameters: dict[str, str], owners: dict[str, list[str]]) -> Op:
+def _op(
+    node: fx.Node,
+    parameters: Mapping[str, str],
+    owners: Mapping[str, list[str]],
+    first_name: Mapping[str, str],
+    modules: Mapping[str, nn.Module],
+) -> Op:
     if node.target is operator.getitem:
         return Op(node, "getitem", False, None)
     if hasattr(node.target, "_schema") and node.target._schema.name == NAME:
@@ -283,9 +291,18 @@ def _op(node: fx.Node, parameters: dict[str, str], owners: dict[str, list[str]])
     holders = {holder for parameter in names for holder in owners.get(parameter, [])}
     if len(holders) == 1:
         layer = holders.pop()
-    elif not names and name in ("batch_norm", "instance_norm", "layer_norm", "group_norm"):  # no weights: who runs it
-        layer = Op(node, name, False, None).module_path.split("@")[0] or None
+    elif not names:
+        layer = _runs_call(Op(node, name, False, None).module_path.split("@")[0], name, first_name, modules)
     return Op(node, name.removesuffix("_") if inplace else name, inplace, layer)
+
+
+def _runs_call(path: str, op: str, first_name: Mapping[str, str], modules: Mapping[str, nn.Module]) -> str | None:
+    """The module at ``path``, where an op without weights is its call: of a norm, or inside a forward of its own."""
+    name = first_name.get(path, path)
+    kind, usual = LAYER_KINDS.of(modules.get(name)), LAYER_KINDS.of_op(op)
+    if kind is not None and kind.own_forward and op in kind.ops:
+        return name
+    return path or None if usual is not None and not (usual.makes_channels or usual.own_forward) else None
 
 
 def _owners(model: nn.Module) -> dict[str, list[str]]:

@@ -12,7 +12,6 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import TraceError, find_width_groups, layer_table, trace
 from mmrazor_lite.models.mutators import OneShotChannelMutator
-from mmrazor_lite.models.ops import KIND
 
 
 class TwoInputs(nn.Module):
@@ -204,7 +203,7 @@ def test_table_rows():
     model = Net()
     model.body = nn.Identity()
     traced = trace(model, (3, 8, 8))
-    table = layer_table(traced, find_width_groups(traced, KIND))
+    table = layer_table(traced, find_width_groups(traced))
     rows = [(row.name, row.kind, row.positions, row.kernel, len(row.inputs), len(row.outputs)) for row in table.rows]
     assert rows == [
         ("stem.0", "conv", 64, 9, 3, 16),

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmrazor_lite.graph import Side
+from mmrazor_lite.graph import LAYER_KINDS, Side, kind_of
 
 Sides = Side | tuple[Side, ...]
-MASKED = (nn.Conv2d, nn.Linear, nn.LayerNorm, nn.GroupNorm)  # what reads more than one channel at a time
 TOLERANCE = 1e-3  # of the largest output; single precision and another order of summation stay far below
 
 
@@ -120,24 +119,25 @@ def _rivals(names: Mapping[str, Sides]) -> list[list[str]]:
     return [rivals for rivals in by_side.values() if len(rivals) > 1]
 
 
-def can_mask(layers: dict[str, nn.Module]) -> bool:
+def can_mask(layers: Mapping[str, nn.Module]) -> bool:
     """Whether every norm over channels can be told by its weight, see :func:`masked_inputs`."""
-    over_channels = [layer for layer in layers.values() if getattr(layer, "num_groups", 1) == 1]
-    return all(layer.weight is not None for layer in over_channels if isinstance(layer, (nn.LayerNorm, nn.GroupNorm)))
+    kinds = {name: kind_of(layer) for name, layer in layers.items()}
+    over_channels = [layers[name] for name, kind in kinds.items() if kind is not None and kind.mask == "leave out"]
+    return all(layer.weight is not None for layer in over_channels if getattr(layer, "num_groups", 1) == 1)
 
 
 @contextmanager
 def masked_inputs(
-    layers: dict[str, nn.Module], sides: dict[str, tuple[Side, Side]], kept: np.ndarray
+    layers: Mapping[str, nn.Module], sides: Mapping[str, tuple[Side, Side]], kept: np.ndarray
 ) -> Iterable[None]:
-    """Zero what a subnet drops in front of every layer of the full network: ``kept`` units of each group stay.
+    """Mask what a subnet drops in front of every layer of the full network: ``kept`` units of each group stay.
 
-    Zeroing at the readers is enough: whatever a norm or an activation makes of a dropped channel, nobody sees it. A
-    layer norm takes its statistics over what stays.
+    Masking at the readers is enough: whatever a norm or an activation makes of a dropped channel, nobody sees it.
     """
     masks = {}
     for name, layer in layers.items():
-        if name in sides and isinstance(layer, MASKED) and layer.weight is not None:
+        kind = kind_of(layer)
+        if name in sides and kind is not None and kind.mask and layer.weight is not None:
             mask = torch.as_tensor(sides[name][0].active(kept))
             if not bool(mask.all()):
                 masks[id(layer._parameters["weight"])] = mask
@@ -148,16 +148,17 @@ def masked_inputs(
 class _Masked(TorchFunctionMode):
     """Masks the input of each call that is given one of these weights, whoever makes the call."""
 
-    def __init__(self, masks: dict[int, Tensor]) -> None:
+    def __init__(self, masks: Mapping[int, Tensor]) -> None:
         super().__init__()
         self._masks = masks
 
     def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        if name not in ("conv2d", "linear", "layer_norm", "group_norm"):
+        kind = LAYER_KINDS.of_op(name)
+        if kind is None or kind.mask is None:
             return func(*args, **kwargs)
-        names = ("input", "shape", "weight") if name.endswith("_norm") else ("input", "weight")
+        names = ("input", "shape", "weight") if kind.mask == "leave out" else ("input", "weight")
         given = dict(zip(names, args, strict=False))
         mask = self._masks.get(id({**kwargs, **given}.get("weight")))
         if mask is None:
@@ -166,7 +167,7 @@ class _Masked(TorchFunctionMode):
         mask = mask.to(x.device)
         if name == "group_norm" and int(args[1]) > 1:  # whole groups are dropped, the others do not see them
             return func(*args, **kwargs)
-        if name.endswith("_norm"):
+        if kind.mask == "leave out":
             return _norm(func, x, mask, -1 if name == "layer_norm" else 1, *args[1:], **kwargs)
         return func(x * mask.to(x).view(-1, *[1] * (0 if name == "linear" else x.dim() - 2)), *args[1:], **kwargs)
 

@@ -12,7 +12,7 @@ from torch import nn
 from mmrazor_lite.graph import LayerTable, Side, WidthGraph, WidthGroup, find_width_groups, layer_table, trace
 from mmrazor_lite.graph.computation import lines_of, with_kernel
 from mmrazor_lite.models.mutables import KernelConv2d
-from mmrazor_lite.models.ops import KIND, settle
+from mmrazor_lite.models.ops import settle
 
 NO_WIDTHS = WidthGraph([], {}, {}, {}, {}, [], frozenset())
 MAX_KNOWN = 1024
@@ -46,7 +46,7 @@ def trace_alone(module: nn.Module, size: tuple[int, ...], with_widths: bool) -> 
         kernels = tuple(name for name, part in module.named_modules() if isinstance(part, KernelConv2d))
         traced = trace(settle(copy.deepcopy(module)) if kernels else module, size, eval_only=True)
         by_hand = getattr(module, "inner_groups", ()) if with_widths else ()
-        graph = find_width_groups(traced, KIND, by_hand=by_hand) if by_hand else NO_WIDTHS
+        graph = find_width_groups(traced, by_hand=by_hand) if by_hand else NO_WIDTHS
         if len(_KNOWN) >= MAX_KNOWN:
             _KNOWN.clear()
         table = layer_table(traced, graph)

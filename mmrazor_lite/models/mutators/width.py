@@ -13,10 +13,20 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.estimators import CostModel
-from mmrazor_lite.graph import FixedLayer, Side, TracedModel, WidthGraph, find_width_groups, layer_table, trace
+from mmrazor_lite.graph import (
+    LAYER_KINDS,
+    FixedLayer,
+    Side,
+    TracedModel,
+    WidthGraph,
+    find_width_groups,
+    kind_of,
+    layer_table,
+    trace,
+)
 from mmrazor_lite.graph.computation import document, lines_of
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
-from mmrazor_lite.models.ops import KIND, SwitchableBatchNorm, active_of, export, kind_of, make_dynamic
+from mmrazor_lite.models.ops import SwitchableBatchNorm, active_of, export, make_dynamic
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
@@ -126,7 +136,7 @@ class OneShotChannelMutator:
         self._images = probe_images(architecture, self.input_shape)
         keep: dict[str, str] = {}
         while True:
-            graph = find_width_groups(traced, KIND, keep, self._include, self._exclude, self._by_hand)
+            graph = find_width_groups(traced, LAYER_KINDS, keep, self._include, self._exclude, self._by_hand)
             problem = self._try(graph, any_width)
             if problem is None:
                 break

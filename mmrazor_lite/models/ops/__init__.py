@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from mmrazor_lite.graph import LAYER_KINDS, LayerKind, kind_of
+
 from .dynamic import Active, active_of, export, make_dynamic, settle
-from .kinds import KIND, KINDS, LayerKind, kind_of
 from .switchable import SwitchableBatchNorm
+
+KIND = LAYER_KINDS
 
 __all__ = [
     "KIND",
-    "KINDS",
     "Active",
     "LayerKind",
     "SwitchableBatchNorm",

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mmrazor_lite.graph import kind_of
 from mmrazor_lite.models.mutables import ChannelSlice, KernelConv2d, MutableDepth, MutableOP
 
 from .closures import rebind
-from .kinds import LayerKind, kind_of, width, widths
 from .switchable import SwitchableBatchNorm
 
 SETTLED = (KernelConv2d, MutableDepth)
@@ -32,13 +32,24 @@ KEY = "_mmrazor"  # attribute of a dynamic layer that holds its Active
 class Number:
     """A number of a layer that follows its sides; plain data, so that a copy of the layer has one of its own."""
 
-    rule: Callable
+    rule: Callable[[Mapping[str, Any], int, int], Any]
     full: Mapping[str, Any]
-    inputs: ChannelSlice | None
-    outputs: ChannelSlice | tuple[ChannelSlice, ...] | None
+    inputs: ChannelSlice
+    outputs: ChannelSlice
 
     def __call__(self) -> Any:
-        return self.rule(self.full, self.inputs, self.outputs)
+        return self.rule(self.full, self.inputs.width, self.outputs.width)
+
+
+@dataclass
+class Count:
+    """A number of a module that is the width of some channels, or a list of such numbers."""
+
+    channels: ChannelSlice | tuple[ChannelSlice, ...]
+
+    def __call__(self) -> int | list[int]:
+        parts = self.channels
+        return [part.width for part in parts] if isinstance(parts, tuple) else parts.width
 
 
 @dataclass
@@ -55,7 +66,7 @@ class Active:
     inputs: ChannelSlice | None
     outputs: ChannelSlice | None
     tensors: dict[str, tuple[tuple[int, ChannelSlice], ...]]
-    numbers: dict[str, Number]
+    numbers: dict[str, Number | Count]
     plain: type[nn.Module]
     running: bool = field(default=False)  # inside the forward of a norm with statistics
     copies: dict[str, Tensor] = field(default_factory=dict)  # its statistics, where they are no view
@@ -85,12 +96,11 @@ def make_dynamic(
     """
     kind = kind_of(static) if outputs is not None else None
     tensors = {name: (where,) for name, where in (held or {}).items()}
-    values = {
-        name: Number(widths if isinstance(channels, tuple) else width, {}, None, channels)
-        for name, channels in (numbers or {}).items()
-    }
+    values: dict[str, Number | Count] = {name: Count(channels) for name, channels in (numbers or {}).items()}
     if kind is not None:
-        tensors.update(_layer_tensors(kind, static, {"inputs": inputs, "outputs": outputs}))
+        sides = {"inputs": inputs, "outputs": outputs}
+        for name, follows in kind.sides(static).items():
+            tensors[name] = tuple((dim, sides[side]) for dim, side in follows)
         full = {name: getattr(static, name) for name in kind.numbers}
         values.update({name: Number(rule, full, inputs, outputs) for name, rule in kind.numbers.items()})
     cls = _dynamic_class(
@@ -107,14 +117,6 @@ def _own(value: Any, static: nn.Module, layer: nn.Module) -> Any:
     if isinstance(value, MethodType) and value.__self__ is static:
         return MethodType(value.__func__, layer)
     return copy.copy(value) if isinstance(value, dict) else value
-
-
-def _layer_tensors(kind: LayerKind, static: nn.Module, sides: Mapping[str, ChannelSlice]) -> dict:
-    grouped = getattr(static, "groups", 1) > 1  # the width of a group stays
-    return {
-        name: tuple((dim, sides[side]) for dim, side in enumerate(follows) if not (grouped and side == "inputs"))
-        for name, follows in kind.tensors.items()
-    }
 
 
 @cache
@@ -224,8 +226,9 @@ def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
     for module in modules:
         active = active_of(module)
         plain = type(module) if active is None else active.plain
-        if plain is nn.SyncBatchNorm and not keep_sync:
-            plain = nn.BatchNorm2d
+        kind = kind_of(module)
+        if kind is not None and not keep_sync:
+            plain = kind.exports_as.get(plain, plain)
         if plain is type(module) or id(module) in hidden:
             continue
         shells.append((module, plain.__new__(plain)))

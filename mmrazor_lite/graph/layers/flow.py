@@ -1,4 +1,4 @@
-"""How channel ids flow through layers: convs, linears, norms, PReLU."""
+"""How channel ids flow through the calls of layers: convs, linears, norms."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from .explain import line_of
-from .ids import CONSTANT, along, varying
-from .trace import Op, shape_of
+from ..explain import line_of
+from ..ids import CONSTANT, along, varying
+from ..trace import Op, shape_of
+from .record import LAYER_KINDS
 
 if TYPE_CHECKING:
-    from .propagate import Propagation, Value
+    from ..propagate import Propagation, Value
 
 COPIES = frozenset("contiguous clone to _to_copy type_as detach alias".split())
-LAYERS = frozenset("conv1d conv2d conv3d linear batch_norm instance_norm layer_norm group_norm".split())
 
 
 def conv(flow: Propagation, op: Op) -> Value:
@@ -28,7 +28,7 @@ def conv(flow: Propagation, op: Op) -> Value:
         return _depthwise_by_one(flow, ids, op)
     if ids is not None and filters is not None and groups == outputs and weight[1] == 1:
         return _depthwise_by(flow, filters, ids, op)
-    if ids is None or flow.layer_kind(op) != "conv":
+    if ids is None or not flow.is_call(op):
         _refuse(flow, op)
         flow.fix_inputs(op, f"read by {_who(flow, op)}")
         return None
@@ -85,7 +85,7 @@ def linear(flow: Propagation, op: Op) -> Value:
     """New ids for the features; the ids it reads must lie along the last dimension."""
     source, weight = op.argument("input"), shape_of(op.argument("weight"))
     ids = _vector(flow, source, len(shape_of(source)) - 1, weight[1])
-    if ids is None or flow.layer_kind(op) != "linear":
+    if ids is None or not flow.is_call(op):
         _refuse(flow, op)
         flow.fix_inputs(op, f"read by {_who(flow, op)}")
         return None
@@ -108,7 +108,7 @@ def _record(flow: Propagation, layer: str, inputs: torch.Tensor, outputs: torch.
 
 def batch_norm(flow: Propagation, op: Op) -> Value:
     """Batch and instance norms pass (N, C, ...) on."""
-    return _norm(flow, op, 1, op.kind)
+    return _norm(flow, op, 1)
 
 
 def layer_norm(flow: Propagation, op: Op) -> Value:
@@ -121,26 +121,26 @@ def layer_norm(flow: Propagation, op: Op) -> Value:
     last = len(shape_of(op.node)) - 1
     if ids is not None and len(varying(ids)) > 1:  # the norm of a head: its channels stay together
         return flow.book.tie(ids, [last], f"normalised by {_who(flow, op)}")
-    return _norm(flow, op, last, "layer_norm")
+    return _norm(flow, op, last)
 
 
 def group_norm(flow: Propagation, op: Op) -> Value:
     """A group norm passes (N, C, ...) on; of several groups, each stays whole."""
-    value = _norm(flow, op, 1, "group_norm")
+    value = _norm(flow, op, 1)
     if isinstance(value, torch.Tensor) and value.numel() > 1 and int(op.argument("num_groups")) > 1:
         blocks = value.reshape(int(op.argument("num_groups")), -1)
         flow.book.join(blocks, blocks[:, :1], f"the groups of {_who(flow, op)}")
     return value
 
 
-def _norm(flow: Propagation, op: Op, dim: int, kind: str) -> Value:
+def _norm(flow: Propagation, op: Op, dim: int) -> Value:
     source = op.argument("input")
     ids = flow.ids(source)
     if ids is None:
         return None
     shape = shape_of(source)
     vector = along(ids, dim, shape)
-    if vector is None or flow.layer_kind(op) != kind:
+    if vector is None or not flow.is_call(op):
         flow.fix(source, f"normalised by {_who(flow, op)}")
         return ids
     known = flow.layers.get(op.layer)
@@ -148,19 +148,6 @@ def _norm(flow: Propagation, op: Op, dim: int, kind: str) -> Value:
         vector = known[1]
     flow.passes_through.add(op.layer)
     _record(flow, op.layer, vector, vector, f"{op.layer} is called on two inputs")
-    return ids
-
-
-def prelu(flow: Propagation, op: Op) -> Value:
-    """Passes on; slopes by channel follow the channels."""
-    ids, slopes = flow.ids(op.node.args[0]), flow.ids(op.node.args[1])
-    shape = shape_of(op.node.args[1])
-    if ids is None or shape == (1,):
-        return ids
-    if slopes is None:
-        flow.fix(op.node.args[0], f"the slopes of {op.place}")
-        return ids
-    flow.book.join(ids, slopes.view(1, -1, *[1] * (ids.dim() - 2)), f"the slopes of {op.place}")
     return ids
 
 
@@ -194,18 +181,9 @@ def no_layer_for(module: nn.Module, op: Op) -> str:
 def _who(flow: Propagation, op: Op) -> str:
     name = op.layer or op.module_path or "the model"
     module = flow.modules.get(name)
-    if op.layer is None and op.kind in ("conv2d", "linear", "conv1d", "conv3d"):
+    called = LAYER_KINDS.of_op(op.kind)
+    if op.layer is None and called is not None and called.makes_channels:
         return f"a functional {op.kind} in {name}"
     if isinstance(module, nn.Module) and flow.kind(module) is None:
         return f"{name} ({type(module).__name__}, no dynamic layer for this type)"
     return name
-
-
-RULES = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), conv),
-    **dict.fromkeys(("batch_norm", "instance_norm"), batch_norm),
-    "linear": linear,
-    "layer_norm": layer_norm,
-    "group_norm": group_norm,
-    "prelu": prelu,
-}

@@ -1,5 +1,5 @@
 # `make demo` and `make test` need only a shell and Python 3.10-3.12; they install what is missing, once.
-.PHONY: demo test lint format clean
+.PHONY: demo test docs lint format clean
 
 demo:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m mmrazor_lite.cli demo $(ARGS)
@@ -9,6 +9,10 @@ test:
 	@python=$$(sh tools/setup_env.sh) && \
 	OMP_NUM_THREADS=1 "$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 	$(ARGS)
+
+# The pages as a site in build/site; a link that leads nowhere is an error. What it needs is installed when first asked for.
+docs:
+	@python=$$(sh tools/setup_env.sh docs) && "$$python" -m mkdocs build --strict $(ARGS)
 
 lint:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m ruff check . && "$$python" -m ruff format --check .

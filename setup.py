@@ -25,6 +25,7 @@ setup(
         "timm": ["timm"],
         "tensorboard": ["tensorboard"],
         "onnx": ["onnx", "onnxruntime"],
+        "docs": ["mkdocs-material", "mkdocstrings[python]"],
     },
     entry_points={"console_scripts": ["mmrazor-lite=mmrazor_lite.cli:main"]},
 )

@@ -20,10 +20,10 @@ def clone(root, tmp_path) -> Path:
     return tmp_path / "clone"
 
 
-def setup(clone: Path, **env: str) -> subprocess.CompletedProcess:
+def setup(clone: Path, *extra: str, **env: str) -> subprocess.CompletedProcess:
     base = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     script = clone / "tools/setup_env.sh"
-    return subprocess.run(["/bin/sh", script], capture_output=True, text=True, env={**base, **env})
+    return subprocess.run(["/bin/sh", script, *extra], capture_output=True, text=True, env={**base, **env})
 
 
 def fake_environment(folder: Path, pip: str) -> Path:
@@ -58,6 +58,15 @@ def test_installs_once_into_the_active_environment(clone, tmp_path):
     (clone / "requirements.txt").write_text("numpy\n")
     assert setup(clone, VIRTUAL_ENV=str(tmp_path / "env")).returncode == 0
     assert calls.read_text().count(" install ") == 2
+
+
+def test_another_extra_is_installed_when_it_is_asked_for(clone, tmp_path):
+    calls = tmp_path / "calls"
+    fake_environment(tmp_path / "env", f'echo "$@" >> {calls}')
+    for extra in ((), ("docs",), ("docs",), ()):
+        assert setup(clone, *extra, VIRTUAL_ENV=str(tmp_path / "env")).returncode == 0
+    installs = [line.rpartition("[")[2] for line in calls.read_text().splitlines() if " install " in line]
+    assert installs == ["tests]", "docs]"]
 
 
 def test_failed_installation_leaves_no_stamp(clone, tmp_path):

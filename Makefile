@@ -12,7 +12,7 @@ test:
 
 # The pages as a site in build/site; a link that leads nowhere is an error. What it needs is installed when first asked for.
 docs:
-	@python=$$(sh tools/setup_env.sh docs) && "$$python" -m mkdocs build --strict $(ARGS)
+	@python=$$(sh tools/setup_env.sh docs) && NO_MKDOCS_2_WARNING=1 "$$python" -m mkdocs build --strict $(ARGS)
 
 lint:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m ruff check . && "$$python" -m ruff format --check .

@@ -25,7 +25,7 @@ setup(
         "timm": ["timm"],
         "tensorboard": ["tensorboard"],
         "onnx": ["onnx", "onnxruntime"],
-        "docs": ["mkdocs-material", "mkdocstrings[python]"],
+        "docs": ["mkdocs<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"],
     },
     entry_points={"console_scripts": ["mmrazor-lite=mmrazor_lite.cli:main"]},
 )

@@ -22,7 +22,11 @@ BLOCK = re.compile(r"^<!-- (runs|file: (\S+)) -->\n```(python|shell)\n(.*?)^```$
 MARK = re.compile(r"^<!-- (?:runs|file: )", re.MULTILINE)
 FIRST = "docs/extending/algorithm.md"  # its checkpoint is searched by the next page
 PAGES = sorted(
-    (str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if MARK.search(path.read_text())),
+    (
+        str(path.relative_to(ROOT))
+        for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        if MARK.search(path.read_text())
+    ),
     key=lambda name: (name != FIRST, name),
 )
 
@@ -49,7 +53,7 @@ def test_page(name, folder, monkeypatch, capfd):
     text, names = (ROOT / name).read_text(), {}
     blocks = BLOCK.findall(text)
     assert len(blocks) == len(MARK.findall(text)), "a mark without its block"
-    for mark, file, kind, code in blocks:
+    for _, file, kind, code in blocks:
         if file:
             (folder / file).write_text(code)
             importlib.invalidate_caches()

@@ -109,9 +109,10 @@ def _best(
     """The first reading that fits exactly; where none does, the one with most names of the model."""
     best: _Given | None = None
     shared = -1
-    for reading in readings(state, names, where):
+    for reading, project in readings(state, names, where):
         given = _complete(reading, state, names, target, norms)
         if not given.gaps:
+            given.notes[:0] = [f"its weights are read under the names of {project}"] if project else []
             return given
         if best is None or len(names) - len(given.missing) > shared:
             best, shared = given, len(names) - len(given.missing)

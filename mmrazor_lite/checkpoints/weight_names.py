@@ -1,8 +1,9 @@
 """How others name the weights: each reading of a file's names is tried against those of the model.
 
 A reading maps names as the model has them to names of the file. None of them guesses: a reading counts where it fits
-exactly. Sources of the layouts: MMRazor 0.x and 1.x (its converter of Once-for-All's files), SinglePathOneShot of
-megvii-model, slimmable_networks of JiahuiYu; torch.compile, FSDP, activation checkpoints and averaged models of torch.
+exactly. Sources of the layouts: MMRazor 0.x and 1.x (its converter of Once-for-All's files), Once-for-All of
+mit-han-lab (:mod:`.ofa_names`), SinglePathOneShot of megvii-model, slimmable_networks of JiahuiYu; torch.compile, FSDP,
+activation checkpoints and averaged models of torch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import Tensor
 
 from mmrazor_lite.errors import UserError, short
+
+from .ofa_names import are_official, network_of, official_reading
 
 Reading = dict[str, str]
 
@@ -30,8 +33,8 @@ _MOST_PREFIXES = 20
 _MOST_LEVELS = 4  # of a prefix that all names share
 
 
-def readings(state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> Iterator[Reading]:
-    """Every way to read the names of a file, the most literal one first.
+def readings(state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> Iterator[tuple[Reading, str]]:
+    """Every way to read the names of a file, the most literal one first, each with the project whose names they are.
 
     Args:
         state: Name to tensor, of the file.
@@ -42,19 +45,16 @@ def readings(state: Mapping[str, Tensor], names: Mapping[str, str], where: str) 
         UserError: Two names of the file stand for one.
     """
     plain = short_names(state, where)
-    yield plain
+    yield plain, ""
     older = short_names(state, where, PREFIXES)
-    yield older
+    yield older, ""
     useful = [{key: name for key, name in given.items() if not _BOOKKEEPING.search(key)} for given in (plain, older)]
-    yield from useful
-    for given in useful:
-        yield _by_operator(given)
-    for given in useful[:1]:
-        yield from _other_prefixes(given, names)
-        for layout in (_mmrazor_ofa, _spos, _slimmable):
-            found = layout(given, names, state)
-            if found:
-                yield found
+    for given in [*useful, *map(_by_operator, useful), *_other_prefixes(useful[0], names)]:
+        yield given, ""
+    for layout, project in _LAYOUTS.items():
+        found = layout(useful[0], names, state, where)
+        if found:
+            yield found, project
 
 
 def short_names(keys: Iterable[str], where: str, prefixes: tuple[str, ...] = _PREFIXES) -> Reading:
@@ -104,11 +104,11 @@ def of_several_widths(state: Iterable[str]) -> bool:
     return any(re.search(r"\.bns?\.[1-9]\d*\.\w+$", key) for key in state)
 
 
-def way_out(state: Iterable[str]) -> str:
+def way_out(state: Mapping[str, Tensor]) -> str:
     """What to do with a file whose names are of a known layout, for the error when it does not fit; or nothing."""
-    keys = list(_WRAPPERS.sub("", key).removeprefix("module.") for key in state)
-    if any(re.match(r"blocks\.\d+\.(?:mobile_inverted_conv|conv)\.", key) for key in keys):
-        return "these are names of Once-for-All: convert it with tools/model_converters/convert_ofa_ckpt.py"
+    keys = {_WRAPPERS.sub("", key).removeprefix("module."): tensor for key, tensor in state.items()}
+    if are_official(keys):
+        return _network_of_ofa(keys)
     if any(_SPOS.match(key) for key in keys):
         return (
             "these are names of SinglePathOneShot: its network is SearchableShuffleNetV2 with block_style='official', "
@@ -120,6 +120,17 @@ def way_out(state: Iterable[str]) -> str:
             "was trained with, in that order"
         )
     return ""
+
+
+def _network_of_ofa(state: Mapping[str, Tensor]) -> str:
+    try:
+        backbone, width = network_of(state, "")
+    except UserError:
+        return "these look like names of Once-for-All, whose MobileNetV3 and ProxylessNAS networks are read"
+    return (
+        f"these are names of Once-for-All: the network of its supernet is {backbone} with width_mult={width} "
+        "(model.width_mult in the configs)"
+    )
 
 
 def _by_operator(given: Reading) -> Reading:
@@ -169,7 +180,7 @@ _MMRAZOR_OFA = (
 )
 
 
-def _mmrazor_ofa(given: Reading, names: Mapping[str, str], state: Mapping[str, Tensor]) -> Reading | None:
+def _mmrazor_ofa(given: Reading, names: Mapping[str, str], state: Mapping[str, Tensor], where: str) -> Reading | None:
     """The names that MMRazor 1.x gives the weights of Once-for-All."""
     if not any(key.startswith("backbone.last_conv.") for key in given):
         return None
@@ -196,7 +207,7 @@ _PLAIN = {index: f"{at}.{kind}" for index, (at, kind) in zip(
 _XCEPTION = {5 * at + index: f"{at}.{part}" for at in range(3) for index, part in enumerate(_SEPARABLE)}
 
 
-def _spos(given: Reading, names: Mapping[str, str], state: Mapping[str, Tensor]) -> Reading | None:
+def _spos(given: Reading, names: Mapping[str, str], state: Mapping[str, Tensor], where: str) -> Reading | None:
     """The ShuffleNetV2 of SPOS: a flat list of places, and in a supernet four numbered candidates at each."""
     matches = {key: found for key in given if (found := _SPOS.match(key))}
     places = sorted(
@@ -236,7 +247,7 @@ _OF_WIDTH = re.compile(r"\.bn\.(\d+)(?=\.\w+$)")
 _SUBNET = re.compile(r"\.bns\.\d+(?=\.\w+$)")
 
 
-def _slimmable(given: Reading, names: Mapping[str, str], state: Mapping[str, Tensor]) -> Reading | None:
+def _slimmable(given: Reading, names: Mapping[str, str], state: Mapping[str, Tensor], where: str) -> Reading | None:
     """Slimmable, universally slimmable and AutoSlim networks: a batch norm for each width, in ``bn.N``.
 
     Their layers stand in the order of ours, and nowhere else do the names say what is what: layer by layer, the
@@ -278,3 +289,16 @@ def _block_of(layer: str) -> str:
 def _ordered(layers: Iterable[str], block: str) -> list[str]:
     """The layers of a block; those of the shortcut last, as in ours."""
     return sorted((layer for layer in layers if _block_of(layer) == block), key=lambda layer: ".shortcut." in layer)
+
+
+def _once_for_all(given: Reading, names: Mapping[str, str], state: Mapping[str, Tensor], where: str) -> Reading | None:
+    """The names of the authors of Once-for-All."""
+    return official_reading(given, names, where)
+
+
+_LAYOUTS = {
+    _mmrazor_ofa: "MMRazor 1.x",
+    _once_for_all: "mit-han-lab/once-for-all",
+    _spos: "megvii-model/SinglePathOneShot",
+    _slimmable: "JiahuiYu/slimmable_networks",
+}

@@ -74,9 +74,9 @@ def _config(args: argparse.Namespace, source: Path) -> Any:
         return load_config(args.config, options)
 
     from mmrazor_lite.checkpoints import read_checkpoint, state_dict_of
-    from mmrazor_lite.export.ofa_checkpoint import network_of
+    from mmrazor_lite.checkpoints.ofa_names import network_of
 
-    backbone, width = network_of(state_dict_of(read_checkpoint(source), source), source)
+    backbone, width = network_of(state_dict_of(read_checkpoint(source), source), str(source))
     path = args.config or str(DEFAULT[backbone])
     require_file(path, "config")
     if not any(option.split("=")[0].replace("algorithm.", "model.") == WIDTH for option in options):

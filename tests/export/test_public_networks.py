@@ -10,6 +10,9 @@ import torch
 from public_networks import SlimmableMobileNetV1, SlimmableResNet, Spos, randomise
 from torch import nn
 
+from mmrazor_lite.checkpoints import fit
+from mmrazor_lite.checkpoints.ofa_names import official_names
+from mmrazor_lite.checkpoints.weight_names import short_names
 from mmrazor_lite.config.build import register_quietly
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import load_weights, read_checkpoint
@@ -162,14 +165,17 @@ def test_joint_models_of_mmrazor_0x_are_sliced_and_split(tmp_path):
     assert torch.allclose(small(images()), joint(images()), atol=1e-4)
 
 
-def test_the_supernet_of_once_for_all_as_mmrazor_1x_names_it(tmp_path):
-    """Its converter's names for the published weights (mmrazor 1.0, tools/model_converters/convert_ofa_ckpt.py)."""
+def small_ofa() -> torch.nn.Module:
     from mmrazor_lite.models.algorithms import OFA
 
     backbone = {"type": "mmrazor_lite.OFAMobileNetV3", "tail_channels": (24, 32), "depths": (1, 2), "arch_setting": [
         [16, 2, 2, "ReLU", False], [24, 2, 2, "HSwish", True]]}  # fmt: skip
-    make = lambda: OFA({**classifier(backbone, 32), "neck": None}, input_shape=(3, 32, 32))  # noqa: E731
-    theirs = randomise(make())
+    return OFA({**classifier(backbone, 32), "neck": None}, input_shape=(3, 32, 32))
+
+
+def test_the_supernet_of_once_for_all_as_mmrazor_1x_names_it(tmp_path):
+    """Its converter's names for the published weights (mmrazor 1.0, tools/model_converters/convert_ofa_ckpt.py)."""
+    theirs = randomise(small_ofa())
     ours = {"inverted_bottleneck.": "expand_conv.", "depth_conv.se.reduce.": "se.conv1.conv.",
             "depth_conv.se.expand.": "se.conv2.conv.", "depth_conv.": "depthwise_conv.",
             "point_linear.": "linear_conv.", ".transform_": ".trans_matrix_"}  # fmt: skip
@@ -182,11 +188,55 @@ def test_the_supernet_of_once_for_all_as_mmrazor_1x_names_it(tmp_path):
         state[key] = value
     assert "architecture.backbone.layer3.1.se.conv1.conv.bias" in state and len(state) == len(theirs.state_dict())
     torch.save({"state_dict": state}, tmp_path / "a.pth")
-    net = make().double().eval()
+    net = small_ofa().double().eval()
     load_weights(net, read_checkpoint(tmp_path / "a.pth"))
     assert torch.equal(net(images(32)), theirs(images(32)))
 
 
-def test_the_authors_names_of_once_for_all_lead_to_the_converter():
-    with pytest.raises(UserError, match=r"names of Once-for-All: convert it with tools/model_converters/convert_ofa"):
+def test_the_supernet_of_once_for_all_as_its_authors_name_it():
+    from mmrazor_lite.export.ofa_checkpoint import to_official
+
+    theirs = randomise(small_ofa())
+    newer = {f"module.{key}": value for key, value in to_official(theirs).items()}
+    older = {
+        re.sub(r"\b(bn|conv|linear)\.\1\.", r"\1.", key.replace(".conv.", ".mobile_inverted_conv.", 1)): value
+        for key, value in newer.items()
+    }
+    assert "module.blocks.1.mobile_inverted_conv.depth_conv.conv.weight" in older
+    for state in (newer, older):
+        net = small_ofa().double().eval()
+        found = fit(net, state, "file")
+        assert any("names of mit-han-lab/once-for-all" in note for note in found.notes)
+        net.load_state_dict(found.weights)
+        assert torch.equal(net(images(32)), theirs(images(32)))
+    # one of its subnets, alone: there the names have no levels of elastic layers
+    subnet = theirs.search_space.min()
+    plain = theirs.mutator.export(subnet)
+    alone = {f"module.{key}": value for key, value in official_subnet(plain).items()}
+    again = theirs.mutator.export(theirs.search_space.min())
+    for value in again.state_dict().values():
+        value.zero_()
+    load_weights(again, alone)
+    assert torch.equal(again(images(32)), plain(images(32)))
+
+
+def official_subnet(plain: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a subnet as the authors' ``MobileNetV3`` has them."""
+    names = official_names(short_names(plain.state_dict(), "a subnet"))
+    assert all(names.values()) and "blocks.1.conv.depth_conv.conv.weight" in names.values()
+    return {names[short]: plain.state_dict()[key] for short, key in short_names(plain.state_dict(), "").items()}
+
+
+def test_a_network_of_another_width_is_told_by_its_names(tmp_path):
+    from mmrazor_lite.export.ofa_checkpoint import to_official
+
+    state = to_official(randomise(small_ofa()))
+    wide = {
+        **state,
+        "classifier.linear.weight": torch.zeros(5, 1536),
+        "first_conv.conv.weight": torch.zeros(1, 3, 3, 3),
+    }
+    with pytest.raises(UserError, match=r"2 of another shape.* supernet is OFAMobileNetV3 with width_mult=1.2"):
+        load_weights(small_ofa(), wide)
+    with pytest.raises(UserError, match="look like names of Once-for-All"):
         load_weights(mobilenet(), {"blocks.0.mobile_inverted_conv.depth_conv.conv.weight": torch.zeros(1)})

@@ -91,8 +91,8 @@ def _is(value: Any, kind: type, arguments: tuple) -> bool:
         )
     if kind in _MAPPINGS:
         return isinstance(value, Mapping)
-    if value is None or isinstance(value, int | float):
-        return isinstance(value, kind)  # numbers build no object
+    if value is None or isinstance(value, int | float | list | tuple):
+        return isinstance(value, kind)  # numbers and lists build no object
     return not isinstance(value, str) or not issubclass(kind, nn.Module)
 
 

@@ -6,7 +6,7 @@ import ast
 import copy
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mmrazor_lite.errors import UserError, reason
@@ -86,21 +86,45 @@ def _pass_on_data_root(cfg: Config, path: str | os.PathLike) -> None:
 
 def _data_roots(path: str) -> set[str]:
     """The values that ``data_root`` is given in a config file and in the files it is based on."""
-    from mmengine.config import Config
-
-    if not path.endswith(".py") or Config._is_lazy_import(path):
-        return set()
-    with open(path, encoding="utf-8") as file:
-        body = ast.parse(file.read()).body
-    found = {
+    return {
         node.value.value
-        for node in body
+        for _, text in _sources(path)
+        for node in ast.parse(text).body
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Constant)
         and any(isinstance(target, ast.Name) and target.id == "data_root" for target in node.targets)
     }
-    bases = (Config._get_cfg_path(base, path)[0] for base in Config._get_base_files(path))
-    return found.union(*map(_data_roots, bases))
+
+
+def _check_numbers(path: str) -> None:
+    """Raise :class:`UserError` for a number of a config file, or of its bases, that Python reads as 0."""
+    from . import overrides
+
+    for source, text in _sources(path):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Constant) and type(node.value) is float and not node.value:
+                written = (ast.get_source_segment(text, node) or "").replace("_", "")
+                if lost := overrides.lost_number(written):
+                    where = f"{source}: line {node.lineno}"
+                    raise UserError(f"{where}: {lost} is too small for a number and would be read as 0")
+
+
+def _sources(path: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """A config file in Python and the files it is based on, each with its text.
+
+    Raises:
+        UserError: One is based on itself.
+    """
+    from mmengine.config import Config
+
+    real = os.path.realpath(path)
+    if real in below:
+        raise UserError(f"{path} is a _base_ of itself; take it out of the _base_ of {below[-1]}")
+    if path.endswith(".py") and not Config._is_lazy_import(path):
+        with open(path, encoding="utf-8") as file:
+            yield path, file.read()
+        for base in Config._get_base_files(path):
+            yield from _sources(Config._get_cfg_path(base, path)[0], (*below, real))
 
 
 def _put_classifier_around(cfg: Config, source: str) -> None:
@@ -121,6 +145,7 @@ def _read(path: str | os.PathLike) -> Config:
 
     MODULE2PACKAGE["mmcls"] = "mmpretrain"
     try:
+        _check_numbers(str(path))
         return Config.fromfile(str(path))
     except (Exception, SystemExit) as error:  # the file is code, which may raise anything
         raise UserError(f"config file '{path}' {_why_unreadable(path, error)}") from error

@@ -15,6 +15,7 @@ from .schema import DEEPEST
 _WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
 _LONGEST_LIST = 20_000  # characters; mmengine's reader takes seconds for more
 _QUOTES = ("'", '"')
+_NUMBER = re.compile(r"(?:^|(?<=[\[(,=:\s]))([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\])},\s])")
 
 
 def parse(pairs: Sequence[str]) -> dict[str, Any]:
@@ -38,7 +39,15 @@ def parse(pairs: Sequence[str]) -> dict[str, Any]:
         if "_delete_" in parts:
             raise UserError(f"--cfg-options '{pair}': write it with what comes instead, KEY=dict(_delete_=True, ...)")
         options[key] = _value(text, pair)
+        if lost := lost_number(text):
+            raise UserError(f"--cfg-options '{pair}': {lost} is too small for a number and would be read as 0")
     return options
+
+
+def lost_number(text: str) -> str | None:
+    """The first number of a text that is not 0 as it is written but as it is read, such as ``1e-400``."""
+    written = (match[1] for match in _NUMBER.finditer(text))
+    return next((word for word in written if not float(word) and re.search("^[^eE]*[1-9]", word)), None)
 
 
 def _depth(text: str) -> int:
@@ -55,7 +64,7 @@ def _value(text: str, pair: str) -> Any:
     from mmengine.config import DictAction
 
     if text.count("(") != text.count(")") or text.count("[") != text.count("]"):
-        raise UserError(f"--cfg-options '{pair}': brackets do not match")
+        raise UserError(f"--cfg-options '{pair}': brackets do not match; quote a pair with spaces")
     if text.startswith(("dict(", "{")):
         found = _literal(text)
         if not isinstance(found, dict):

@@ -72,6 +72,18 @@ def _sections(where: str, value: Any) -> None:
         raise UserError(f"{where}={short(value)}: give a dict, or a list of them")
 
 
+def _some_sections(where: str, value: Any) -> None:
+    _sections(where, value)
+    if isinstance(value, list | tuple) and not value:
+        raise UserError(f"{where}={short(value)}: give a dict, or a list of at least one")
+
+
+def _counts(where: str, value: Any) -> None:
+    parts = value if isinstance(value, list | tuple) else [value]
+    if value is not None and not (parts and all(type(part) is int and part > 0 for part in parts)):
+        raise UserError(f"{where}={short(value)}: give a whole number of 1 or more, or a list of such")
+
+
 def _function(where: str, value: Any) -> None:
     if not callable(value):
         _section(where, value)
@@ -124,7 +136,10 @@ RULES: dict[str, Rule] = {
     "**dataloader.worker_init_fn": _function,
     "**.pipeline": _sections,
     "**.vis_backends": _sections,
-    **{f"model**.{key}": _sections for key in ("backbone", "neck", "head", "loss", "mutator", "distiller")},
+    "*evaluator": _some_sections,
+    "**.evaluator": _some_sections,
+    "**.topk": _counts,
+    **{f"model**.{key}": _some_sections for key in ("backbone", "neck", "head", "loss", "mutator", "distiller")},
     "optim_wrapper**.optimizer": _section,
     "optim_wrapper**.paramwise_cfg": _section,
     "**dataloader.multiprocessing_context": _one_of(None, "fork", "spawn", "forkserver"),
@@ -204,6 +219,8 @@ def check_shape(cfg: Mapping, source: str) -> None:
     for path, value in _walk(cfg, source):
         if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not _may_be_infinite(path))):
             raise UserError(f"{source}: {'.'.join(path)} is {value}: give a number")
+        if isinstance(value, float) and value == 0 and math.copysign(1, value) < 0:
+            raise UserError(f"{source}: {'.'.join(path)} is {value}: give 0, or another number")
         if isinstance(value, str) and "\0" in value:
             raise UserError(f"{source}: {'.'.join(path)} holds a NUL character: give plain text")
         names_class = path[-1:] == ("type",) and not any(key in schema.FREE for key in path)

@@ -23,7 +23,7 @@ NONSENSE = {  # option -> what the line says
     "param_scheduler.end=abc": "a whole number of 1 or more",
     "param_scheduler.T_max=0": "param_scheduler",
     "randomness.seed=-1": "from 0 to 4294967295",
-    "val_evaluator.topk=abc": "a whole number or a list",
+    "val_evaluator.topk=abc": "a whole number of 1 or more, or a list",
     "val_evaluator=[5]": "a dict, or a list of them",
     "optim_wrapper.optimizer.lr=-5": "a number of 0 or more",
     "optim_wrapper.optimizer.nesterov=maybe": "True or False",
@@ -50,6 +50,23 @@ NONSENSE = {  # option -> what the line says
     "custom_imports=dict(imports=os)": "read with the config file",
     "search_cfg.work_dir=elsewhere": "a config does not say this",
     "search_cfg.score_key=5": "give text",
+    "optim_wrapper.optimizer.lr=-0.0": "lr is -0.0: give 0, or another number",
+    "model.channel_cfg=-0.0": "channel_cfg is -0.0",
+    "optim_wrapper.optimizer.lr=1e-400": "1e-400 is too small",
+    "optim_wrapper.optimizer.betas=[0.9,-.5E-999]": "-.5E-999 is too small",
+    "param_scheduler.0=dict(type='ConstantLR',factor=0.1e-330)": "0.1e-330 is too small",
+    "val_evaluator=[]": "a list of at least one",
+    "search_cfg.evaluator=[]": "a list of at least one",
+    "model.distiller=[]": "a list of at least one",
+    "model.architecture.backbone=[]": "a list of at least one",
+    "val_evaluator.topk=[0]": "a whole number of 1 or more",
+    "search_cfg.evaluator.topk=[]": "a whole number of 1 or more",
+    "model.architecture.head.topk=0": "a whole number of 1 or more",
+    "model.architecture=[]": "give a dict",
+    "model.data_preprocessor=[0]": "give a dict",
+    "search_cfg.latency_table=[]": "search_cfg.latency_table",
+    "train_dataloader.dataset.dataset=[]": "give a dict",
+    "model.init_cfg=dict(type='Pretrained',": "quote a pair with spaces",
     f"randomness.seed={'9' * 4000}": "from 0 to 4294967295",
     f"work_dir={'[' * 100}{']' * 100}": "levels deep",
 }
@@ -69,7 +86,9 @@ def test_nonsense_is_refused_in_a_search_config_too(root, option):
     "option",
     ["train_cfg.max_epochs=1e1", "randomness.seed=None", "optim_wrapper.optimizer.lr=1", "resume=0",
      "optim_wrapper.clip_grad=dict(max_norm=5,norm_type=inf)", "param_scheduler.begin=0", "val_evaluator.topk=[1,5]",
-     "model.architecture.head.topk=1", "default_hooks.checkpoint=None", "log_level=WARNING"],
+     "model.architecture.head.topk=1", "default_hooks.checkpoint=None", "log_level=WARNING",
+     "optim_wrapper.optimizer.lr=0.0e5", "optim_wrapper.optimizer.lr=5e-324", "experiment_name=v1e-400",
+     "custom_hooks=[]", "param_scheduler=[]"],
 )  # fmt: skip
 def test_what_makes_sense_is_taken(root, option):
     load_config(root / AUTOSLIM / "autoslim_search_digits.py", [option])
@@ -126,6 +145,20 @@ def test_a_config_file_that_raises(tmp_path):
     (tmp_path / "config.py").write_text("x = 1 / 0\n")
     with pytest.raises(UserError, match=r"config\.py' cannot be read: ZeroDivisionError"):
         load_config(tmp_path / "config.py")
+
+
+def test_a_number_of_a_config_file_that_reads_as_zero(tmp_path):
+    (tmp_path / "base.py").write_text("decay = 0.0\nlr = [0.1,\n      1_0e-40_0]\n")
+    (tmp_path / "config.py").write_text("_base_ = './base.py'\n")
+    with pytest.raises(UserError, match=r"base\.py: line 3: 10e-400 is too small"):
+        load_config(tmp_path / "config.py")
+
+
+def test_a_config_file_that_is_based_on_itself(tmp_path):
+    (tmp_path / "a.py").write_text("_base_ = ['./b.py']\n")
+    (tmp_path / "b.py").write_text("_base_ = ['./a.py']\n")
+    with pytest.raises(UserError, match=r"a\.py is a _base_ of itself; take it out of the _base_ of .*b\.py"):
+        load_config(tmp_path / "a.py")
 
 
 def test_an_option_imports_no_folder_that_happens_to_be_here(root, tmp_path, monkeypatch):

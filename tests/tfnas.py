@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,8 +91,3 @@ def choices_of(stages: Sequence[Sequence[Sequence[int]]], depths: Sequence[int])
             name = f"backbone.layers.{stage}.{index}"
             choices |= {name: OPERATORS[op], f"{name}.{OPERATORS[op]}.mid_channels": width}
     return choices
-
-
-def reference(folder: Path, name: str) -> Any:
-    """One file of the published facts."""
-    return json.loads((folder / f"{name}.json").read_text())

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from pictures import bars, shown, ticks
 from torch import nn
 
 from mmrazor_lite.cli import main
@@ -108,16 +109,21 @@ def test_options_of_the_config(capsys, config):
 
 def test_tables_and_picture(capsys, config, tmp_path):
     picture = tmp_path / "a/layers.png"
-    assert main(["analyze", config("supernet_digits"), "--plot", str(picture), "--sort", "macs", "--top", "2"]) == 0
+    words = ["analyze", config("supernet_digits"), "--plot", str(picture), "--sort", "macs", "--top", "2"]
+    with shown() as pictures:
+        assert main(words) == 0
     text = capsys.readouterr().out
     assert "Width groups" in text and "... 15 more" in text and "Stays at full width" in text
-    assert picture.read_bytes().startswith(b"\x89PNG")
     assert f"wrote {picture}" in text
+    layers = as_json(capsys, config("supernet_digits"))["layers"]
+    assert ticks(pictures[0]) == [layer["name"] for layer in layers]
+    assert bars(pictures[0]) == [[layer["macs"][end] / 1e6 for layer in layers] for end in ("max", "min")]
 
 
 def test_with_a_picture_json_is_still_all_there_is(capsys, config, tmp_path):
-    assert as_json(capsys, config("supernet_digits"), "--plot", tmp_path / "a.png")["choices"] == 8
-    assert (tmp_path / "a.png").exists()
+    with shown() as pictures:
+        assert as_json(capsys, config("supernet_digits"), "--plot", tmp_path / "a.png")["choices"] == 8
+    assert len(pictures) == 1 and (tmp_path / "a.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from figures import COUNTS, counts, specialised
 
 from mmrazor_lite.cli import main
 
@@ -21,7 +22,6 @@ LINES = {  # (space, width) -> what stands before --subnet
 }
 NAMES = {"ofa_mbv3": "MobileNetV3", "ofa_proxyless": "ProxylessNASNets"}
 STRIDES = (2, 2, 2, 1, 2, 1)
-KEYS = {"params": "params", "macs": "macs", "flops": "flops_mmcv_style"}  # ours: theirs
 
 
 def layer(inputs: int, out: int, kernel: int, ratio: int, stride: int) -> dict:
@@ -53,9 +53,8 @@ def write(entry: dict, folder: Path) -> Path:
 
 
 @pytest.fixture
-def published(shared_path, tmp_path) -> dict[str, tuple[dict, Path]]:
-    entries = json.loads(shared_path("reference", "ofa", "specialized_subnets.json").read_text())["subnets"]
-    return {entry["name"]: (entry, write(entry, tmp_path / entry["name"])) for entry in entries}
+def published(tmp_path) -> dict[str, tuple[dict, Path]]:
+    return {name: (entry, write(entry, tmp_path / name)) for name, entry in specialised().items()}
 
 
 def counted(line: list[str], capsys) -> dict[str, int]:
@@ -65,7 +64,7 @@ def counted(line: list[str], capsys) -> dict[str, int]:
 
 def check(entry: dict, path: Path, capsys) -> None:
     found = counted([*LINES[entry["space"], entry["width_mult"]], "--subnet", str(path)], capsys)
-    assert {key: found[key] for key in KEYS} == {key: entry["computed"][theirs] for key, theirs in KEYS.items()}
+    assert {key: found[key] for key in COUNTS} == counts(entry["computed"])
     about = entry["published"]  # as the authors print it: 4 of the macs were rounded up, one is of other numbers
     assert round(found["params"] / 1e6, 1) == about["params_M"]
     assert abs(found["macs"] / 1e6 - about["macs_M"]) < (4 if entry["name"].startswith("note10_lat-8ms") else 1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from figures import figures
 
 
 @pytest.fixture
@@ -18,8 +17,8 @@ def rows(root):
     return read
 
 
-def test_autoslim_of_tf2(rows, root, shared_path):
-    facts = json.loads(shared_path("reference", "autoslim_tf2", "results.json").read_text())
+def test_autoslim_of_tf2(rows, root):
+    facts = figures("autoslim_tf2/results")
     names = {"Mobilev2": "MobileNetV2", "WResNet-40-4": "WRN-40-4", "ResNet-56": "ResNet-56"}
     table = rows("autoslim_cifar10.md")
     for result in facts["results"]:
@@ -41,8 +40,8 @@ def test_autoslim_of_tf2(rows, root, shared_path):
     assert "read off the bar charts" in text and "4 per element of a norm" in text and "19 norms twice" in text
 
 
-def test_tfnas(rows, root, shared_path):
-    facts = json.loads(shared_path("reference", "tfnas", "searched_architectures.json").read_text())["published"]
+def test_tfnas(rows, root):
+    facts = figures("tfnas/searched_architectures")["published"]
     page = (root / "docs" / "tfnas.md").read_text()
     table = {row[0]: row for row in rows("tfnas.md") if row[0].startswith("TF-NAS-")}
     assert set(table) == {fact["name"] for fact in facts}

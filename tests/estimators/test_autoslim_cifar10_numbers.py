@@ -5,34 +5,25 @@ Source: Autoslim_TF2, ``nets/`` and ``slim_util.py``; the slim networks are the 
 
 from __future__ import annotations
 
-import json
 import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import figures
 
 from mmrazor_lite.config.build import build_model
 from mmrazor_lite.config.load import load_config
 from mmrazor_lite.subnet import Subnet, read_subnet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "pruning" / "autoslim"
-BASELINES = {
-    "mbv2": {"params": 2_237_770, "macs": 77_634_048},
-    "wrn40_4": {"params": 8_949_210, "macs": 1_298_582_016},
-    "resnet56": {"params": 855_770, "macs": 125_747_840},
-}
-SLIM = {
-    "mbv2": {"params": 917_535, "macs": 38_210_640},
-    "wrn40_4": {"params": 5_776_575, "macs": 640_996_288},
-    "resnet56": {"params": 512_789, "macs": 62_197_376},
-}
-FREE_WIDTHS = {"mbv2": 26, "wrn40_4": 22, "resnet56": 30}
 THEIRS = {"mbv2": "Mobilev2", "wrn40_4": "WResNet_40_4", "resnet56": "ResNet56"}
+RESULTS = dict(zip(THEIRS, figures("autoslim_tf2/results")["results"], strict=True))
+BARS = figures("autoslim_tf2/example_slimmed_widths")
 
 
-@pytest.fixture(scope="module", params=list(BASELINES))
+@pytest.fixture(scope="module", params=list(THEIRS))
 def network(request) -> tuple[str, Any]:
     """The supernet of one architecture, as its config says."""
     config = load_config(CONFIGS / f"autoslim_{request.param}_supernet_1xb128_cifar10.py")
@@ -61,14 +52,18 @@ def costs(algorithm: Any, subnet: Subnet) -> dict[str, int]:
     return {key: found[key] for key in ("params", "macs")}
 
 
+def numbers(computed: dict[str, int]) -> dict[str, int]:
+    return {key: computed[key] for key in ("params", "macs")}
+
+
 def test_baseline(network):
     name, algorithm = network
-    assert costs(algorithm, algorithm.search_space.max()) == BASELINES[name]
+    assert costs(algorithm, algorithm.search_space.max()) == numbers(RESULTS[name]["computed_baseline"])
 
 
 def test_every_width_that_is_free_in_the_reference_is_a_choice(network):
     name, algorithm = network
-    assert len(algorithm.search_space) == FREE_WIDTHS[name]
+    assert len(algorithm.search_space) == figures("autoslim_tf2/width_groups")[THEIRS[name]]["free_widths"]
     assert [layer.layer for layer in algorithm.mutator.fixed] == ["head.fc"]
 
 
@@ -81,36 +76,26 @@ def test_candidates_are_fifths_rounded_up(network):
 def test_shipped_subnet_file(network):
     name, algorithm = network
     file = read_subnet(CONFIGS / f"AUTOSLIM_{name.upper()}_CIFAR10_50_TF2.yaml", algorithm.search_space)
-    assert costs(algorithm, file.subnet) == SLIM[name]
-    assert {key: file.resources[key] for key in SLIM[name]} == SLIM[name]
+    assert costs(algorithm, file.subnet) == numbers(file.resources) == numbers(BARS[THEIRS[name]]["computed"])
 
 
-def test_published_bars(network, shared_path):
+def test_published_bars(network):
     name, algorithm = network
-    entry = json.loads(shared_path("reference", "autoslim_tf2", "example_slimmed_widths.json").read_text())
-    entry, space, layers = entry[THEIRS[name]], algorithm.search_space, bars(name)
+    entry, space, layers = BARS[THEIRS[name]], algorithm.search_space, bars(name)
     assert [space.layers[layer].full for layer in layers] == entry["baseline"]
     choices: dict[str, int] = {}
     for layer, width in zip(layers, entry["channels"], strict=True):
         assert choices.setdefault(space.layers[layer].choice, width) == width, layer
     subnet = Subnet(choices)
     space.validate(subnet)
-    assert costs(algorithm, subnet) == {key: entry["computed"][key] for key in ("params", "macs")} == SLIM[name]
+    assert costs(algorithm, subnet) == numbers(entry["computed"])
     assert read_subnet(CONFIGS / f"AUTOSLIM_{name.upper()}_CIFAR10_50_TF2.yaml", space).subnet == subnet
 
 
-def test_the_numbers_here_are_those_of_the_reference(shared_path):
-    table = json.loads(shared_path("reference", "autoslim_tf2", "results.json").read_text())
-    computed = [entry["computed_baseline"] for entry in table["results"]]
-    assert [{key: row[key] for key in ("params", "macs")} for row in computed] == list(BASELINES.values())
-    groups = json.loads(shared_path("reference", "autoslim_tf2", "architectures.json").read_text())["width_groups"]
-    assert {name: groups[theirs]["free_widths"] for name, theirs in THEIRS.items()} == FREE_WIDTHS
-
-
 @pytest.mark.parametrize("step", ["supernet", "search", "subnet"])
-@pytest.mark.parametrize("name", list(BASELINES))
-def test_schedules_are_those_of_the_reference(name, step, shared_path):
-    theirs = json.loads(shared_path("reference", "autoslim_tf2", "hyperparameters.json").read_text())
+@pytest.mark.parametrize("name", list(THEIRS))
+def test_schedules_are_those_of_the_authors(name, step):
+    theirs = figures("autoslim_tf2/hyperparameters")
     config = load_config(CONFIGS / f"autoslim_{name}_{step}_1xb128_cifar10.py")
     decay = theirs["weight_decay"][{"mbv2": "Mobilev2", "wrn40_4": "WResNet", "resnet56": "ResNet"}[name]]
     optimizer = config.optim_wrapper.optimizer

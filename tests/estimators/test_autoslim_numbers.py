@@ -1,17 +1,15 @@
-"""AutoSlim's four networks, Slimmable Networks and US-Nets: macs, params and flops to the last digit.
-
-The counts of the shipped subnet files are in the files; those of the reference are read where it is there.
-"""
+"""AutoSlim's four networks, Slimmable Networks and US-Nets: macs, params and flops to the last digit."""
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from autoslim_lists import subnet_of
+from figures import COUNTS, figures
+from figures import counts as of_reference
 
 from mmrazor_lite.config.build import build_model
 from mmrazor_lite.config.load import load_config
@@ -30,7 +28,6 @@ UNIFORM = {  # which config, and where it lists the widths
     ("US", "v2"): ("us_mbv2_8xb128_in1k", "val_widths"),
 }
 ROUNDING = {"rounded": round, "truncated": int}  # of the published tables; ResNet-50's has two digits of G
-COUNTS = ("macs", "flops", "params")
 FILES = sorted(path.name for path in CONFIGS.glob("AUTOSLIM_*_OFFICIAL.yaml"))
 
 
@@ -45,10 +42,6 @@ def model(config: str, any_width: bool = False) -> Any:
 
 def supernet(family: str) -> Any:
     return model(f"autoslim_{FAMILIES[family].lower()}_supernet_8xb256_in1k", any_width=True)
-
-
-def of_reference(computed: dict[str, int]) -> dict[str, int]:
-    return {"macs": computed["macs"], "flops": computed["flops_mmcv_style"], "params": computed["params"]}
 
 
 def counts(costs: dict[str, int]) -> dict[str, int]:
@@ -73,10 +66,9 @@ def test_the_counts_in_a_file_are_those_of_its_subnet(name):
     assert "slimmable_networks" in file.made_by["source"]
 
 
-def test_every_published_channel_list_is_shipped_and_costs_what_it_should(shared_path):
-    table = json.loads(shared_path("reference", "autoslim", "channel_configs.json").read_text())["configs"]
+def test_every_published_channel_list_is_shipped_and_costs_what_it_should():
     seen = set()
-    for entry in table:
+    for entry in figures("autoslim/channel_configs")["configs"]:
         label = LABELS.get(entry["name"].removeprefix("autoslim_"), entry["name"].rpartition("_")[2])
         family, name = entry["family"], f"AUTOSLIM_{FAMILIES[entry['family']]}_{label}_OFFICIAL.yaml"
         file = read_subnet(CONFIGS / name, supernet(family).search_space)
@@ -97,17 +89,13 @@ def test_a_plain_count_of_a_subnet_agrees():
     assert sum(parameter.numel() for parameter in exported.parameters()) == file.resources["params"]
 
 
-@pytest.fixture(scope="module")
-def results() -> list[dict]:
-    from conftest import shared_path
-
-    return json.loads(shared_path("reference", "autoslim", "slimmable_and_us_results.json").read_text())["results"]
+RESULTS = figures("autoslim/slimmable_and_us_results")["results"]
 
 
 @pytest.mark.parametrize(("kind", "version"), UNIFORM)
-def test_uniform_widths(results, kind, version):
+def test_uniform_widths(kind, version):
     name, option = UNIFORM[kind, version]
-    rows = [row for row in results if row["model"].startswith(f"{kind}-") and row["model"].endswith(version)]
+    rows = [row for row in RESULTS if row["model"].startswith(f"{kind}-") and row["model"].endswith(version)]
     widths = load_config(CONFIGS / f"{name}.py", []).model[option]
     assert sorted(widths) == sorted(row["width"] for row in rows)
     algorithm = model(name)
@@ -124,11 +112,11 @@ def test_uniform_widths(results, kind, version):
             assert ROUNDING[row["rounding_rule"]](profiled / 1e6) == row["published"]["mflops"], key
 
 
-def test_shufflenet_at_its_three_widths(results):
+def test_shufflenet_at_its_three_widths():
     """Plain networks: a group convolution of ours keeps the width of its groups, S-ShuffleNet's their number."""
     from mmpretrain.registry import MODELS
 
-    rows = [row for row in results if row["model"] == "S-ShuffleNet"]
+    rows = [row for row in RESULTS if row["model"] == "S-ShuffleNet"]
     assert len(rows) == 3
     for row in rows:
         net = MODELS.build(

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from figures import figures, specialised
 from torch import nn
 
 from mmrazor_lite.errors import UserError
@@ -55,8 +56,7 @@ def subnet_of(space, ks, e, d, resolution) -> dict:
 
 def test_the_latencies_of_the_reference(wide, shared_path):
     table = read_table(shared_path("reference", "ofa", "note10_latency.json"), wide)
-    text = shared_path("reference", "ofa", "accuracy_predictor_examples.json").read_text()
-    examples = json.loads(text)["mbv3_w1_2"]["examples"]
+    examples = figures("ofa/accuracy_predictor_examples")["mbv3_w1_2"]["examples"]
     assert len(examples) == 21
     subnets = [subnet_of(wide.search_space, *(case[k] for k in ("ks", "e", "d", "resolution"))) for case in examples]
     found = table(np.stack([wide.search_space.index(subnet) for subnet in subnets]))
@@ -67,8 +67,7 @@ def test_the_latencies_of_the_reference(wide, shared_path):
 
 def test_a_specialised_net_takes_what_its_name_says(wide, shared_path):
     table = read_table(shared_path("reference", "ofa", "note10_latency.json"), wide)
-    nets = json.loads(shared_path("reference", "ofa", "specialized_subnets.json").read_text())["subnets"]
-    net = next(net for net in nets if net["net_id"].startswith("note10_lat@30ms"))
+    net = next(net for net in specialised().values() if net["net_id"].startswith("note10_lat@30ms"))
     case = (net["ks_padded"], net["e_padded"], net["depth"], net["resolution"])
     assert net["width_mult"] == 1.2
     assert round(table.of(subnet_of(wide.search_space, *case)), 2) == 29.97
@@ -183,7 +182,7 @@ def test_what_is_no_published_table(tmp_path, text, part):
     assert part in problem(lambda: read_official([path]))
 
 
-def test_a_network_of_another_kind(shared_path):
+def test_a_network_of_another_kind():
     class Other:
         search_space, resolutions, input_shape = None, None, (3, 224, 224)
         architecture = nn.Sequential(nn.Conv2d(3, 8, 3))

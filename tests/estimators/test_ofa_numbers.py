@@ -6,11 +6,11 @@ onceforall. Of the largest network, MMRazor's table says 747.8 M flops, which is
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
+from figures import COUNTS, counts, figures, specialised
 from oracles import count
 from torch import nn
 
@@ -18,11 +18,11 @@ from mmrazor_lite.models.backbones import OFAMobileNetV3, OFAProxylessNAS
 from mmrazor_lite.models.mutators import NasMutator
 from mmrazor_lite.subnet import SearchSpace, parse_document, read_subnet
 
-KEYS = {"params": "params", "macs": "macs", "flops": "flops_mmcv_style"}  # ours: theirs
 SHIPPED = {
-    "OFA_SUBNET_NOTE8_LAT22.yaml": ("note8_lat-22ms_top1-70.4_finetune-25", 140, (4_304_592, 67_196_888, 70_875_664)),
-    "OFA_SUBNET_NOTE8_LAT31.yaml": ("note8_lat-31ms_top1-72.8_finetune-25", 152, (4_595_536, 100_520_248, 105_429_448)),
+    "OFA_SUBNET_NOTE8_LAT22.yaml": "note8_lat-22ms_top1-70.4_finetune-25",
+    "OFA_SUBNET_NOTE8_LAT31.yaml": "note8_lat-31ms_top1-72.8_finetune-25",
 }
+PUBLISHED = specialised()
 BUILT = ("note8_lat-22ms_top1-70.4_finetune-25", "1080ti_gpu64-12ms_top1-72.6_finetune-25")
 
 SIZES = range(128, 261, 4)  # all that a published network has
@@ -56,12 +56,6 @@ def mutators() -> dict[tuple[str, float], NasMutator]:
     }
 
 
-@pytest.fixture
-def published(shared_path) -> dict[str, dict]:
-    table = json.loads(shared_path("reference", "ofa", "specialized_subnets.json").read_text())
-    return {entry["name"]: entry for entry in table["subnets"]}
-
-
 def short(entry: dict, resolution: int) -> dict:
     """A published network as lists of kernels, ratios and depths."""
     return {"ks": entry["ks_padded"], "e": entry["e_padded"], "d": entry["depth"], "r": [resolution]}
@@ -71,24 +65,23 @@ def of(mutator: NasMutator, document: dict) -> dict[str, int]:
     return mutator.cost_model.of(parse_document(document, mutator.search_space, "published").subnet)
 
 
-def test_every_specialised_network(mutators, published):
-    assert len(published) == 34
-    for name, entry in published.items():
+def test_every_specialised_network(mutators):
+    assert len(PUBLISHED) == 34
+    for name, entry in PUBLISHED.items():
         mutator = mutators[entry["space"], entry["width_mult"]]
         found = of(mutator, short(entry, entry["resolution"]))
-        wrong = {key: found[key] for key, theirs in KEYS.items() if found[key] != entry["computed"][theirs]}
-        assert not wrong, name
+        assert {key: found[key] for key in COUNTS} == counts(entry["computed"]), name
         if "computed_at_224" in entry:
             assert of(mutator, short(entry, 224))["macs"] == entry["computed_at_224"]["macs"], name
 
 
-def test_largest_and_smallest(mutators, shared_path):
-    spaces = json.loads(shared_path("reference", "ofa", "search_spaces.json").read_text())
+def test_largest_and_smallest(mutators):
+    spaces = figures("ofa/search_spaces")
     for (space, width), mutator in mutators.items():
         for which in ("max", "min"):
             subnet = {**getattr(mutator.search_space, which)(), "resolution": 224}
             found, expected = mutator.cost_model.of(subnet), spaces[space]["computed"][str(width)][which]
-            assert {key: found[key] for key in KEYS} == {key: expected[theirs] for key, theirs in KEYS.items()}
+            assert {key: found[key] for key in COUNTS} == counts(expected)
         parameters = sum(parameter.numel() for parameter in mutator.architecture.parameters())
         assert parameters == spaces[space]["supernet_parameters_with_kernel_transforms"][str(width)]
     mutator, mmrazor = mutators["ofa_mbv3", 1.0], spaces["ofa_mbv3"]["mmrazor_published"]
@@ -97,25 +90,24 @@ def test_largest_and_smallest(mutators, shared_path):
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_counted_on_the_plain_network(mutators, published, name):
-    entry = published[name]
+def test_counted_on_the_plain_network(mutators, name):
+    entry = PUBLISHED[name]
     mutator, size = mutators[entry["space"], entry["width_mult"]], entry["resolution"]
     subnet = parse_document(short(entry, size), mutator.search_space, name).subnet
-    found = count(mutator.export(subnet), (3, size, size))
-    assert {key: found[key] for key in KEYS} == {key: entry["computed"][theirs] for key, theirs in KEYS.items()}
+    assert count(mutator.export(subnet), (3, size, size)) == counts(entry["computed"])
 
 
 @pytest.mark.parametrize("file", SHIPPED)
-def test_shipped_file(root, mutators, published, file):
+def test_shipped_file(root, mutators, file):
     mutator = mutators["ofa_mbv3", 1.0]
     sizes = range(128, 225, 4)  # those of the shipped configs
     choices = mutator.search_space.values()
     space = SearchSpace(
         replace(choice, candidates=sizes) if choice.kind == "resolution" else choice for choice in choices
     )
-    name, size, numbers = SHIPPED[file]
+    entry = PUBLISHED[SHIPPED[file]]
     found = read_subnet(root / "configs" / "nas" / "mmcls" / "onceforall" / file, space)
-    assert found.subnet == parse_document(short(published[name], size), space, name).subnet
-    assert tuple(found.resources[key] for key in KEYS) == numbers
+    assert found.subnet == parse_document(short(entry, entry["resolution"]), space, file).subnet
+    assert {key: found.resources[key] for key in COUNTS} == counts(entry["computed"])
     assert mutator.cost_model.of(found.subnet) == found.resources
     assert found.made_by["source"]

@@ -1,6 +1,6 @@
 """The published space of TF-NAS: costs of networks to the last digit, latencies by the published tables exactly.
 
-Source of the facts: the README of the reference folder; one supernet is prepared for all tests.
+One supernet is prepared for all tests.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import shared_path
+from figures import COUNTS, counts, figures
 from oracles import count
-from tfnas import choices_of, reference
+from tfnas import choices_of
 from torch import nn
 
 from mmrazor_lite.estimators.latency_table import LatencyTable
@@ -22,7 +23,6 @@ from mmrazor_lite.models.backbones import TFNASNet
 from mmrazor_lite.models.mutators import NasMutator
 from mmrazor_lite.subnet import read_subnet
 
-KEYS = {"params": "params", "macs": "macs", "flops": "flops_mmcv_style"}  # ours: theirs
 DEPTHS = (2, 3, 4, 4, 4, 1)
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,13 +47,9 @@ def mutator() -> NasMutator:
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    return shared_path("reference", "tfnas")
-
-
-@pytest.fixture(scope="module")
-def sources(folder) -> dict[str, TFNASTable]:
-    return {device: read_tfnas_table(folder / f"latency_{device}.npz") for device in ("gpu", "cpu")}
+def sources() -> dict[str, TFNASTable]:
+    paths = {device: shared_path("reference", "tfnas", f"latency_{device}.npz") for device in ("gpu", "cpu")}
+    return {device: read_tfnas_table(path) for device, path in paths.items()}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +57,11 @@ def tables(sources, mutator) -> dict[str, LatencyTable]:
     return {device: tfnas_table(source, mutator) for device, source in sources.items()}
 
 
-def networks(folder: Path) -> list[dict]:
-    """TF-NAS-A and the 16 others of the reference."""
-    return [
-        *reference(folder, "searched_architectures")["architectures"],
-        *reference(folder, "latency_examples")["architectures"],
-    ]
+# TF-NAS-A and 16 others.
+NETWORKS = [
+    *figures("tfnas/searched_architectures")["architectures"],
+    *figures("tfnas/latency_examples")["architectures"],
+]
 
 
 def subnet_of(network: dict, mutator: NasMutator):
@@ -75,8 +70,8 @@ def subnet_of(network: dict, mutator: NasMutator):
     return space.subnet(space.index(choices))
 
 
-def test_the_space(folder, mutator):
-    published = reference(folder, "search_space")
+def test_the_space(mutator):
+    published = figures("tfnas/search_space")
     assert len(mutator.operators) == published["blocks"]
     assert {module.names for module in mutator.operators.values()} == {tuple(published["primitives"])}
     paths = math.prod(sum(8**d for d in row["depth_candidates"]) for row in published["stages"])
@@ -90,29 +85,27 @@ def test_the_space(folder, mutator):
             assert {"ReLU": "relu", "SiLU": "swish"}[built.act] == act
 
 
-def test_costs_of_every_network(folder, mutator):
-    for network in networks(folder):
+def test_costs_of_every_network(mutator):
+    for network in NETWORKS:
         costs = mutator.cost_model.of(subnet_of(network, mutator))
-        assert {key: costs[key] for key in KEYS} == {key: network["computed"][name] for key, name in KEYS.items()}
+        assert {key: costs[key] for key in COUNTS} == counts(network["computed"])
 
 
-def test_costs_of_tf_nas_a_are_those_of_the_built_network(folder, mutator):
-    network = networks(folder)[0]
+def test_costs_of_tf_nas_a_are_those_of_the_built_network(mutator):
+    network = NETWORKS[0]
     counted = count(mutator.export(subnet_of(network, mutator)).float(), (3, 224, 224))
-    assert counted == {key: network["computed"][name] for key, name in KEYS.items()}
+    assert counted == counts(network["computed"])
 
 
-def test_the_shipped_subnet(folder, mutator):
+def test_the_shipped_subnet(mutator):
     file = read_subnet(ROOT / "configs/nas/tfnas/TFNAS_A.yaml", mutator.search_space)
-    assert file.subnet == subnet_of(networks(folder)[0], mutator)
-    assert {key: file.resources[key] for key in KEYS} == {
-        key: networks(folder)[0]["computed"][name] for key, name in KEYS.items()
-    }
+    assert file.subnet == subnet_of(NETWORKS[0], mutator)
+    assert {key: file.resources[key] for key in COUNTS} == counts(NETWORKS[0]["computed"])
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu"])
-def test_latencies_are_the_published_sums(folder, mutator, tables, device):
-    for network in networks(folder):
+def test_latencies_are_the_published_sums(mutator, tables, device):
+    for network in NETWORKS:
         own = network.get(f"{device}_lut_ms", network["computed"].get(f"{device}_lut_ms"))
         assert tables[device].of(subnet_of(network, mutator)) == own
 
@@ -127,8 +120,8 @@ def test_what_the_space_reaches(tables, device, low, high):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu"])
-def test_statistics_of_the_tables(folder, sources, device):
-    published = reference(folder, "latency_examples")
+def test_statistics_of_the_tables(sources, device):
+    published = figures("tfnas/latency_examples")
     source, facts = sources[device], published["table_statistics"][device]
     assert source.base == facts["base_ms"]
     assert sum(len(values) for values in source.entries.values()) == facts["entries"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from figures import figures
 from ofa_reference import network, random_state
 from oracles import assert_close
 
@@ -36,8 +37,18 @@ SMALL = "ofa_mbv3_d234_e346_k357_w1.0"
 
 
 @pytest.fixture
-def shapes(shared_path) -> dict:
-    return json.loads(shared_path("reference", "ofa", "checkpoint_keys.json").read_text())["networks"]
+def shapes() -> dict[str, dict[str, list[int]]]:
+    """Official network -> tensor -> its shape."""
+    return {name: dict(_tensors(entries)) for name, entries in figures("ofa/checkpoint_keys")["networks"].items()}
+
+
+def _tensors(entries: dict[str, list[int] | int]) -> Iterator[tuple[str, list[int]]]:
+    for name, shape in entries.items():
+        if isinstance(shape, int):  # the channels of a batch norm
+            yield from ((f"{name}.{part}", [shape]) for part in ("weight", "bias", "running_mean", "running_var"))
+            yield f"{name}.num_batches_tracked", []
+        else:
+            yield name, shape
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import numpy as np
 import pytest
 from costs import CostOfRows
+from figures import figures
 from safetensors.numpy import load_file, save_file
 from scipy.stats import kendalltau
 from search.ofa_space import ofa_space, row_of
@@ -22,33 +22,32 @@ from mmrazor_lite.subnet import Choice, SearchSpace
 SMALL = SearchSpace([Choice(f"layer{i}", (4, 8, 12), kind="width") for i in range(6)])
 
 
-@pytest.fixture
-def examples(shared_path):
-    return json.loads(shared_path("reference", "ofa", "accuracy_predictor_examples.json").read_text())
+MOBILENETS, RESNETS = (figures("ofa/accuracy_predictor_examples")[net]["examples"] for net in ("mbv3_w1_2", "resnet50"))
 
 
-def test_the_published_predictions(examples, shared_path):
+def test_the_published_features():
+    space = ofa_space(range(112, 225, 16))
+    assert (len(MOBILENETS), len(RESNETS)) == (21, 20)
+    found = [ENCODINGS["ofa"](space, "here")(row_of(example, space))[0] for example in MOBILENETS]
+    found += [resnet50_features(example, example["resolution"]) for example in RESNETS]
+    for features, example in zip(found, [*MOBILENETS, *RESNETS], strict=True):
+        assert np.flatnonzero(features).tolist() == example["active_features"]
+
+
+def test_the_published_predictions(shared_path):
     space = ofa_space(range(112, 225, 16))
     predictor = AccuracyPredictor.read(shared_path("reference/ofa/accuracy_predictor_mbv3_w1.2.safetensors"), space)
-    found = examples["mbv3_w1_2"]["examples"]
-    assert len(found) == 21
-    for example in found:
-        row = row_of(example, space)
-        features = ENCODINGS["ofa"](space, "here")(row)[0]
-        assert np.flatnonzero(features).tolist() == example["active_features"]
-        assert predictor(row)[0] == pytest.approx(example["predicted_accuracy"], abs=1e-4)
-    rows = np.concatenate([row_of(example, space) for example in found])
-    assert predictor(rows) == pytest.approx([example["predicted_accuracy"] for example in found], abs=1e-4)
+    rows = [row_of(example, space) for example in MOBILENETS]
+    expected = pytest.approx([example["predicted_accuracy"] for example in MOBILENETS], abs=1e-4)
+    assert [predictor(row)[0] for row in rows] == expected
+    assert predictor(np.concatenate(rows)) == expected
 
 
-def test_the_published_predictions_of_resnet50(examples, shared_path):
+def test_the_published_predictions_of_resnet50(shared_path):
     tensors = load_file(shared_path("reference/ofa/accuracy_predictor_resnet50.safetensors"))
     layers = layers_of(tensors, "here")
-    found = examples["resnet50"]["examples"]
-    assert len(found) == 20
-    for example in found:
+    for example in RESNETS:
         features = resnet50_features(example, example["resolution"])
-        assert np.flatnonzero(features).tolist() == example["active_features"]
         assert forward(features[None], layers)[0, 0] == pytest.approx(example["predicted_accuracy"], abs=1e-4)
 
 
@@ -107,7 +106,7 @@ def _refused(path, space) -> str:
     return str(error.value)
 
 
-def test_what_is_refused(tmp_path, shared_path):
+def test_what_is_refused(tmp_path):
     path = tmp_path / "p.safetensors"
     assert "no such predictor" in _refused(path, SMALL)
     path.write_bytes(b"not a file of tensors")
@@ -118,6 +117,9 @@ def test_what_is_refused(tmp_path, shared_path):
     other = SearchSpace([Choice("a", (1, 2), kind="width")])
     text = _refused(path, other)
     assert SMALL.fingerprint in text and other.fingerprint in text and "tools/predictor" in text
+
+
+def test_a_published_predictor_is_of_one_space(shared_path):
     published = shared_path("reference/ofa/accuracy_predictor_mbv3_w1.2.safetensors")
     assert "5 stages of 4 blocks" in _refused(published, SMALL)
     assert "no 132 for 'resolution'" in _refused(published, ofa_space((128, 132)))

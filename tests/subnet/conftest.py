@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from figures import DATA
 
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace
 
@@ -12,10 +13,7 @@ from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace
 @pytest.fixture
 def mmrazor_files() -> Path:
     """The folder of subnet files as MMRazor wrote them."""
-    folder = Path(__file__).resolve().parents[3] / "shared" / "reference" / "mmrazor_files"
-    if not folder.is_dir():
-        pytest.skip("the optional reference folder ../shared/reference/mmrazor_files is not there")
-    return folder
+    return DATA / "mmrazor_files"
 
 
 @pytest.fixture

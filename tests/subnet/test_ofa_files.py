@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from elastic_space import make_space
+from figures import DATA, specialised
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet import Choice, SearchSpace, parse_document, read_subnet
@@ -27,9 +28,8 @@ SPACE = make_space(WIDTHS["ofa_mbv3", 1.0])
 
 
 @pytest.fixture
-def published(shared_path) -> dict[str, dict]:
-    entries = json.loads(shared_path("reference", "ofa", "specialized_subnets.json").read_text())["subnets"]
-    return {entry["name"]: entry for entry in entries}
+def published() -> dict[str, dict]:
+    return specialised()
 
 
 def lists(entry: dict) -> dict:
@@ -101,8 +101,8 @@ def test_every_published_network_is_one_subnet_in_all_formats(published):
                 assert subnet[f"backbone.layers.{stage}.{block}.kernel_size"] == kernel
 
 
-def test_published_files(published, shared_path, tmp_path):
-    reference = shared_path("reference", "ofa")
+def test_published_files(published, tmp_path):
+    reference = DATA / "ofa"
     for file, name in (("net_config_note8_31ms.json", "note8_lat-31ms"), ("net_config_cpu_15ms.json", "cpu_lat-15ms")):
         entry = next(entry for key, entry in published.items() if key.startswith(name))
         widths = WIDTHS[entry["space"], entry["width_mult"]]
@@ -118,8 +118,8 @@ def test_published_files(published, shared_path, tmp_path):
         assert found.to_dict() == {key: value for key, value in expected.items() if key != "resolution"}
 
 
-def test_the_file_of_mmrazor(published, shared_path, caplog):
-    path = shared_path("reference", "mmrazor_files", "v1_fix_subnet_OFA_NOTE8_LAT22.yaml")
+def test_the_file_of_mmrazor(published, mmrazor_files, caplog):
+    path = mmrazor_files / "v1_fix_subnet_OFA_NOTE8_LAT22.yaml"
     with caplog.at_level(logging.WARNING):
         subnet = read_subnet(path, SPACE).subnet
     assert subnet == parse_document(lists(published[NOTE8]), SPACE, "lists").subnet

@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from pictures import bars, legend, shown, ticks
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.visualization import layers, plot_layers
@@ -21,7 +22,10 @@ def area(path, colour: str) -> int:
 @pytest.mark.parametrize("count", [1, 20, 200])
 def test_area_of_the_bars(tmp_path, count):
     path = tmp_path / "folder/layers.png"
-    plot_layers(path, [(f"layer{i}", 4_000_000, 1_000_000, True) for i in range(count)], "title")
+    with shown() as pictures:
+        plot_layers(path, [(f"layer{i}", 4_000_000, 1_000_000, True) for i in range(count)], "title")
+    named = range(0, count, 3 if count == 200 else 1)  # as many names as do not overlap
+    assert (ticks(pictures[0]), pictures[0].get_xticks().tolist()) == ([f"layer{i}" for i in named], list(named))
     assert [entry.name for entry in path.parent.iterdir()] == ["layers.png"]
     kept, dropped = area(path, layers.SEARCHABLE), area(path, layers.DROPPED)
     assert dropped / kept == pytest.approx(3, rel=0.05)  # the smallest subnet keeps a quarter of each layer
@@ -33,9 +37,19 @@ def test_what_stays_has_a_colour_of_its_own(tmp_path):
     assert area(tmp_path / "a.png", layers.FIXED) / searchable == pytest.approx(2, rel=0.05)
 
 
+def test_axes_and_values(tmp_path):
+    with shown() as pictures:
+        plot_layers(tmp_path / "a.png", [("stem", 3_000_000, 1_500_000, True), ("fc", 10_000, 10_000, False)], "title")
+    (axes,) = pictures
+    assert bars(axes) == [[3.0, 0.01], [1.5, 0.01]]
+    assert (ticks(axes), axes.get_ylabel(), axes.get_title()) == (["stem", "fc"], "M macs", "title")
+    assert legend(axes) == ["kept by the smallest subnet", "dropped by it", "stays at full width"]
+
+
 def test_no_layers(tmp_path):
-    plot_layers(tmp_path / "a.png", [])
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    with shown() as pictures:
+        plot_layers(tmp_path / "a.png", [])
+    assert bars(pictures[0]) == [[], []] and area(tmp_path / "a.png", layers.SEARCHABLE) > 0  # the legend is there
 
 
 def test_missing_matplotlib(tmp_path, monkeypatch):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tfnas import reference
+from figures import figures
 
 from mmrazor_lite.models.algorithms.elasticity_scaling import scale_widths
 
 
-def published(folder, example: dict) -> tuple:
-    """Widths, limits, stages and the latency function of one example, by the published tables."""
-    space, archive = reference(folder, "search_space"), np.load(folder / f"latency_{example['device']}.npz")
+def published(archive, example: dict) -> tuple:
+    """Widths, limits, stages and the latency function of one example, by a published table."""
+    space = figures("tfnas/search_space")
     table = {key: archive[key] for key in archive.files}
     rows = {row["name"]: row for row in space["stages"]}
     keys, widths, limits, stages = [], [], [], []
@@ -35,9 +35,10 @@ def published(folder, example: dict) -> tuple:
 
 @pytest.mark.parametrize("number", range(8))
 def test_the_authors_examples(shared_path, number):
-    folder = shared_path("reference", "tfnas")
-    example = reference(folder, "elasticity_scaling_examples")["examples"][number]
-    widths, limits, stages, latency = published(folder, example)
+    example = figures("tfnas/elasticity_scaling_examples")["examples"][number]
+    device = example["device"]
+    archive = np.load(shared_path("reference", "tfnas", f"latency_{device}.npz"))
+    widths, limits, stages, latency = published(archive, example)
     assert latency(widths) == example["latency_before"]
     scaled = scale_widths(widths, limits, stages, latency, example["target_ms"])
     assert scaled == [width for blocks in example["ops_and_widths_after"].values() for _, width in blocks]

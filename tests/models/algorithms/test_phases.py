@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import numpy as np
 import pytest
+from figures import figures
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.phases import Phase, phases_of
@@ -55,8 +55,8 @@ def candidates(space: SearchSpace, suffix: str) -> tuple:
     return found
 
 
-def test_the_published_phases(shared_path):
-    table = json.loads(shared_path("reference", "ofa", "progressive_shrinking.json").read_text())
+def test_the_published_phases():
+    table = figures("ofa/progressive_shrinking")
     space = make_space(**PUBLISHED, stages=5)
     several = {"depth", "expand"}
     names = [f"{row['task']}_{row['phase']}" if row["task"] in several else row["task"] for row in table["steps"]]

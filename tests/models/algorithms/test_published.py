@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
+from figures import figures
 from torch import nn
 
 from mmrazor_lite.errors import UserError
@@ -38,8 +38,8 @@ def _set(path, value):
 
 
 @pytest.mark.parametrize("name", ["net_config_cpu_15ms", pytest.param("net_config_note8_31ms", marks=pytest.mark.slow)])
-def test_published_files_fit_and_changed_ones_do_not(shared_path, tmp_path, name):
-    document = json.loads(shared_path("reference", "ofa", f"{name}.json").read_text())
+def test_published_files_fit_and_changed_ones_do_not(name):
+    document = figures(f"ofa/{name}")
     cls, width = FILES[name]
     model = SubModel(Net(cls(width_mult=width)), {**document, "image_size": 64}, input_shape=(3, 64, 64))
     check_net_config(document, model.architecture, "net.config")

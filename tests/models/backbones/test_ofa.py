@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 import torch
 from elastic import BACKBONES, INSIDE, WIDTHS, build, by_hand, images
+from figures import figures
 from oracles import assert_close, assert_same_bits
 from torch import nn
 
@@ -56,8 +56,8 @@ def test_a_block_declares_the_widths_it_is_built_with(name):
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
-def test_published_channels_and_sizes(family, shared_path):
-    facts = json.loads(shared_path("reference", "ofa", "search_spaces.json").read_text())[family]
+def test_published_channels_and_sizes(family):
+    facts = figures("ofa/search_spaces")[family]
     for mult in facts["width_mults"]:
         net = PUBLISHED[family](width_mult=mult)
         stages = [stage[-1].out_channels for stage in net.layers]

@@ -1,0 +1,41 @@
+"""What a picture shows: its axes as matplotlib holds them when the file is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+@contextmanager
+def shown() -> Iterator[list[Axes]]:
+    """The axes of every picture that is written inside, one for each; the files are written as ever."""
+    found: list[Axes] = []
+    save = Figure.savefig
+
+    def watched(figure: Figure, *args, **kwargs) -> None:
+        (axes,) = figure.axes
+        found.append(axes)
+        save(figure, *args, **kwargs)
+
+    with patch.object(Figure, "savefig", watched):
+        yield found
+
+
+def bars(axes: Axes) -> list[list[float]]:
+    """Heights of each series of bars."""
+    return [[bar.get_height() for bar in series] for series in axes.containers]
+
+
+def ticks(axes: Axes) -> list[str]:
+    """What stands along the horizontal axis."""
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+def legend(axes: Axes) -> list[str]:
+    """What the legend says."""
+    found = axes.get_legend() or axes.figure.legends[0]
+    return [text.get_text() for text in found.get_texts()]

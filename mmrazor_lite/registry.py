@@ -7,6 +7,8 @@ description that lists and tables show, its ``paper`` attribute (where it has on
 from __future__ import annotations
 
 import importlib
+import inspect
+from typing import Any
 
 from mmengine.registry import DATA_SAMPLERS as _DATA_SAMPLERS
 from mmengine.registry import DATASETS as _DATASETS
@@ -20,15 +22,38 @@ from mmengine.registry import RUNNERS as _RUNNERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import Registry
 
+from mmrazor_lite.errors import UserError
+
 SCOPE = "mmrazor_lite"
 
 
+class _Registry(Registry):
+    """mmengine's, which says who has a name that is taken."""
+
+    def _register_module(self, module: Any, module_name: str | list[str] | None = None, force: bool = False) -> None:
+        names = [module_name or module.__name__] if not isinstance(module_name, list) else module_name
+        for name in names:
+            if not force and name in self.module_dict:
+                held = holder(self.module_dict[name])
+                raise UserError(f"'{name}' is taken in the registry '{self.name}' by {held}: give yours another name")
+        super()._register_module(module, module_name, force)
+
+
+def holder(built: Any) -> str:
+    """The class or function that has a name, with its file."""
+    try:
+        file = inspect.getfile(built)
+    except (TypeError, OSError):
+        file = "no file"
+    return f"{built.__module__}.{built.__qualname__} ({file})"
+
+
 def _child(name: str, parent: Registry, location: str) -> Registry:
-    return Registry(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.{location}"])
+    return _Registry(name, parent=parent, scope=SCOPE, locations=[f"{SCOPE}.{location}"])
 
 
 def _own(name: str, location: str) -> Registry:
-    return Registry(name, scope=SCOPE, locations=[f"{SCOPE}.{location}"])
+    return _Registry(name, scope=SCOPE, locations=[f"{SCOPE}.{location}"])
 
 
 MODELS = _child("model", _MODELS, "models")

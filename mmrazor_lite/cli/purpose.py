@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.config import schema
 from mmrazor_lite.errors import UserError
 
 TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper")
@@ -14,14 +15,15 @@ _FOLDERS = {
     "AutoSlim": "configs/pruning/autoslim",
     "SPOS": "configs/nas/spos",
     "OFA": "configs/nas/mmcls/onceforall",
-    "BigNAS": "configs/nas/mmcls/onceforall",
 }
 
 
-def model_type(cfg: Mapping) -> str:
-    """The bare name of the class of ``model``; empty where there is none."""
-    kind = (cfg.get("model") or {}).get("type")
-    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
+def _classes(cfg: Mapping) -> list[type]:
+    """The class of ``model`` and its bases, as far as they are algorithms; empty for a plain network."""
+    from mmrazor_lite.models.algorithms import Algorithm
+
+    found = next((built for _, built in schema.find(cfg["model"]["type"])), None)
+    return [cls for cls in getattr(found, "__mro__", ()) if issubclass(cls, Algorithm)]
 
 
 def require(cfg: Mapping, path: Any, command: str, sections: tuple[str, ...] = ()) -> None:
@@ -47,34 +49,36 @@ def require(cfg: Mapping, path: Any, command: str, sections: tuple[str, ...] = (
 def no_search(cfg: Mapping, path: Any) -> UserError:
     """Return the error for a config that is to be searched and says no search."""
     require(cfg, path, "a search")
-    name = model_type(cfg)
-    said = f"'{path}' has no search_cfg: it is not a search config"
-    if name in ("SubModel", "sub_model"):
-        return UserError(f"{said} but one of a single subnet, for tools/train.py and tools/test.py")
-    if name == "TFNAS":
-        return UserError(f"{said}; TF-NAS searches while it trains: tools/train.py {path}")
-    if name not in _FOLDERS:
+    said, classes = f"'{path}' has no search_cfg: it is not a search config", _classes(cfg)
+    names = [cls.__name__ for cls in classes]
+    if not classes:
+        name = str(cfg["model"]["type"]).rpartition(".")[2]
         return UserError(f"{said}, and {name} has no subnets to search: docs/any_model.md shows how it gets them")
-    beside = _beside(Path(str(path)))
-    return UserError(f"{said}, see {beside or f'{_FOLDERS[name]}/*search*.py'}")
+    if "supernet" not in classes[0].kinds:
+        return UserError(f"{said} but one of a single subnet, for tools/train.py and tools/test.py")
+    if "TFNAS" in names:
+        return UserError(f"{said}; TF-NAS searches while it trains: tools/train.py {path}")
+    folder = next((_FOLDERS[name] for name in names if name in _FOLDERS), "configs/*/*")
+    return UserError(f"{said}, see {_beside(Path(str(path))) or f'{folder}/*search*.py'}")
 
 
 def no_split(cfg: Mapping, path: Any) -> UserError | None:
     """Return the error for a config of something that is not split, or None."""
     require(cfg, path, "a split")
-    name = model_type(cfg)
-    if name == "AutoSlim":
-        return None
+    classes = _classes(cfg)
+    name = classes[0].__name__ if classes else str(cfg["model"]["type"]).rpartition(".")[2]
     joint = "what is split is a joint model, of a config with model.type='AutoSlim' and channel_cfg: docs/autoslim.md"
-    if name in ("SubModel", "sub_model"):
+    if not classes:
+        return UserError(f"'{path}' is of {name}, which has no subnets; {joint}")
+    if "joint" in classes[0].kinds:
+        return None
+    if "supernet" not in classes[0].kinds:
         return UserError(f"'{path}' is of one subnet, whose checkpoints are a plain network already; {joint}")
-    if name in ("SPOS", "OFA", "BigNAS"):
-        how = "tools/search.py and tools/specialize.py write the best subnet of a supernet as best_subnet.pth"
-        return UserError(f"'{path}' is of a supernet ({name}): {how}; {joint}")
-    if name == "TFNAS":
+    if "TFNAS" in (cls.__name__ for cls in classes):
         how = "tools/nas/parse_tfnas.py writes the network that it has found, which is then trained"
         return UserError(f"'{path}' is of a TF-NAS search: {how}; {joint}")
-    return UserError(f"'{path}' is of {name}, which has no subnets; {joint}")
+    how = "tools/search.py and tools/specialize.py write the best subnet of a supernet as best_subnet.pth"
+    return UserError(f"'{path}' is of a supernet ({name}): {how}; {joint}")
 
 
 def _beside(path: Path) -> Path | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmrazor_lite.errors import UserError
+
 PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
 RENAMED = {
+    "mmrazor_lite.BigNAS": "mmrazor_lite.OFA",  # whose sandwich it is
     **{f"mmrazor_lite.{old}DDP": "mmrazor_lite.SubnetDDP" for old in ("AutoSlim", "SlimmableNetwork", "BigNAS")},
     # MMRazor 1.0.0rc's mutators of operators and of values
     **{
@@ -33,7 +36,7 @@ def normalise(node: Any) -> None:
     """
     from mmrazor_lite.registry import OURS, SCOPE
 
-    ours = {name for registry in OURS for name in registry.module_dict}
+    ours = {name: registry for registry in OURS for name in registry.module_dict}
 
     def visit(node: Any) -> None:
         if isinstance(node, dict):
@@ -42,7 +45,9 @@ def normalise(node: Any) -> None:
                 for old, new in PREFIXES.items():
                     if name.startswith(old):
                         name = new + name.removeprefix(old)
-                name = f"{SCOPE}.{name}" if name in ours else name
+                if name in ours:
+                    _refuse_rival(name, ours[name])
+                    name = f"{SCOPE}.{name}"
                 node["type"] = RENAMED.get(name, name)
             if isinstance(node.get("_scope_"), str):
                 node["_scope_"] = SCOPES.get(node["_scope_"], node["_scope_"])
@@ -55,3 +60,13 @@ def normalise(node: Any) -> None:
                 visit(value)
 
     visit(node)
+
+
+def _refuse_rival(name: str, registry: Any) -> None:
+    """Refuse a bare name of ours that a config's imports have put into mmengine's registry: one would be lost."""
+    from mmrazor_lite.registry import holder
+
+    parent = registry.parent
+    if parent is not None and name in parent.module_dict:
+        held, rival = (holder(found.module_dict[name]) for found in (registry, parent))
+        raise UserError(f"'{name}' is taken in the registry '{registry.name}' by {held}: give {rival} another name")

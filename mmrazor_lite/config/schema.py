@@ -85,7 +85,8 @@ FREE = (
 )  # data, or MMRazor's own spelling
 
 
-def _registries() -> Iterator[Any]:
+@cache
+def _roots() -> tuple[Any, ...]:
     import mmengine.registry
     import mmengine.runner
     import mmengine.visualization  # registers its backends
@@ -94,25 +95,18 @@ def _registries() -> Iterator[Any]:
     from mmrazor_lite.registry import OURS
 
     modules = (mmengine.registry, mmpretrain.registry)
-    values = [value for module in modules for value in vars(module).values()]
-    waiting = [value for value in values if isinstance(value, mmengine.registry.Registry)] + list(OURS)
-    seen: set[int] = set()
+    values = [*OURS, *(value for module in modules for value in vars(module).values())]
+    return tuple(
+        {id(value.root): value.root for value in values if isinstance(value, mmengine.registry.Registry)}.values()
+    )
+
+
+def _registries() -> Iterator[Any]:
+    """All there are now: what a config imports may add registries, and names to any."""
+    waiting = list(_roots())
     while waiting:
-        registry = waiting.pop()
-        if id(registry) not in seen:
-            seen.add(id(registry))
-            yield registry
-            waiting += registry.children.values()
-
-
-@cache
-def _index() -> dict[str, list[tuple[str, str, Callable]]]:
-    """Map a bare name to what is registered under it: (scope, root registry, class or function)."""
-    index: dict[str, list[tuple[str, str, Callable]]] = {}
-    for registry in _registries():
-        for name, built in registry.module_dict.items():
-            index.setdefault(name, []).append((registry.scope, registry.root.name, built))
-    return index
+        yield (registry := waiting.pop())
+        waiting += registry.children.values()
 
 
 def find(name: Any) -> list[tuple[str, Callable]]:
@@ -120,8 +114,10 @@ def find(name: Any) -> list[tuple[str, Callable]]:
     if not isinstance(name, str):
         return [("", name)]
     scope, dot, bare = name.rpartition(".")
-    found = [entry for entry in _index().get(bare, []) if not dot or entry[0] == scope]
-    if not found and dot:
+    held = [
+        registry for registry in _registries() if bare in registry.module_dict and (not dot or registry.scope == scope)
+    ]
+    if not held and dot:
         from mmengine.utils import get_object_from_string
 
         from mmrazor_lite.models.classifiers.nets import import_from_current_directory
@@ -132,7 +128,7 @@ def find(name: Any) -> list[tuple[str, Callable]]:
         except Exception as error:  # whatever the module raises
             raise UserError(f"type {short(name)} cannot be imported: {reason(error)}") from error
         return [("", built)] if callable(built) else []
-    return [(registry, built) for _, registry, built in found]
+    return [(registry.root.name, registry.module_dict[bare]) for registry in held]
 
 
 def _draw_function() -> Callable:
@@ -192,8 +188,8 @@ def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> N
             raise UserError(f"{source}: {where}: {why}")
         if why := packages.missing(name):
             raise UserError(f"{source}: {where}.type={name!r} {why}")
-        bare = str(name).rpartition(".")[2]
-        raise UserError(f"{source}: {where}.type is '{name}', which is not registered{nearest(bare, _index())}")
+        bare, known = str(name).rpartition(".")[2], {key for registry in _registries() for key in registry.module_dict}
+        raise UserError(f"{source}: {where}.type is '{name}', which is not registered{nearest(bare, known)}")
     allowed = allowed_keys(node, path)
     for key, value in node.items():
         if path and allowed is not None and key not in allowed:

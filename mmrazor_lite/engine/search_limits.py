@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest, short
+from mmrazor_lite.search import Budget, Constraint
 from mmrazor_lite.subnet import RESOURCE_UNITS, parse_budget
 from mmrazor_lite.subnet.budget import parse_range
 
-Limits = dict[str, list[tuple]]  # 'budgets' or 'constraints' -> what the searcher takes under that name
+Limits = dict[str, list]  # 'budgets' or 'constraints' -> what the searcher takes under that name
 
 
 def read_limits(
@@ -62,17 +63,17 @@ def finite(limits: Limits) -> dict[str, list[list]]:
     return {kind: [[None if end == math.inf else end for end in limit] for limit in limits[kind]] for kind in limits}
 
 
-def _budgets(targets: Mapping[str, Any], largest: Mapping[str, float]) -> list[tuple[str, float]]:
+def _budgets(targets: Mapping[str, Any], largest: Mapping[str, float]) -> list[Budget]:
     budgets = []
     for resource, values in targets.items():
         several = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-        budgets += [(resource, parse_budget(value, resource, largest[resource])) for value in several]
+        budgets += [Budget(resource, parse_budget(value, resource, largest[resource])) for value in several]
     if not budgets:
         raise UserError(f"the search has no budget; give {' or '.join(f'target_{key}' for key in targets)}")
     return budgets
 
 
-def _constraints(ranges: Mapping[str, Any], largest: Mapping[str, float]) -> list[tuple[str, float, float]]:
+def _constraints(ranges: Mapping[str, Any], largest: Mapping[str, float]) -> list[Constraint]:
     if not isinstance(ranges, Mapping):
         raise UserError(f"constraints_range must be such as dict(flops=(0, 330)), got {short(ranges)}")
     constraints = []
@@ -90,5 +91,5 @@ def _constraints(ranges: Mapping[str, Any], largest: Mapping[str, float]) -> lis
             raise UserError(
                 f"constraints_range: what a subnet costs in {resource} is not known; {fix}, or limit one of {known}"
             )
-        constraints.append((resource, *parse_range(value, resource, largest.get(resource))))
+        constraints.append(Constraint(resource, *parse_range(value, resource, largest.get(resource))))
     return constraints

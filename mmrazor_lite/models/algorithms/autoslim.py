@@ -59,6 +59,7 @@ class AutoSlim(Algorithm):
 
     paper = "https://arxiv.org/abs/1903.11728"
     subnet_option = CHANNEL_CFG
+    kinds = frozenset({"supernet", "joint", "subnet"})
 
     def __init__(
         self,
@@ -102,6 +103,11 @@ class AutoSlim(Algorithm):
     def narrowest(self) -> dict[str, int]:
         """As of :class:`Algorithm`; ``width_range`` may end above the candidates."""
         return dict(self._bounds[1])
+
+    @property
+    def largest(self) -> Subnet:
+        """As of :class:`Algorithm`; that of ``width_range`` where there is one."""
+        return self._bounds[0]
 
     def passes(self, step: int) -> list[Pass]:
         """The sandwich for a supernet; every subnet with its labels otherwise."""

@@ -21,7 +21,13 @@ from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, CheckpointIdentity, check_computation, check_resources
+from mmrazor_lite.models.algorithms.identity import (
+    FIX_SUBNET,
+    RESOLUTION,
+    CheckpointIdentity,
+    check_computation,
+    check_resources,
+)
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.algorithms.pretrained import Whole, has_pretrained, load_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
@@ -39,8 +45,8 @@ class Pass:
         subnet: What is active; None runs the network as it is.
         label: Weight of the loss against the labels; 0 skips it.
         soft: Weight of the distillation loss; 0 skips it.
-        teacher: Where the soft labels come from: ``'max'`` is the detached output of this step's max-subnet pass,
-            ``'frozen'`` what :meth:`Algorithm.teacher_logits` gives.
+        teacher: Where the soft labels come from: ``'max'`` is the detached output of this step's pass of
+            :attr:`Algorithm.largest`, which runs first, ``'frozen'`` what :meth:`Algorithm.teacher_logits` gives.
         name: Prefix in the log, such as ``max_subnet``; empty for none.
     """
 
@@ -49,6 +55,10 @@ class Pass:
     soft: float = 0.0
     teacher: str | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.teacher not in (None, "max", "frozen") or (self.soft and self.teacher is None):
+            raise UserError(f"Pass(soft={self.soft}, teacher={self.teacher!r}): soft labels are of 'max' or 'frozen'")
 
 
 class Algorithm(BaseModel):
@@ -69,6 +79,7 @@ class Algorithm(BaseModel):
     seed: int = 0
     channels_last: bool = False
     data: dict[str, Any] | None = None  # which images the weights were trained on, as checkpoints carry it
+    kinds: frozenset[str] = frozenset({"supernet"})  # what the class can be, see CheckpointIdentity; ``kind`` is one
     kind: str = "supernet"
     subnet_option: str = FIX_SUBNET  # what in the config says the subnet, for errors
     prepared_otherwise: str | None = None  # what a loaded file says about its images, where that is not as here
@@ -147,6 +158,11 @@ class Algorithm(BaseModel):
     def narrowest(self) -> dict[str, int]:
         """The narrowest width of each width choice that a supernet trains."""
         return {name: choice.candidates[0] for name, choice in self.search_space.items() if choice.kind == "width"}
+
+    @property
+    def largest(self) -> Subnet:
+        """The max subnet of the training, whose output is the teacher ``'max'``."""
+        return self.search_space.max()
 
     def check_trained(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
         """Raise ``UserError`` when a search would offer what the run that wrote ``meta['mmrazor_lite']`` never trained.
@@ -269,21 +285,20 @@ class Algorithm(BaseModel):
             self.before_first_step()
         seed_all(self.seed, step, get_rank())
         batch = self.data_preprocessor(data, training=True)
-        passes = self.passes(step)
+        passes = self._max_first(self.passes(step))
         losses: list[Tensor] = []
         log: dict[str, Tensor] = {}
-        teacher: Tensor | None = None
+        soft: dict[str | None, Tensor | None] = {}
         if any(item.teacher == "frozen" for item in passes):
-            teacher = self.teacher_logits(batch, passes[0].subnet)
+            soft["frozen"] = self.teacher_logits(batch, passes[0].subnet)
         for item in passes:
             if item.subnet is not None:
                 self.mutator.activate(item.subnet)
             with optim_wrapper.pass_context(forward, last=item is passes[-1]):
                 with optim_wrapper.forward_context():
-                    loss, entries, logits = self._run_pass(forward, batch, item, teacher)
+                    loss, entries, logits = self._run_pass(forward, batch, item, soft.get(item.teacher))
                 self._backward(optim_wrapper, loss, item, step)
-            if teacher is None:  # the pass of the max subnet comes first
-                teacher = logits
+            soft.setdefault("max", logits)  # of the first pass
             losses.append(loss.detach())
             log.update({f"{item.name}.{key}" if item.name else key: value for key, value in entries.items()})
         self._check_finite(passes, losses, step)
@@ -291,6 +306,24 @@ class Algorithm(BaseModel):
         if passes[0].subnet is not None:
             self.mutator.activate(passes[0].subnet)  # a plain validation loop evaluates this one
         return {"loss": torch.stack(losses).sum(), **log}
+
+    def _max_first(self, passes: list[Pass]) -> list[Pass]:
+        """The passes, that of the max subnet first where others learn from it.
+
+        Raises:
+            UserError: There is none, or it learns from itself.
+        """
+        if not any(item.teacher == "max" for item in passes):
+            return passes
+        largest = {name: value for name, value in self.largest.items() if name != RESOLUTION}
+        teachers = (item for item in passes if item.teacher != "max" and item.subnet)
+        first = next((item for item in teachers if largest.items() <= item.subnet.items()), None)
+        if first is None:
+            raise UserError(
+                f"{type(self).__name__}.passes(): teacher='max' needs a pass of the max subnet, "
+                "Pass(self.largest), that learns from something else"
+            )
+        return [first, *(item for item in passes if item is not first)]
 
     def _backward(self, optim_wrapper: OptimWrapper, loss: Tensor, item: Pass, step: int) -> None:
         """Backpropagate; what torch refuses of the network's own code is told as such."""

@@ -56,6 +56,8 @@ class SubModel(Algorithm):
         UserError: The subnet file is missing or does not fit, or the weights are of something else.
     """
 
+    kinds = frozenset({"subnet"})
+
     def __init__(
         self,
         cfg: Mapping | nn.Module,

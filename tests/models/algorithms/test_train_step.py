@@ -178,3 +178,41 @@ def test_channels_last_changes_the_memory_format_only(make, batch):
     first = ordinary.train_step(batch(), plain_sgd(ordinary))
     second = other.train_step(batch(), plain_sgd(other))
     assert first["loss"].item() == pytest.approx(second["loss"].item(), rel=1e-10)
+
+
+def test_the_teacher_is_the_max_subnet_wherever_it_stands(make, batch, monkeypatch):
+    gradients = {}
+    for order in (1, -1):
+        algorithm, data = make(), batch()
+        own = algorithm.passes
+        monkeypatch.setattr(algorithm, "passes", lambda step, own=own, order=order: own(step)[::order])
+        before = {name: parameter.detach().clone() for name, parameter in algorithm.named_parameters()}
+        algorithm.train_step(data, plain_sgd(algorithm))
+        gradients[order] = [before[name] - parameter for name, parameter in algorithm.named_parameters()]
+    for first, last in zip(*gradients.values(), strict=True):
+        torch.testing.assert_close(first, last, rtol=1e-9, atol=1e-13)
+
+
+def test_a_teacher_that_is_not_trained_is_refused(make, batch, monkeypatch):
+    algorithm, space = make(), make().search_space
+    small = Pass(space.min(), label=0.0, soft=1.0, teacher="max")
+    for passes in ([Pass(space.min()), small], [small], [Pass(algorithm.largest, soft=1.0, teacher="max")]):
+        monkeypatch.setattr(algorithm, "passes", lambda step, passes=passes: passes)
+        with pytest.raises(UserError, match=r"AutoSlim.passes\(\): teacher='max' needs a pass of the max subnet"):
+            algorithm.train_step(batch(), plain_sgd(algorithm))
+    for wrong in ({"soft": 1.0}, {"soft": 1.0, "teacher": "largest"}):
+        with pytest.raises(UserError, match="soft labels are of 'max' or 'frozen'"):
+            Pass(space.min(), **wrong)
+
+
+def test_soft_labels_of_two_teachers(make, batch, monkeypatch):
+    """A frozen teacher of one pass takes nothing from the pass that learns from the max subnet."""
+    algorithm, space = make(), make().search_space
+    frozen = torch.full((len(batch()["inputs"]), 5), 0.5)
+    monkeypatch.setattr(algorithm, "teacher_logits", lambda batch, subnet: frozen)
+    heard = []
+    algorithm.distiller.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[1]))
+    soft = [Pass(space.min(), label=0.0, soft=1.0, teacher=teacher) for teacher in ("frozen", "max")]
+    monkeypatch.setattr(algorithm, "passes", lambda step: [*soft, Pass(algorithm.largest)])
+    algorithm.train_step(batch(), plain_sgd(algorithm))
+    assert heard[0] is frozen and heard[1] is not frozen and heard[1].std() > 0

@@ -29,6 +29,10 @@ class UserError(ValueError):
         super().__init__(*(_LAST_LINE.sub("", arg).rstrip("\n") if isinstance(arg, str) else arg for arg in args))
 
 
+class SubnetError(UserError):
+    """The content of a subnet that does not fit the network: the one who has it knows where it comes from."""
+
+
 @contextmanager
 def building(section: str) -> Iterator[None]:
     """Tell what goes wrong while a section of the config is built as a :class:`UserError` that names the section."""

@@ -13,7 +13,7 @@ from typing import Any
 from mmrazor_lite import folder_lock
 from mmrazor_lite.config import packages
 from mmrazor_lite.config.build import require_subnet_files
-from mmrazor_lite.errors import UserError, building
+from mmrazor_lite.errors import SubnetError, UserError, building
 
 from . import signals
 
@@ -162,10 +162,8 @@ def build_runner(cfg: Any, note: str | None = None) -> Any:
     try:
         with building("the run"):
             runner = RazorRunner.from_cfg(cfg)
-    except UserError as error:
-        if note and str(error).startswith("model.fix_subnet: "):  # what a checkpoint carries has no place of its own
-            raise UserError(f"{error} ({note})") from error
-        raise
+    except SubnetError as error:  # what a checkpoint carries has no place of its own
+        raise UserError(f"{error} ({note})" if note else str(error)) from error
     files = [cfg.model.get(key) or [] for key in ("channel_cfg", "fix_subnet")]
     for entry in files:
         for file in entry if isinstance(entry, list) else [entry]:

@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite.datasets.facts import Facts, facts_of, name_of
-from mmrazor_lite.engine.data_overlap import common_images, held_out_as, refuse_seen, say, say_common, say_seen
+from mmrazor_lite.engine.data_overlap import common_images, held_out_as, say, say_common, say_seen, trained_images
 from mmrazor_lite.engine.trained_on import TrainedOn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.calibration import batch_norms, unchanged
@@ -105,7 +105,8 @@ def check_search_data(batches: Any, calibration: Any, model: nn.Module, score_on
         score_on_trained_images: Only log that subnets are scored on images that the supernet was trained on.
 
     Raises:
-        UserError: See :func:`check_data` and :func:`refuse_seen`; batches of one image that cannot be calibrated on.
+        UserError: See :func:`check_data`; images that the supernet was trained on; batches of one image that cannot be
+            calibrated on.
     """
     where, other = "search_cfg.dataloader", "search_cfg.calibrate_dataloader"
     before = TrainedOn.from_dict(getattr(model, "data", None), "the checkpoint")
@@ -113,12 +114,13 @@ def check_search_data(batches: Any, calibration: Any, model: nn.Module, score_on
     if calibration is not None and calibration.dataset is not batches.dataset:
         datasets[other] = calibration.dataset
     facts = check_data(datasets, model, before)
-    try:
-        refuse_seen(facts[where], where, before, "search_cfg.score_on_trained_images", held_out_as(batches.dataset))
-    except UserError as error:
+    if told := trained_images(facts[where], where, before, held_out_as(batches.dataset)):
         if not score_on_trained_images:
-            raise
-        say(str(error).partition(": score on images")[0])
+            raise UserError(
+                f"{told}: score on images that it has not seen (HeldOut with part='held_out' and the fraction and seed "
+                "of the training, or other images), or set search_cfg.score_on_trained_images=True"
+            )
+        say(told)
     if before is None:
         print_log("search: the checkpoint does not say which images it was trained on", logger="current")
     if calibration is None:

@@ -11,7 +11,6 @@ from mmengine.logging import print_log
 
 from mmrazor_lite.datasets.facts import Facts
 from mmrazor_lite.engine.trained_on import ALL, TrainedOn
-from mmrazor_lite.errors import UserError
 
 
 def common_images(facts: Facts, others: Sequence[Facts]) -> int:
@@ -34,27 +33,20 @@ def say_seen(facts: Facts, where: str, before: TrainedOn | None) -> None:
         say(f"{where}: {seen} images are among those that the checkpoint was trained on: this is no test")
 
 
-def refuse_seen(facts: Facts, where: str, before: TrainedOn | None, option: str, held_out: str = "") -> None:
-    """Refuse to score subnets on images that their supernet was trained on.
+def trained_images(facts: Facts, where: str, before: TrainedOn | None, held_out: str = "") -> str | None:
+    """Say that subnets are to be scored on images that their supernet was trained on; None where they are not.
 
     Args:
         facts: Of the images to score on.
         where: Their key in the config.
         before: What the supernet was trained on; None where that is not known.
-        option: The key that allows it.
         held_out: How the images were cut out of a larger set, see :func:`held_out_as`.
-
-    Raises:
-        UserError: It was; the line says how its training images were cut out, and ``option``.
     """
-    if seen := _seen(facts, before):
-        differs = before.held_out and before.held_out != held_out
-        how = f", which left out {before.held_out}; here it is {held_out or 'nothing'}" if differs else ""
-        raise UserError(
-            f"{where}: this supernet was trained on {seen} images that subnets are to be scored on{how}: score on "
-            "images that it has not seen (HeldOut with part='held_out' and the fraction and seed of the training, or "
-            f"other images), or set {option}=True"
-        )
+    if not (seen := _seen(facts, before)):
+        return None
+    differs = before.held_out and before.held_out != held_out
+    how = f", which left out {before.held_out}; here it is {held_out or 'nothing'}" if differs else ""
+    return f"{where}: this supernet was trained on {seen} images that subnets are to be scored on{how}"
 
 
 def held_out_as(dataset: Any) -> str:

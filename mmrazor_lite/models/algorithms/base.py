@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.lost import lost_process
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
 from mmrazor_lite.models.algorithms.identity import (
     FIX_SUBNET,
@@ -333,7 +334,7 @@ class Algorithm(BaseModel):
             raise
         except RuntimeError as error:
             # Gradients are summed over the processes in here: that another one is gone is no fault of the network.
-            if isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error):
+            if lost_process(error):
                 raise
             reason = " ".join(str(error).split()).partition(" Hint: ")[0]
             raise UserError(

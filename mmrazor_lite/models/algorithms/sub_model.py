@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import SubnetError, UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import at_width, plain
 from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_found, said_by
@@ -88,10 +89,10 @@ class SubModel(Algorithm):
         super().__init__(**parts, init_cfg=rest)
         self.mutator.prepare(self.architecture, self.input_shape, any_width=True)
         self.search_space, self.cost_model = self.mutator.search_space, self.mutator.cost_model
-        document, found = _read(fix_subnet, self.search_space, prefix, extra_prefix)
-        subnet = found.subnet
         where = FIX_SUBNET if isinstance(fix_subnet, Mapping) else str(fix_subnet)
-        check_found(found, self.mutator, where)
+        with _fitting(fix_subnet):
+            document, found = _read(fix_subnet, self.search_space, prefix, extra_prefix)
+            check_found(found, self.mutator, where)
         named = isinstance(fix_subnet, (str, os.PathLike))
         self.subnet_option = f"{FIX_SUBNET} ({fix_subnet})" if named else FIX_SUBNET
         self._has_weights = False
@@ -101,8 +102,9 @@ class SubModel(Algorithm):
         problem = None
         if pretrained is not None and not init_weight_from_supernet:
             problem = self._load_whole(pretrained)
-        self._become_static(subnet)
-        check_net_config(document, self.architecture, where)
+        self._become_static(found.subnet)
+        with _fitting(fix_subnet):
+            check_net_config(document, self.architecture, where)
         if pretrained is not None and not self._has_weights:
             with or_else(problem):
                 self._load(pretrained)
@@ -154,6 +156,17 @@ class SubModel(Algorithm):
         load_checked(self, checkpoint, path, reset_head)
         log_loaded(self.architecture, path)
         self._has_weights = self.is_init = True  # mmengine's init_weights() would load or draw others over them
+
+
+@contextmanager
+def _fitting(fix_subnet: Any) -> Iterator[None]:
+    """Tell errors of a subnet that has no file as :class:`SubnetError`."""
+    try:
+        yield
+    except UserError as error:
+        if isinstance(fix_subnet, Mapping):
+            raise SubnetError(*error.args) from error
+        raise
 
 
 def _split_init_cfg(init_cfg: Any) -> tuple[dict[str, Any] | None, list | None]:

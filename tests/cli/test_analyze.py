@@ -10,7 +10,6 @@ from pictures import bars, shown, ticks
 from torch import nn
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.config import schema
 
 AUTOSLIM = "configs/pruning/autoslim"
 PLAIN = """
@@ -46,7 +45,6 @@ def _registered(registered):
     from mmpretrain.registry import MODELS
 
     MODELS.register_module(name="GatedOfTheTest", module=Gated, force=True)
-    schema._index.cache_clear()  # what other tests of this process looked up is not the last word
 
 
 @pytest.fixture
@@ -169,7 +167,6 @@ def test_a_network_that_cannot_be_trained_is_told(capsys, config, tmp_path):
     from mmpretrain.registry import MODELS
 
     MODELS.register_module(name="UntrainableOfTheTest", module=Untrainable, force=True)
-    schema._index.cache_clear()
     (tmp_path / "a.py").write_text('model = dict(type="UntrainableOfTheTest")')
     assert "inplace operation" in as_json(capsys, tmp_path / "a.py", "--shape", 8)["untrainable"]
     assert main(["analyze", str(tmp_path / "a.py"), "--shape", "8"]) == 0

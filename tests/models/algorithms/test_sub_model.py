@@ -10,7 +10,7 @@ from torch import nn
 
 from mmrazor_lite import load_subnet
 from mmrazor_lite.engine import SubnetOptimWrapper
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import SubnetError, UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint, write_best_checkpoint
 from mmrazor_lite.models.algorithms import SPOS, SubModel
 from mmrazor_lite.models.calibration import recalibrated
@@ -287,3 +287,13 @@ def test_best_checkpoint_has_recalibrated_statistics_and_leaves_the_supernet(sup
     found, without = (read_checkpoint(item)["state_dict"] for item in (path, files / "best.pth"))
     different = [key for key in found if not torch.equal(found[key], without[key])]
     assert different and all("running_" in key or "num_batches" in key for key in different)
+
+
+def test_who_gives_the_content_of_a_subnet_is_told_of_its_errors(build, tmp_path):
+    with pytest.raises(SubnetError, match="model.fix_subnet: "):
+        build(fix_subnet={"no_such_layer": {"chosen": "conv_1"}})
+    path = tmp_path / "net.yaml"
+    path.write_text("no_such_layer: {chosen: conv_1}")
+    with pytest.raises(UserError, match=str(path)) as error:
+        build(fix_subnet=str(path))
+    assert not isinstance(error.value, SubnetError)

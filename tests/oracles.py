@@ -86,14 +86,17 @@ def kept_channels(mutator: object, subnet: Mapping[str, int], where: Places | No
     full = dict(mutator.architecture.named_parameters())  # not by attribute: a dynamic layer shows its active part
     masks = {}
     for name, module in mutator.architecture.named_modules():
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not getattr(module, "transposed", False):
+        transposed = getattr(module, "transposed", False)
+        if transposed and module.groups > 1:  # whole groups stay or go: they show in what it reads
+            continue
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             key = f"{name}.weight"
         elif isinstance(module, nn.MultiheadAttention):
             key = f"{name}.in_proj_weight"
         else:
             continue
         if key in where:  # not the second name of a shared one
-            masks[name] = _rows(where[key], full[key])
+            masks[name] = _rows(where[key], full[key], int(transposed))
     for mutable in mutator.mutables:
         for name in mutable.group.producers:
             width = mutator.search_space.layers.get(name)
@@ -104,10 +107,10 @@ def kept_channels(mutator: object, subnet: Mapping[str, int], where: Places | No
     return masks
 
 
-def _rows(kept: Tensor, weight: Tensor) -> Tensor:
-    """Mask over the first dimension of ``weight``: rows of which the export holds something."""
-    mask = torch.zeros(weight.shape[0], dtype=torch.bool)
-    mask[kept.reshape(-1) // weight[0].numel()] = True
+def _rows(kept: Tensor, weight: Tensor, dim: int = 0) -> Tensor:
+    """Mask over one of the first two dimensions of ``weight``: rows of which the export holds something."""
+    mask = torch.zeros(weight.shape[dim], dtype=torch.bool)
+    mask[kept.reshape(-1) // weight.stride(dim) % weight.shape[dim]] = True
     return mask
 
 

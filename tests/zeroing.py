@@ -62,9 +62,16 @@ class _DeadStaysDead(TorchDispatchMode):
             self._constants.discard(inputs[0].untyped_storage().data_ptr())
         if plain in NORMS:
             return self._norm(func, plain, args)
-        if name == "convolution" and args[8] > 1 and not args[6]:
+        if name == "convolution" and args[0].dim() == 3 and args[1].shape[:2] == (1, 1):  # it may run along channels
+            alive = self._alive(args[0], [2])
+            index = alive.reshape(-1).nonzero().reshape(-1)
+            if len(index) < alive.numel():
+                return torch.zeros_like(args[0]).index_copy_(2, index, func(args[0][..., index], *args[1:]))
+            return func(*args, **kwargs)
+        if name == "convolution" and args[8] > 1:
             groups = self._alive(args[0], [1]).view(args[8], -1).any(1)
-            alive = groups.repeat_interleave(args[1].shape[0] // args[8]).view(-1, *[1] * (args[1].dim() - 2))
+            outputs = args[1].shape[1] if args[6] else args[1].shape[0] // args[8]  # of a group
+            alive = groups.repeat_interleave(outputs).view(-1, *[1] * (args[1].dim() - 2))
             return func(*args, **kwargs) * alive
         if plain == "mean" and len(args) > 1 and args[1]:
             return self._mean(func, args, kwargs)
@@ -174,10 +181,24 @@ def _normalised(
 
 
 @contextmanager
+def _scaled_by_fan_in(conv: nn.Module, held: Tensor) -> Iterator[None]:
+    """Give a conv of timm's with a scale of gamma / sqrt(fan in) the one of the inputs of which ``held`` has some."""
+    inputs = held.view(conv.weight.shape).any(0).flatten(1).any(1)
+    before = conv.scale
+    conv.scale = before * (len(inputs) / max(1, int(inputs.sum()))) ** 0.5
+    try:
+        yield
+    finally:
+        conv.scale = before
+
+
+@contextmanager
 def _rows_zeroed(layer: nn.Module, mask: Tensor) -> Iterator[None]:
     """Zero the rows of a conv, linear or attention input that ``mask`` (C,) leaves out, and put them back."""
     names = ("in_proj_weight", "in_proj_bias") if isinstance(layer, nn.MultiheadAttention) else ("weight", "bias")
     tensors = [tensor for name in names if (tensor := getattr(layer, name)) is not None]
+    if getattr(layer, "transposed", False):
+        tensors[0] = tensors[0].transpose(0, 1)
     rows = [tensor[~mask] for tensor in tensors]
     for tensor in tensors:
         tensor[~mask] = 0
@@ -201,6 +222,9 @@ def zeroed(plain: nn.Module, masks: Mapping[str, Tensor], where: Places, images:
         plain.eval()
         with _DeadStaysDead(plain, weights) as probe:
             plain(images)
+        for module in plain.modules():
+            if type(module).__name__.startswith("ScaledStdConv"):
+                stack.enter_context(_scaled_by_fan_in(module, weights[module.weight]))
         for name, mask in masks.items():
             if not bool(mask.all()):
                 stack.enter_context(_rows_zeroed(plain.get_submodule(name), mask))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -38,7 +38,8 @@ class WidthGraph:
     dimensions they vary in; ``held`` a module to the dimension and side of each of its other parameters and buffers;
     ``numbers`` a module to those of its plain integers, and lists of them, that are sizes of sides, as far as its
     reshapes and splits tell.
-    ``assumed`` names the groups that rest on something the graph does not show.
+    ``assumed`` names the groups that rest on something the graph does not show. ``alone`` maps a layer whose outputs
+    depend in a way of their own on which inputs are active to the dimension of its channels and its two sides.
     """
 
     groups: list[WidthGroup]
@@ -48,6 +49,7 @@ class WidthGraph:
     numbers: dict[str, dict[str, Side | tuple[Side, ...]]]
     fixed: list[FixedLayer]
     assumed: frozenset[str]
+    alone: dict[str, tuple[int, Side, Side]] = field(default_factory=dict)
 
 
 def find_width_groups(
@@ -124,9 +126,13 @@ class _Builder:
 
     def build(self) -> WidthGraph:
         draft, sides = self._settled(self._formed())
-        numbers = numbers_of_modules(self.flow, Units(self.component, draft.place))
+        units = Units(self.component, draft.place)
+        numbers = numbers_of_modules(self.flow, units)
+        alone = {name: (dim, *map(units.side, pair)) for name, (dim, *pair) in self.flow.alone.items()}
         fixed = [*self._fixed_layers(draft, sides), *self._without_dynamic_form(sides)]
-        return WidthGraph(draft.groups, sides.layers, sides.nodes, sides.held, numbers, fixed, self._assumed(draft))
+        return WidthGraph(
+            draft.groups, sides.layers, sides.nodes, sides.held, numbers, fixed, self._assumed(draft), alone
+        )
 
     def _settled(self, draft: Draft) -> tuple[Draft, _Sides]:
         """Split or drop groups until every side has all units of a group equally often, or none: else it has no width

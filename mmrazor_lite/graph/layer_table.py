@@ -119,7 +119,6 @@ def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
     tables = _tables(traced.eval)
     modules = traced.modules()
     rows = [row for op in traced.eval for row in _rows(op, graph, modules, tables)]
-    rows += [row for op in traced.eval if op.kind.startswith("conv_transpose") for row in _transposed(op)]
     rows += [_extra_flops(op) for op in traced.eval if op.kind == OPAQUE and op.argument("extra_flops")]
     itemsize = max((p.element_size() for p in traced.model.parameters()), default=4)
     alive, places = list(_alive(traced.eval, graph)), [op.module_path for op in traced.eval]
@@ -180,19 +179,6 @@ def _row(op: Op, graph: WidthGraph, images: int) -> LayerRow | None:
 def _extra_flops(op: Op) -> LayerRow:
     """What a call that the trace did not look into was seen to cost beside its macs."""
     return LayerRow(op.module_path, "activation", int(op.argument("extra_flops")), 1, ONE, ONE)
-
-
-def _transposed(op: Op) -> Iterator[LayerRow]:
-    """A transposed conv, always at full width: every input element meets every weight of its channel."""
-    source, weight, shape = (shape_of(node) for node in (op.argument("input"), op.argument("weight"), op.node))
-    name, groups = op.layer or op.module_path, int(op.argument("groups", 1))
-    places, taps = math.prod(source) // BATCH // weight[0], math.prod(weight[2:])
-    inputs, outputs = Side.fixed(weight[0]), Side.fixed(weight[1] * groups)
-    if groups > 1:
-        taps, inputs = taps * weight[0] // groups, ONE
-    yield LayerRow(name, "conv", places, taps, inputs, outputs, macs=True)
-    if op.argument("bias") is not None:
-        yield LayerRow(name, "conv", math.prod(shape) // BATCH // len(outputs), 1, ONE, outputs, bias=True)
 
 
 def _recurrent(op: Op) -> LayerRow:

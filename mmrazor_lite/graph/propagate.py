@@ -56,8 +56,10 @@ class Propagation:
         self.attended: list[tuple[torch.Tensor, str]] = []
         self.tables: set[fx.Node] = set()  # made from tensors that modules hold, not from images
         self.refused: dict[str, str] = {}  # convs, linears and the like that cannot be dynamic -> why
+        self.alone: dict[str, tuple[int, torch.Tensor, torch.Tensor]] = {}  # see WidthGraph
         self.passes_through: set[str] = set()  # norms and depthwise convs: their width is their producer's
         self.modules = traced.modules()
+        self._by_path = dict(traced.model.named_modules(remove_duplicate=False))
         self.written = {graph.names[node] for graph in traced.graphs for node in graph.mutated}
         self.kind = kinds.of
         for graph in traced.graphs:
@@ -86,7 +88,7 @@ class Propagation:
             if name in read
             else "reached in neither eval nor train mode"
             for name, module in self.modules.items()
-            if _makes_channels(self.kind(module)) and name not in self.layers
+            if _makes_channels(self.kind(module)) and not (name in self.layers or name in self.alone)
         }
 
     def other_layers(self) -> dict[str, str]:
@@ -165,7 +167,7 @@ class Propagation:
                 if len(names) > 1:
                     self.refused.setdefault(name, f"{' and '.join(names)} share a parameter")
                 own = arg in graph.names and _is_own(self.kind(self.modules[name]), graph.names[arg][1])
-                called = op.layer == name and self.is_call(op)
+                called = (op.layer == name and self.is_call(op)) or self._is_inside(op, name)
                 if own and name in self.layers and not called:
                     reason = f"a weight of {name} is also read by '{op.kind}' in {op.place}"
                     for ids in self.layers[name]:
@@ -185,7 +187,13 @@ class Propagation:
     def is_call(self, op: Op) -> bool:
         """Whether an op is the call of a layer that may be dynamic."""
         kind = self.layer_kind(op)
-        return kind is not None and op.kind in kind.ops
+        return kind is not None and op.kind in kind.ops and (not kind.own_forward or self._is_inside(op, op.layer))
+
+    def _is_inside(self, op: Op, layer: str) -> bool:
+        """Whether an op runs in a layer whose forward is its own."""
+        module = self.modules[layer]
+        kind = self.kind(module)
+        return kind is not None and kind.own_forward and self._by_path.get(op.module_path.split("@")[0]) is module
 
     def layer_kind(self, op: Op) -> LayerKind | None:
         """Kind of the dynamic layer that may replace this op's module, or None where the op is nobody's own."""

@@ -22,8 +22,9 @@ PASS = frozenset(
 )
 SPATIAL = frozenset(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d "
-    "adaptive_max_pool2d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d upsample_nearest2d "
-    "upsample_bilinear2d upsample_bicubic2d".split()
+    "adaptive_max_pool2d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d upsample_nearest1d "
+    "upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d "
+    "upsample_bicubic2d".split()
 )
 ELEMENTWISE = frozenset("add sub mul div rsub maximum minimum pow where masked_fill lerp addcmul eq ne gt lt".split())
 REDUCE = frozenset("mean sum amax amin max min var std var_mean linalg_vector_norm norm logsumexp".split())

@@ -37,36 +37,6 @@ class Around(Net):
         return self.layer(x)
 
 
-class Deconv(Around):
-    def build(self):
-        return nn.ConvTranspose2d(C, 12, 2, 2)
-
-    def make(self):
-        super().make()
-        self.b = block(12, C)
-
-
-class GroupedDeconv(Around):
-    def build(self):
-        return nn.ConvTranspose2d(C, C, 3, 2, groups=4, bias=False)
-
-
-class Conv1d(Around):
-    def build(self):
-        return nn.Conv1d(C, C, 3, padding=1)
-
-    def middle(self, x):
-        return self.layer(x.flatten(2)).reshape_as(x)
-
-
-class Conv3d(Around):
-    def build(self):
-        return nn.Conv3d(C, C, 3, padding=1)
-
-    def middle(self, x):
-        return self.layer(x[:, :, None]).squeeze(2)
-
-
 class Recurrent(Around):
     def build(self):
         return nn.LSTM(C, C, batch_first=True)
@@ -107,10 +77,6 @@ class Own(Around):
 
 # network -> (name in the reasons, channels of the row: (inputs, outputs))
 STAY = {
-    Deconv: ("no dynamic layer for ConvTranspose2d", (C, 12)),
-    GroupedDeconv: ("no dynamic layer for ConvTranspose2d", (1, C)),
-    Conv1d: ("no dynamic layer for Conv1d", (C, C)),
-    Conv3d: ("no dynamic layer for Conv3d", (C, C)),
     Recurrent: ("no dynamic layer for LSTM", (C, C)),
     TwoWays: ("no dynamic layer for GRU", None),
     Bilinear: ("no dynamic layer for Bilinear", (C, C)),

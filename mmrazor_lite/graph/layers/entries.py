@@ -7,6 +7,7 @@ LAYER_KINDS.register(LayerKind(...))
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -35,19 +36,56 @@ def _norm_groups(full: Mapping[str, Any], inputs: int, outputs: int) -> int:
     return 1 if full["num_groups"] == 1 else outputs * full["num_groups"] // full["num_channels"]
 
 
+def _fan_in_scale(full: Mapping[str, Any], inputs: int, outputs: int) -> float:
+    """gamma / sqrt(fan in), of the inputs that an output reads."""
+    return full["scale"] if full["groups"] > 1 else full["scale"] * (full["in_channels"] / inputs) ** 0.5
+
+
 AFFINE = {"weight": ("outputs",), "bias": ("outputs",)}
 STATISTICS = {**AFFINE, "running_mean": ("outputs",), "running_var": ("outputs",)}
 
 CONV = LAYER_KINDS.register(
     LayerKind(
         "conv",
-        types=(nn.Conv2d,),
-        ops=("conv2d", "conv1d", "conv3d"),
+        types=(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+        ops=("conv1d", "conv2d", "conv3d"),
         follow=flow.conv,
         rows=rows.conv,
         tensors={"weight": ("outputs", "inputs/groups"), "bias": ("outputs",)},
         numbers={"in_channels": inputs, "out_channels": outputs, "groups": _groups},
         mask="zero",
+    )
+)
+TRANSPOSED = LAYER_KINDS.register(
+    replace(
+        CONV,
+        name="transposed conv",
+        types=(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        ops=("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        rows=rows.transposed,
+        tensors={"weight": ("inputs", "outputs/groups"), "bias": ("outputs",)},
+    )
+)
+STANDARDISED = LAYER_KINDS.register(  # of each output's weights, those of the active inputs
+    replace(
+        CONV,
+        name="weight-standardised conv",
+        types=(
+            "timm.layers.std_conv.StdConv2d",
+            "timm.layers.std_conv.StdConv2dSame",
+            "mmcv.cnn.bricks.conv_ws.ConvWS2d",
+        ),
+        mask=None,
+        own_forward=True,
+    )
+)
+SCALED = LAYER_KINDS.register(
+    replace(
+        STANDARDISED,
+        name="scaled weight-standardised conv",
+        types=("timm.layers.std_conv.ScaledStdConv2d", "timm.layers.std_conv.ScaledStdConv2dSame"),
+        tensors={**CONV.tensors, "gain": ("outputs",)},
+        numbers={**CONV.numbers, "scale": _fan_in_scale},
     )
 )
 LINEAR = LAYER_KINDS.register(
@@ -65,7 +103,7 @@ LINEAR = LAYER_KINDS.register(
 BATCH_NORM = LAYER_KINDS.register(
     LayerKind(
         "batch_norm",
-        types=(nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm),
+        types=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
         ops=("batch_norm",),
         follow=flow.batch_norm,
         rows=rows.norm,
@@ -78,7 +116,7 @@ BATCH_NORM = LAYER_KINDS.register(
 INSTANCE_NORM = LAYER_KINDS.register(
     LayerKind(
         "instance_norm",
-        types=(nn.InstanceNorm2d,),
+        types=(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
         ops=("instance_norm",),
         follow=flow.batch_norm,
         rows=rows.norm,
@@ -109,5 +147,14 @@ GROUP_NORM = LAYER_KINDS.register(
         tensors=AFFINE,
         numbers={"num_channels": outputs, "num_groups": _norm_groups},
         mask="leave out",
+    )
+)
+RESPONSE_NORM = LAYER_KINDS.register(  # of ConvNeXt V2: the mean is that of the active channels
+    LayerKind(
+        "response_norm",
+        types=("timm.layers.grn.GlobalResponseNorm", "mmpretrain.models.utils.norm.GRN"),
+        ops=("mean",),
+        follow=flow.statistic,
+        own_forward=True,  # its own parameters meet the channels, and follow them as any do
     )
 )

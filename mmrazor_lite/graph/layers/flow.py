@@ -20,22 +20,25 @@ COPIES = frozenset("contiguous clone to _to_copy type_as detach alias".split())
 
 def conv(flow: Propagation, op: Op) -> Value:
     """New ids for a dense conv or one of groups, whose groups stay whole; a depthwise conv passes its input on."""
-    source, weight = op.argument("input"), shape_of(op.argument("weight"))
-    outputs, groups = weight[0], int(op.argument("groups", 1))
-    ids = _vector(flow, source, 1, weight[1] * groups)
-    filters = flow.ids(op.argument("weight"))
-    if ids is not None and groups == outputs and weight[1] == 1 and _is_one_filter(op.argument("weight")):
-        return _depthwise_by_one(flow, ids, op)
-    if ids is not None and filters is not None and groups == outputs and weight[1] == 1:
-        return _depthwise_by(flow, filters, ids, op)
+    weight, groups = shape_of(op.argument("weight")), int(op.argument("groups", 1))
+    inputs, outputs = weight[1] * groups, weight[0]
+    if op.kind.startswith("conv_transpose"):
+        inputs, outputs = weight[0], weight[1] * groups
+    if inputs == outputs == 1 and _slides_along_channels(flow, op):
+        return _slide(flow, op)
+    ids = _vector(flow, op.argument("input"), 1, inputs)
+    if ids is not None and groups == weight[0] and weight[1] == 1:
+        filters = flow.ids(op.argument("weight"))
+        if _is_one_filter(op.argument("weight")):
+            return _depthwise_by_one(flow, ids, op)
+        if filters is not None:
+            return _depthwise_by(flow, filters, ids, op)
     if ids is None or not flow.is_call(op):
         _refuse(flow, op)
         flow.fix_inputs(op, f"read by {_who(flow, op)}")
         return None
-    shape = [1] * len(shape_of(op.node))
-    shape[1] = -1
     if groups == 1:
-        return _layer(flow, op, ids, outputs).view(shape)
+        return dense(flow, op, inputs, outputs, 1)
     blocks = ids.reshape(groups, -1)
     known = flow.layers.get(op.layer)
     depthwise = blocks.shape[1] == 1
@@ -44,11 +47,27 @@ def conv(flow: Propagation, op: Op) -> Value:
     if depthwise:
         flow.passes_through.add(op.layer)
         out = ids.repeat_interleave(outputs // groups)
-    _record(flow, op.layer, ids, out, "two calls of one layer")
+    _record(flow, op, ids, out, 1, "two calls of one layer")
     reason = f"the groups of {op.layer}"
     flow.book.join(blocks, blocks[:, :1], reason)
     flow.book.join(out.view(groups, -1), blocks[:, :1], reason)
-    return out.view(shape)
+    return _along(out, 1, op)
+
+
+def _slides_along_channels(flow: Propagation, op: Op) -> bool:
+    """Whether a conv runs along the channels, each an output of its neighbours, as that of an ECA does."""
+    ids = flow.ids(op.argument("input"))
+    dims = [] if ids is None else varying(ids)
+    return len(dims) == 1 and dims[0] > 1 and shape_of(op.node) == shape_of(op.argument("input")) and flow.is_call(op)
+
+
+def _slide(flow: Propagation, op: Op) -> Value:
+    """Passes the channels on: of the active ones, each has the next active ones for neighbours."""
+    ids = flow.ids(op.argument("input"))
+    dim = varying(ids)[0]
+    known = flow.alone.setdefault(op.layer, (dim, ids.reshape(-1), ids.reshape(-1)))
+    flow.book.join(known[1], ids.reshape(-1), f"{op.layer} is called on two inputs")
+    return ids
 
 
 def _depthwise_by(flow: Propagation, filters: torch.Tensor, ids: torch.Tensor, op: Op) -> Value:
@@ -83,24 +102,35 @@ def _depthwise_by_one(flow: Propagation, ids: torch.Tensor, op: Op) -> Value:
 
 def linear(flow: Propagation, op: Op) -> Value:
     """New ids for the features; the ids it reads must lie along the last dimension."""
-    source, weight = op.argument("input"), shape_of(op.argument("weight"))
-    ids = _vector(flow, source, len(shape_of(source)) - 1, weight[1])
+    outputs, inputs = shape_of(op.argument("weight"))
+    return dense(flow, op, inputs, outputs, len(shape_of(op.node)) - 1)
+
+
+def dense(flow: Propagation, op: Op, inputs: int, outputs: int, dim: int) -> Value:
+    """New ids for the outputs of a layer, each made of all inputs; both lie along ``dim``, of ``input`` and result."""
+    ids = _vector(flow, op.argument("input"), dim, inputs)
     if ids is None or not flow.is_call(op):
         _refuse(flow, op)
         flow.fix_inputs(op, f"read by {_who(flow, op)}")
         return None
-    return _layer(flow, op, ids, weight[0]).view([1] * (len(shape_of(op.node)) - 1) + [-1])
-
-
-def _layer(flow: Propagation, op: Op, inputs: torch.Tensor, size: int) -> torch.Tensor:
     known = flow.layers.get(op.layer)
-    outputs = known[1] if known else flow.book.new(size)
-    _record(flow, op.layer, inputs, outputs, f"{op.layer} is called on two inputs")
-    return outputs
+    made = known[1] if known else flow.book.new(outputs)
+    _record(flow, op, ids, made, dim, f"{op.layer} is called on two inputs")
+    return _along(made, dim, op)
 
 
-def _record(flow: Propagation, layer: str, inputs: torch.Tensor, outputs: torch.Tensor, reason: str) -> None:
-    known = flow.layers.setdefault(layer, (inputs, outputs))
+def _along(ids: torch.Tensor, dim: int, op: Op) -> torch.Tensor:
+    """Ids (C,) as those of the result of an op, with its channels along ``dim``."""
+    shape = [1] * len(shape_of(op.node))
+    shape[dim] = -1
+    return ids.view(shape)
+
+
+def _record(flow: Propagation, op: Op, inputs: torch.Tensor, outputs: torch.Tensor, dim: int, reason: str) -> None:
+    """Note the channels that a layer reads along ``dim`` and those it gives."""
+    known = flow.layers.setdefault(op.layer, (inputs, outputs))
+    if flow.layer_kind(op).own_forward:
+        flow.alone.setdefault(op.layer, (dim, *known))
     if known[0] is not inputs:
         flow.book.join(known[0], inputs, reason)
         flow.book.join(known[1], outputs, reason)
@@ -133,8 +163,8 @@ def group_norm(flow: Propagation, op: Op) -> Value:
     return value
 
 
-def _norm(flow: Propagation, op: Op, dim: int) -> Value:
-    source = op.argument("input")
+def _norm(flow: Propagation, op: Op, dim: int, source: str = "input") -> Value:
+    source = op.argument(source)
     ids = flow.ids(source)
     if ids is None:
         return None
@@ -147,8 +177,15 @@ def _norm(flow: Propagation, op: Op, dim: int) -> Value:
     if known and len(known[1]) == len(vector) and torch.equal(known[1], vector):
         vector = known[1]
     flow.passes_through.add(op.layer)
-    _record(flow, op.layer, vector, vector, f"{op.layer} is called on two inputs")
+    _record(flow, op, vector, vector, dim, f"{op.layer} is called on two inputs")
     return ids
+
+
+def statistic(flow: Propagation, op: Op) -> Value:
+    """A mean over the channels that are active, inside a layer that passes them on: it has none itself."""
+    dims = op.argument("dim")
+    _norm(flow, op, (dims if isinstance(dims, int) else dims[0]) % len(shape_of(op.argument("self"))), "self")
+    return None
 
 
 def _vector(flow: Propagation, node: Any, dim: int, size: int) -> torch.Tensor | None:

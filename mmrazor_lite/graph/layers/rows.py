@@ -42,14 +42,31 @@ class LayerRow:
 
 
 def conv(op: Op, graph: WidthGraph, images: int) -> Iterator[LayerRow]:
-    """Every place of the output meets every weight of its channel."""
+    """Every place of the output meets every weight of its channel; a conv along the channels is one of places only."""
     weight, groups = shape_of(op.argument("weight")), int(op.argument("groups", 1))
     taps, bias = math.prod(weight[2:]), op.argument("bias") is not None
     inputs, outputs = sides(op, graph, weight[1] * groups, weight[0])
     places = math.prod(shape_of(op.node)) // images // weight[0]
     if groups > 1:
         taps, inputs = taps * weight[1], ONE
+    if op.layer in graph.alone and op.layer not in graph.layers:
+        outputs = graph.alone[op.layer][1]
+        places //= len(outputs)
     yield LayerRow(layer_name(op), "conv", places, taps, inputs, outputs, bias, macs=True)
+
+
+def transposed(op: Op, graph: WidthGraph, images: int) -> Iterator[LayerRow]:
+    """Every place of the input meets every weight of its channel; the bias is added to every place of the output."""
+    weight, groups = shape_of(op.argument("weight")), int(op.argument("groups", 1))
+    taps = math.prod(weight[2:])
+    inputs, outputs = sides(op, graph, weight[0], weight[1] * groups)
+    places = math.prod(shape_of(op.argument("input"))) // images // weight[0]
+    if groups > 1:
+        taps, inputs = taps * weight[0] // groups, ONE
+    yield LayerRow(layer_name(op), "conv", places, taps, inputs, outputs, macs=True)
+    if op.argument("bias") is not None:
+        places = math.prod(shape_of(op.node)) // images // len(outputs)
+        yield LayerRow(layer_name(op), "conv", places, 1, ONE, outputs, bias=True)
 
 
 def linear(op: Op, graph: WidthGraph, images: int) -> Iterator[LayerRow]:

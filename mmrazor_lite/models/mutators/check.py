@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -143,6 +144,37 @@ def masked_inputs(
                 masks[id(layer._parameters["weight"])] = mask
     with _Masked(masks):
         yield
+
+
+@contextmanager
+def on_active_channels(
+    model: nn.Module, layers: Mapping[str, tuple[int, Side, Side]], parts: Mapping[str, nn.Module], kept: np.ndarray
+) -> Iterable[None]:
+    """Run layers of the full network on the channels that a subnet keeps, and put zeros where it drops some.
+
+    Args:
+        layers: Layer -> the dimension of its channels, and its two sides.
+        parts: Layer -> what it is in the subnet.
+    """
+    handles = []
+    for name, (dim, *sides) in layers.items():
+        inputs, outputs = (torch.as_tensor(side.active(kept)).nonzero().reshape(-1) for side in sides)
+        if name in parts and (len(inputs), len(outputs)) != tuple(map(len, sides)):
+            hook = partial(_run_part, parts[name], dim, inputs, outputs)
+            handles.append(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run_part(
+    part: nn.Module, dim: int, inputs: Tensor, outputs: Tensor, _: nn.Module, args: tuple, kwargs: dict, result: Tensor
+) -> Tensor:
+    """A forward hook: the result of ``part`` in the places of ``result`` that it has."""
+    small = part(args[0].index_select(dim, inputs.to(result.device)), *args[1:], **kwargs)
+    return torch.zeros_like(result).index_copy_(dim, outputs.to(result.device), small)
 
 
 class _Masked(TorchFunctionMode):

@@ -32,7 +32,7 @@ from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
-from .check import backward_error, can_mask, failure, masked_inputs, number_variants, probe_images
+from .check import backward_error, can_mask, failure, masked_inputs, number_variants, on_active_channels, probe_images
 from .given import as_subnet, check_widths
 from .once import hold, preparation
 from .standalone import check_standalone
@@ -267,8 +267,12 @@ class OneShotChannelMutator:
         kept = np.array([mutable.kept for mutable in self.mutables])
 
         def masked(images: Tensor) -> object:
+            parts = {name: export(self.architecture.get_submodule(name)) for name in self._graph.alone}
             self._set_widths({mutable.name: mutable.group.full for mutable in self.mutables})
-            with masked_inputs(self._dynamic, self._graph.layers, kept):
+            with (
+                masked_inputs(self._dynamic, self._graph.layers, kept),
+                on_active_channels(self.architecture, self._graph.alone, parts, kept),
+            ):
                 return self.architecture(images)
 
         against = masked if compare and can_mask(self._dynamic) else None

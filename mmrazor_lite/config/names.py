@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from mmrazor_lite.errors import UserError
+
+from .walk import mappings
 
 PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
 RENAMED = {
@@ -29,44 +31,35 @@ RENAMED = {
 SCOPES = {"mmcls": "mmpretrain", "mmrazor": "mmrazor_lite"}
 
 
-def normalise(node: Any) -> None:
-    """Rewrite every ``type`` and ``_scope_`` below ``node`` in place; bare names of ours get our prefix.
+def normalise(cfg: Mapping) -> None:
+    """Rewrite every ``type`` and ``_scope_`` in the sections of ``cfg`` in place; bare names of ours get our prefix.
 
     That makes a ``_scope_`` of ours superfluous, and it goes: in its reach mmpretrain's names would not be found.
     """
-    from mmrazor_lite.registry import OURS, SCOPE
-
-    ours = {name: registry for registry in OURS for name in registry.module_dict}
-
-    def visit(node: Any) -> None:
-        if isinstance(node, dict):
-            name = node.get("type")
-            if isinstance(name, str):
-                for old, new in PREFIXES.items():
-                    if name.startswith(old):
-                        name = new + name.removeprefix(old)
-                if name in ours:
-                    _refuse_rival(name, ours[name])
-                    name = f"{SCOPE}.{name}"
-                node["type"] = RENAMED.get(name, name)
-            if isinstance(node.get("_scope_"), str):
-                node["_scope_"] = SCOPES.get(node["_scope_"], node["_scope_"])
-                if node["_scope_"] == SCOPE:
-                    del node["_scope_"]
-            for value in node.values():
-                visit(value)
-        elif isinstance(node, list | tuple):
-            for value in node:
-                visit(value)
-
-    visit(node)
+    for _, node in mappings(cfg):
+        if isinstance(node.get("type"), str):
+            node["type"] = renamed(node["type"])
+        if isinstance(node.get("_scope_"), str):
+            node["_scope_"] = SCOPES.get(node["_scope_"], node["_scope_"])
+            if node["_scope_"] == SCOPES["mmrazor"]:
+                del node["_scope_"]
 
 
-def _refuse_rival(name: str, registry: Any) -> None:
-    """Refuse a bare name of ours that a config's imports have put into mmengine's registry: one would be lost."""
-    from mmrazor_lite.registry import holder
+def renamed(name: str) -> str:
+    """The name of a class as it is registered.
 
-    parent = registry.parent
-    if parent is not None and name in parent.module_dict:
-        held, rival = (holder(found.module_dict[name]) for found in (registry, parent))
-        raise UserError(f"'{name}' is taken in the registry '{registry.name}' by {held}: give {rival} another name")
+    Raises:
+        UserError: A bare name of ours that a config's imports have put into mmengine's registry: one would be lost.
+    """
+    from mmrazor_lite.registry import OURS, SCOPE, holder
+
+    for old, new in PREFIXES.items():
+        if name.startswith(old):
+            name = new + name.removeprefix(old)
+    held = next((registry for registry in OURS if name in registry.module_dict), None)
+    if held is not None:
+        if held.parent is not None and name in held.parent.module_dict:
+            mine, rival = (holder(registry.module_dict[name]) for registry in (held, held.parent))
+            raise UserError(f"'{name}' is taken in the registry '{held.name}' by {mine}: give {rival} another name")
+        name = f"{SCOPE}.{name}"
+    return RENAMED.get(name, name)

@@ -230,12 +230,11 @@ def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collecti
     for key, package in _KEYS_ELSEWHERE.items():
         if key in cfg:
             raise UserError(f"{source}: {key}: not carried: {PACKAGES[package]} ({package}); {CARRIED}")
-    model = cfg.get("model") or cfg.get("algorithm")
-    first = [("model", model)] if isinstance(model, Mapping) else []
     scope = cfg.get("default_scope")
     if scope in PACKAGES:
         raise UserError(f"{source}: default_scope is '{scope}': not carried: {PACKAGES[scope]}; {CARRIED}")
-    for where, node in [*((key, {"type": part.get("type")}) for key, part in first), *mappings(cfg, "", free)]:
+    model = cfg.get("model") or cfg.get("algorithm")
+    for where, node in mappings({"model": model, **cfg}, "", free):
         name = node.get("type")
         if isinstance(name, str) and (text := reason(name)) and not known(name):
             raise UserError(f"{source}: {where}: {text}")

@@ -11,6 +11,7 @@ from mmrazor_lite.errors import UserError, check_flag, nearest, short
 
 from . import schema
 from .schema import DEEPEST
+from .walk import mappings
 
 _WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
 _LONGEST_LIST = 20_000  # characters; mmengine's reader takes seconds for more
@@ -192,20 +193,8 @@ def replaced(node: Any, parts: Sequence[str], value: Any) -> Any:
     return node
 
 
-def has_data_root(node: Any, root: str) -> bool:
-    """Whether a ``data_root`` below ``node`` is ``root``."""
-    if isinstance(node, Mapping):
-        return node.get("data_root") == root or any(has_data_root(value, root) for value in node.values())
-    return isinstance(node, list | tuple) and any(has_data_root(value, root) for value in node)
-
-
-def move_data_root(node: Any, old: str, new: str) -> None:
-    """Replace the value ``old`` of every key ``data_root`` below ``node``: mmengine has copied it there."""
-    if isinstance(node, dict):
+def move_data_root(cfg: Mapping, old: str, new: str) -> None:
+    """Replace the value ``old`` of every key ``data_root`` in the sections of ``cfg``: mmengine has copied it there."""
+    for _, node in mappings(cfg):
         if node.get("data_root") == old:
             node["data_root"] = new
-        for value in node.values():
-            move_data_root(value, old, new)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            move_data_root(value, old, new)

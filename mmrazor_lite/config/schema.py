@@ -13,6 +13,7 @@ from mmrazor_lite.errors import UserError, nearest, reason, short
 
 from . import not_carried, packages
 from .signatures import argument_names, own_names
+from .walk import values
 
 DEEPEST = 60  # levels of nesting of a config
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -239,19 +240,13 @@ def check_top_level(cfg: Mapping, source: str) -> None:
             f"{source}: '{old[0]}' at top level is the config style of MMRazor 0.x, here it is model=dict(type=...): "
             "docs/migration.md shows both side by side"
         )
-    used = [value for key, section in cfg.items() if key in TOP_LEVEL for value in _values(section)]
+    used = [value for key, section in cfg.items() if key in TOP_LEVEL for _, value in values(section)]
     for key, value in cfg.items():
         if key in TOP_LEVEL or key in MMPRETRAIN_HELPERS or key.startswith("_"):
             continue
-        copies = [part for part in _values(value) if part is value or isinstance(part, str | dict | list | tuple)]
+        copies = [part for _, part in values(value) if part is value or isinstance(part, str | dict | list | tuple)]
         if not any(part in used for part in copies):
             raise UserError(
                 f"{source}: unknown key '{key}' at top level{nearest(key, TOP_LEVEL)}; "
                 "a helper variable that nothing copies starts with '_'"
             )
-
-
-def _values(node: Any) -> list[Any]:
-    """Return ``node`` and every value below it."""
-    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
-    return [node, *(value for child in children for value in _values(child))]

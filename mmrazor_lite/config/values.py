@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.errors import UserError, check_flag, check_number, check_one_of, nearest, short
 
-from . import annotations, schema
+from . import annotations, schema, walk
 from .schema import LARGEST_SEED, LAUNCHERS
 
 _DDP_FLAGS = (
@@ -216,7 +216,10 @@ def check_shape(cfg: Mapping, source: str) -> None:
 
     Nothing else reads the config before this; later checks rely on it.
     """
-    for path, value in _walk(cfg, source):
+    for count, (path, value) in enumerate(walk.values(cfg)):
+        if len(path) > schema.DEEPEST or count > MOST:
+            most = f"{schema.DEEPEST} levels deep" if len(path) > schema.DEEPEST else f"{MOST:,} values"
+            raise UserError(f"{source}: {'.'.join(path[:8])} is more than {most}: a config is not")
         if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not _may_be_infinite(path))):
             raise UserError(f"{source}: {'.'.join(path)} is {value}: give a number")
         if isinstance(value, float) and value == 0 and math.copysign(1, value) < 0:
@@ -235,25 +238,6 @@ def check_shape(cfg: Mapping, source: str) -> None:
 
 def _may_be_infinite(path: tuple[str, ...]) -> bool:
     return any(key in _INFINITE for key in path)
-
-
-def _walk(root: Any, source: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every value below ``root`` with its path, without recursion."""
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
-    count = 0
-    while waiting:
-        path, node = waiting.pop()
-        count += 1
-        if len(path) > schema.DEEPEST or count > MOST:
-            what = (
-                f"more than {schema.DEEPEST} levels deep"
-                if len(path) > schema.DEEPEST
-                else f"more than {MOST:,} values"
-            )
-            raise UserError(f"{source}: {'.'.join(path[:8])} is {what}: a config is not")
-        yield path, node
-        items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-        waiting += [((*path, str(key)), value) for key, value in items]
 
 
 def check(cfg: Mapping, source: str) -> None:

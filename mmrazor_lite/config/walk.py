@@ -6,17 +6,26 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 
-def mappings(node: Any, where: str = "", free: Collection[str] = ()) -> Iterator[tuple[str, Mapping]]:
-    """Yield every mapping in ``node`` and its key, the outer ones first; the whole config (``where=''``) is none.
+def values(root: Any, free: Collection[str] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every value in ``root`` and itself, with the keys that lead to it, the outer ones first; no recursion.
+
+    What lies below a value is looked up after it was yielded.
 
     Args:
-        node: A config or a part of one.
-        where: Its key.
+        root: A config or a part of one.
         free: Keys that are not looked into.
     """
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    if isinstance(node, Mapping) and where:
-        yield where, node
-    for key, value in items:
-        if key not in free:
-            yield from mappings(value, f"{where}.{key}" if where else str(key), free)
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    while waiting:
+        path, node = waiting.pop()
+        yield path, node
+        items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+        waiting += [((*path, str(key)), value) for key, value in reversed(list(items)) if key not in free]
+
+
+def mappings(root: Any, where: str = "", free: Collection[str] = ()) -> Iterator[tuple[str, Mapping]]:
+    """Yield every mapping in ``root`` and its key below ``where``; the whole config (``where=''``) is none."""
+    for path, node in values(root, free):
+        key = ".".join((where, *path) if where else path)
+        if key and isinstance(node, Mapping):
+            yield key, node

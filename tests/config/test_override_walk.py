@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from mmrazor_lite.config.build import register_quietly
-from mmrazor_lite.config.load import _read, completed
+from mmrazor_lite.config.files import read
+from mmrazor_lite.config.load import completed
 from mmrazor_lite.config.overrides import parse
 from mmrazor_lite.errors import UserError, one_line
 
@@ -50,7 +51,7 @@ TEXTS = (
 def base(root):
     register_quietly()
     path = root / CONFIG
-    return _read(path), path
+    return read(str(path)), path
 
 
 def pairs(seed: int, count: int) -> Iterator[str]:

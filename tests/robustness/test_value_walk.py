@@ -13,7 +13,8 @@ from robustness.test_bad_input import DATA, TINY
 from robustness.value_walk import ABSURD, is_default, keys_of, shown
 
 from mmrazor_lite.cli import main
-from mmrazor_lite.config.load import _read, completed, load_config
+from mmrazor_lite.config.files import read
+from mmrazor_lite.config.load import completed, load_config
 from mmrazor_lite.errors import UserError, one_line
 
 LONGEST = 600
@@ -81,7 +82,7 @@ def is_good(line: str, key: str, name: str) -> bool:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_key_is_judged_before_anything_is_built(root, config, keys, values):
     path = root / "configs" / config
-    base, wrong = _read(path), []
+    base, wrong = read(str(path)), []
     for key, name in drawn(load_config(path)._cfg_dict, seed=1, count=keys, per_key=values):
         try:
             completed(copy.deepcopy(base), path, [f"{key}={ABSURD[name]}"])
@@ -136,7 +137,7 @@ def test_what_is_accepted_changes_the_run(root, plain_run, capsys, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     run, expected = plain_run
     path = root / "configs/pruning/autoslim/autoslim_supernet_digits.py"
-    base, cfg = _read(path), load_config(path, [*TINY, *DATA])
+    base, cfg = read(str(path)), load_config(path, [*TINY, *DATA])
     accepted = []
     for key, name in drawn(cfg._cfg_dict, seed=2, count=10_000, per_key=3):
         if unseen(key):

@@ -1,0 +1,98 @@
+"""The files of a config: the one that is named, and those that it is based on."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mmrazor_lite.errors import UserError, reason
+
+from . import not_carried
+from .overrides import lost_number
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+class NotInstalledError(Exception):
+    """A ``_base_`` of a package that is not installed; its name is the text."""
+
+
+def read(path: str) -> Config:
+    """Parse a file and its bases; ``mmcls::`` in ``_base_`` finds mmpretrain's configs.
+
+    Raises:
+        UserError: It cannot be read, is of another project, or has a number that Python reads as 0.
+    """
+    from mmengine.config import Config
+
+    try:
+        for source, tree, text in sources(path):
+            _check_numbers(source, tree, text)
+        return Config.fromfile(path)
+    except (Exception, SystemExit) as error:  # the file is code, which may raise anything
+        raise UserError(f"config file '{path}' {_why_unreadable(path, error)}") from error
+
+
+def sources(path: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.Module, str]]:
+    """Yield a config file in Python and the files it is based on, each parsed and as text.
+
+    Raises:
+        UserError: One is based on itself.
+        NotInstalledError: One is of a package that is not installed.
+    """
+    from mmengine.config import Config
+    from mmengine.config.utils import MODULE2PACKAGE, _get_package_and_cfg_path
+    from mmengine.utils import is_installed
+
+    MODULE2PACKAGE["mmcls"] = "mmpretrain"
+    real = os.path.realpath(path)
+    if real in below:
+        raise UserError(f"{path} is a _base_ of itself; take it out of the _base_ of {below[-1]}")
+    if Config._is_lazy_import(path):
+        return
+    if path.endswith(".py"):
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        yield path, ast.parse(text), text
+    for base in Config._get_base_files(path):
+        package = _get_package_and_cfg_path(base)[0] if "::" in base else None
+        if package and not is_installed(package):
+            raise NotInstalledError(package)
+        yield from sources(Config._get_cfg_path(base, path)[0], (*below, real))
+
+
+def data_roots(path: str) -> set[str]:
+    """The values that ``data_root`` is given in a config file and in the files it is based on."""
+    return {
+        node.value.value
+        for _, tree, _ in sources(path)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and any(isinstance(target, ast.Name) and target.id == "data_root" for target in node.targets)
+    }
+
+
+def _check_numbers(source: str, tree: ast.Module, text: str) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and type(node.value) is float and not node.value:
+            written = (ast.get_source_segment(text, node) or "").replace("_", "")
+            if lost := lost_number(written):
+                where = f"{source}: line {node.lineno}"
+                raise UserError(f"{where}: {lost} is too small for a number and would be read as 0")
+
+
+def _why_unreadable(path: str, error: BaseException) -> str:
+    """Say why, without mmengine's advice to install a project that this one does not use."""
+    package = str(error) if isinstance(error, NotInstalledError) else None
+    if why := not_carried.reason_of_file(path, package):
+        return f"is of something else: {why}"
+    if package == "mmrazor":
+        return (
+            "cannot be read: a _base_ of 'mmrazor::' is a file of MMRazor's package, which is not used here: copy that "
+            f"file beside this one, or start from the configs in {not_carried.same_here(path)}"
+        )
+    return f"cannot be read: {error if isinstance(error, UserError) else reason(error)}"

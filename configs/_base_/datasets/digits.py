@@ -8,6 +8,14 @@ _train = dict(type="Digits", split="train", pipeline=train_pipeline)
 _held_out = dict(type="Digits", split="train", pipeline=test_pipeline)
 _test = dict(type="Digits", split="test", pipeline=test_pipeline)
 
+# What a search scores its subnets on, and what it recalibrates them with.
+_search_dataloader = dict(
+    batch_size=500, num_workers=0, dataset=dict(type="HeldOut", part="held_out", fraction=0.2, dataset=_held_out)
+)
+_calibrate_dataloader = dict(
+    batch_size=256, num_workers=0, dataset=dict(type="HeldOut", part="train", fraction=0.2, dataset=_train)
+)
+
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,

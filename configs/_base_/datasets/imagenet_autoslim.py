@@ -27,6 +27,14 @@ _train = dict(type="ImageNet", data_root=data_root, split="train", pipeline=trai
 _held_out = dict(type="ImageNet", data_root=data_root, split="train", pipeline=test_pipeline)
 _val = dict(type="ImageNet", data_root=data_root, split="val", pipeline=test_pipeline)
 
+# What a search scores its subnets on, and what it recalibrates them with; a config adds the batch size. To score on the
+# validation set instead:
+# --cfg-options search_cfg.dataloader.dataset.part=all search_cfg.dataloader.dataset.dataset.split=val
+_search_dataloader = dict(
+    num_workers=8, dataset=dict(type="HeldOut", part="held_out", fraction=0.04, dataset=_held_out)
+)
+_calibrate_dataloader = dict(num_workers=8, dataset=dict(type="HeldOut", part="train", fraction=0.04, dataset=_train))
+
 train_dataloader = dict(
     batch_size=256,
     num_workers=8,

@@ -10,20 +10,5 @@ train_pipeline = [
     dict(type="PackInputs"),
 ]
 _train = dict(pipeline=train_pipeline)
-# What a search scores its subnets on (a config adds the batch size), and what it recalibrates them with. To score on
-# the validation set instead:
-# --cfg-options search_cfg.dataloader.dataset.part=all search_cfg.dataloader.dataset.dataset.split=val
-_search_dataloader = dict(
-    num_workers=8, dataset=dict(type="HeldOut", part="held_out", fraction=0.04, dataset=_base_._held_out)
-)
-_calibrate_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    dataset=dict(
-        type="HeldOut",
-        part="train",
-        fraction=0.04,
-        dataset={**_base_._train, "pipeline": train_pipeline},
-    ),
-)
+_calibrate_dataloader = dict(batch_size=128, dataset=dict(dataset=dict(pipeline=train_pipeline)))
 train_dataloader = dict(batch_size=128, dataset=dict(dataset=dict(pipeline=train_pipeline)))

@@ -2,26 +2,15 @@
 # Hardware: 8 GPUs x 1024 images (bash tools/dist_search.sh CONFIG CKPT 8); time: not measured here yet.
 # Result: one subnet file per budget. The channels that AutoSlim's authors found are in
 # AUTOSLIM_MBV2_{530M,320M,220M}_OFFICIAL.yaml; retrained by MMRazor: 74.23 / 72.73 / 71.39 % top-1 (its README).
-_base_ = "./autoslim_mbv2_supernet_8xb256_in1k.py"
+_base_ = ["./autoslim_mbv2_supernet_8xb256_in1k.py", "../../_base_/autoslim_search.py"]
 
 search_cfg = dict(
     # Millions of flops as MMRazor counts them, about 5% more than multiply-adds (target_macs).
     target_flops=[500, 300, 200],
-    searcher=dict(type="GreedySearcher", max_channel_bins=12),
-    # Scored on the held-out training images. To score on the validation set instead:
-    # --cfg-options search_cfg.dataloader.dataset.part=all search_cfg.dataloader.dataset.dataset.split=val
-    dataloader=dict(
-        batch_size=1024,
-        num_workers=8,
-        dataset=dict(type="HeldOut", part="held_out", fraction=0.04, dataset=_base_._held_out),
-    ),
-    evaluator=dict(type="Accuracy", topk=(1, 5)),
-    score_key="accuracy/top1",
+    searcher=dict(max_channel_bins=12),
+    dataloader=dict(batch_size=1024, **_base_._search_dataloader),
+    evaluator=_base_.val_evaluator,
     # Batch norm of every candidate: cumulative statistics of the same training images.
-    calibrate_dataloader=dict(
-        batch_size=1024,
-        num_workers=8,
-        dataset=dict(type="HeldOut", part="train", fraction=0.04, dataset=_base_._train),
-    ),
+    calibrate_dataloader=dict(batch_size=1024, **_base_._calibrate_dataloader),
     calibrate_sample_num=10240,
 )

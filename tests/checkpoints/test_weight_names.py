@@ -215,6 +215,20 @@ def test_a_shared_prefix_is_dropped_only_where_all_then_fits():
         load_weights(Net(), {**state, "criterion.weight": torch.zeros(1)})
 
 
+@pytest.mark.parametrize(
+    "prefix", ["module.", "architecture.", "_orig_mod.", "architecture.model.", "module._orig_mod."]
+)
+def test_two_keys_for_one_weight_are_refused(tmp_path, prefix):
+    """Which of them is meant, no file says."""
+    state = Net().state_dict()
+    torch.save({**state, f"{prefix}fc.bias": state["fc.bias"] + 1}, tmp_path / "a.pth")
+    net = Net(seed=2)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(UserError, match=rf"both '?fc.bias'? and '?{prefix}fc.bias'? stand for the weight '?fc.bias"):
+        load_pretrained(net, {"type": "Pretrained", "checkpoint": str(tmp_path / "a.pth")})
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
 def test_the_part_under_a_prefix(tmp_path):
     state = {**put("module.encoder_q.", Net().state_dict()), **put("module.encoder_k.", OTHER)}
     torch.save({"state_dict": state}, tmp_path / "a.pth")

@@ -127,7 +127,8 @@ def load(folder, text):
     ],
 )
 def test_what_a_network_hands_on_may_have_any_name(tmp_path, base, network):
-    assert load(tmp_path, NETWORK.format(base=base, network=network)).model.architecture.type
+    given = eval(f"dict({network})")
+    assert load(tmp_path, NETWORK.format(base=base, network=network)).model.architecture.to_dict() == given
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_hooks_and_what_they_hand_on(tmp_path, monkeypatch, base, hook):
         "class ToBase(EMAHook):\n    def __init__(self, colour, **kwargs):\n        super().__init__(**kwargs)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert load(tmp_path, HOOKS.format(base=base, hook=hook)).custom_hooks
+    assert load(tmp_path, HOOKS.format(base=base, hook=hook)).custom_hooks == [eval(f"dict({hook})")]
 
 
 @pytest.mark.parametrize(

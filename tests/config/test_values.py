@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import random
 import sys
 from pathlib import Path
@@ -82,16 +84,29 @@ def test_nonsense_is_refused_in_a_search_config_too(root, option):
     assert NONSENSE[option] in line and len(line) < 400, line
 
 
-@pytest.mark.parametrize(
-    "option",
-    ["train_cfg.max_epochs=1e1", "randomness.seed=None", "optim_wrapper.optimizer.lr=1", "resume=0",
-     "optim_wrapper.clip_grad=dict(max_norm=5,norm_type=inf)", "param_scheduler.begin=0", "val_evaluator.topk=[1,5]",
-     "model.architecture.head.topk=1", "default_hooks.checkpoint=None", "log_level=WARNING",
-     "optim_wrapper.optimizer.lr=0.0e5", "optim_wrapper.optimizer.lr=5e-324", "experiment_name=v1e-400",
-     "custom_hooks=[]", "param_scheduler=[]"],
-)  # fmt: skip
+TAKEN = {
+    "train_cfg.max_epochs=1e1": 10.0,
+    "randomness.seed=None": None,
+    "optim_wrapper.optimizer.lr=1": 1,
+    "optim_wrapper.optimizer.lr=0.0e5": 0.0,
+    "optim_wrapper.optimizer.lr=5e-324": 5e-324,
+    "optim_wrapper.clip_grad=dict(max_norm=5,norm_type=inf)": {"max_norm": 5, "norm_type": float("inf")},
+    "resume=0": 0,
+    "param_scheduler.begin=0": 0,
+    "param_scheduler=[]": [],
+    "val_evaluator.topk=[1,5]": [1, 5],
+    "model.architecture.head.topk=1": 1,
+    "default_hooks.checkpoint=None": None,
+    "custom_hooks=[]": [],
+    "experiment_name=v1e-400": "v1e-400",
+    "log_level=WARNING": "WARNING",
+}
+
+
+@pytest.mark.parametrize("option", TAKEN)
 def test_what_makes_sense_is_taken(root, option):
-    load_config(root / AUTOSLIM / "autoslim_search_digits.py", [option])
+    config = load_config(root / AUTOSLIM / "autoslim_search_digits.py", [option])
+    assert functools.reduce(operator.getitem, option.partition("=")[0].split("."), config) == TAKEN[option]
 
 
 @pytest.mark.parametrize("count", [8, pytest.param(None, marks=pytest.mark.fuzz)])

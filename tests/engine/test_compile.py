@@ -36,7 +36,9 @@ def test_what_is_no_option_is_refused(runner, run_config):
 
 
 def test_off_is_off(runner, run_config):
-    runner(run_config(compile=False, train_cfg={"by_epoch": True, "max_epochs": 1})).train()
+    run = runner(run_config(compile=False, train_cfg={"by_epoch": True, "max_epochs": 1}))
+    run.train()
+    assert run.epoch == 1 and all(module._compiled_call_impl is None for module in run.model.modules())
 
 
 def test_a_static_network_is_compiled_and_trains_the_same(runner, run_config, subnet_file):

@@ -63,12 +63,30 @@ def test_gradients_are_reduced_in_the_last_pass_before_an_update_only(weight, ba
     assert model.silent == (0 if synchronises else 1)
 
 
-def test_mixed_precision_state_survives(weight):
-    first = wrap(weight, SubnetAmpOptimWrapper)
+def stepped(kind, **options):
+    """A wrapper whose momentum is that of two steps."""
+    weight = torch.nn.Parameter(torch.ones(2, device="cuda" if torch.cuda.is_available() else "cpu"))
+    optim_wrapper = kind(optimizer=torch.optim.SGD([weight], lr=1.0, momentum=0.5), **options)
+    for _ in range(2):
+        optim_wrapper.update_params((weight * 3).sum())
+    return optim_wrapper
+
+
+@pytest.mark.parametrize("before", [SubnetAmpOptimWrapper, SubnetOptimWrapper])
+def test_a_run_goes_on_with_mixed_precision(weight, before):
+    state = stepped(before).state_dict()
+    resumed = SubnetAmpOptimWrapper(optimizer=torch.optim.SGD([weight], lr=1.0, momentum=0.5))
+    resumed.load_state_dict(state)
+    (momentum,) = [entry["momentum_buffer"] for entry in resumed.optimizer.state.values()]
+    torch.testing.assert_close(momentum.cpu(), torch.full((2,), 4.5))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the loss scaler works on CUDA only")
+def test_the_loss_scale_survives(weight):
+    first = stepped(SubnetAmpOptimWrapper, loss_scale={"init_scale": 8.0, "growth_interval": 2})
     second = wrap(weight, SubnetAmpOptimWrapper)
     second.load_state_dict(first.state_dict())
-    second.load_state_dict(wrap(weight).state_dict())  # of a run without mixed precision
-    wrap(weight).load_state_dict({key: value for key, value in first.state_dict().items() if key != "loss_scaler"})
+    assert second.loss_scaler.get_scale() == first.loss_scaler.get_scale() == 16.0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="float16 is allowed on CUDA")

@@ -161,6 +161,39 @@ def _growing(values: np.ndarray) -> np.ndarray:
     return values
 
 
+@pytest.mark.parametrize("largest", [False, True])
+def test_no_single_choice_betters_the_memory_of_the_extreme(largest):
+    """The peak is that of one part: where one choice lowers it, another part holds it, and so on."""
+    names = "abcde"
+    space = SearchSpace([Choice(name, (1, 2, 3), kind="value") for name in names])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        values = np.stack([*[np.zeros((5, 3, 3), np.int64)] * 3, rng.integers(0, 1000, (5, 3, 3))], -1)
+        cells = [Cell(f"part{i}", (names[i], names[i - 1]), values[i]) for i in range(5)]
+        cost_model = CostModel(space, LayerTable([], [], [], BYTES, []), cells=cells, in_cells=True)
+        row, found = cost_model.extreme_row("memory", largest), cost_model.extreme("memory", largest)
+        for column, choice in enumerate(space.values()):
+            others = np.repeat(row[None], len(choice.candidates), axis=0)
+            others[:, column] = np.arange(len(others))
+            memory = cost_model(others)["memory"]
+            assert found == (memory.max() if largest else memory.min()), (seed, choice.name)
+
+
+def fingerprint(change: str | None = None, space: SearchSpace | None = None) -> str:
+    space = space or make_space()
+    cells = make_cells(space)
+    for cell in cells:
+        if cell.name == change:
+            cell.values[..., 0] += 1
+    return CostModel(space, LayerTable([], [], [], BYTES, []), cells=cells, in_cells=True).fingerprint
+
+
+def test_the_fingerprint_is_of_the_parts_that_are_chosen():
+    """Not of what is always there, at whatever resolution: a head of other classes is no other network."""
+    assert fingerprint() == fingerprint("always") == fingerprint("size")
+    assert len({fingerprint(part) for part in (None, "first", "second", "third")}) == 4
+
+
 def test_chunks_do_not_show(monkeypatch):
     space, _, cost_model = model()
     rows = all_rows(space)

@@ -145,7 +145,8 @@ def test_what_a_file_of_a_few_bytes_may_not_build(config, message):
 
 def test_a_supernet_of_the_weights_is_built():
     net = {**INVERTED, "settings": [[4, 64, 4, 1]]}
-    rebuild({"type": "ImageClassifier", "backbone": net}, None, "a.pth", {"w": torch.zeros(1)})
+    model = rebuild({"type": "ImageClassifier", "backbone": net}, None, "a.pth", {"w": torch.zeros(1)})
+    assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) == 2 + 4 * 3  # stem, last, 4 blocks
 
 
 @pytest.mark.parametrize(

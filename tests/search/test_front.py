@@ -10,7 +10,7 @@ from costs import CostOfRows
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.search import Budget, FrontSearcher, Searcher
-from mmrazor_lite.search.front import crowding, non_dominated, ranks, survivors
+from mmrazor_lite.search.front import _tournament, crowding, non_dominated, ranks, survivors
 from mmrazor_lite.subnet import Choice, SearchSpace
 
 SPACE = SearchSpace([Choice(f"layer{i}", (1, 2, 4), kind="width") for i in range(6)])
@@ -65,6 +65,14 @@ def test_crowding_by_hand():
     assert found[[0, 3, 4]].tolist() == [np.inf] * 3
     assert found[1] == pytest.approx(4 / 10 + 3 / 10) and found[2] == pytest.approx(9 / 10 + 8 / 10)
     assert survivors(scores, prices, 3).tolist() == [0, 3, 2]
+
+
+def test_parents_win_by_front_and_then_by_room_around_them():
+    rank, crowd = np.array([0, 0, 1, 1]), np.array([1.0, 2.0, 5.0, np.inf])
+    winners = _tournament(np.random.default_rng(0), rank, crowd, 16_000)
+    shares = np.bincount(winners, minlength=4) / 16_000
+    # Of two drawn alike: 1 beats all, 0 all but 1, 3 only 2, and 2 meets itself.
+    assert shares == pytest.approx([5 / 16, 7 / 16, 1 / 16, 3 / 16], abs=0.02)
 
 
 def test_is_a_searcher():

@@ -437,21 +437,32 @@ def test_a_checkpoint_says_its_phase(files):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_search_takes_the_checkpoint_of_any_phase(files, phase):
-    start(make(), files[phase])
+    algorithm = start(make(), files[phase])
+    weights = read_checkpoint(files[phase])["state_dict"]
+    assert all(torch.equal(weights[key], value) for key, value in algorithm.state_dict().items())
+
+
+def _trains_from(algorithm: OFA, file: str) -> bool:
+    """Whether it takes the weights of a file, and a step changes them."""
+    weights = read_checkpoint(file)["state_dict"]
+    assert all(torch.equal(weights[key], value) for key, value in start(algorithm, file).state_dict().items())
+    log = algorithm.train_step(batch(), sgd(algorithm))
+    return bool(torch.isfinite(log["loss"])) and any(
+        not torch.equal(weights[f"architecture.{name}"], value)
+        for name, value in algorithm.architecture.named_parameters()
+    )
 
 
 def test_a_sandwich_may_be_shrunken_further(files, tmp_path):
     """What says no phase may start any."""
     file = save(make(), tmp_path / "sandwich.pth")
-    algorithm = start(make(phase="expand_1", teacher=files["teacher"]), file)
-    algorithm.train_step(batch(), sgd(algorithm))
+    assert _trains_from(make(phase="expand_1", teacher=files["teacher"]), file)
 
 
 def test_weights_that_say_nothing_start_any_phase(files, tmp_path):
     """Such as those converted from another project's file."""
     save_checkpoint({"state_dict": make(seed=3).state_dict()}, tmp_path / "plain.pth")
-    algorithm = start(make(phase="depth_1", teacher=files["teacher"]), str(tmp_path / "plain.pth"))
-    algorithm.train_step(batch(), sgd(algorithm))
+    assert _trains_from(make(phase="depth_1", teacher=files["teacher"]), str(tmp_path / "plain.pth"))
 
 
 # the order of channels --------------------------------------------------------------------------------------------

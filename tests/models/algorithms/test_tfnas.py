@@ -169,6 +169,15 @@ def test_an_architecture_step_moves_probabilities_only(make):
     assert set(old) == {"arch.loss", "arch.latency"}
 
 
+def test_an_architecture_step_leaves_no_gradient_to_the_next_weight_step(make):
+    algorithm = make()
+    algorithm.start_epoch(WARM)
+    optim = wrappers(algorithm)
+    log = algorithm.train_step({"weights": batch(), "arch": batch(1)}, optim)
+    assert "arch.loss" in log
+    assert all(parameter.grad is None for parameter in algorithm.architecture.parameters())
+
+
 def test_the_mixture_by_hand(make):
     algorithm = make()
     algorithm.start_epoch(WARM)
@@ -235,7 +244,6 @@ def test_widths_meet_the_target_after_an_epoch(make, target):
     algorithm = make(target_latency=target)
     algorithm.start_epoch(WARM)
     rng = np.random.default_rng(0)
-    met = 0
     for _ in range(10):
         for parameter in algorithm.arch_parameters.parameters():
             parameter.data.copy_(torch.from_numpy(rng.normal(size=len(parameter))))
@@ -247,8 +255,22 @@ def test_widths_meet_the_target_after_an_epoch(make, target):
         for name, value in subnet.items():
             if name.endswith("mid_channels"):
                 assert value in algorithm.search_space[name].candidates
-        met += abs(found["after"] / algorithm.target - 1) < algorithm.tolerance
-    assert met > 0
+        ratio = found["after"] / algorithm.target
+        assert abs(ratio - 1) < algorithm.tolerance or _at_the_limits(algorithm, subnet, smallest=ratio > 1)
+
+
+def _at_the_limits(algorithm: TFNAS, subnet, smallest: bool) -> bool:
+    """Whether no width that runs can shrink; or none grow by more than a last step, which is not taken (as published).
+
+    A step is one channel for the narrowest, and in proportion for the others.
+    """
+    space = algorithm.search_space
+    active = space.active(space.index(subnet)[None])[0]
+    running = [name for name, on in zip(space, active, strict=True) if on and name.endswith("mid_channels")]
+    least = min(subnet[name] for name in running)
+    if smallest:
+        return all(subnet[name] == space[name].candidates[0] for name in running)
+    return all(subnet[name] + round(subnet[name] / least) >= space[name].candidates[-1] for name in running)
 
 
 def test_channels_are_sorted_where_widths_change(make):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from mmrazor_lite.errors import UserError, reason
 
@@ -31,7 +31,10 @@ def read(path: str) -> Config:
     try:
         for source, tree, text in sources(path):
             _check_numbers(source, tree, text)
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        if cfg.get("custom_imports"):
+            _import_custom_modules(cfg.custom_imports)
+        return cfg
     except (Exception, SystemExit) as error:  # the file is code, which may raise anything
         raise UserError(f"config file '{path}' {_why_unreadable(path, error)}") from error
 
@@ -74,6 +77,25 @@ def data_roots(path: str) -> set[str]:
         and isinstance(node.value, ast.Constant)
         and any(isinstance(target, ast.Name) and target.id == "data_root" for target in node.targets)
     }
+
+
+def _import_custom_modules(custom: Mapping[str, Any]) -> None:
+    """Import what ``custom_imports`` names: as all code of a user's, from the current directory first."""
+    from mmengine.utils import import_modules_from_strings
+
+    from mmrazor_lite.models.classifiers.nets import import_from_current_directory
+
+    names = custom.get("imports") or []
+    for name in [names] if isinstance(names, str) else names:
+        import_from_current_directory(str(name))
+    try:
+        import_modules_from_strings(**custom)
+    except ImportError as error:
+        why = error.__context__ or error
+        raise UserError(
+            f"custom_imports: {error} ({reason(why)}); modules are searched in the current directory, then among the "
+            "installed packages"
+        ) from error
 
 
 def _check_numbers(source: str, tree: ast.Module, text: str) -> None:

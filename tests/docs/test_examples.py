@@ -36,20 +36,20 @@ def folder(tmp_path_factory):
     """Where a reader would be: a folder with ``configs``; what the pages register and import is gone afterwards."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "configs").symlink_to(ROOT / "configs")
-    registries = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
-    before = [dict(each.module_dict) for each in registries]
+    path = list(sys.path)
     yield folder
-    for each, names in zip(registries, before, strict=True):
-        for name in set(each.module_dict) - set(names):
+    sys.path[:] = path
+    modules = {file.stem for file in folder.glob("*.py")}
+    for each in (value for value in vars(registry).values() if isinstance(value, registry.Registry)):
+        for name in [name for name, cls in each.module_dict.items() if cls.__module__ in modules]:
             del each.module_dict[name]
-    for name in {path.stem for path in folder.glob("*.py")}:
+    for name in modules:
         sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page(name, folder, monkeypatch, capfd):
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
     text, names = (ROOT / name).read_text(), {}
     blocks = BLOCK.findall(text)
     assert len(blocks) == len(MARK.findall(text)), "a mark without its block"
@@ -58,7 +58,9 @@ def test_page(name, folder, monkeypatch, capfd):
             (folder / file).write_text(code)
             importlib.invalidate_caches()
         elif kind == "python":
-            exec(compile(code, name, "exec"), names)
+            with monkeypatch.context() as script:
+                script.syspath_prepend(str(folder))  # Python puts a script's own folder there; a command does not
+                exec(compile(code, name, "exec"), names)
         else:
             for line in code.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line)

@@ -11,7 +11,6 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest, reason, short
 
-from . import not_carried, packages
 from .signatures import argument_names, own_names
 from .walk import values
 
@@ -110,6 +109,11 @@ def _registries() -> Iterator[Any]:
         waiting += registry.children.values()
 
 
+def registered() -> set[str]:
+    """Every name, without its scope."""
+    return {name for registry in _registries() for name in registry.module_dict}
+
+
 def find(name: Any) -> list[tuple[str, Callable]]:
     """Return (registry, class) of every registration that ``name`` (or a class itself) may mean; empty if unknown."""
     if not isinstance(name, str):
@@ -173,63 +177,9 @@ def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
     return frozenset(names) if len(names) > len(META) else None
 
 
-def validate(node: Any, path: tuple[str, ...] = (), source: str = "config") -> None:
-    """Raise :class:`UserError` for the first unknown name or key below ``node``."""
-    if isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            validate(value, (*path, str(index)), source)
-    if not isinstance(node, Mapping) or (path and path[-1] in FREE):
-        return
-    where = ".".join(path)
-    name = node.get("type") if not path or path[-1] not in NOT_REGISTERED else None
-    if name is not None and _is_place_of_net(path) and _validate_net(node, path, source):
-        return
-    if name is not None and not find(name):
-        if why := not_carried.reason(name):
-            raise UserError(f"{source}: {where}: {why}")
-        if why := packages.missing(name):
-            raise UserError(f"{source}: {where}.type={name!r} {why}")
-        bare, known = str(name).rpartition(".")[2], {key for registry in _registries() for key in registry.module_dict}
-        raise UserError(f"{source}: {where}.type is '{name}', which is not registered{nearest(bare, known)}")
-    allowed = allowed_keys(node, path)
-    for key, value in node.items():
-        if path and allowed is not None and key not in allowed:
-            options = sorted(allowed - META)
-            raise UserError(
-                f"{source}: unknown key '{key}' in {where}{nearest(key, options)}; allowed: {', '.join(options)}"
-            )
-        validate(value, (*path, str(key)), source)
-
-
-def _is_place_of_net(path: tuple[str, ...]) -> bool:
-    return path in (("model",), ("model", "cfg")) or (bool(path) and path[-1] in ("architecture", "net"))
-
-
-def _validate_net(node: Mapping, path: tuple[str, ...], source: str) -> bool:
-    """Check a section that names a network of torchvision, timm or the user's own; tell whether it is one.
-
-    What is inside the network's own arguments is the network's business.
-    """
-    from mmrazor_lite.models.classifiers import nets
-
-    if nets.source_of(node["type"]) is None:
-        return False
-    where = f"{source}: {'.'.join(path)}"
-    around: dict[str, Any] = {}
-    if path[-1] != "net":
-        if not nets.is_wrapper(nets.expand(node, where)):
-            return False  # a classifier of the user's own
-        around = {key: node[key] for key in nets.AROUND if key in node}
-    arguments = nets.argument_names(node["type"], where)
-    if arguments is not None:
-        allowed = arguments | (META if path[-1] == "net" else META | set(nets.AROUND))
-        for key in node:
-            if key not in allowed:
-                options = sorted(allowed - META)
-                raise UserError(f"{where}: unknown key '{key}'{nearest(key, options)}; allowed: {', '.join(options)}")
-    for key, value in around.items():
-        validate(value, (*path, str(key)), source)
-    return True
+def is_place_of_net(path: tuple[str, ...]) -> bool:
+    """Whether a section may name a network of torchvision, timm or the user's own."""
+    return path in (("model",), ("model", "cfg")) or path[-1] in ("architecture", "net")
 
 
 def check_top_level(cfg: Mapping, source: str) -> None:

@@ -240,32 +240,20 @@ def _may_be_infinite(path: tuple[str, ...]) -> bool:
     return any(key in _INFINITE for key in path)
 
 
-def check(cfg: Mapping, source: str) -> None:
-    """Raise :class:`UserError` for the first value that is out of range or of a type that what it is for cannot take.
+def check(value: Any, path: tuple[str, ...], parent: Mapping, source: str) -> None:
+    """Raise :class:`UserError` for a value that is out of range or of a type that what it is for cannot take.
 
     Args:
-        cfg: A config whose names and keys have been checked.
-        source: Its file, for messages.
+        value: What the config says.
+        path: The keys that lead to it.
+        parent: The section around it, whose names and keys have been checked.
+        source: The file of the config, for messages.
     """
-    for key, value in cfg.items():
-        _check(value, (str(key),), cfg, source)
-
-
-def _check(value: Any, path: tuple[str, ...], parent: Mapping, source: str) -> None:
     rule = _rule(".".join(path))
     if rule is not None:
         rule(f"{source}: {'.'.join(path)}", value)
     else:
         _check_type(value, path, parent, source)
-    if path[-1] in schema.FREE or (isinstance(value, Mapping) and _is_net(value, path)):
-        return
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            _check(part, (*path, str(key)), value, source)
-    elif isinstance(value, list | tuple):
-        for index, part in enumerate(value):
-            if isinstance(part, Mapping | list | tuple):
-                _check(part, (*path, str(index)), {}, source)
 
 
 @cache
@@ -281,13 +269,6 @@ def _compiled() -> list[tuple[re.Pattern, Rule]]:
         text = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^.]*")
         found.append((re.compile(text), RULES[pattern]))
     return found
-
-
-def _is_net(node: Mapping, path: tuple[str, ...]) -> bool:
-    """Whether a section names a network of torchvision, timm or the user's own: its arguments are its business."""
-    from mmrazor_lite.models.classifiers import nets
-
-    return schema._is_place_of_net(path) and isinstance(node.get("type"), str) and bool(nets.source_of(node["type"]))
 
 
 def _check_type(value: Any, path: tuple[str, ...], parent: Mapping, source: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrazor_lite.config.walk import mappings
+from mmrazor_lite.config.walk import kind_of, mappings
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import is_hidden
 
@@ -17,8 +17,17 @@ SKIPPING = (*FOLDERS, "Cifar10Images")  # those that can leave images out
 FLAT = ", or {folder}/IMAGE.jpg with {root}/meta/{split}.txt"
 
 
-def check_data(cfg: Mapping, *sections: str) -> None:
+def check_data(cfg: Mapping, *sections: str, checkpoint: str | None = None) -> None:
     """Check the folder, or the list of images, of every dataset in ``sections`` of a config.
+
+    Class folders are then numbered by the names of the training, where they are some of these: else a folder for tests
+    that lacks a class would number the others by itself. Folders of other names are left, and refused when all datasets
+    are there.
+
+    Args:
+        cfg: The config; says the training images.
+        sections: Keys of what is read.
+        checkpoint: What is tested or searched; its names come before those of the config's training images.
 
     Raises:
         UserError: A folder is missing, has no class folders, or their number is not that of the config's classes; a
@@ -30,6 +39,13 @@ def check_data(cfg: Mapping, *sections: str) -> None:
             shared = dataset.get("data_root") == cfg.get("data_root")  # else the key at the top changes nothing here
             key = "data_root" if shared else f"{path}.data_root"
             _check_folder(dataset, path, key, _number_of_classes(cfg.get("model")))
+    others = {section: cfg.get(section) for section in sections if section != "train_dataloader"}
+    readers = [dataset for dataset, _ in _datasets(others, "") if _own_numbers(dataset)]
+    names = (_carried_names(checkpoint) or _training_names(cfg.get("train_dataloader"))) if readers else []
+    for dataset in readers:
+        found = class_folders(_folder(dataset))
+        if found != names and set(found) < set(names):
+            dataset["metainfo"] = {**(dataset.get("metainfo") or {}), "classes": names}
 
 
 def _number_of_classes(model: Any) -> int | None:
@@ -44,18 +60,14 @@ def _number_of_classes(model: Any) -> int | None:
 
 def _datasets(node: Any, path: str) -> Iterator[tuple[Mapping, str]]:
     """Yield each dataset config of a folder in ``node``, and its key."""
-    return ((part, where) for where, part in mappings(node, path) if "data_root" in part or _kind(part) in FOLDERS)
-
-
-def _kind(dataset: Mapping) -> str:
-    return str(dataset.get("type", "")).rpartition(".")[2]
+    return ((part, where) for where, part in mappings(node, path) if "data_root" in part or kind_of(part) in FOLDERS)
 
 
 def _check_folder(dataset: Mapping, path: str, key: str, classes_of_model: int | None) -> None:
     """Check one dataset at ``path`` of a config; ``key`` is what gives it another folder."""
     root = str(dataset.get("data_root") or "")
     prefix = dataset.get("data_prefix") or dataset.get("split") or ""
-    kind = _kind(dataset)
+    kind = kind_of(dataset)
     if not isinstance(prefix, str) or kind not in FOLDERS:
         return  # other datasets know their own layout
     folder = Path(root, prefix)
@@ -80,29 +92,6 @@ def _check_folder(dataset: Mapping, path: str, key: str, classes_of_model: int |
         raise UserError(f"{path}: '{folder}' has {len(classes)} class folders, ImageNet has 1000: {fix}")
 
 
-def number_alike(cfg: Mapping, sections: Mapping[str, Any], checkpoint: str | None = None) -> None:
-    """Number the class folders in ``sections`` by the names of the training, where they are some of these.
-
-    Else a folder for tests that lacks a class would number the others by itself. Folders of other names are left: they
-    are refused when all datasets are there.
-
-    Args:
-        cfg: The config; says the training images.
-        sections: What reads class folders beside them, by key.
-        checkpoint: What is tested or searched; its names come before those of the config's training images.
-    """
-    readers = [
-        dataset for key, node in sections.items() for dataset, _ in _datasets(node, key) if _own_numbers(dataset)
-    ]
-    if not readers:
-        return
-    names = _carried_names(checkpoint) or _training_names(cfg.get("train_dataloader"))
-    for dataset in readers:
-        found = class_folders(_folder(dataset))
-        if names and found != names and set(found) < set(names):
-            dataset["metainfo"] = {**(dataset.get("metainfo") or {}), "classes": names}
-
-
 def skip_unreadable(cfg: Mapping) -> None:
     """Set ``skip_unreadable`` in every dataset of a config that can leave out what cannot be decoded.
 
@@ -113,13 +102,13 @@ def skip_unreadable(cfg: Mapping) -> None:
     for section in sections:
         for path, dataset in mappings(cfg[section], section):
             pipeline = dataset.get("pipeline")
-            if _kind(dataset) in SKIPPING:
+            if kind_of(dataset) in SKIPPING:
                 dataset["skip_unreadable"] = True
             elif isinstance(pipeline, list | tuple) and any(
                 "Load" in str(step.get("type")) for step in pipeline if isinstance(step, Mapping)
             ):
                 raise UserError(
-                    f"--skip-unreadable: {path} is '{_kind(dataset)}', which cannot leave images out; it is for "
+                    f"--skip-unreadable: {path} is '{kind_of(dataset)}', which cannot leave images out; it is for "
                     f"{', '.join(SKIPPING)}"
                 )
 
@@ -135,9 +124,8 @@ def _own_numbers(dataset: Mapping) -> bool:
     """Whether a dataset numbers its class folders in the order of their names."""
     given = dataset.get("ann_file") or dataset.get("classes") or (dataset.get("metainfo") or {}).get("classes")
     prefix = dataset.get("data_prefix") or ""
-    return (
-        _kind(dataset) == "CustomDataset" and not given and dataset.get("with_label", True) and isinstance(prefix, str)
-    )
+    plain = kind_of(dataset) == "CustomDataset" and isinstance(prefix, str)
+    return plain and not given and dataset.get("with_label", True)
 
 
 def _folder(dataset: Mapping) -> Path:
@@ -145,7 +133,7 @@ def _folder(dataset: Mapping) -> Path:
 
 
 def _training_names(section: Any) -> list[str]:
-    training = [dataset for dataset, _ in _datasets(section, "train_dataloader") if _kind(dataset) == "CustomDataset"]
+    training = [dataset for dataset, _ in _datasets(section, "train_dataloader") if kind_of(dataset) == "CustomDataset"]
     for dataset in training:
         given = dataset.get("classes") or (dataset.get("metainfo") or {}).get("classes")
         names = list(given) if isinstance(given, list | tuple) else []

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmrazor_lite.config.walk import kind_of
+
 _IMAGES = ("data_root", "data_prefix", "split", "ann_file")  # what says the images of a dataset
 _USES = {"dataloader": "subnets are scored on", "calibrate_dataloader": "batch norm is recalibrated on"}
 _TRAINED = (
@@ -61,7 +63,7 @@ def read(cfg: Mapping, settings: Mapping[str, Any]) -> SearchedImages:
 def sources(node: Any, part: tuple = ()) -> Iterator[tuple[tuple, tuple]]:
     """Yield what says the images of every dataset config below ``node``, and which part of them ``HeldOut`` takes."""
     if isinstance(node, Mapping):
-        if str(node.get("type", "")).rpartition(".")[2] == "HeldOut":
+        if kind_of(node) == "HeldOut":
             part = (node.get("part", "train"), node.get("fraction", 0.04), node.get("seed", 0))
         if node.get("pipeline") is not None or any(node.get(key) for key in _IMAGES):
             yield _source(node), part
@@ -73,7 +75,7 @@ def sources(node: Any, part: tuple = ()) -> Iterator[tuple[tuple, tuple]]:
 
 
 def _source(dataset: Mapping) -> tuple:
-    kind = str(dataset.get("type", "")).rpartition(".")[2]
+    kind = kind_of(dataset)
     root, prefix = str(dataset.get("data_root") or ""), dataset.get("data_prefix") or dataset.get("split") or ""
     return kind, os.path.abspath(os.path.join(root, str(prefix))), str(dataset.get("ann_file") or "")
 

@@ -16,6 +16,7 @@ from mmrazor_lite.config.build import require_subnet_files
 from mmrazor_lite.errors import SubnetError, UserError, building
 
 from . import signals
+from .data_check import skip_unreadable
 
 
 def _export_slurm() -> None:
@@ -120,8 +121,6 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, witho
         randomness["deterministic"] = True
     cfg.randomness = {"seed": 0, **{key: value for key, value in randomness.items() if value is not None}}
     if getattr(args, "skip_unreadable", False):
-        from .data_check import skip_unreadable
-
         skip_unreadable(cfg)
     dist_cfg = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
     join_process_group(args.launcher, dist_cfg.get("timeout"))

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError, short
 
 # Options of the evolution that the front's search has too, under its own names; it has no use for the others.
@@ -37,7 +38,7 @@ def limited(
     from mmrazor_lite.engine.searchers import searcher_class
 
     settings = dict(settings)
-    kind = str(settings.get("type", "SearchLoop")).rpartition(".")[2]
+    kind = kind_of(settings)
     searcher = dict(settings.get("searcher") or {})
     if args.front:
         if kind == "EvolutionSearchLoop":
@@ -83,9 +84,10 @@ def refuse_given(cfg_options: Sequence[str], keys: Sequence[str], why: str) -> N
 
 def _front(searcher: dict[str, Any], cfg_options: Sequence[str]) -> dict[str, Any]:
     """The options of the front's search from those of the config's searcher."""
-    kind = str(searcher.pop("type", "EvolutionSearcher")).rpartition(".")[2]
+    kind = kind_of(searcher) or "EvolutionSearcher"
     if kind == "FrontSearcher":
-        return {"type": kind, **searcher}
+        return searcher
+    searcher.pop("type", None)
     lost = [key for key in searcher if key not in FRONT_OPTIONS]
     given = [f"search_cfg.searcher.{key}" for key in lost]
     refuse_given(cfg_options, given, f"it is of the {kind}, and --front searches with the FrontSearcher")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import load_config
+from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
 
 from . import subnets
@@ -95,7 +96,7 @@ def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
         return None
 
     model = load_config(args.config, args.cfg_options, amp=getattr(args, "amp", False)).model
-    kind = str(model.get("type")).rpartition(".")[2]
+    kind = kind_of(model)
     chosen = model.get("channel_cfg")
     if kind.startswith("TFNAS"):
         retraining = sibling(args.config, "search", "subnet")

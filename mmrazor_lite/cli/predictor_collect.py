@@ -10,6 +10,7 @@ from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.fileio import require_file
 
 from . import arguments, data_sources, environment
+from .data_check import check_data
 from .limits import refuse_given
 from .specialize import RESOURCES
 
@@ -25,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Path:
     """Collect and return the file. The config is one of a search: it says the images and the metric."""
-    from .data_check import check_data, number_alike
     from .search import WITHOUT_DATA, load_supernet, search_settings
 
     if args.number < 1:
@@ -37,8 +37,7 @@ def run(args: argparse.Namespace) -> Path:
     cfg = load_config(args.config, args.cfg_options)
     environment.apply_run_flags(cfg, args)
     settings = search_settings(cfg, args.config)
-    check_data({**cfg, "search_cfg": settings}, "search_cfg")
-    number_alike(cfg, {"search_cfg": settings}, args.checkpoint)
+    check_data({**cfg, "search_cfg": settings}, "search_cfg", checkpoint=args.checkpoint)
 
     from mmrazor_lite.engine.collection import Collection, collect
     from mmrazor_lite.engine.evaluator import SubnetEvaluator

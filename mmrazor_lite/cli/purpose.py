@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import schema
+from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
 
 TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper")
@@ -52,7 +53,7 @@ def no_search(cfg: Mapping, path: Any) -> UserError:
     said, classes = f"'{path}' has no search_cfg: it is not a search config", _classes(cfg)
     names = [cls.__name__ for cls in classes]
     if not classes:
-        name = str(cfg["model"]["type"]).rpartition(".")[2]
+        name = kind_of(cfg["model"])
         return UserError(f"{said}, and {name} has no subnets to search: docs/any_model.md shows how it gets them")
     if "supernet" not in classes[0].kinds:
         return UserError(f"{said} but one of a single subnet, for tools/train.py and tools/test.py")
@@ -66,7 +67,7 @@ def no_split(cfg: Mapping, path: Any) -> UserError | None:
     """Return the error for a config of something that is not split, or None."""
     require(cfg, path, "a split")
     classes = _classes(cfg)
-    name = classes[0].__name__ if classes else str(cfg["model"]["type"]).rpartition(".")[2]
+    name = classes[0].__name__ if classes else kind_of(cfg["model"])
     joint = "what is split is a joint model, of a config with model.type='AutoSlim' and channel_cfg: docs/autoslim.md"
     if not classes:
         return UserError(f"'{path}' is of {name}, which has no subnets; {joint}")

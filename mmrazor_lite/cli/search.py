@@ -11,6 +11,7 @@ from mmrazor_lite.errors import building
 from mmrazor_lite.fileio import require_file
 
 from . import arguments, data_sources, environment, purpose
+from .data_check import check_data
 
 FOR_TRAINING = (
     *(f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "cfg", "evaluator")),
@@ -38,13 +39,10 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) -> list[dict[str, Any]]:
     """Search the supernet of ``checkpoint`` as a search config says; ``args`` are the flags of a run."""
-    from .data_check import check_data, number_alike
-
     require_file(checkpoint, "checkpoint")
     environment.apply_run_flags(cfg, args, without=[*WITHOUT_DATA, "custom_hooks"])
     settings = search_settings(cfg, args.config)
-    check_data({**cfg, "search_cfg": settings}, "search_cfg")
-    number_alike(cfg, {"search_cfg": settings}, checkpoint)
+    check_data({**cfg, "search_cfg": settings}, "search_cfg", checkpoint=checkpoint)
 
     from mmrazor_lite.engine.search_build import build_search_loop
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import overrides
+from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
 
 KEY = "model.fix_subnet"
@@ -15,9 +16,7 @@ WEIGHTS = "model.init_cfg.checkpoint"
 
 def is_sub_model(model: Any) -> bool:
     """Whether a ``model`` section is one fixed subnet."""
-    kind = model.get("type") if isinstance(model, Mapping) else None
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
-    return name.rpartition(".")[2] in ("sub_model", "SubModel")
+    return kind_of(model) in ("sub_model", "SubModel")
 
 
 def settle(cfg: Any, cfg_options: Sequence[str]) -> str | None:
@@ -40,25 +39,30 @@ def settle(cfg: Any, cfg_options: Sequence[str]) -> str | None:
     model = cfg.model
     if not is_sub_model(model):
         return None
-    later, named, given = _loaded_later(cfg), _pretrained(model.get("init_cfg")), overrides.parse(cfg_options)
-    settled = _settled(model, later, named, given)
+    from mmrazor_lite.models.algorithms.sub_model import split_init_cfg
+
+    later, given = _loaded_later(cfg), overrides.parse(cfg_options)
+    pretrained, others = split_init_cfg(model.get("init_cfg"))
+    named = pretrained and pretrained["checkpoint"]
+    settled = _settled(model, later, named, others, given)
     option = {WEIGHTS, WEIGHTS.rpartition(".")[0]} & given.keys()
     if later and named and option and Path(named).absolute() != Path(later).absolute():
         settled += f"; {WEIGHTS}={named} is not read: {later} replaces its weights"
     return settled
 
 
-def _settled(model: Any, later: str | None, named: str | None, given: Mapping[str, Any]) -> str:
+def _settled(model: Any, later: str | None, named: str | None, others: list | None, given: Mapping[str, Any]) -> str:
+    """Settle it; ``others`` are the entries of ``init_cfg`` that name no checkpoint."""
     from mmrazor_lite.export import checkpoint_hash
 
     path = later or named
     if later:
-        model.init_cfg, model.init_weight_from_supernet = _without_pretrained(model.get("init_cfg")), False
+        model.init_cfg, model.init_weight_from_supernet = others, False
     if any(key == KEY or key.startswith(f"{KEY}.") for key in given):
         return f"subnet: {model.fix_subnet} (--cfg-options {KEY})"
     carried = _carried(path) if path else None
     if path and not later and not carried and (found := _searched(path)):
-        model.fix_subnet, model.init_cfg = found, _without_pretrained(model.get("init_cfg"))
+        model.fix_subnet, model.init_cfg = found, others
         digest = checkpoint_hash(path)
         return f"subnet: the one that the search of {path} (sha256 {digest}) has found; it starts with new weights"
     if carried is None:
@@ -87,24 +91,6 @@ def _loaded_later(cfg: Any) -> str | None:
     from mmrazor_lite.engine.run_checkpoint import latest_checkpoint
 
     return cfg.get("load_from") or (latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
-
-
-def _pretrained(init_cfg: Any) -> str | None:
-    return next((entry["checkpoint"] for entry in _entries(init_cfg) if _is_pretrained(entry)), None) or None
-
-
-def _without_pretrained(init_cfg: Any) -> list | None:
-    return [entry for entry in _entries(init_cfg) if not _is_pretrained(entry)] or None
-
-
-def _entries(init_cfg: Any) -> list:
-    return [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or ())
-
-
-def _is_pretrained(entry: Any) -> bool:
-    from mmrazor_lite.models.algorithms.pretrained import is_pretrained
-
-    return is_pretrained(entry) and "checkpoint" in entry
 
 
 def _searched(path: str) -> dict[str, Any] | None:

@@ -7,11 +7,12 @@ import json
 from typing import Any
 
 from mmrazor_lite.config import load_config
-from mmrazor_lite.config.walk import mappings
+from mmrazor_lite.config.walk import kind_of, mappings
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.fileio import require_file
 
 from . import arguments, environment, purpose, search, subnets
+from .data_check import check_data
 
 NOT_TESTED = (
     "train_dataloader train_cfg val_dataloader val_cfg val_evaluator optim_wrapper param_scheduler search_cfg".split()
@@ -35,8 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, float]:
     """Test and return the metrics."""
-    from .data_check import check_data, number_alike
-
     if args.checkpoint != "none":
         require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
@@ -56,9 +55,9 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     if args.metrics:
         cfg.test_evaluator = [metric(name, cfg.test_evaluator) for name in args.metrics]
     needs_training_images = "architecture" in cfg.model and not cfg.model.get("channel_cfg")  # BN of a supernet
-    check_data(cfg, "test_dataloader", *(["train_dataloader"] if needs_training_images else []))
     cfg.load_from = None if args.checkpoint == "none" else args.checkpoint
-    number_alike(cfg, {"test_dataloader": cfg.get("test_dataloader")}, cfg.load_from)
+    sections = ["test_dataloader", *["train_dataloader"] * needs_training_images]
+    check_data(cfg, *sections, checkpoint=cfg.load_from)
     cfg.resume = False
     settled = subnets.settle(cfg, args.cfg_options)
     runner = environment.build_runner(cfg, settled)
@@ -76,14 +75,11 @@ def metric(name: str, configured: Any) -> dict[str, Any]:
         raise UserError(f"--metrics {name}: not a metric{nearest(name, METRICS)}; allowed: {', '.join(METRICS)}")
     wanted = METRICS[name]["type"].rpartition(".")[2]
     for own in configured if isinstance(configured, list | tuple) else [configured]:
-        if name == "accuracy" and str(own["type"]).rpartition(".")[2] == wanted:
+        if name == "accuracy" and kind_of(own) == wanted:
             return dict(own)
     return dict(METRICS[name])
 
 
 def has_pretrained(node: Any) -> bool:
     """Return whether any ``init_cfg`` below ``node`` names a checkpoint."""
-    return any(
-        part.get("checkpoint") and str(part.get("type")).rpartition(".")[2] == "Pretrained"
-        for _, part in mappings(node, "model")
-    )
+    return any(part.get("checkpoint") and kind_of(part) == "Pretrained" for _, part in mappings(node, "model"))

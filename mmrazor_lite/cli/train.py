@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import load_config
+from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 
 from . import arguments, environment, purpose, search, subnets
+from .data_check import check_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +30,6 @@ def run(args: argparse.Namespace) -> Path | list | None:
 
     A search config with ``load_from`` searches, as MMRazor's do, and returns what :func:`search.run` does.
     """
-    from .data_check import check_data, number_alike
-
     cfg = load_config(args.config, args.cfg_options, amp=args.amp)
     if search.is_search(cfg):
         return _search(cfg, args)
@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> Path | list | None:
     environment.apply_run_flags(cfg, args)
     apply_train_flags(cfg, args)
     check_data(cfg, "train_dataloader", "train_cfg", "val_dataloader")
-    number_alike(cfg, {"train_cfg": cfg.get("train_cfg"), "val_dataloader": cfg.get("val_dataloader")})
     settled = subnets.settle(cfg, args.cfg_options)
     runner = environment.build_runner(cfg, settled)
     runner.reset_head = args.reset_head
@@ -66,7 +65,7 @@ def _search(cfg: Any, args: argparse.Namespace) -> list:
 
 def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:
     """Write ``--auto-scale-lr`` and ``--resume`` into the config, and refuse an ``--amp`` that reached nothing."""
-    kind = str((cfg.get("optim_wrapper") or {}).get("type", "OptimWrapper")).rpartition(".")[2]
+    kind = kind_of(cfg.get("optim_wrapper")) or "OptimWrapper"
     if args.amp and kind not in ("AmpOptimWrapper", "SubnetAmpOptimWrapper"):
         raise UserError(f"--amp: optim_wrapper.type is '{kind}', mixed precision is for SubnetOptimWrapper")
     if args.auto_scale_lr:

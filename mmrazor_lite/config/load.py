@@ -11,7 +11,7 @@ from mmrazor_lite.fileio import require_file
 
 from . import files, names, not_carried, overrides, schema
 from .build import register_quietly
-from .walk import mappings
+from .walk import kind_of, mappings
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -47,7 +47,7 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
     schema.check_top_level(plain, source)
     _pass_on_data_root(cfg, source)
     wrapper = cfg.get("optim_wrapper") or {}
-    if amp and str(wrapper.get("type")).rpartition(".")[2] in ("OptimWrapper", "SubnetOptimWrapper"):
+    if amp and kind_of(wrapper) in ("OptimWrapper", "SubnetOptimWrapper"):
         wrapper["type"] = AMP_WRAPPER
     overrides.apply(cfg, cfg_options)
     values.check_shape(plain, source)

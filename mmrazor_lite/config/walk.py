@@ -23,6 +23,12 @@ def values(root: Any, free: Collection[str] = ()) -> Iterator[tuple[tuple[str, .
         waiting += [((*path, str(key)), value) for key, value in reversed(list(items)) if key not in free]
 
 
+def kind_of(section: Any) -> str:
+    """The bare name of the class that a section builds; empty where it says none."""
+    kind = section.get("type") if isinstance(section, Mapping) else None
+    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
+
+
 def mappings(root: Any, where: str = "", free: Collection[str] = ()) -> Iterator[tuple[str, Mapping]]:
     """Yield every mapping in ``root`` and its key below ``where``; the whole config (``where=''``) is none."""
     for path, node in values(root, free):

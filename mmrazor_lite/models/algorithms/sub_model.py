@@ -79,7 +79,7 @@ class SubModel(Algorithm):
             raise UserError(f"model.mode={mode!r}: only 'mutable' is known, the choices by name; remove it")
         if prefix and extra_prefix:
             raise UserError("model.prefix and model.extra_prefix contradict each other; keep one")
-        pretrained, rest = _split_init_cfg(init_cfg)
+        pretrained, rest = split_init_cfg(init_cfg)
         if init_weight_from_supernet and pretrained is None:
             raise UserError(f"{FROM_SUPERNET}=True needs model.init_cfg=dict(type='Pretrained', checkpoint=SUPERNET)")
         given = {"mutator": mutator, "input_shape": input_shape, "data_preprocessor": data_preprocessor}
@@ -169,7 +169,7 @@ def _fitting(fix_subnet: Any) -> Iterator[None]:
         raise
 
 
-def _split_init_cfg(init_cfg: Any) -> tuple[dict[str, Any] | None, list | None]:
+def split_init_cfg(init_cfg: Any) -> tuple[dict[str, Any] | None, list | None]:
     """Return the ``Pretrained`` entry that names a file, or None, and the other entries."""
     entries = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or ())
     pretrained = [dict(entry) for entry in entries if is_pretrained(entry) and entry.get("checkpoint")]

@@ -69,13 +69,13 @@ def scored_supernet(args: argparse.Namespace, checkpoint: Path) -> tuple[nn.Modu
     from mmrazor_lite.checkpoints import load_weights, read_checkpoint
     from mmrazor_lite.config.build import build_model
     from mmrazor_lite.config.load import load_config
-    from mmrazor_lite.engine.evaluator import SubnetEvaluator
+    from mmrazor_lite.engine.evaluator import ScoringSettings, SubnetEvaluator
 
     config = load_config(ROOT / CONFIGS.format("evolution_search"), [f"data_root={args.data}"])
     algorithm = build_model(config)
     load_weights(algorithm, read_checkpoint(checkpoint), checkpoint)
     keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key")
-    return algorithm, SubnetEvaluator(algorithm, **{key: config.search_cfg[key] for key in keys})
+    return algorithm, SubnetEvaluator(algorithm, ScoringSettings(**{key: config.search_cfg[key] for key in keys}))
 
 
 def images_of(folder: Path) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,10 @@ import re
 import reprlib
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+from mmrazor_lite.lost import lost_process, lost_worker
 
 _LONGEST = 120  # characters of a value shown in an error
 _LONGEST_WORD, _LONGEST_LINE = 240, 1200  # characters of what the command line prints
@@ -34,14 +36,24 @@ class SubnetError(UserError):
 
 
 @contextmanager
-def building(section: str) -> Iterator[None]:
-    """Tell what goes wrong while a section of the config is built as a :class:`UserError` that names the section."""
+def failing(what: str) -> Iterator[None]:
+    """Tell what somebody else's code raises as a :class:`UserError` that says ``what`` failed.
+
+    Errors that tell of a process that is gone stay as they are: what it said last is the cause.
+    """
     try:
         yield
     except (UserError, OSError):
         raise
-    except Exception as error:  # what classes of others raise where a value makes no sense to them
-        raise UserError(f"{section} cannot be built: {reason(error)} (MMRAZOR_LITE_TRACEBACK=1 shows where)") from error
+    except Exception as error:
+        if isinstance(error, RuntimeError) and (lost_process(error) or lost_worker(error)):
+            raise
+        raise UserError(f"{what}: {reason(error)} (MMRAZOR_LITE_TRACEBACK=1 shows where)") from error
+
+
+def building(section: str) -> AbstractContextManager[None]:
+    """Tell what goes wrong while a section of the config is built as a :class:`UserError` that names the section."""
+    return failing(f"{section} cannot be built")
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

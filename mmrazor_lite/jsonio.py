@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -101,6 +102,13 @@ def unsealed(data: bytes, needed: bool = True, numbers: bool = True) -> Any:
         parse(data, numbers)  # says what is wrong, where it can be seen
         raise BadJSON("its checksum does not fit what it says: it was damaged, or edited without taking out its 'crc'")
     return parse(body, numbers)
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a number that a float or int64 holds; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else -LARGEST_INT <= value < LARGEST_INT
 
 
 class JSONLines:

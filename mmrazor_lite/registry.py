@@ -1,7 +1,7 @@
 """Every name a config file may use: child registries of mmengine's, and a few of our own.
 
 A class registers itself under its own name (``@MODELS.register_module()``); its first docstring line is the
-description that lists and tables show, its ``paper`` attribute (where it has one) the source.
+description that lists and tables show.
 """
 
 from __future__ import annotations
@@ -69,17 +69,15 @@ TRANSFORMS = _child("transform", _TRANSFORMS, "datasets")
 
 MUTATORS = _own("mutator", "models")
 DISTILLERS = _own("distiller", "models")
-ESTIMATORS = _own("estimator", "estimators")
 SEARCHERS = _own("searcher", "search")
-EVALUATORS = _own("subnet evaluator", "engine")
 
 OURS: tuple[Registry, ...] = (
     MODELS, MODEL_WRAPPERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, LOOPS, HOOKS, DATASETS, DATA_SAMPLERS,
-    TRANSFORMS, MUTATORS, DISTILLERS, ESTIMATORS, SEARCHERS, EVALUATORS,
+    TRANSFORMS, MUTATORS, DISTILLERS, SEARCHERS,
 )  # fmt: skip
 
 
 def register_all() -> None:
     """Import every module that registers a class, so that names resolve without import order mattering."""
-    for part in ("models", "estimators", "engine", "datasets"):
+    for part in ("models", "engine", "datasets"):
         importlib.import_module(f"{SCOPE}.{part}")

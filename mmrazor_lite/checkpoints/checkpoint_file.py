@@ -63,7 +63,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: str | torch.device = 
             with torch.serialization.safe_globals(allowed_globals()):
                 content = torch.load(str(path), map_location=map_location, weights_only=True)
         check_content(content, f"checkpoint {path}")
-        content = without_inert(content, str(path))
+        content = without_inert(content)
     except UserError:
         kind = other_kind(path)
         if kind is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.ops import SwitchableBatchNorm
 
 from .classifier_weights import classifier_of
 from .integrity import check_numbers
@@ -18,6 +18,14 @@ from .weight_names import COUNTER, Reading, readings, short_names, under, way_ou
 
 _SHOWN = 5
 _AFFINE = (".weight", ".bias")
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """A module that holds several times, or parts of, what a file may have once."""
+
+    def share_out(self, tensors: dict[str, Tensor], prefix: str) -> bool:
+        """Put the parts of this module, whose name is ``prefix``, in the place of the whole; tell if any was cut."""
 
 
 @dataclass
@@ -63,7 +71,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     """
     target = model.state_dict()
     names = short_names(target, "the model")
-    norms = _switchable(model)
+    norms = _with_parts(model)
     given = _best(state, names, target, norms, where)
     head = classifier_of(model, {key: given.tensors.get(key) for key in names}, names, where) if reset_head else set()
     tensors = {key: value for key, value in given.tensors.items() if key not in head}
@@ -103,7 +111,7 @@ def _best(
     state: Mapping[str, Tensor],
     names: Mapping[str, str],
     target: Mapping[str, Tensor],
-    norms: Mapping[str, SwitchableBatchNorm],
+    norms: Mapping[str, InParts],
     where: str,
 ) -> _Given:
     """The first reading that fits exactly; where none does, the one with most names of the model."""
@@ -125,12 +133,12 @@ def _complete(
     state: Mapping[str, Tensor],
     names: Mapping[str, str],
     target: Mapping[str, Tensor],
-    norms: Mapping[str, SwitchableBatchNorm],
+    norms: Mapping[str, InParts],
 ) -> _Given:
     """Add what the names alone do not say: parts of norms that are switched, counters, and norms without weights."""
     tensors = {key: state[name] for key, name in reading.items()}
     notes = []
-    if any([_share_out(tensors, prefix, norm) for prefix, norm in norms.items()]):
+    if any([norm.share_out(tensors, prefix) for prefix, norm in norms.items()]):
         notes.append("batch norms at full width are sliced to the widths of the subnets")
     missing = [key for key in names if key not in tensors]
     counters = [key for key in missing if key.endswith(COUNTER) and _norm_of(key, COUNTER) in tensors]
@@ -159,26 +167,11 @@ def _identities(missing: Iterable[str], tensors: Mapping[str, Tensor]) -> list[s
     return found if found and len(found) == 2 * len(norms) else []
 
 
-def _switchable(model: nn.Module) -> dict[str, SwitchableBatchNorm]:
-    found = {name: module for name, module in model.named_modules() if isinstance(module, SwitchableBatchNorm)}
+def _with_parts(model: nn.Module) -> dict[str, InParts]:
+    found = {name: module for name, module in model.named_modules() if isinstance(module, InParts)}
     return {
         short.removesuffix("."): found[name[:-1]] for short, name in short_names([f"{n}." for n in found], "").items()
     }
-
-
-def _share_out(tensors: dict[str, Tensor], prefix: str, norm: SwitchableBatchNorm) -> bool:
-    """Give every subnet its part of a norm that the file has once, or at full width; tell whether any was a part."""
-    sliced = False
-    own = norm.bns[0].state_dict()
-    for part in own:
-        whole = tensors.pop(f"{prefix}.{part}", None)
-        for index in range(len(norm.bns)):
-            key = f"{prefix}.bns.{index}.{part}"
-            value = tensors.get(key, whole)
-            if value is not None:
-                tensors[key] = norm.part(index, value)
-                sliced = sliced or tensors[key] is not value
-    return sliced
 
 
 def _known(state: Mapping[str, Tensor]) -> str:

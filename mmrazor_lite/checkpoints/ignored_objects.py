@@ -14,10 +14,6 @@ from typing import Any
 import numpy as np
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from mmrazor_lite.errors import UserError
-
-MAX_DEPTH = 100  # of containers in containers
-
 # Classes that only describe a run; by the names that their pickles have.
 _DESCRIPTIONS = (
     *("argparse.Namespace", "types.SimpleNamespace", "typing.Any"),
@@ -99,28 +95,18 @@ def allowed_globals() -> list[Any]:
     return [*allowed, (dict, "builtins.dict"), (list, "builtins.list")]
 
 
-def without_inert(content: Any, where: str) -> Any:
-    """Return ``content`` without what was read as nothing, in containers of its own.
-
-    Raises:
-        UserError: Containers are nested too deep, or in themselves.
-    """
-    return _copied(content, where, 0)
-
-
-def _copied(value: Any, where: str, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise UserError(f"checkpoint {where}: refused, its containers are nested deeper than {MAX_DEPTH}")
+def without_inert(value: Any) -> Any:
+    """Return what :func:`check_content` has seen in containers of its own, without what was read as nothing."""
     if type(value) in (dict, OrderedDict):
         # By the classes' own method: the instance may carry attributes that hide it.
-        items = ((key, _copied(item, where, depth + 1)) for key, item in dict.items(value) if not _is_inert(key))
+        items = ((key, without_inert(item)) for key, item in dict.items(value) if not _is_inert(key))
         copy = type(value)((key, item) for key, item in items if not _is_inert(item))
         metadata = vars(value).get("_metadata") if type(value) is OrderedDict else None
         if isinstance(metadata, Mapping):
             copy._metadata = metadata  # type: ignore[attr-defined]
         return copy
     if type(value) in (list, tuple):
-        parts = (_copied(part, where, depth + 1) for part in value)
+        parts = map(without_inert, value)
         return type(value)(None if _is_inert(part) else part for part in parts)
     return value
 

@@ -99,7 +99,7 @@ def _model_config(model: Any, config: str) -> dict[str, Any]:
 
 def _latency(table: str, model: Mapping[str, Any], subnet: Mapping[str, Any]) -> float:
     """Milliseconds of a subnet by a table."""
-    from mmrazor_lite.estimators.latency_ofa import read_table
+    from mmrazor_lite.estimators.latency_reading import read_table
     from mmrazor_lite.models.algorithms.construct import build_architecture, build_part
     from mmrazor_lite.registry import MUTATORS
 

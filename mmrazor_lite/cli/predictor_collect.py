@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from mmrazor_lite.config import load_config
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> Path:
 
     from mmrazor_lite.engine.collection import Collection, collect
     from mmrazor_lite.engine.evaluator import SubnetEvaluator
+    from mmrazor_lite.engine.search_build import read_settings
     from mmrazor_lite.export import checkpoint_hash
 
     images = data_sources.read(cfg, settings)
@@ -49,13 +51,9 @@ def run(args: argparse.Namespace) -> Path:
     load_supernet(runner, args.checkpoint)
     algorithm = runner.algorithm
     images.say(runner)
-    keys = ("dataloader", "evaluator", "calibrate_dataloader", "calibrate_sample_num", "score_key", "cache_gb")
-    keys += ("score_on_trained_images",)
-    options = {key: settings[key] for key in keys if key in settings}
-    if str(settings.get("type")).endswith("EvolutionSearchLoop") and options.get("calibrate_sample_num") == -1:
-        del options["calibrate_sample_num"]  # MMRazor's default, see evolution_search_loop
+    seed = cfg.randomness.seed
     with building("search_cfg"):
-        evaluator = SubnetEvaluator(algorithm, **options, seed=cfg.randomness.seed)
+        evaluator = SubnetEvaluator(algorithm, replace(read_settings(settings, algorithm), seed=seed))
     path = Path(args.out or Path(cfg.work_dir) / "scores.jsonl")
     about = {
         "supernet": f"sha256:{checkpoint_hash(args.checkpoint)}",
@@ -64,6 +62,6 @@ def run(args: argparse.Namespace) -> Path:
     }
     collection = Collection(path, algorithm.search_space, about, algorithm.cost_model, args.checkpoint)
     runner.write_config()
-    collect(evaluator, collection, algorithm.cost_model, args.number, cfg.randomness.seed)
+    collect(evaluator, collection, algorithm.cost_model, args.number, seed)
     environment.log_file("wrote", path)
     return path

@@ -88,7 +88,7 @@ def _budgets(args: argparse.Namespace) -> tuple[str, list[str]]:
 
 
 def _check_limits(algorithm: Any, resource: str, limits: list[Any], table: str | None) -> None:
-    from mmrazor_lite.estimators.latency_ofa import read_table
+    from mmrazor_lite.estimators.latency_reading import read_table
     from mmrazor_lite.estimators.latency_table import CostWithLatency
     from mmrazor_lite.subnet import parse_budget
 

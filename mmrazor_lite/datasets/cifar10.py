@@ -42,6 +42,8 @@ class Cifar10Images(BaseDataset):
     A pipeline starts from ``img`` (32, 32, 3) uint8 in RGB in the results: it needs no ``LoadImageFromFile``, and the
     preprocessor's ``to_rgb`` stays False.
 
+    Source: A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009.
+
     Args:
         data_root: The folder.
         split: ``"train"`` or ``"test"``.
@@ -55,7 +57,6 @@ class Cifar10Images(BaseDataset):
     """
 
     METAINFO = {"classes": CLASSES}
-    paper = "A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009"
 
     def __init__(
         self,

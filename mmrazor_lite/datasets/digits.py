@@ -47,6 +47,8 @@ class Digits(BaseDataset):
 
     A pipeline starts from ``img`` (H, W, 3) uint8 in the results, so it needs no ``LoadImageFromFile``.
 
+    Source: E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998.
+
     Args:
         split: ``"train"`` (1,348 images) or ``"test"`` (449); the same on every machine.
         size: side of the images in pixels; other sizes than 8 are interpolated.
@@ -56,7 +58,6 @@ class Digits(BaseDataset):
     """
 
     METAINFO = {"classes": tuple("0123456789")}
-    paper = "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998"
 
     def __init__(self, split: str = "train", size: int = 8, metainfo: dict | None = None, **kwargs) -> None:
         if split not in SPLITS:

@@ -1,6 +1,7 @@
-"""The readers of YAML and pickles that mmengine and mmpretrain use, for configs and lists of images, run nothing.
+"""The readers of files that mmengine and mmpretrain use, for configs and lists of images: ours, which run nothing.
 
-mmengine's own build whatever object a file of either kind names: a config in YAML could run any command.
+mmengine's own build whatever object a YAML file or a pickle names, so that a config in YAML could run any command, and
+end in a traceback where JSON is nested too deep.
 """
 
 from __future__ import annotations
@@ -8,11 +9,28 @@ from __future__ import annotations
 from typing import IO, Any
 
 import yaml
+from mmengine.fileio.handlers.json_handler import JsonHandler
 from mmengine.fileio.handlers.pickle_handler import PickleHandler
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.fileio.handlers.yaml_handler import YamlHandler
 
+from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
+
+
+class PlainJson(JsonHandler):
+    """Within the limits of :mod:`mmrazor_lite.jsonio`; writes as mmengine does."""
+
+    def load_from_fileobj(self, file: IO[str]) -> Any:
+        """Return the data.
+
+        Raises:
+            UserError: The text is no JSON, or nested too deep.
+        """
+        try:
+            return jsonio.parse(file.read().encode(), numbers=False)
+        except jsonio.BadJSON as error:
+            raise UserError(str(error)) from None
 
 
 class PlainYaml(YamlHandler):
@@ -46,4 +64,4 @@ class NoPickle(PickleHandler):
 
 def read_plainly() -> None:
     """Put the readers of this module in the place of mmengine's."""
-    file_handlers.update(yaml=PlainYaml(), yml=PlainYaml(), pickle=NoPickle(), pkl=NoPickle())
+    file_handlers.update(json=PlainJson(), yaml=PlainYaml(), yml=PlainYaml(), pickle=NoPickle(), pkl=NoPickle())

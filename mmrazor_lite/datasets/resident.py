@@ -17,6 +17,7 @@ from torch import Tensor
 from mmrazor_lite.datasets.facts import facts_of
 from mmrazor_lite.datasets.reading import read_item
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.plain import plain
 from mmrazor_lite.registry import DATASETS
 
 KEPT = 4  # sets of images that a process keeps for its next loaders
@@ -101,11 +102,11 @@ def resident(dataset: Any, device: torch.device, memory_fraction: float, fallbac
     """Return the images of a dataset or of its config; those of an equal config are read once in a process."""
     if not isinstance(dataset, Mapping):
         return ResidentImages(dataset, device, memory_fraction, fallback)
-    key = repr((_plain(dataset), device, memory_fraction, fallback))
+    key = repr((plain(dataset), device, memory_fraction, fallback))
     if key not in _KEPT:
         while len(_KEPT) >= KEPT:
             del _KEPT[next(iter(_KEPT))]
-        _KEPT[key] = ResidentImages(DATASETS.build(_plain(dataset)), device, memory_fraction, fallback)
+        _KEPT[key] = ResidentImages(DATASETS.build(plain(dataset)), device, memory_fraction, fallback)
     return _KEPT[key]
 
 
@@ -141,9 +142,3 @@ def _image(source: Any, index: int, shape: tuple[int, ...] | None) -> Tensor:
             "dict(type='Resize', ...) to the pipeline of its dataset"
         )
     return image
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,14 +1,15 @@
 """Where training and search meet data: runner, loops, samplers, wrappers, hooks."""
 
 from .ddp import SubnetDDP
-from .evaluator import SubnetEvaluator
+from .evaluator import ScoringSettings, SubnetEvaluator
 from .hooks import ElasticityHook, ResourceHook, SafeCheckpointHook
 from .optim import SubnetAmpOptimWrapper, SubnetOptimWrapper
 from .paired_loop import PairedTrainLoop
 from .runner import RazorRunner
 from .sampler import SeededSampler
-from .search_build import evolution_search_loop
+from .search_build import build_search_loop
 from .search_loop import SearchLoop
+from .search_settings import SearchSettings
 from .seeding import SeededDataset
 from .separate_optim import SeparateOptimWrapperConstructor
 from .val_loop import SubnetTestLoop, SubnetValLoop
@@ -19,7 +20,9 @@ __all__ = [
     "RazorRunner",
     "ResourceHook",
     "SafeCheckpointHook",
+    "ScoringSettings",
     "SearchLoop",
+    "SearchSettings",
     "SeededDataset",
     "SeededSampler",
     "SeparateOptimWrapperConstructor",
@@ -29,5 +32,5 @@ __all__ = [
     "SubnetOptimWrapper",
     "SubnetTestLoop",
     "SubnetValLoop",
-    "evolution_search_loop",
+    "build_search_loop",
 ]

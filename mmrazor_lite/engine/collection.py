@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from mmrazor_lite.engine.evaluator import SubnetEvaluator
 from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.errors import UserError, short
-from mmrazor_lite.jsonio import JSONLines
+from mmrazor_lite.jsonio import JSONLines, is_number
 from mmrazor_lite.search import Cost
 from mmrazor_lite.subnet import SearchSpace
 
@@ -126,7 +126,7 @@ class Collection:
         metrics = entry.get("metrics")
         if set(entry) != _KEYS or not isinstance(entry["choices"], dict) or not isinstance(metrics, dict):
             raise self._lines.damaged(f"line {number}: it must have {', '.join(sorted(_KEYS))}")
-        if "score" not in metrics or not all(map(_is_number, metrics.values())):
+        if "score" not in metrics or not all(map(is_number, metrics.values())):
             raise self._lines.damaged(f"line {number}: metrics must be finite numbers, one of them 'score'")
         if abs(metrics["score"]) > LARGEST_SCORE:
             raise self._lines.damaged(f"line {number}: {metrics['score']:g} is no score")
@@ -138,10 +138,6 @@ def checkpoint_of(path: str | os.PathLike) -> str | None:
     content = JSONLines(path, f"a collection of scores ({FORMAT})", "give another file", MOST_BYTES).read()
     found = content[0].get("checkpoint") if content else None
     return found if isinstance(found, str) else None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def collect(evaluator: SubnetEvaluator, collection: Collection, cost: Cost, number: int, seed: int = 0) -> None:

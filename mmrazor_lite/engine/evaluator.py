@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +18,9 @@ from torch import nn
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
 from mmrazor_lite.engine.data_match import check_search_data
 from mmrazor_lite.engine.data_overlap import say
-from mmrazor_lite.engine.first_use import failing
-from mmrazor_lite.errors import UserError, check_number, nearest
+from mmrazor_lite.errors import UserError, check_number, failing, nearest
 from mmrazor_lite.models.calibration import batch_norms, moving_buffers, recalibrated, unchanged
-from mmrazor_lite.registry import EVALUATORS
+from mmrazor_lite.plain import plain
 from mmrazor_lite.subnet import Subnet
 
 _BROKEN = "the supernet's weights or its input are broken there (was it trained to the end?)"
@@ -31,7 +31,31 @@ _IDLE_KEYS = {
 }
 
 
-@EVALUATORS.register_module()
+@dataclass(frozen=True, kw_only=True)
+class ScoringSettings:
+    """How subnets are scored.
+
+    Attributes:
+        dataloader: Config of the images to score on.
+        evaluator: Config of the metric or metrics.
+        calibrate_dataloader: Config of the training images for batch norm.
+        calibrate_sample_num: How many of them, chosen by ``seed``; 0 or -1 keeps the supernet's running statistics.
+        score_key: The metric that is the score.
+        cache_gb: Images up to this size stay in memory, for calibration and for scoring each.
+        score_on_trained_images: Allow images to score on that the supernet was trained on, as its checkpoint says.
+        seed: Of the choice of images and of random augmentation; in a search, of the searcher too.
+    """
+
+    dataloader: Mapping[str, Any]
+    evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    calibrate_dataloader: Mapping[str, Any] | None = None
+    calibrate_sample_num: int = CALIBRATION_IMAGES
+    score_key: str = "accuracy/top1"
+    cache_gb: float = 2.0
+    score_on_trained_images: bool = False
+    seed: int = 0
+
+
 class SubnetEvaluator:
     """Score subnets one by one: recalibrate batch norm on training images, then run the metric.
 
@@ -41,14 +65,7 @@ class SubnetEvaluator:
 
     Args:
         algorithm: Has ``mutator`` and ``data_preprocessor``; called with ``mode='predict'``.
-        dataloader: Config of the images to score on.
-        evaluator: Config of the metric or metrics.
-        calibrate_dataloader: Config of the training images for batch norm.
-        calibrate_sample_num: How many of them, chosen by ``seed``; 0 or -1 keeps the supernet's running statistics.
-        score_key: The metric that is the score.
-        seed: Of the choice of images and of random augmentation.
-        cache_gb: Images up to this size stay in memory, for calibration and for scoring each.
-        score_on_trained_images: Allow images to score on that the supernet was trained on, as its checkpoint says.
+        scoring: How.
 
     Raises:
         UserError: A number out of range; calibration without images, or on fewer than 2; images that the supernet was
@@ -56,50 +73,35 @@ class SubnetEvaluator:
             that cannot score what the model predicts.
     """
 
-    def __init__(
-        self,
-        algorithm: nn.Module,
-        dataloader: Mapping[str, Any],
-        evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-        calibrate_dataloader: Mapping[str, Any] | None = None,
-        calibrate_sample_num: int = CALIBRATION_IMAGES,
-        score_key: str = "accuracy/top1",
-        seed: int = 0,
-        cache_gb: float = 2.0,
-        score_on_trained_images: bool = False,
-    ) -> None:
+    def __init__(self, algorithm: nn.Module, scoring: ScoringSettings) -> None:
         self.algorithm = algorithm
-        self.score_key = score_key
-        self.seed = seed
-        check_number("calibrate_sample_num", calibrate_sample_num, -1, whole=True)
-        check_number("cache_gb", cache_gb, 0)
-        options: dict[str, Any] = {"preprocessor": algorithm.data_preprocessor, "cache_bytes": int(cache_gb * 2**30)}
-        self.batches = FixedBatches(dataloader, seed=seed, where="dataloader", **options)
+        self.score_key = scoring.score_key
+        self.seed = scoring.seed
+        check_number("calibrate_sample_num", scoring.calibrate_sample_num, -1, whole=True)
+        check_number("cache_gb", scoring.cache_gb, 0)
+        cache = int(scoring.cache_gb * 2**30)
+        options: dict[str, Any] = {"preprocessor": algorithm.data_preprocessor, "cache_bytes": cache, "seed": self.seed}
+        self.batches = FixedBatches(scoring.dataloader, where="dataloader", **options)
         self.calibration: FixedBatches | None = None
-        if calibrate_sample_num > 0 and batch_norms(algorithm):
-            if calibrate_sample_num == 1 or calibrate_dataloader is None:
-                problem = "calibrate_sample_num is 1" if calibrate_dataloader else "calibrate_dataloader is missing"
+        training, number = scoring.calibrate_dataloader, scoring.calibrate_sample_num
+        if number > 0 and batch_norms(algorithm):
+            if number == 1 or training is None:
+                problem = "calibrate_sample_num is 1" if training else "calibrate_dataloader is missing"
                 raise UserError(
                     f"{problem}: batch norm is recalibrated on training images; give a loader of them and 2 images or "
                     "more, or calibrate_sample_num=0 to keep the supernet's statistics"
                 )
-            self.calibration = FixedBatches(
-                calibrate_dataloader,
-                num_images=calibrate_sample_num,
-                seed=seed,
-                where="calibrate_dataloader",
-                **options,
-            )
-        check_search_data(self.batches, self.calibration, algorithm, score_on_trained_images)
+            self.calibration = FixedBatches(training, num_images=number, where="calibrate_dataloader", **options)
+        check_search_data(self.batches, self.calibration, algorithm, scoring.score_on_trained_images)
         about = algorithm.checkpoint_meta() if hasattr(algorithm, "checkpoint_meta") else {}
         self._digests = {
             "architecture": _digest(about.get("architecture")),
             "preprocessor": _digest(_facts(algorithm.data_preprocessor)),
-            "dataloader": _digest({**dataloader, "batch_size": None}),
-            "calibrate_dataloader": _digest(calibrate_dataloader if self.calibration else None),
-            "evaluator": _digest(evaluator),
+            "dataloader": _digest({**scoring.dataloader, "batch_size": None}),
+            "calibrate_dataloader": _digest(training if self.calibration else None),
+            "evaluator": _digest(scoring.evaluator),
         }
-        self.metrics = Evaluator(evaluator).metrics
+        self.metrics = Evaluator(scoring.evaluator).metrics
         for metric in self.metrics:
             metric.dataset_meta = self.batches.metainfo
         self._try_out()
@@ -210,14 +212,10 @@ def _digest(config: Any) -> str:
     """Of a config without what changes no score: folders, which differ between machines, and how data are loaded."""
 
     def settled(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): settled(part) for key, part in value.items() if key not in _IDLE_KEYS}
-        if isinstance(value, list | tuple):
-            return [settled(part) for part in value]
         known = value is None or isinstance(value, bool | int | float | str)
         return value if known else getattr(value, "__qualname__", type(value).__qualname__)
 
-    return hashlib.sha256(json.dumps(settled(config), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(plain(config, settled, _IDLE_KEYS), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_scalar(value: Any) -> bool:

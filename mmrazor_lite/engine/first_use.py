@@ -10,8 +10,7 @@ import numpy as np
 from mmengine.runner import BaseLoop
 from torch.utils.data import Dataset
 
-from mmrazor_lite.errors import UserError, reason
-from mmrazor_lite.lost import lost_process, lost_worker
+from mmrazor_lite.errors import UserError, failing
 
 _IMAGES = 8  # of different classes where the classes follow each other
 
@@ -25,22 +24,6 @@ def probe_batch(dataset: Dataset, collate: Callable[[Sequence], Any], where: str
     places = np.unique(np.linspace(0, len(dataset) - 1, _IMAGES).astype(int))
     with failing(f"{where} cannot read its images"):
         return collate([dataset[int(place)] for place in places])
-
-
-@contextmanager
-def failing(what: str) -> Iterator[None]:
-    """Tell what somebody else's code raises as a :class:`UserError` that says ``what`` failed.
-
-    Errors that tell of a process that is gone stay as they are: what it said last is the cause.
-    """
-    try:
-        yield
-    except (UserError, OSError):
-        raise
-    except Exception as error:
-        if isinstance(error, RuntimeError) and (lost_process(error) or lost_worker(error)):
-            raise
-        raise UserError(f"{what}: {reason(error)} (MMRAZOR_LITE_TRACEBACK=1 shows where)") from error
 
 
 @contextmanager

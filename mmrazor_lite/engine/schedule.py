@@ -16,6 +16,7 @@ from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamSchedul
 
 from mmrazor_lite.engine.differences import differences
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.plain import plain
 
 SECTIONS = ("optim_wrapper", "param_scheduler", "train_cfg", "auto_scale_lr")
 _MOVING = {"optimizer", "last_step", "_global_step", "_last_value", "verbose", "base_values"}  # the last: of the groups
@@ -28,7 +29,7 @@ _SHOWN = 12
 
 def settings_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a config says about the course of the training, as plain data: carried by its checkpoints."""
-    found = {name: _plain(cfg[name]) for name in SECTIONS if cfg.get(name) is not None}
+    found = {name: plain(cfg[name], _kept) for name in SECTIONS if cfg.get(name) is not None}
     batch_size = (cfg.get("train_dataloader") or {}).get("batch_size")
     return {**found, **({"batch_size": batch_size} if isinstance(batch_size, int) else {})}
 
@@ -252,12 +253,8 @@ def _equal(before: Any, after: Any) -> bool:
         return False
 
 
-def _plain(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
-    return node if node is None or isinstance(node, bool | int | float | str) else f"a {type(node).__name__}"
+def _kept(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else f"a {type(value).__name__}"
 
 
 def _line(changed: Mapping[str, tuple[Any, Any]]) -> str:

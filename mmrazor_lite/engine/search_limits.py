@@ -11,6 +11,7 @@ from mmrazor_lite.search import Budget, Constraint
 from mmrazor_lite.subnet import RESOURCE_UNITS, parse_budget
 from mmrazor_lite.subnet.budget import parse_range
 
+LIMITS = ("budgets", "constraints")
 Limits = dict[str, list]  # 'budgets' or 'constraints' -> what the searcher takes under that name
 
 

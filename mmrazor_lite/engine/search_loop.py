@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,24 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite import __version__
-from mmrazor_lite.engine.batches import CALIBRATION_IMAGES
+from mmrazor_lite.checkpoints import checkpoint_hash
 from mmrazor_lite.engine.evaluator import SubnetEvaluator
 from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.engine.scoring import Scorer
 from mmrazor_lite.engine.search_limits import finite, read_limits
-from mmrazor_lite.engine.search_output import Found, SearchOutput
+from mmrazor_lite.engine.search_output import Found, Front, SearchOutput
+from mmrazor_lite.engine.search_settings import SearchSettings
 from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.engine.searchers import build_searcher, searcher_class
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.latency_ofa import read_table
+from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
-from mmrazor_lite.export import checkpoint_hash
 from mmrazor_lite.models.algorithms.identity import origin
-from mmrazor_lite.registry import LOOPS
-from mmrazor_lite.search import AccuracyPredictor, Cost, HasHistory, Searcher
+from mmrazor_lite.search import AccuracyPredictor, Cost, HasFront, HasHistory, Result, Searcher
 
 SHOW_SECONDS, SAVE_SECONDS = 1.0, 5.0  # between two lines, and two writes of the state, while a predictor scores
 
 
-@LOOPS.register_module(name=["SearchLoop", "AutoSlimGreedySearchLoop"])
 class SearchLoop:
     """Search a supernet for its best subnets under budgets.
 
@@ -51,25 +49,7 @@ class SearchLoop:
 
     Args:
         algorithm: The supernet with its weights loaded.
-        dataloader: Config of the images to score on.
-        evaluator: Config of the metric.
-        searcher: Config of the searcher; by default the greedy one, or the evolution where constraints are given.
-        target_flops: One budget or several; a bare number is in millions, ``'50%'`` is of the max subnet.
-        target_macs: Likewise.
-        target_params: Likewise.
-        target_memory: Likewise, in MB.
-        target_latency: Likewise, in milliseconds; needs ``latency_table``.
-        constraints_range: Resource -> ``(low, high)``, both included, in the same units (milliseconds for latency);
-            ``None`` is no bound, one value is the upper one. For the evolution, which takes no ``target_*``.
-        latency_table: File that says what each candidate takes, see :class:`LatencyTable`; makes latency a resource.
-        predictor: File of an :class:`AccuracyPredictor`; it scores the candidates, all at once, and only what was found
-            is evaluated. The state is on disk every few seconds then, and after the last step.
-        calibrate_dataloader: See :class:`SubnetEvaluator`.
-        calibrate_sample_num: See :class:`SubnetEvaluator`.
-        score_key: See :class:`SubnetEvaluator`.
-        cache_gb: See :class:`SubnetEvaluator`.
-        score_on_trained_images: See :class:`SubnetEvaluator`.
-        seed: Of the searcher and of the evaluator.
+        settings: What to search for, and how to score.
         work_dir: Where the results go.
         checkpoint: The file that the supernet was loaded from; its hash goes into the results.
         config: Name of the config file; goes into the results.
@@ -82,88 +62,42 @@ class SearchLoop:
     def __init__(
         self,
         algorithm: nn.Module,
-        dataloader: Mapping[str, Any],
-        evaluator: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-        searcher: Mapping[str, Any] | None = None,
-        target_flops: float | str | Sequence[float | str] | None = None,
-        target_macs: float | str | Sequence[float | str] | None = None,
-        target_params: float | str | Sequence[float | str] | None = None,
-        target_memory: float | str | Sequence[float | str] | None = None,
-        target_latency: float | str | Sequence[float | str] | None = None,
-        constraints_range: Mapping[str, Any] | None = None,
-        latency_table: str | Path | None = None,
-        predictor: str | Path | None = None,
-        calibrate_dataloader: Mapping[str, Any] | None = None,
-        calibrate_sample_num: int = CALIBRATION_IMAGES,
-        score_key: str = "accuracy/top1",
-        cache_gb: float = 2.0,
-        score_on_trained_images: bool = False,
-        seed: int = 0,
+        settings: SearchSettings,
         work_dir: str | Path = ".",
         checkpoint: str | Path | None = None,
         config: str | None = None,
     ) -> None:
-        self.algorithm, self.mutator = algorithm, algorithm.mutator
-        self.space = self.mutator.search_space
-        self.cost: Cost = self.mutator.cost_model
-        if latency_table is not None:
-            self.cost = CostWithLatency(self.cost, read_table(latency_table, self.mutator))
-        self.work_dir = Path(work_dir)
-        searcher = {"type": "GreedySearcher" if constraints_range is None else "EvolutionSearcher", **(searcher or {})}
-        targets = {"flops": target_flops, "macs": target_macs, "params": target_params, "memory": target_memory}
-        if target_latency is not None:
-            if latency_table is None:
-                raise UserError("target_latency needs latency_table: a file that says what each candidate takes")
-            targets["latency"] = target_latency
+        self.work_dir, self.space = Path(work_dir), algorithm.mutator.search_space
+        self.cost, with_table = _cost(algorithm.mutator, settings)
+        searcher = settings.searcher_config
         cls = searcher_class(searcher)
-        self.limits = read_limits(cls.takes, cls.__name__, targets, constraints_range, self.cost.max())
-        self.searcher: Searcher = build_searcher(cls, searcher, self.space, self.cost, seed, self.limits)
-        self.evaluator = SubnetEvaluator(
-            algorithm,
-            dataloader,
-            evaluator,
-            calibrate_dataloader=calibrate_dataloader,
-            calibrate_sample_num=calibrate_sample_num,
-            score_key=score_key,
-            seed=seed,
-            cache_gb=cache_gb,
-            score_on_trained_images=score_on_trained_images,
-        )
-        self.predictor = None if predictor is None else self._read_predictor(predictor)
+        ranges = settings.constraints_range
+        self.limits = read_limits(cls.takes, cls.__name__, settings.targets, ranges, self.cost.max())
+        self.searcher: Searcher = build_searcher(cls, searcher, self.space, self.cost, settings.seed, self.limits)
+        self.evaluator = SubnetEvaluator(algorithm, settings)
+        self.predictor, with_predictor = _predictor(algorithm.mutator, settings.predictor)
         digest = f"sha256:{checkpoint_hash(checkpoint)}" if checkpoint else None
-        name = Path(config).name if config else None  # folders differ between machines, results must not
-        self.made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
-        self.made_by |= origin(self.mutator)
         self.state = SearchState(
             self.work_dir,
             {
                 "space": self.space.fingerprint,
                 "grid": self.space.grid,
                 **finite(self.limits),
-                **({"latency_table": self.cost.table.digest} if latency_table is not None else {}),
-                **({"predictor": checkpoint_hash(predictor)} if predictor is not None else {}),
+                **with_table,
+                **with_predictor,
                 "searcher": searcher,
                 "evaluator": self.evaluator.settings,
-                "seed": seed,
+                "seed": settings.seed,
                 "supernet": digest,
             },
         )
         self.rank, self.world_size = get_dist_info()
         self.scorer = Scorer(self.space, self.evaluator, self.state)
-        self.output = SearchOutput(self)
+        name = Path(config).name if config else None  # folders differ between machines, results must not
+        made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
+        self.output = SearchOutput(algorithm, self.state, self.evaluator, made_by | origin(algorithm.mutator))
         self._shown = StepProgress("search", quiet=True)
         self._clock = self._saved = time.perf_counter()  # end of the last step, what was written after it included
-
-    def _read_predictor(self, path: str | Path) -> AccuracyPredictor:
-        predictor = AccuracyPredictor.read(path, self.space, self.mutator.cost_model.fingerprint)
-        if predictor.encoding == "ofa":
-            print_log(
-                f"search: {path} does not say of which network it is; the published one is of OFAMobileNetV3 at "
-                "width_mult=1.2",
-                logger="current",
-                level=logging.WARNING,
-            )
-        return predictor
 
     def run(self, resume: bool = False, began: Callable[[], None] | None = None) -> list[dict[str, Any]]:
         """Search to the end.
@@ -191,7 +125,7 @@ class SearchLoop:
                     shown = time.perf_counter()
             found = self._found()
         self._log_speed()
-        results = self.output.write(found)
+        results = self.output.write(found, self._front())
         self.scorer.end()
         return results
 
@@ -243,11 +177,18 @@ class SearchLoop:
         if self.predictor is not None:
             real, _, _ = self.scorer(np.stack([result.row for result in results]), self._shown.inside)
             metrics = [{"predicted": told["score"], **found} for told, found in zip(metrics, real, strict=True)]
-        return [
-            Found(result.budget, subnet, self.cost.of(subnet), dict(metric))
-            for result, metric in zip(results, metrics, strict=True)
-            for subnet in [self.space.subnet(result.row)]
-        ]
+        pairs = zip(results, metrics, strict=True)
+        return [self._priced(result._replace(metrics=dict(metric))) for result, metric in pairs]
+
+    def _front(self) -> Front | None:
+        """All subnets that nothing is both cheaper and better than, where the searcher has them."""
+        if not isinstance(self.searcher, HasFront):
+            return None
+        return Front(self.searcher.resource, [self._priced(result) for result in self.searcher.front()])
+
+    def _priced(self, result: Result) -> Found:
+        subnet = self.space.subnet(result.row)
+        return Found(result.budget, subnet, self.cost.of(subnet), result.metrics)
 
     def _load_state(self, resume: bool) -> None:
         # One process reads: the others may not see its disk, and must not differ from it.
@@ -255,7 +196,7 @@ class SearchLoop:
         if self.rank == 0:
             self.work_dir.mkdir(parents=True, exist_ok=True)
             try:
-                self.output.check()
+                self.output.check(self.limits.get("budgets"))
                 found[0] = self.state.read() if resume else None
             except UserError as error:
                 found[1] = str(error)
@@ -282,6 +223,31 @@ class SearchLoop:
                 f"search: {scored} subnets scored in {total:.1f} s, {scored / total:.3g} per second ({parts})",
                 logger="current",
             )
+
+
+def _cost(mutator: Any, settings: SearchSettings) -> tuple[Cost, dict[str, str]]:
+    """What subnets cost, and which latency table says so."""
+    if settings.latency_table is not None:
+        table = read_table(settings.latency_table, mutator)
+        return CostWithLatency(mutator.cost_model, table), {"latency_table": table.digest}
+    if settings.target_latency is not None:
+        raise UserError("target_latency needs latency_table: a file that says what each candidate takes")
+    return mutator.cost_model, {}
+
+
+def _predictor(mutator: Any, path: str | Path | None) -> tuple[AccuracyPredictor | None, dict[str, str]]:
+    """The predictor of a file, and which one it is."""
+    if path is None:
+        return None, {}
+    predictor = AccuracyPredictor.read(path, mutator.search_space, mutator.cost_model.fingerprint)
+    if predictor.encoding == "ofa":
+        print_log(
+            f"search: {path} does not say of which network it is; the published one is of OFAMobileNetV3 at "
+            "width_mult=1.2",
+            logger="current",
+            level=logging.WARNING,
+        )
+    return predictor, {"predictor": checkpoint_hash(path)}
 
 
 def _chosen(searcher: Searcher) -> dict[str, Any]:

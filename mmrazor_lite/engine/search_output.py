@@ -8,18 +8,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from torch import nn
 
+from mmrazor_lite.engine.evaluator import SubnetEvaluator
+from mmrazor_lite.engine.search_limits import LIMITS
 from mmrazor_lite.engine.search_state import FILE_NAME as STATE_NAME
+from mmrazor_lite.engine.search_state import SearchState
+from mmrazor_lite.export import write_best_checkpoint
 from mmrazor_lite.fileio import FileSet, check_outputs, write_text_atomic
 from mmrazor_lite.models.calibration import recalibrated
-from mmrazor_lite.search import Budget, HasFront
+from mmrazor_lite.search import Budget
 from mmrazor_lite.subnet import Subnet, write_subnet
-
-if TYPE_CHECKING:
-    from mmrazor_lite.engine.search_loop import SearchLoop
 
 LOG_NAME, FRONT_NAME = "search_log.json", "front.json"
 BEST = "best_subnet"
@@ -40,85 +43,91 @@ class Found:
         return {name: value for name, value in self.metrics.items() if name != "score"}
 
 
+@dataclass(frozen=True)
+class Front:
+    """What nothing is both cheaper in ``resource`` and better than, the cheapest first."""
+
+    resource: str
+    found: Sequence[Found]
+
+
 class SearchOutput:
-    """Writes what ``loop`` found; the first process alone touches the disk."""
+    """Writes what a search found into the folder of its state; the first process alone touches the disk.
 
-    def __init__(self, loop: SearchLoop) -> None:
-        self._loop = loop
+    Args:
+        algorithm: The supernet.
+        state: Of the search, for the log.
+        evaluator: Has the images that statistics are measured on.
+        made_by: Goes into all files.
+    """
 
-    def check(self) -> None:
+    def __init__(
+        self, algorithm: nn.Module, state: SearchState, evaluator: SubnetEvaluator, made_by: Mapping[str, Any]
+    ) -> None:
+        self._algorithm, self._state, self._evaluator, self._made_by = algorithm, state, evaluator, made_by
+        self._folder = state.path.parent
+
+    def check(self, budgets: Sequence[tuple] | None) -> None:
         """Refuse names that cannot be written, before the work: see :func:`check_outputs`."""
-        budgets = self._loop.limits.get("budgets") or [None]
-        results = names_of([budget and Budget(*budget) for budget in budgets])
+        results = names_of([Budget(*budget) for budget in budgets] if budgets else [None])
         names = [STATE_NAME, LOG_NAME, FRONT_NAME, *(f"{name}{end}" for name in results for end in (".yaml", ".pth"))]
-        check_outputs(map(self._loop.work_dir.joinpath, names))
+        check_outputs(map(self._folder.joinpath, names))
 
-    def write(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+    def write(self, found: Sequence[Found], front: Front | None = None) -> list[dict[str, Any]]:
         """Write all files, which get their names together, and return the results, see ``SearchLoop.run``."""
+        names = names_of([one.budget for one in found])
+        results = [_result(one, self._folder / f"{name}.yaml") for one, name in zip(found, names, strict=True)]
+        if not is_main_process():
+            return results
         with FileSet() as files:
-            results, lines = self._write(found, files)
-        for line in lines:
-            print_log(line, logger="current")
+            for one, result in zip(found, results, strict=True):
+                if one.budget is None or front is not None:
+                    self._write_weights(one, result["file"].with_suffix(".pth"), files)
+                about = {"resources": one.costs, "score": one.score, "made_by": self._made_by}
+                write_subnet(files.new(result["file"]), one.subnet, self._algorithm.mutator.search_space, **about)
+            if front is not None:
+                self._write_front(front, files.new(self._folder / FRONT_NAME))
+            self._write_log(files.new(self._folder / LOG_NAME), results)  # the last: with results, all files are there
+        for one, result in zip(found, results, strict=True):
+            costs = ", ".join(f"{one.costs[key] / 1e6:.2f}M {key}" for key in ("macs", "flops", "params"))
+            score = f"{self._evaluator.score_key} {one.metrics['score']:.2f}"
+            print_log(f"search: {result['file']} ({costs}, {score})", logger="current")
         return results
-
-    def _write(self, found: Sequence[Found], files: FileSet) -> tuple[list[dict[str, Any]], list[str]]:
-        loop, results, lines = self._loop, [], []
-        has_front = isinstance(loop.searcher, HasFront)
-        for one, name in zip(found, names_of([one.budget for one in found]), strict=True):
-            path = loop.work_dir / f"{name}.yaml"
-            if loop.rank == 0:
-                if one.budget is None or has_front:
-                    self._write_weights(one, path.with_suffix(".pth"), files)
-                about = {"resources": one.costs, "score": one.score, "made_by": loop.made_by}
-                write_subnet(files.new(path), one.subnet, loop.space, **about)
-                costs = ", ".join(f"{one.costs[key] / 1e6:.2f}M {key}" for key in ("macs", "flops", "params"))
-                lines.append(f"search: {path} ({costs}, {loop.evaluator.score_key} {one.metrics['score']:.2f})")
-            limit = None if one.budget is None else tuple(one.budget)
-            entry = {"budget": limit, "file": path, "subnet": one.subnet}
-            results.append({**entry, "resources": dict(one.costs), "score": one.score})
-        if loop.rank == 0:
-            if has_front:
-                self._write_front(files)
-            self._write_log(files.new(loop.work_dir / LOG_NAME), results)  # the last: with results, all files are there
-        return results, lines
 
     def write_log(self) -> None:
         """Write the steps taken so far, for people."""
-        self._write_log(self._loop.work_dir / LOG_NAME, ())
+        self._write_log(self._folder / LOG_NAME, ())
 
     def _write_log(self, path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-        loop = self._loop
-        found = [
-            {"file": result["file"].name, "resources": result["resources"], "score": result["score"]}
-            for result in results
-        ]
+        identity, steps = self._state.identity, self._state.steps
         log = {
-            "made_by": loop.made_by,
-            **{kind: loop.state.identity[kind] for kind in loop.limits},
-            "subnets_scored": sum(step["scored"] for step in loop.state.steps),
-            "results": found,
-            "steps": loop.state.steps,
+            "made_by": self._made_by,
+            **{kind: identity[kind] for kind in LIMITS if kind in identity},
+            "subnets_scored": sum(step["scored"] for step in steps),
+            "results": [{"file": one["file"].name, **{k: one[k] for k in ("resources", "score")}} for one in results],
+            "steps": steps,
         }
         write_text_atomic(path, json.dumps(log, indent=2) + "\n")
 
-    def _write_front(self, files: FileSet) -> None:
-        """All subnets that nothing is both cheaper and better than, for people and plots."""
-        loop, entries = self._loop, []
-        for _, row, metrics in loop.searcher.front():
-            subnet = loop.space.subnet(row)
-            entries.append({"choices": subnet.to_dict(), "resources": loop.cost.of(subnet), "score": metrics["score"]})
-        document = {"made_by": loop.made_by, "resource": loop.searcher.resource, "front": entries}
-        write_text_atomic(files.new(loop.work_dir / FRONT_NAME), json.dumps(document, indent=2) + "\n")
+    def _write_front(self, front: Front, path: Path) -> None:
+        """For people and plots."""
+        entries = [
+            {"choices": one.subnet.to_dict(), "resources": one.costs, "score": one.metrics["score"]}
+            for one in front.found
+        ]
+        document = {"made_by": self._made_by, "resource": front.resource, "front": entries}
+        write_text_atomic(path, json.dumps(document, indent=2) + "\n")
 
     def _write_weights(self, one: Found, path: Path, files: FileSet) -> None:
-        from mmrazor_lite.export.best_subnet import write_best_checkpoint
-
-        algorithm = self._loop.algorithm
-
         def calibrated() -> AbstractContextManager:
-            return recalibrated(algorithm, self._loop.evaluator.calibration)
+            return recalibrated(self._algorithm, self._evaluator.calibration)
 
-        write_best_checkpoint(algorithm, one.subnet, path, score=one.score, calibrated=calibrated, files=files)
+        write_best_checkpoint(self._algorithm, one.subnet, path, score=one.score, calibrated=calibrated, files=files)
+
+
+def _result(one: Found, path: Path) -> dict[str, Any]:
+    limit = None if one.budget is None else tuple(one.budget)
+    return {"budget": limit, "file": path, "subnet": one.subnet, "resources": dict(one.costs), "score": one.score}
 
 
 def names_of(budgets: Sequence[Budget | None]) -> list[str]:

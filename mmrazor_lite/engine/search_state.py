@@ -7,7 +7,6 @@ there while the search runs; a resume takes from all of them what the state does
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -171,9 +170,9 @@ def _problem(data: Any) -> str | None:
         return "memo is wrong"
     for step in data["steps"]:
         seconds = step.get("seconds") if isinstance(step, dict) else None
-        if not isinstance(seconds, dict) or "all" not in seconds or not all(map(_is_number, seconds.values())):
+        if not isinstance(seconds, dict) or "all" not in seconds or not all(map(jsonio.is_number, seconds.values())):
             return "steps are wrong"
-        if not _is_number(step.get("scored")):
+        if not jsonio.is_number(step.get("scored")):
             return "steps are wrong"
     return None
 
@@ -183,13 +182,9 @@ def _wrong_memo(memo: Mapping[Any, Any]) -> bool:
         isinstance(key, str)
         and isinstance(metrics, dict)
         and "score" in metrics
-        and all(map(_is_number, metrics.values()))
+        and all(map(jsonio.is_number, metrics.values()))
         for key, metrics in memo.items()
     )
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _short(value: Any) -> str:

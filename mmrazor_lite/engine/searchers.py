@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmrazor_lite import search
-from mmrazor_lite.engine.search_limits import Limits
+from mmrazor_lite.engine.search_limits import LIMITS, Limits
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.registry import SEARCHERS
 from mmrazor_lite.search import Cost, Searcher
 from mmrazor_lite.subnet import SearchSpace
 
-LIMITS = ("budgets", "constraints")
 _PARTS = ("takes", *(name for name in vars(Searcher) if not name.startswith("_") and name != "takes"))
 
 for _name in search.__all__:  # search/ knows no registry, hence no torch

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
 from mmrazor_lite.engine.ddp import unwrapped
-from mmrazor_lite.engine.first_use import failing, probe_batch
-from mmrazor_lite.engine.search_build import check_estimator
-from mmrazor_lite.errors import UserError, check_number
+from mmrazor_lite.engine.first_use import probe_batch
+from mmrazor_lite.engine.mmrazor_search import check_estimator
+from mmrazor_lite.errors import UserError, check_number, failing
 from mmrazor_lite.models.calibration import batch_norms, recalibrated, unchanged
 from mmrazor_lite.registry import LOOPS
 from mmrazor_lite.subnet import Subnet

@@ -174,7 +174,7 @@ def _correction(data: Any, where: str) -> dict[str, Any] | None:
     _same_keys(data, keys, f"{where}: correction")
     offset = _time(data["offset"], f"{where}: correction offset", lowest=-math.inf)
     factor, applied = data["factor"], data["applied"]
-    if not is_number(factor) or factor <= 0 or not isinstance(applied, bool):
+    if not jsonio.is_number(factor) or factor <= 0 or not isinstance(applied, bool):
         raise UserError(f"{where}: correction: factor must be above 0 and applied true or false, got {short(data)}")
     return {"offset": offset, "factor": float(factor), "applied": applied}
 
@@ -192,18 +192,10 @@ def _same_keys(found: Any, wanted: Any, where: str) -> None:
 
 
 def _time(value: Any, where: str, lowest: float = 0.0) -> float:
-    if not is_number(value) or value < lowest:
+    if not jsonio.is_number(value) or value < lowest:
         allowed = "milliseconds, 0 or more" if lowest == 0 else "milliseconds, a finite number"
         raise UserError(f"{where} must be {allowed}, got {short(value)}")
     return float(value)
-
-
-def is_number(value: Any) -> bool:
-    """Whether ``value`` is a finite number, also as a float."""
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _no_table() -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite import jsonio
@@ -28,36 +27,11 @@ from mmrazor_lite.subnet.space import listed
 from mmrazor_lite.subnet.yamlio import load_yaml
 
 from .cells import Cell
-from .latency_file import is_number
 from .latency_table import NETWORK, LatencyTable
-from .latency_tfnas import SUFFIXES, read_tfnas_table, tfnas_table
 
 Layers = Mapping[str, float]  # layer in words -> milliseconds
 _STEM = re.compile(r"Conv-input:(\d+)x\1x3-output:\d+x\d+x(\d+)")
 RESOLUTION = "resolution"
-
-
-def read_table(path: str | os.PathLike, mutator: Any) -> LatencyTable:
-    """Read a latency table of our format, or a published one, for the space of a prepared ``NasMutator``.
-
-    Raises:
-        UserError: It cannot be read or does not fit the space.
-    """
-    if Path(path).suffix in SUFFIXES:
-        source = read_tfnas_table(path)
-        print_log(source.facts(), logger="current")
-        return tfnas_table(source, mutator)
-    data = _load(path)
-    if isinstance(data, Mapping) and "format" in data:
-        table = LatencyTable.read(path, mutator.search_space)
-        network = mutator.cost_model.fingerprint
-        if table.device.get(NETWORK, network) != network:
-            raise UserError(
-                f"{path}: the latency table is of a network of other widths or image sizes, with the same choices; "
-                "measure it for this model"
-            )
-        return table
-    return official_table(read_official([path]), mutator, str(path))
 
 
 def read_official(paths: Sequence[str | os.PathLike]) -> dict[int, Layers]:
@@ -73,7 +47,7 @@ def read_official(paths: Sequence[str | os.PathLike]) -> dict[int, Layers]:
     """
     found: dict[int, Layers] = {}
     for path in paths:
-        data = _load(path)
+        data = load(path)
         nested = data.get("tables") if isinstance(data, Mapping) else None
         tables = list(nested.values()) if isinstance(nested, Mapping) else [data]
         for table in tables:
@@ -198,7 +172,7 @@ def _check(plan: Mapping, tables: Mapping[int, Layers], network: _Network, where
     raise UserError(f"{where}: {len(missing)} entries are missing: {listed(missing)}; {fix}")
 
 
-def _load(path: str | os.PathLike) -> Any:
+def load(path: str | os.PathLike) -> Any:
     """The data of a JSON or YAML file."""
     data = jsonio.read_bytes(path, what="the latency table")
     try:
@@ -220,6 +194,6 @@ def _map(size: int, channels: int) -> str:
 def _mean(value: Any, where: str) -> float:
     value = value.get("mean") if isinstance(value, Mapping) else value
     value = value[0] if isinstance(value, list) and value else value
-    if not is_number(value) or value < 0:
+    if not jsonio.is_number(value) or value < 0:
         raise UserError(f"{where} must be milliseconds: a number, a list or a mapping with 'mean', got {short(value)}")
     return float(value)

@@ -27,7 +27,6 @@ from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.subnet.space import listed
 
 from .cells import Cell
-from .latency_file import is_number
 from .latency_parts import sizes_of
 from .latency_table import LatencyTable
 
@@ -84,7 +83,7 @@ def read_tfnas_table(path: str | os.PathLike) -> TFNASTable:
     if not isinstance(raw, Mapping) or BASE not in raw:
         raise UserError(f"{where}: not a latency table of TF-NAS: it has no entry '{BASE}'")
     base = raw[BASE]
-    if not is_number(base) or base < 0:
+    if not jsonio.is_number(base) or base < 0:
         raise UserError(f"{where}: '{BASE}' must be milliseconds, a finite number of 0 or more, got {short(base)}")
     return TFNASTable(
         float(base),
@@ -193,7 +192,7 @@ def _by_width(value: Any, where: str) -> np.ndarray:
     if not isinstance(value, Mapping) or not value:
         raise UserError(f"{where} must map inner channels to milliseconds, got {short(value)}")
     for width, ms in value.items():
-        if type(width) is not int or not 0 < width <= MOST_CHANNELS or not is_number(ms):
+        if type(width) is not int or not 0 < width <= MOST_CHANNELS or not jsonio.is_number(ms):
             raise UserError(
                 f"{where}: {short(width)} -> {short(ms)} must be inner channels and milliseconds, a finite number"
             )

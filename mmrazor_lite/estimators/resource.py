@@ -8,14 +8,12 @@ from typing import Any
 from torch import nn
 
 from mmrazor_lite.graph import LayerKinds, find_width_groups, layer_table, trace
-from mmrazor_lite.registry import ESTIMATORS
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import SearchSpace
 
 from .cost_model import CostModel
 
 
-@ESTIMATORS.register_module()
 class ResourceEstimator:
     """Costs by closed form, from one trace.
 

@@ -27,6 +27,7 @@ from mmrazor_lite.export.allowed_text import is_word
 from mmrazor_lite.export.build_limit import bounded
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
 from mmrazor_lite.models.classifiers.nets import FETCHING, LIBRARIES, check_library_name, is_wrapper
+from mmrazor_lite.plain import plain
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
 
@@ -40,9 +41,7 @@ _GATEWAYS = ("HuggingFaceClassifier", "ImageToImageRetriever")  # they exist to 
 
 def carried(config: Any) -> Any:
     """Return a copy of a model config as plain data, without what only training needs."""
-    if isinstance(config, Mapping):
-        return {str(key): carried(value) for key, value in config.items() if key not in _TRAINING_KEYS}
-    return [carried(item) for item in config] if isinstance(config, (list, tuple)) else config
+    return plain(config, without=_TRAINING_KEYS)
 
 
 def rebuild(

@@ -67,7 +67,6 @@ class EvolutionSearcher:
             children; an initial candidate that is not of the space or not within the constraints.
     """
 
-    paper = "SPOS, arXiv:1904.00420"
     takes = ("constraints",)
 
     def __init__(

@@ -54,7 +54,6 @@ class FrontSearcher:
             option.
     """
 
-    paper = "NSGA-II, IEEE TEC 6(2), 2002"
     takes = ("budgets", "constraints")
 
     def __init__(

@@ -39,7 +39,6 @@ class GreedySearcher:
             already met by the widest subnet; bins that are no whole number above 0.
     """
 
-    paper = "AutoSlim, arXiv:1903.11728"
     takes = ("budgets",)
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.jsonio import is_number
+from mmrazor_lite.plain import plain
 from mmrazor_lite.subnet.choice import at, plain_scalar
 from mmrazor_lite.subnet.elastic_stages import plain_size
 from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules
@@ -20,7 +23,7 @@ from mmrazor_lite.subnet.net_config import is_net_config, read_net_config, said_
 from mmrazor_lite.subnet.space import SearchSpace, listed
 from mmrazor_lite.subnet.subnet import Subnet
 from mmrazor_lite.subnet.tfnas_config import is_tfnas_config, read_tfnas_config
-from mmrazor_lite.subnet.yamlio import is_finite, load_yaml
+from mmrazor_lite.subnet.yamlio import load_yaml
 
 FORMAT = "mmrazor_lite.subnet/1"
 
@@ -127,10 +130,10 @@ def subnet_document(
     document: dict[str, Any] = {"format": FORMAT, "space": space.fingerprint, "choices": choices}
     for key, part in (("resources", resources), ("score", score), ("made_by", made_by)):
         if part is not None:
-            document[key] = _plain(part, key)
+            document[key] = plain(part, partial(_written, key=key))
     for key in ("resources", "score"):
         for name, value in document.get(key, {}).items():
-            if not is_finite(value):
+            if not is_number(value):
                 raise ValueError(f"{key}: {name} must be a finite number, got {value!r}")
     return document
 
@@ -203,19 +206,13 @@ def _mapping(document: dict[str, Any], key: str, where: str) -> dict[str, Any] |
 def _numbers(document: dict[str, Any], key: str, where: str) -> dict[str, int | float] | None:
     part = _mapping(document, key, where)
     for name, value in (part or {}).items():
-        if not is_finite(value):
+        if not is_number(value):
             raise UserError(f"{at(where)}{key}: {name} must be a plain number, got {short(value)}")
     return part
 
 
-def _plain(value: Any, key: str) -> Any:
-    value = plain_scalar(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part, key) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part, key) for part in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+def _written(value: Any, key: str) -> Any:
+    value = os.fspath(value) if isinstance(value, os.PathLike) else plain_scalar(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ValueError(f"{key}: {value!r} is not plain data")

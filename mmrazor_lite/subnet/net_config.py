@@ -26,7 +26,6 @@ from mmrazor_lite.subnet.elastic_stages import (
     stages_of,
 )
 from mmrazor_lite.subnet.space import SearchSpace
-from mmrazor_lite.subnet.yamlio import is_finite
 
 _CONFIGS = {
     name: f"configs/nas/mmcls/onceforall/ofa_{kind}_supernet_32xb64_in1k.py"
@@ -194,7 +193,7 @@ def _width_of(document: Mapping[str, Any]) -> float | None:
     """The width of a published network, by the features that its classifier reads."""
     layer = document.get("classifier")
     features = layer.get("in_features") if isinstance(layer, Mapping) else None
-    return round(features / _FEATURES, 2) if is_finite(features) and 0 < features < 1e6 else None
+    return round(features / _FEATURES, 2) if jsonio.is_number(features) and 0 < features < 1e6 else None
 
 
 def _run_config(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ stays text, and so do dates, ``yes`` and ``no``. Tags and merged mappings are re
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -79,13 +78,6 @@ def load_yaml(path: Path, what: str = "the subnet file") -> Any:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:120]}") from None
     except RecursionError:
         raise UserError(f"{path}: not valid YAML: nested too deep") from None
-
-
-def is_finite(value: Any) -> bool:
-    """Whether ``value`` is a number that a float or int64 holds; a bool is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) if isinstance(value, float) else -(1 << 63) <= value < 1 << 63
 
 
 def _check_limits(text: str) -> None:

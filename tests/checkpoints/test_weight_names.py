@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import load_weights, read_checkpoint
-from mmrazor_lite.models.algorithms.pretrained import load_pretrained
+from mmrazor_lite.models.algorithms.loading import load_pretrained
 
 State = dict[str, torch.Tensor]
 

@@ -11,7 +11,7 @@ from mmrazor_lite.cli import main
 from mmrazor_lite.config.build import build_model
 from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.latency_ofa import read_table
+from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import LatencyTable
 
 OFA = "configs/nas/mmcls/onceforall"

@@ -28,6 +28,19 @@ def test_a_config_in_yaml_is_read(tmp_path, root):
     assert load_config(tmp_path / "child.yaml").randomness.seed == 7
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"a": ' + "[" * 2000 + "]" * 2000 + "}", "nested too deep"),
+        ('{"seed":\n }', "line 2: no JSON: Expecting value"),
+    ],
+)
+def test_a_config_in_json_that_is_none_is_told(tmp_path, text, problem):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=f"config.json' cannot be read: {problem}"):
+        load_config(tmp_path / "config.json")
+
+
 class Payload:
     """Makes a folder when it is unpickled."""
 

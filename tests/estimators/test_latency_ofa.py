@@ -11,7 +11,8 @@ from figures import figures, specialised
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.latency_ofa import official_table, read_official, read_table
+from mmrazor_lite.estimators.latency_ofa import official_table, read_official
+from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.models.backbones import OFAMobileNetV3, OFAProxylessNAS
 from mmrazor_lite.models.mutators import NasMutator

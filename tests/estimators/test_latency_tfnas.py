@@ -13,7 +13,7 @@ import pytest
 from tfnas import milliseconds, prepared, table_of
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.latency_ofa import read_table
+from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_tfnas import key_of, read_tfnas_table, tfnas_table
 
 MAPS = {"backbone.layers.0.0": 16, "backbone.layers.0.1": 8}  # what the others read too: 8

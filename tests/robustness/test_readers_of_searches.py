@@ -188,7 +188,7 @@ READERS = {
     "table of tf-nas": Reader("table.pkl", _write_tfnas, read_tfnas_table),
     "table of tf-nas, npz": Reader("table.npz", _write_tfnas_npz, read_tfnas_table),
     "measurements": Reader(
-        "journal.jsonl", _write_measured, lambda path: Journal(path, {"device": "cpu", "repeats": 3}).times
+        "journal.jsonl", _write_measured, lambda path: Journal(path, {"device": "cpu", "repeats": 3}).times, _among,
     ),
     "search log": Reader("search_log.json", _write_log, _results),
 }  # fmt: skip

@@ -6,6 +6,7 @@ A hook is looked at when it is registered, before data are read and anything is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -14,8 +15,7 @@ from mmengine.runner import Runner
 
 from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.our_types import our_type
-from mmrazor_lite.errors import UserError, building
-from mmrazor_lite.lost import lost_process
+from mmrazor_lite.errors import UserError, building, failing
 from mmrazor_lite.registry import SCOPE
 
 _OF_ONE_MODEL = {  # hooks of mmpretrain that set something in one class of models
@@ -64,21 +64,9 @@ def call(hook: Hook, stage: str, runner: Runner, arguments: Mapping[str, Any]) -
     method: Callable | None = getattr(hook, stage, None)
     if method is None:
         return
-    if type(hook).__module__.startswith(f"{SCOPE}."):
+    ours = type(hook).__module__.startswith(f"{SCOPE}.")
+    with nullcontext() if ours else failing(f"the hook {type(hook).__name__} failed in {stage}"):
         method(runner, **arguments)
-        return
-    try:
-        method(runner, **arguments)
-    except UserError:
-        raise
-    except (TypeError, ValueError, AssertionError, AttributeError, LookupError, ImportError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and lost_process(error):
-            raise
-        text = " ".join(str(error).split())[:500] or "no reason given"
-        raise UserError(
-            f"the hook {type(hook).__name__} failed in {stage}: {type(error).__name__}: {text} "
-            "(MMRAZOR_LITE_TRACEBACK=1 shows where)"
-        ) from error
 
 
 def _check(kind: type[Hook], options: Mapping[str, Any], runner: Runner) -> None:

@@ -35,6 +35,8 @@ class AutoSlim(Algorithm):
     A subnet is a file, or a number: 0.75 keeps three quarters of every layer. A list of numbers is a slimmable network.
     With ``width_range`` the supernet is a universally slimmable one: all subnets of the sandwich are uniform.
 
+    Source: arXiv:1903.11728.
+
     Args:
         architecture: As for :class:`Algorithm`.
         mutator: Config of the ``OneShotChannelMutator``.
@@ -57,7 +59,6 @@ class AutoSlim(Algorithm):
             something else than the head gives.
     """
 
-    paper = "https://arxiv.org/abs/1903.11728"
     subnet_option = CHANNEL_CFG
     kinds = frozenset({"supernet", "joint", "subnet"})
 

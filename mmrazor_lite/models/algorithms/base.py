@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.lost import lost_process
-from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain
+from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain_config
 from mmrazor_lite.models.algorithms.identity import (
     FIX_SUBNET,
     RESOLUTION,
@@ -29,8 +29,9 @@ from mmrazor_lite.models.algorithms.identity import (
     check_computation,
     check_resources,
 )
+from mmrazor_lite.models.algorithms.loading import Whole, load_pretrained
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
-from mmrazor_lite.models.algorithms.pretrained import Whole, has_pretrained, load_pretrained, take_pretrained
+from mmrazor_lite.models.algorithms.pretrained import has_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
 from mmrazor_lite.randomness import seed_all
 from mmrazor_lite.registry import MUTATORS
@@ -107,9 +108,9 @@ class Algorithm(BaseModel):
         self.subnets: list[Subnet] = []
         self._whole: Whole | None = None
         self.config = {
-            "architecture": plain(architecture) if isinstance(architecture, Mapping) else None,
-            "mutator": plain(mutator) if isinstance(mutator, Mapping) else None,
-            "data_preprocessor": plain(data_preprocessor) if isinstance(data_preprocessor, Mapping) else None,
+            "architecture": plain_config(architecture) if isinstance(architecture, Mapping) else None,
+            "mutator": plain_config(mutator) if isinstance(mutator, Mapping) else None,
+            "data_preprocessor": plain_config(data_preprocessor) if isinstance(data_preprocessor, Mapping) else None,
             "input_shape": list(self.input_shape),
         }
 

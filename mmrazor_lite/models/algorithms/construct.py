@@ -16,18 +16,18 @@ from torch import nn
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.models.classifiers import as_classifier
 from mmrazor_lite.models.classifiers.nets import expand
+from mmrazor_lite.plain import plain
 from mmrazor_lite.registry import SCOPE
 
 
-def plain(value: Any) -> Any:
+def plain_config(value: Any) -> Any:
     """Return a copy of a config value made of plain dicts, lists and scalars; classes become their import paths."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if inspect.isclass(value) or inspect.isfunction(value):
-        return f"{value.__module__}.{value.__qualname__}"
-    return copy.deepcopy(value)
+
+    def settled(part: Any) -> Any:
+        named = inspect.isclass(part) or inspect.isfunction(part)
+        return f"{part.__module__}.{part.__qualname__}" if named else copy.deepcopy(part)
+
+    return plain(value, settled)
 
 
 def build_part(registry: Registry, value: Any, key: str) -> Any:

@@ -5,20 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
+from mmrazor_lite.checkpoints import Fit, checkpoint_hash, fit, load_weights, log_taken, put_weights, state_dict_of
+from mmrazor_lite.checkpoints.weight_names import of_several_widths, operators
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.identity import check_computation, said_by
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
-
-if TYPE_CHECKING:
-    from mmrazor_lite.checkpoints.fitting import Fit
-    from mmrazor_lite.models.algorithms.pretrained import Whole
+from mmrazor_lite.models.algorithms.pretrained import read_pretrained, take_pretrained
+from mmrazor_lite.subnet import Subnet
 
 FROM_SUPERNET = "model.init_weight_from_supernet"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The network of full width that a subnet was taken out of, kept until the subnet has its weights.
+
+    Attributes:
+        architecture: Prepared by ``mutator``.
+        mutator: Cuts the subnet out of it.
+        subnet: The one.
+    """
+
+    architecture: nn.Module
+    mutator: Any
+    subnet: Subnet
+
+    def load(self, path: str, checkpoint: Mapping[str, Any], where: str, reset_head: bool) -> dict[str, Tensor]:
+        """Load weights of full width into the module ``path`` of the network; return those of the subnet's.
+
+        Raises:
+            UserError: They are of something else, or hold batch norms of several widths.
+        """
+        if reset_head:  # the subnet's classifier is a part of a new one
+            take_pretrained(self.architecture)
+            getattr(self.architecture, "init_weights", lambda: None)()
+        refuse_several_widths(self.architecture, checkpoint, where)
+        load_weights(self.architecture.get_submodule(path), checkpoint, where, reset_head)
+        return self.mutator.export(self.subnet).get_submodule(path).state_dict()
 
 
 @dataclass(frozen=True)
@@ -54,8 +82,6 @@ def load_checked(
     Raises:
         UserError: It holds something else, or does not fit; ``model`` is as it was.
     """
-    from mmrazor_lite.checkpoints import log_taken, put_weights
-
     said = said_by(checkpoint)
     if part is None:
         check_space(model, checkpoint, where, model.identity.kind, model.identity.space.fingerprint, reset_head)
@@ -88,9 +114,6 @@ def check_space(
     Raises:
         UserError: As ``fitting_weights``.
     """
-    from mmrazor_lite.checkpoints import state_dict_of
-    from mmrazor_lite.checkpoints.fitting import fit
-
     said = said_by(checkpoint)
     if said.get("kind") == kind and said.get("space") not in (None, space):
         fit(model, state_dict_of(checkpoint, where), where, reset_head)
@@ -98,9 +121,6 @@ def check_space(
 
 def _fitted(model: nn.Module, checkpoint: Mapping[str, Any], where: str, reset_head: bool, part: Part | None) -> Fit:
     """The weights of a checkpoint for ``model``: as they are, or the subnet's part of those of full width."""
-    from mmrazor_lite.checkpoints import state_dict_of
-    from mmrazor_lite.checkpoints.fitting import fit
-
     problem = None
     if part is not None and part.whole is not None:
         try:
@@ -124,9 +144,6 @@ def refuse_several_widths(model: nn.Module, checkpoint: Mapping[str, Any], where
     Raises:
         UserError: It does; ``where`` names it.
     """
-    from mmrazor_lite.checkpoints import state_dict_of
-    from mmrazor_lite.checkpoints.weight_names import of_several_widths
-
     if of_several_widths(state_dict_of(checkpoint, where)) and not of_several_widths(model.state_dict()):
         raise UserError(
             f"{where}: holds batch norms of several widths; list them as algorithm.channel_cfg=[...], and split"
@@ -153,8 +170,6 @@ def _prepared_otherwise(algorithm: Any, said: Mapping[str, Any], where: str) -> 
 
 def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
     """Tell a supernet of operators from a subnet by its weights, which do not fit: others do not say what they hold."""
-    from mmrazor_lite.checkpoints import state_dict_of
-    from mmrazor_lite.checkpoints.weight_names import operators
 
     def is_supernet(state: Mapping[str, Any]) -> bool:
         return any(len(names) > 1 for names in operators(state).values())
@@ -173,8 +188,32 @@ def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) 
     )
 
 
+def load_pretrained(
+    module: nn.Module,
+    config: Mapping[str, Any],
+    computation: Mapping[str, Any] | None = None,
+    part: str | None = None,
+    whole: Whole | None = None,
+) -> None:
+    """Load the file of a ``Pretrained`` entry into ``module``, strictly.
+
+    Args:
+        module: A network, or a part of one.
+        config: The entry.
+        computation: What the network computes; a file that says its own is compared.
+        part: Name of ``module`` in the network, where it is a part.
+        whole: Where the network is one subnet of another: weights of the full width fit too, and are sliced.
+
+    Raises:
+        UserError: An unknown key, no file, or one that does not fit.
+    """
+    path, content = config["checkpoint"], read_pretrained(config, type(module).__name__)
+    taken = str(config.get("prefix") or "").rstrip(".").removeprefix("architecture.")
+    compared = computation if taken in ("", part) else None  # of another part the file says nothing
+    load_checked(module, content, str(path), bool(config.get("reset_head")), Part(part, compared, whole))
+    log_loaded(module, path)
+
+
 def log_loaded(module: nn.Module, path: str) -> None:
     """Log which file was loaded, with its hash."""
-    from mmrazor_lite.checkpoints import checkpoint_hash
-
     print_log(f"loaded {path} (sha256 {checkpoint_hash(path)}) into {type(module).__name__}", logger="current")

@@ -39,6 +39,8 @@ class OFA(Algorithm):
     - ``sandwich``: the max subnet learns from the labels; the min subnet and ``num_random_samples`` random ones from
       its output (BigNAS, arXiv:2003.11142, section 3.1).
 
+    Source: arXiv:1908.09791.
+
     Args:
         architecture: As for :class:`Algorithm`, with an elastic backbone such as ``OFAMobileNetV3``.
         mutator: Config of the ``NasMutator``, which also says the resolutions.
@@ -58,8 +60,6 @@ class OFA(Algorithm):
     Raises:
         UserError: The architecture declares no choice, or options contradict each other.
     """
-
-    paper = "https://arxiv.org/abs/1908.09791"
 
     def __init__(
         self,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mmengine.model.weight_init import PretrainedInit
-from torch import Tensor, nn
+from torch import nn
 
+from mmrazor_lite.checkpoints import log_taken, read_checkpoint, state_dict_of
+from mmrazor_lite.checkpoints.weight_names import PREFIXES, short_names
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.loading import Part, load_checked, log_loaded, refuse_several_widths
-from mmrazor_lite.subnet import Subnet
 
 _KEYS = ("type", "checkpoint", "prefix", "weights", "reset_head", "map_location", "_scope_")
 
@@ -41,62 +40,6 @@ def has_pretrained(model: nn.Module) -> bool:
     return any(is_pretrained(entry) for config in configs for entry in _entries(config))
 
 
-@dataclass(frozen=True)
-class Whole:
-    """The network of full width that a subnet was taken out of, kept until the subnet has its weights.
-
-    Attributes:
-        architecture: Prepared by ``mutator``.
-        mutator: Cuts the subnet out of it.
-        subnet: The one.
-    """
-
-    architecture: nn.Module
-    mutator: Any
-    subnet: Subnet
-
-    def load(self, path: str, checkpoint: Mapping[str, Any], where: str, reset_head: bool) -> dict[str, Tensor]:
-        """Load weights of full width into the module ``path`` of the network; return those of the subnet's.
-
-        Raises:
-            UserError: They are of something else, or hold batch norms of several widths.
-        """
-        from mmrazor_lite.checkpoints import load_weights
-
-        if reset_head:  # the subnet's classifier is a part of a new one
-            take_pretrained(self.architecture)
-            getattr(self.architecture, "init_weights", lambda: None)()
-        refuse_several_widths(self.architecture, checkpoint, where)
-        load_weights(self.architecture.get_submodule(path), checkpoint, where, reset_head)
-        return self.mutator.export(self.subnet).get_submodule(path).state_dict()
-
-
-def load_pretrained(
-    module: nn.Module,
-    config: Mapping[str, Any],
-    computation: Mapping[str, Any] | None = None,
-    part: str | None = None,
-    whole: Whole | None = None,
-) -> None:
-    """Load the file of a ``Pretrained`` entry into ``module``, strictly.
-
-    Args:
-        module: A network, or a part of one.
-        config: The entry.
-        computation: What the network computes; a file that says its own is compared.
-        part: Name of ``module`` in the network, where it is a part.
-        whole: Where the network is one subnet of another: weights of the full width fit too, and are sliced.
-
-    Raises:
-        UserError: An unknown key, no file, or one that does not fit.
-    """
-    path, content = config["checkpoint"], read_pretrained(config, type(module).__name__)
-    taken = str(config.get("prefix") or "").rstrip(".").removeprefix("architecture.")
-    compared = computation if taken in ("", part) else None  # of another part the file says nothing
-    load_checked(module, content, str(path), bool(config.get("reset_head")), Part(part, compared, whole))
-    log_loaded(module, path)
-
-
 def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """Read the file of a ``Pretrained`` entry: ``state_dict``, of ``prefix`` where one is given, and ``meta``.
 
@@ -108,9 +51,6 @@ def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:
     Raises:
         UserError: An unknown key, no file, or no weight with the prefix.
     """
-    from mmrazor_lite.checkpoints import log_taken, read_checkpoint, state_dict_of
-    from mmrazor_lite.checkpoints.weight_names import PREFIXES, short_names
-
     _check_entry(config, owner)
     path = config["checkpoint"]
     checkpoint = read_checkpoint(path)

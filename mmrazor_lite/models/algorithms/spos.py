@@ -20,7 +20,7 @@ from mmrazor_lite.subnet import Subnet, parse_budget
 class SPOS(Algorithm):
     """Trains one uniformly drawn path per step, so that all subnets learn to share weights.
 
-    Source: section 3.2 of the paper; with ``path_bins``, the sampling of its authors' code.
+    Source: arXiv:1904.00420, section 3.2; with ``path_bins``, the sampling of its authors' code.
 
     Args:
         architecture: As for :class:`Algorithm`; a backbone that declares choices.
@@ -37,8 +37,6 @@ class SPOS(Algorithm):
     Raises:
         UserError: The architecture declares no choice, or a bin that no path can be in.
     """
-
-    paper = "https://arxiv.org/abs/1904.00420"
 
     def __init__(
         self,

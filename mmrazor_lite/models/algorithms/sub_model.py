@@ -13,7 +13,7 @@ from torch import nn
 
 from mmrazor_lite.errors import SubnetError, UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
-from mmrazor_lite.models.algorithms.construct import at_width, plain
+from mmrazor_lite.models.algorithms.construct import at_width, plain_config
 from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_found, said_by
 from mmrazor_lite.models.algorithms.loading import (
     FROM_SUPERNET,
@@ -203,7 +203,7 @@ def _read(source: Any, space: Any, prefix: str, extra_prefix: str) -> tuple[Any,
     """
     path = None if isinstance(source, Mapping) else Path(source)
     where = FIX_SUBNET if path is None else str(source)
-    document = plain(source) if path is None else load_yaml(path)
+    document = plain_config(source) if path is None else load_yaml(path)
     if (prefix or extra_prefix) and isinstance(document, Mapping) and "format" not in document:
         document = {f"{prefix}{str(key).removeprefix(extra_prefix)}": entry for key, entry in document.items()}
     return document, parse_document(document, space, where=where, path=path)

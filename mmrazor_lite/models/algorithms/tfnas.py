@@ -14,7 +14,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, check_number
-from mmrazor_lite.estimators.latency_ofa import read_table
+from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
 from mmrazor_lite.models.algorithms.elasticity_scaling import scale_widths
@@ -37,6 +37,8 @@ class TFNAS(Algorithm):
     the loss of the labels. After an epoch, the widths of the most probable network are scaled until it meets the
     target (elasticity-scaling).
 
+    Source: arXiv:2008.05314.
+
     Args:
         architecture: As for :class:`Algorithm`; a backbone of operator choices with widths of their own.
         mutator: Config of the ``NasMutator``.
@@ -56,8 +58,6 @@ class TFNAS(Algorithm):
         UserError: The architecture declares other choices, an option out of range, a table that does not fit, or a
             target that no network of the space meets.
     """
-
-    paper = "https://arxiv.org/abs/2008.05314"
 
     def __init__(
         self,

@@ -23,6 +23,8 @@ BLOCKS = (
 class MobileNetV1(BaseModule):
     """A 3x3 convolution and 13 depthwise separable ones; (N, 3, H, W) to a tuple of one tensor (N, C, H/32, W/32).
 
+    Source: arXiv:1704.04861.
+
     Args:
         widen_factor: Of all channels, rounded to multiples of 8.
         blocks: ``(channels, stride)`` of each block, before ``widen_factor``; those of the paper by default.
@@ -34,8 +36,6 @@ class MobileNetV1(BaseModule):
     Raises:
         UserError: A block that is not two positive integers, or a ``widen_factor`` that is not above 0.
     """
-
-    paper = "https://arxiv.org/abs/1704.04861"
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.registry import Registry
 from torch import nn
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, reason
 from mmrazor_lite.registry import SCOPE
 
 WRAPPER = f"{SCOPE}.PlainClassifier"
@@ -247,9 +247,9 @@ def _own_builder(kind: str, where: str) -> Callable[..., nn.Module]:
                 f"{where}.type={kind!r} is not registered, and there is no module '{error.name}' in the current "
                 f"directory ({folder}) or among the installed packages"
             ) from None
-        raise UserError(f"{where}.type={kind!r}: importing '{module_name}' failed: {_reason(error)}") from error
+        raise UserError(f"{where}.type={kind!r}: importing '{module_name}' failed: {reason(error)}") from error
     except Exception as error:  # whatever the user's module raises
-        raise UserError(f"{where}.type={kind!r}: importing '{module_name}' failed: {_reason(error)}") from error
+        raise UserError(f"{where}.type={kind!r}: importing '{module_name}' failed: {reason(error)}") from error
     if not hasattr(module, name):
         raise UserError(f"{where}.type={kind!r}: module '{module_name}' has no '{name}'{nearest(name, vars(module))}")
     found = getattr(module, name)
@@ -274,7 +274,7 @@ def _call(builder: Callable, kind: Any, arguments: dict[str, Any], where: str) -
     except UserError:
         raise
     except Exception as error:  # whatever a constructor raises for arguments it does not take
-        raise UserError(f"{where}: {_title(kind)} cannot be built ({_reason(error)})") from error
+        raise UserError(f"{where}: {_title(kind)} cannot be built ({reason(error)})") from error
 
 
 def _parameters(builder: Callable) -> frozenset[str] | None:
@@ -304,7 +304,3 @@ def _family(registry: Registry) -> Iterator[Registry]:
 
 def _title(kind: Any) -> str:
     return kind if isinstance(kind, str) else getattr(kind, "__qualname__", type(kind).__name__)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, reason
 
 from .outputs import separate
 from .plain import PlainClassifier
@@ -87,7 +87,7 @@ def _run(call: Callable[[], Any], problem: str) -> Any:
     try:
         return call()
     except Exception as error:  # whatever the user's network raises
-        raise UserError(f"{problem}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"{problem}: {reason(error)}") from error
 
 
 def _shape(tensor: Any) -> tuple | str:

@@ -17,12 +17,13 @@ class KLDivergence(nn.Module):
     ``loss_weight * tau**2 * KL(softmax(teacher / tau) || softmax(student / tau))``; ``tau**2`` keeps the size of the
     gradient independent of the temperature (Hinton et al., 2015, section 2).
 
+    Source: arXiv:1503.02531.
+
     Args:
         tau: Temperature, above 0.
         loss_weight: Factor on the loss, above 0.
     """
 
-    paper = "https://arxiv.org/abs/1503.02531"
     activation = "softmax"  # what it makes of logits, see check_distillation
 
     def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:

@@ -50,13 +50,13 @@ class NasMutator:
     ``MutableDepth`` gives ``NAME.depth``, an ``ElasticBlock`` ``NAME.kernel_size`` and ``NAME.expand_ratio``; choices
     of a block matter only while it runs.
 
+    Source: Single Path One-Shot, arXiv:1904.00420; Once-for-All, arXiv:1908.09791.
+
     Args:
         custom_groups: MMRazor's way to let several modules share a choice; not supported, ``None`` only.
         resolutions: Heights, which are also the widths, of the images that the network may be run on, ascending; the
             choice ``resolution``. The last one is that of ``input_shape``. ``None``: there is no such choice.
     """
-
-    paper = "Single Path One-Shot, arXiv:1904.00420; Once-for-All, arXiv:1908.09791"
 
     def __init__(self, custom_groups: Sequence | None = None, resolutions: Sequence[int] | None = None) -> None:
         if custom_groups:

@@ -49,6 +49,8 @@ class OneShotChannelMutator:
 
     After :meth:`prepare`, ``untrainable`` says why the backward pass of the network itself fails, None where it runs.
 
+    Source: AutoSlim, arXiv:1903.11728.
+
     Args:
         candidate_choices, choice_mode, divisor, min_value, min_ratio: the widths offered, see :class:`CandidateRule`.
         units: overrides of these for some groups, ``{pattern of group names: dict(...)}``; the first match counts.
@@ -57,8 +59,6 @@ class OneShotChannelMutator:
         opaque: patterns of module names that the trace does not look into: data-dependent code. What they touch stays.
         channel_unit_cfg, parse_cfg: MMRazor's spelling of the same options.
     """
-
-    paper = "AutoSlim: Towards One-Shot Architecture Search for Channel Numbers, arXiv:1903.11728"
 
     def __init__(
         self,

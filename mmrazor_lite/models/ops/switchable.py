@@ -35,6 +35,27 @@ class SwitchableBatchNorm(nn.Module):
             return tensor
         return torch.cat([tensor.narrow(0, *piece) for piece in pieces])
 
+    def share_out(self, tensors: dict[str, Tensor], prefix: str) -> bool:
+        """Give every subnet its part of a norm that a file has once, or at full width.
+
+        Args:
+            tensors: Name to tensor, of a file; changed.
+            prefix: The name of this module in it.
+
+        Returns:
+            Whether any tensor was cut.
+        """
+        sliced = False
+        for name in self.bns[0].state_dict():
+            whole = tensors.pop(f"{prefix}.{name}", None)
+            for index in range(len(self.bns)):
+                key = f"{prefix}.bns.{index}.{name}"
+                value = tensors.get(key, whole)
+                if value is not None:
+                    tensors[key] = self.part(index, value)
+                    sliced = sliced or tensors[key] is not value
+        return sliced
+
     @property
     def current(self) -> nn.Module:
         """The batch norm of the active subnet."""

@@ -29,12 +29,11 @@ def algorithm(tiny):
 
 @pytest.fixture(scope="session")
 def make_evaluator(tiny):
-    from mmrazor_lite.engine.evaluator import SubnetEvaluator
+    from mmrazor_lite.engine.evaluator import ScoringSettings, SubnetEvaluator
 
     def make(algorithm, **changes):
         config = tiny.search_cfg(**changes)
-        return SubnetEvaluator(
-            algorithm, **{key: value for key, value in config.items() if key not in ("type", "target_macs")}
-        )
+        options = {key: value for key, value in config.items() if key not in ("type", "target_macs")}
+        return SubnetEvaluator(algorithm, ScoringSettings(**options))
 
     return make

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.construct import build_architecture, plain
+from mmrazor_lite.models.algorithms.construct import build_architecture, plain_config
 from mmrazor_lite.models.classifiers import PlainClassifier, build_net, explicit, offline, source_of
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -59,7 +59,7 @@ def test_own_code_from_the_current_directory(my_nets, tmp_path):
     assert isinstance(build_net({"type": "my_nets.make"}), nn.Module)
     built = build_architecture({"type": type(net), "num_classes": 2}, None)  # the class itself, from Python
     assert built.net.head.out_features == 2
-    assert plain({"type": type(net)}) == {"type": "my_nets.MyNet"}
+    assert plain_config({"type": type(net)}) == {"type": "my_nets.MyNet"}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_config_without_its_weights_builds_the_same_network(monkeypatch, name)
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", lambda *args, **kwargs: weights)
     written = {"type": f"torchvision.{name}", "weights": "DEFAULT"}
     trained = build_net(written).eval()
-    config = offline(plain(written))
+    config = offline(plain_config(written))
     assert "weights" not in config["net"]
     again = build_net({**config["net"], **extra}).eval()
     again.load_state_dict(trained.state_dict())

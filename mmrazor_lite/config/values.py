@@ -194,7 +194,6 @@ RULES: dict[str, Rule] = {
     "**data_preprocessor.std": _above_zero,
     "**.init_cfg": _sections,
     "cfg": _nothing,
-    **{f"search_cfg.{key}": _nothing for key in ("algorithm", "work_dir", "checkpoint", "config")},
     "model_wrapper_cfg.bucket_cap_mb": _number(0, above=True, optional=True),
     **{f"model_wrapper_cfg.{key}": check_flag for key in _DDP_FLAGS},
     **{f"model_wrapper_cfg.{key}": _nothing for key in _DDP_OBJECTS},

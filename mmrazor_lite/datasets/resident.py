@@ -17,7 +17,7 @@ from torch import Tensor
 from mmrazor_lite.datasets.facts import facts_of
 from mmrazor_lite.datasets.reading import read_item
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.plain import plain
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.registry import DATASETS
 
 KEPT = 4  # sets of images that a process keeps for its next loaders

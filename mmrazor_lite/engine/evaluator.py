@@ -20,7 +20,7 @@ from mmrazor_lite.engine.data_match import check_search_data
 from mmrazor_lite.engine.data_overlap import say
 from mmrazor_lite.errors import UserError, check_number, failing, nearest
 from mmrazor_lite.models.calibration import batch_norms, moving_buffers, recalibrated, unchanged
-from mmrazor_lite.plain import plain
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.subnet import Subnet
 
 _BROKEN = "the supernet's weights or its input are broken there (was it trained to the end?)"

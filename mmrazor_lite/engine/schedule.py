@@ -16,7 +16,7 @@ from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamSchedul
 
 from mmrazor_lite.engine.differences import differences
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.plain import plain
+from mmrazor_lite.plain_data import plain
 
 SECTIONS = ("optim_wrapper", "param_scheduler", "train_cfg", "auto_scale_lr")
 _MOVING = {"optimizer", "last_step", "_global_step", "_last_value", "verbose", "base_values"}  # the last: of the groups

@@ -27,7 +27,7 @@ from mmrazor_lite.export.allowed_text import is_word
 from mmrazor_lite.export.build_limit import bounded
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
 from mmrazor_lite.models.classifiers.nets import FETCHING, LIBRARIES, check_library_name, is_wrapper
-from mmrazor_lite.plain import plain
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
 

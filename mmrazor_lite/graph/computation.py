@@ -20,7 +20,7 @@ from torch import fx, nn
 
 from mmrazor_lite.errors import UserError
 
-from .flops import ACTIVATIONS
+from .flop_rules import ACTIVATIONS
 from .opaque import OPAQUE
 from .trace import Op, TracedGraph, TracedModel, shape_of
 

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from .channels import Side
-from .flops import ACTIVATIONS, is_global_pool
+from .flop_rules import ACTIVATIONS, is_global_pool
 from .groups import WidthGraph
 from .layers.record import LAYER_KINDS, LayerKind
 from .layers.rows import ONE, LayerRow, elements, layer_name

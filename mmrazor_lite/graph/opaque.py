@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmrazor_lite.errors import UserError, nearest
 
-from .flops import ACTIVATIONS, is_global_pool
+from .flop_rules import ACTIVATIONS, is_global_pool
 
 OPAQUE = "opaque"  # the kind of the op
 NAME = f"mmrazor_lite::{OPAQUE}"

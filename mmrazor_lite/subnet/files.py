@@ -14,7 +14,7 @@ import yaml
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.jsonio import is_number
-from mmrazor_lite.plain import plain
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.subnet.choice import at, plain_scalar
 from mmrazor_lite.subnet.elastic_stages import plain_size
 from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules

@@ -50,7 +50,7 @@ NONSENSE = {  # option -> what the line says
     "custom_hooks=banana": "a dict, or a list of them",
     "model_wrapper_cfg.process_group=5": "a config does not say this",
     "custom_imports=dict(imports=os)": "read with the config file",
-    "search_cfg.work_dir=elsewhere": "a config does not say this",
+    "search_cfg.work_dir=elsewhere": "no 'work_dir' in search_cfg",
     "search_cfg.score_key=5": "give text",
     "optim_wrapper.optimizer.lr=-0.0": "lr is -0.0: give 0, or another number",
     "model.channel_cfg=-0.0": "channel_cfg is -0.0",

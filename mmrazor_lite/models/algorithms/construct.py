@@ -16,7 +16,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.models.classifiers import as_classifier
 from mmrazor_lite.models.classifiers.nets import expand
-from mmrazor_lite.plain import plain
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.registry import SCOPE
 
 

@@ -67,7 +67,7 @@ def _take_subnet(cfg: Any, path: str, shape: Sequence[int] | None, fixed: bool) 
     A file of Once-for-All says one image size of its own, or none: that one, or ``--input-shape``, is then the only
     resolution. Published networks have sizes that no config here offers.
     """
-    from mmrazor_lite.subnet.files import image_size  # numpy is slow to import
+    from mmrazor_lite.subnet.subnet_file import image_size  # numpy is slow to import
 
     outer = cfg.model if fixed else {"type": SUB_MODEL, "cfg": cfg.model}
     cfg.model = {**outer, "fix_subnet": path, "init_cfg": None, "init_weight_from_supernet": False}

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite.checkpoints import checkpoint_hash, save_checkpoint
-from mmrazor_lite.export.subnet_file import compare, extract, read_back
+from mmrazor_lite.export.extraction import compare, extract, read_back
 from mmrazor_lite.fileio import FileSet
 from mmrazor_lite.models.calibration import unchanged
 from mmrazor_lite.subnet import Subnet

@@ -2,9 +2,16 @@
 
 from mmrazor_lite.subnet.budget import RESOURCE_UNITS, parse_budget
 from mmrazor_lite.subnet.choice import KINDS, Choice, LayerWidth
-from mmrazor_lite.subnet.files import FORMAT, SubnetFile, parse_document, read_subnet, subnet_document, write_subnet
 from mmrazor_lite.subnet.space import SearchSpace
 from mmrazor_lite.subnet.subnet import Subnet
+from mmrazor_lite.subnet.subnet_file import (
+    FORMAT,
+    SubnetFile,
+    parse_document,
+    read_subnet,
+    subnet_document,
+    write_subnet,
+)
 
 __all__ = [
     "FORMAT",

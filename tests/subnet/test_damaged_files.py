@@ -16,7 +16,7 @@ from mutators_of_bytes import hopeless, mutations
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, read_subnet, write_subnet
-from mmrazor_lite.subnet.files import image_size
+from mmrazor_lite.subnet.subnet_file import image_size
 from mmrazor_lite.subnet.yamlio import load_yaml
 
 LONGEST = 700  # characters of a message, the path apart

@@ -13,7 +13,7 @@ from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.identity import origin
 from mmrazor_lite.registry import HOOKS
-from mmrazor_lite.subnet.files import write_subnet
+from mmrazor_lite.subnet.subnet_file import write_subnet
 
 BEST = "best_subnet.yaml"
 

@@ -10,6 +10,7 @@ Configs of the same network lie in one folder, and their names differ in what th
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import re
 import shlex
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import load_config
+from mmrazor_lite.config.files import read
+from mmrazor_lite.config.load import completed
 from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
 
@@ -192,7 +195,6 @@ def _test(args: argparse.Namespace, config: str, checkpoint: Any, extra: Sequenc
 
 def _choose(config: str, files: Sequence[str]) -> list[str]:
     """The option that makes ``config`` the one of these subnets; of one that holds a single subnet, the first."""
-
     if subnets.is_sub_model(load_config(config).model):
         return [f"model.fix_subnet={files[0]}"]
     return [f"algorithm.channel_cfg={','.join(files)}"]
@@ -212,16 +214,15 @@ def _folder(args: argparse.Namespace, role: str, wanted: str) -> str:
 
 def _options(args: argparse.Namespace, config: str, extra: Sequence[str] = ()) -> list[str]:
     """``--cfg-options`` of the next command: ``extra``, and of those given now what fits ``config`` too."""
-
     kept: list[str] = []
-    for option in args.cfg_options:
-        if not option.startswith(_CARRIED) or _OWN.match(option):
-            continue
+    carried = [option for option in args.cfg_options if option.startswith(_CARRIED) and not _OWN.match(option)]
+    base = read(config) if carried else None
+    for option in carried:
         inner = re.sub(r"^(model|algorithm)\.", "model.cfg.", option)
         forms = dict.fromkeys((option, inner, inner.replace("model.cfg.architecture.", "model.cfg.")))
         for form in forms:
             try:
-                load_config(config, [*kept, form])
+                completed(copy.deepcopy(base), config, [*kept, form])
             except UserError:
                 continue
             kept.append(form)

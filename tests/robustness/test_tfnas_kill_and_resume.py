@@ -17,7 +17,7 @@ CONFIG = Path(__file__).with_name("tfnas_runs") / "search.py"
 SAVES = {
     "epochs": ([], [Write("epoch_*", 2, "half"), Write("epoch_*", 3, "before"), Write("last_*", 2, "before")]),
     "iterations": (
-        ["default_hooks.checkpoint.by_epoch=False", "default_hooks.checkpoint.interval=5"],
+        ["default_hooks.checkpoint.by_epoch=False", "default_hooks.checkpoint.interval=3"],
         [Write("iter_*", 2, "half"), Write("iter_*", 4, "after"), Write("best_subnet.yaml", 1, "half")],
     ),
 }

@@ -15,7 +15,7 @@ model = dict(
         head=dict(in_channels=32),
     )
 )
-train_dataloader = dict(batch_size=32, dataset=dict(dataset=dict(indices=320)))
+train_dataloader = dict(batch_size=32, dataset=dict(dataset=dict(indices=96)))
 train_cfg = dict(max_epochs=4, val_interval=9)
 param_scheduler = dict(end=4)
 default_hooks = dict(checkpoint=dict(interval=4))

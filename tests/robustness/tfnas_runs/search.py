@@ -9,11 +9,11 @@ model = dict(
     target_latency="40%",
     tolerance=0.9,
 )
-train_dataloader = dict(batch_size=16, dataset=dict(dataset=dict(indices=160)))
+train_dataloader = dict(batch_size=16, dataset=dict(dataset=dict(indices=80)))
 train_cfg = dict(
     max_epochs=3,
     val_interval=3,
-    arch_dataloader=dict(batch_size=16, dataset=dict(dataset=dict(indices=160))),
+    arch_dataloader=dict(batch_size=8, dataset=dict(dataset=dict(indices=80))),
 )
 val_dataloader = dict(dataset=dict(indices=20))
 param_scheduler = dict(architecture=[dict(type="CosineAnnealingLR", T_max=3, eta_min=0.0, by_epoch=True, end=3)])

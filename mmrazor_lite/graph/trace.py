@@ -21,6 +21,7 @@ from torch import fx, nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.shapes import image_shape
 
+from .alike import Remembered
 from .explain import ShapeOfData, explain, find_place, place_of
 from .inline import inline_blocks
 from .layers.record import LAYER_KINDS
@@ -34,6 +35,18 @@ BATCH = 2  # batch norm over 1x1 maps refuses a batch of one in train mode
 
 class TraceError(UserError):
     """The model cannot be written as one flat graph."""
+
+
+@dataclass(frozen=True)
+class _Program:
+    """What ``torch.export`` gives, but for the weights."""
+
+    graph: fx.Graph
+    signature: torch.export.ExportGraphSignature
+    constants: Mapping[str, torch.Tensor]  # made by the code of the model
+
+
+_KNOWN = Remembered()  # the programs of each mode that was traced
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,8 @@ def trace(
 ) -> TracedModel:
     """Trace ``model`` on one batch of images of ``input_shape`` = (C, H, W); its modes are left as they were.
 
+    What is built like a model that was traced before is not traced again.
+
     Args:
         opaque: patterns (``fnmatch``) of modules that are not looked into; a call of one is one op of kind ``opaque``.
             ``None``: there are none, and the caller has no such option that an error could name.
@@ -150,16 +165,21 @@ def trace(
     modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
     example = torch.zeros((BATCH, *shape), device=first.device, dtype=first.dtype)
-    try:
+
+    def programs() -> list[_Program]:
         wanted = (False,) if eval_only or runs_the_same(model, example) else (False, True)
-        graphs = {mode: _trace_mode(model, example, mode, opaque) for mode in wanted}
+        return [_trace_mode(model, example, mode, opaque) for mode in wanted]
+
+    try:
+        made = programs() if opaque else _KNOWN.get(model, (shape, eval_only), programs)
     finally:
         for module, training in modes.items():
             module.training = training
-    return TracedModel(model, shape, graphs[False], graphs.get(True, graphs[False]))
+    graphs = [_collect(program, model) for program in made]
+    return TracedModel(model, shape, graphs[0], graphs[-1])
 
 
-def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str] | None) -> TracedGraph:
+def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str] | None) -> _Program:
     try:
         program = _export(model, example, training, patterns or ())
     except UserError:
@@ -168,7 +188,8 @@ def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, pattern
         hide = None if patterns is None else partial(_names_to_hide, model, example, patterns)
         raise TraceError(explain(error, model, example, training, hide)) from error
     inline_blocks(program.graph_module)
-    return _collect(program, model)
+    lifted = program.graph_signature.inputs_to_lifted_tensor_constants.values()
+    return _Program(program.graph, program.graph_signature, {path: program.constants[path] for path in lifted})
 
 
 def _export(
@@ -200,9 +221,9 @@ def _names_to_hide(model: nn.Module, example: torch.Tensor, patterns: Sequence[s
     return []
 
 
-def _collect(program: torch.export.ExportedProgram, model: nn.Module) -> TracedGraph:
+def _collect(program: _Program, model: nn.Module) -> TracedGraph:
     """Ops in order, and what each parameter and buffer among the graph's inputs is."""
-    signature = program.graph_signature
+    signature = program.signature
     parameters = dict(signature.inputs_to_parameters)
     named = {**parameters, **signature.inputs_to_buffers}
     owners = _owners(model)

@@ -1,0 +1,96 @@
+"""Which models are built alike: objects of the same classes, attributes that are equal, tensors of equal shapes.
+
+Such models run the same ops, so that one trace serves them all. A supernet, its check after a search and each part of a
+split are built from one config in one process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+MAX_KNOWN = 64  # models that are remembered
+MAX_ELEMENTS = 1 << 20  # of a tensor that is neither parameter nor buffer; a larger one is not compared
+
+T = TypeVar("T")
+
+
+class Remembered:
+    """What was made of models, by how they are built; no model is held."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple, tuple[Any, dict]] = OrderedDict()
+
+    def get(self, model: nn.Module, about: tuple, make: Callable[[], T]) -> T:
+        """What ``make`` gave for a model that is built as ``model`` is, and for the same ``about``; else make it."""
+        try:
+            pickler = _Pickler(model)
+            pickler.dump(model)
+        except Exception:  # whatever an object says to being written: nothing is known of it
+            return make()
+        autocast = [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")]
+        state = torch.get_default_dtype(), torch.is_grad_enabled(), *autocast
+        key = (about, state, pickler.digest.digest())
+        if key not in self._known:
+            self._known[key] = make(), pickler.held
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key][0]
+
+
+class _Unknown(Exception):
+    """An object of which nothing can be said."""
+
+
+@dataclass(frozen=True)
+class _Sink:
+    """A file that keeps nothing."""
+
+    write: Callable[[bytes], None]
+
+
+class _Pickler(pickle.Pickler):
+    """Writes all that a model holds, with classes and functions by what they are and not by their names.
+
+    Of parameters and buffers, the values are left out: no graph depends on them. Modes are left out too.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.digest = hashlib.sha256()
+        super().__init__(_Sink(self.digest.update), protocol=5)
+        self.held: dict[int, Any] = {}  # an id says what an object is as long as that lives
+        self._stored = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        self._places: dict[int, int] = {}  # of a tensor, in the order in which they are met: some are shared
+
+    def persistent_id(self, obj: Any) -> tuple | None:
+        if isinstance(obj, torch.Tensor):
+            return self._tensor(obj)
+        if isinstance(obj, (type, FunctionType, BuiltinFunctionType)):
+            if getattr(obj, "__closure__", None):  # what it closes over may be anything
+                raise _Unknown
+            self.held[id(obj)] = obj
+            return "code", id(obj)
+        return None
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not isinstance(obj, nn.Module):
+            return NotImplemented
+        return nn.Module, (type(obj),), {key: value for key, value in vars(obj).items() if key != "training"}
+
+    def _tensor(self, tensor: torch.Tensor) -> tuple:
+        place = self._places.setdefault(id(tensor), len(self._places))
+        told = (place, id(type(tensor)), tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
+        if id(tensor) in self._stored:
+            return "stored", *map(str, told), tensor.stride()
+        if tensor.numel() > MAX_ELEMENTS:
+            raise _Unknown
+        return "tensor", *map(str, told), tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,148 @@
+"""What is built alike is traced once, and what may run other ops is not taken for it."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+import zoo
+from torch import nn
+
+from mmrazor_lite.graph import find_width_groups, layer_table, trace
+from mmrazor_lite.graph.alike import MAX_KNOWN, Remembered
+from mmrazor_lite.graph.computation import lines_of
+from mmrazor_lite.models.ops import KIND
+
+
+class Block(nn.Module):
+    """A conv that is scaled and shifted, twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.again = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.options = {"scales": [2.0, 3.0]}
+        self.table = torch.arange(4.0).reshape(4, 1, 1)
+        self.register_buffer("shift", torch.ones(4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.again(self.conv(x) * self.options["scales"][0] + self.shift + self.table)
+
+
+class Other(Block):
+    """Runs other ops."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).relu()
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.ReLU())
+
+
+def made_anew(first: nn.Module, second: nn.Module) -> bool:
+    """Whether the second of two models is looked at although the first was."""
+    known, made = Remembered(), []
+    for model in (first, second):
+        known.get(model, (), lambda model=model: made.append(model))
+    return len(made) == 2
+
+
+def test_models_of_one_code_are_alike():
+    first, second = network(), network().eval()
+    second[1].shift.fill_(7)
+    assert not made_anew(first, second)
+    known = Remembered()
+    assert [known.get(network(), (size,), object) for size in (1, 1)].count(known.get(first, (1,), object)) == 2
+    assert known.get(first, (1,), object) is not known.get(first, (2,), object)
+
+
+def _closure(model: nn.Module) -> None:
+    model[1].scale = lambda x: model(x)
+
+
+CHANGES = {
+    "a number": lambda m: setattr(m[0], "stride", (2, 2)),
+    "a number inside": lambda m: m[1].options["scales"].__setitem__(0, 2.5),
+    "a constant": lambda m: m[1].table.mul_(2),
+    "a shape": lambda m: setattr(m[1], "shift", torch.ones(1, 1, 1)),
+    "a type": lambda m: m[1].conv.double(),
+    "a class": lambda m: setattr(m[1], "__class__", Other),
+    "a method": lambda m: setattr(m[1], "forward", m[2].forward),
+    "a module more": lambda m: m.append(nn.ReLU()),
+    "a shared module": lambda m: setattr(m[1], "again", m[1].conv),
+    "a shared weight": lambda m: setattr(m[1].again, "weight", m[1].conv.weight),
+    "a hook": lambda m: m[0].register_forward_hook(lambda *_: None),
+    "what closes over something": _closure,
+    "what cannot be written": lambda m: setattr(m[1], "generator", (x for x in "ab")),
+    "no bias": lambda m: setattr(m[0], "bias", None),
+    "a weight that is not trained": lambda m: m[0].weight.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_differs_is_not_alike(change):
+    first, second = network(), network()
+    CHANGES[change](second)
+    assert made_anew(first, second)
+    assert made_anew(second, network())
+
+
+def test_a_class_of_the_same_name_is_another():
+    def build() -> nn.Module:
+        class Net(nn.Module):
+            def forward(self, x):
+                return x
+
+        return Net()
+
+    assert made_anew(build(), build())
+
+
+@pytest.mark.parametrize("state", [torch.no_grad, lambda: torch.autocast("cpu")])
+def test_how_a_model_is_run_counts(state):
+    known = Remembered()
+    before = known.get(network(), (), object)
+    with state():
+        assert known.get(network(), (), object) is not before
+
+
+def test_few_are_remembered_and_none_is_held():
+    known = Remembered()
+    first = known.get(network(), (), object)
+    for size in range(MAX_KNOWN):
+        known.get(network(), (size,), object)
+    assert known.get(network(), (), object) is not first
+    model = network()
+    trace(model, (3, 8, 8))
+    gone = [weakref.ref(model), weakref.ref(model[0].weight)]
+    del model
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+
+
+def test_a_trace_is_of_the_model_given():
+    models = [network(), network()]
+    models[1][1].shift.fill_(7)
+    traces = [trace(model, (3, 8, 8)) for model in models]
+    assert traces[0].eval.ops[0].node is traces[1].eval.ops[0].node  # one program
+    for model, traced in zip(models, traces, strict=True):
+        assert traced.model is model
+        buffers = [traced.eval.values[n] for n, name in traced.eval.names.items() if name == ("1", "shift")]
+        assert len(buffers) == 1 and buffers[0] is model[1].shift
+
+
+@pytest.mark.parametrize("name", ["densenet", "swin"])
+def test_all_that_follows_is_the_same(name):
+    variant = zoo.ZOO[name]
+    first = variant.build()
+    traces = [trace(model, variant.input_shape) for model in (first, copy.deepcopy(first))]
+    assert traces[0].eval.ops[0].node is traces[1].eval.ops[0].node
+    assert (traces[0].train is traces[0].eval) == (traces[1].train is traces[1].eval)
+    assert lines_of(traces[0]) == lines_of(traces[1])
+    graphs = [find_width_groups(traced, KIND) for traced in traces]
+    assert graphs[0].groups == graphs[1].groups and graphs[0].fixed == graphs[1].fixed
+    tables = [layer_table(*pair) for pair in zip(traces, graphs, strict=True)]
+    assert repr(tables[0]) == repr(tables[1])

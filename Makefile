@@ -4,7 +4,7 @@
 demo:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m mmrazor_lite.cli demo $(ARGS)
 
-# One thread a process: the tests keep the cores busy by themselves. Files start in their order, the slow ones first.
+# One thread a process, and one process more than cores (tests/conftest.py). Files start in their order, the slow ones first.
 test:
 	@python=$$(sh tools/setup_env.sh) && \
 	OMP_NUM_THREADS=1 "$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,18 +54,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: some tests wait, for processes that end or for a time to pass."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
+    """One process runs the files that share the networks of ``zoo.py``, each prepared once in a process."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByNetworks(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "zoo" if uses_zoo(file := super()._split_scope(nodeid)) else file
+
+    return ByNetworks(config, log)
+
+
+@functools.cache
+def uses_zoo(file: str) -> bool:
+    """Whether a file, named from the repository's root, imports ``zoo.py``."""
+    path = ROOT / file
+    return path.is_file() and re.search(r"^(from|import) zoo\b", path.read_text(), re.MULTILINE) is not None
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _whole_heap_at_the_end():
-    """What ``_small_heap`` keeps from the collector would else be reported as leaked by extensions at the exit."""
-    yield
-    gc.unfreeze()
+def _garbage():
+    """mmengine collects garbage whenever a dataset is built, a tenth of the time of small runs; Python does it anyway.
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_heap():
-    """Every dataset collects garbage when it is built; going through all that was imported took a tenth of all time."""
+    What has been imported is no garbage; extensions would report it as leaked at the exit.
+    """
     gc.collect()
     gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        if "mmengine" in sys.modules:
+            patch.setattr("mmengine.dataset.base_dataset.gc", SimpleNamespace(collect=lambda: None))
+        yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

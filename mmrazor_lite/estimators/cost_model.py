@@ -220,8 +220,9 @@ def _peak_candidates(alive: Iterable[list[tuple[int, Side]]], size: int) -> np.n
                 row[index] += per_channel * count
         rows.append(row)
     moments = np.unique(np.array(rows or [np.zeros(size + 1)]), axis=0)
-    kept: list[np.ndarray] = []
+    kept, number = np.empty_like(moments), 0
     for row in moments[np.argsort(-moments.sum(1))]:
-        if not any(np.all(other >= row) for other in kept):
-            kept.append(row)
-    return np.array(kept)
+        if not (kept[:number] >= row).all(1).any():
+            kept[number] = row
+            number += 1
+    return kept[:number]

@@ -134,7 +134,7 @@ def test_a_trace_is_of_the_model_given():
         assert len(buffers) == 1 and buffers[0] is model[1].shift
 
 
-@pytest.mark.parametrize("name", ["densenet", "swin"])
+@pytest.mark.parametrize("name", ["densenet", "vit"])
 def test_all_that_follows_is_the_same(name):
     variant = zoo.ZOO[name]
     first = variant.build()

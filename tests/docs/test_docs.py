@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from test_imports import ROOMS
 
 from mmrazor_lite.cli.main import SUBCOMMANDS, build_parser
 from mmrazor_lite.recipes import original_autoslim, original_tfnas
@@ -131,6 +132,16 @@ def in_navigation(entry: Any) -> list[str]:
 def test_every_page_is_in_the_navigation_once():
     listed = in_navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
     assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in SITE)
+
+
+def test_the_picture_of_the_rooms_is_their_order():
+    rows: dict[int, set[str]] = {}
+    for y, name in re.findall(r'class="code" [^>]*y="(\d+)"[^>]*>(\w+)<', (DOCS / "pictures/layers.svg").read_text()):
+        rows.setdefault(int(y), set()).add(name)
+    drawn = [rows[y] for y in sorted(rows, reverse=True)]
+    without = {"version", "base"}  # no folders; of the rooms in models, one box
+    rooms = [{name.partition(".")[0] for name in line} - without for line in ROOMS]
+    assert drawn == [line for line, _ in itertools.groupby(filter(None, rooms))]
 
 
 def reference() -> set[str]:

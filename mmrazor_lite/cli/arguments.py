@@ -19,14 +19,13 @@ def seed(text: str) -> int:
 def add_config(parser: argparse.ArgumentParser) -> None:
     """``CONFIG`` and the values that replace some of its own."""
     parser.add_argument("config", help="config file, e.g. configs/pruning/autoslim/autoslim_supernet_digits.py")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace values of the config; lists as KEY=A,B or KEY=[A,B]; 'algorithm.x' means 'model.x'",
-    )
+    add_cfg_options(parser, "lists as KEY=A,B or KEY=[A,B]; 'algorithm.x' means 'model.x'")
+
+
+def add_cfg_options(parser: argparse.ArgumentParser, note: str) -> None:
+    """``--cfg-options``."""
+    text = f"replace values of the config; {note}"
+    parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

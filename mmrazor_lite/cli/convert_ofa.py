@@ -10,6 +10,8 @@ from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 
+from . import arguments
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "nas" / "mmcls" / "onceforall"
 DEFAULT = {
     "OFAMobileNetV3": CONFIGS / "ofa_mobilenet_supernet_32xb64_in1k.py",
@@ -22,14 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument("checkpoint", help="official checkpoint, such as ofa_mbv3_d234_e346_k357_w1.0")
     parser.add_argument("--config", metavar="FILE", help="of a supernet (default: the one that fits, of configs/)")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace values of the config; the width is that of the weights",
-    )
+    arguments.add_cfg_options(parser, "the width is that of the weights")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("-o", "--output", metavar="FILE", help="(default: NAME_latest.pth beside CHECKPOINT)")
     output.add_argument("--inplace", action="store_true", help="replace CHECKPOINT")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mmrazor_lite.config import build_model, load_config
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.config import build_mutator, load_config
 from mmrazor_lite.fileio import require_file
 
 if TYPE_CHECKING:
@@ -29,10 +28,8 @@ def run(args: argparse.Namespace) -> LatencyTable:
     from mmrazor_lite.estimators.latency_tfnas import read_tfnas_table, tfnas_table
 
     source = read_tfnas_table(require_file(args.table, "latency table"))
-    cfg = load_config(args.config)
-    mutator = getattr(build_model(cfg), "mutator", None) if cfg.get("model") else None
-    if mutator is None:
-        raise UserError(f"--config {args.config}: it has no search space; take the config of a search")
+    otherwise = f"--config {args.config}: it has no search space; take the config of a search"
+    mutator = build_mutator(load_config(args.config), otherwise)
     print(source.facts())
     table = tfnas_table(source, mutator)
     table.write(args.output)

@@ -7,7 +7,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mmrazor_lite.config import build_model, load_config
+from mmrazor_lite.config import build_mutator, load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import check_outputs, require_file
 
@@ -82,11 +82,7 @@ def _measure(cfg: Any, args: argparse.Namespace) -> Report:
 
 
 def _mutator(cfg: Any, path: str) -> Any:
-    """The mutator of the config's model, prepared."""
-    mutator = getattr(build_model(cfg), "mutator", None) if cfg.get("model") else None
-    if mutator is None:
-        raise UserError(f"'{path}' has no search space to measure; take the config of a supernet")
-    return mutator
+    return build_mutator(cfg, f"'{path}' has no search space to measure; take the config of a supernet")
 
 
 def _keep_resolutions(cfg: Any, resolutions: list[int], path: str) -> None:

@@ -12,7 +12,7 @@ from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 
-from . import subnets
+from . import arguments, subnets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latency-table", metavar="FILE", help="take the latency from this table, ours or an official one"
     )
     parser.add_argument("--model-config", metavar="FILE", help="write the authors' model.config too")
-    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override values of --config")
+    arguments.add_cfg_options(parser, "that is --config's")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -40,6 +40,14 @@ def build_model(cfg: Any) -> Any:
         return MODELS.build(config)
 
 
+def build_mutator(cfg: Any, otherwise: str) -> Any:
+    """Build the model of ``cfg`` and return its mutator; raise :class:`UserError` ``otherwise`` where it has none."""
+    mutator = getattr(build_model(cfg), "mutator", None) if cfg.get("model") else None
+    if mutator is None:
+        raise UserError(otherwise)
+    return mutator
+
+
 def require_subnet_files(cfg: Mapping) -> None:
     """Raise :class:`UserError` where ``model`` names a subnet file that is not there."""
     model = cfg.get("model") or {}

@@ -96,6 +96,15 @@ def _scripts() -> dict[str, Callable[[Sequence[str]], tuple[Callable, Callable]]
     return {**{name: (lambda flags, found=found: found) for name, found in single.items()}, "test": test}
 
 
+def add_flags(parser: argparse.ArgumentParser, **defaults: Any) -> argparse.ArgumentParser:
+    """Add a flag for each name, of the type of its default; a type is one that has to be given, None is any text."""
+    for name, default in defaults.items():
+        required = isinstance(default, type)
+        kind = default if required else str if default is None else type(default)
+        parser.add_argument(f"--{name}", type=kind, required=required, default=None if required else default)
+    return parser
+
+
 def config(path: str) -> str:
     """A config of this project, from the root of the repository or from elsewhere."""
     return path if Path(path).is_file() else str(ROOT / path)

@@ -8,7 +8,7 @@ import re
 
 from mmrazor_lite.errors import UserError
 
-from .original import Command, config, text
+from .original import Command, add_flags, config, text
 
 CONFIGS = "configs/pruning/autoslim/autoslim_{net}_{step}_1xb128_cifar10.py"
 # Their names, in any case: their README and their code differ in it.
@@ -27,18 +27,10 @@ def _flag(value: str) -> bool:
 def train_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Of ``train_w_slimming.py``."""
     _common(parser)
-    parser.add_argument("--train_path", default="test")
-    parser.add_argument("--learning_rate", type=float, default=0.1)
     parser.add_argument("--decay_points", type=float, nargs="+", default=[0.3, 0.6, 0.8])
-    parser.add_argument("--decay_rate", type=float, default=0.2)
     parser.add_argument("--weight_decay", type=float)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--train_epoch", type=int, default=200)
-    parser.add_argument("--trained_slimmable")
-    parser.add_argument("--target_rate", type=float, default=0.5)
-    parser.add_argument("--search_step", type=float, default=0.2)
-    parser.add_argument("--minimum_rate", type=float, default=0.2)
-    parser.add_argument("--do_log", type=int, default=100)
+    add_flags(parser, train_path="test", learning_rate=0.1, decay_rate=0.2, batch_size=128, train_epoch=200)
+    add_flags(parser, trained_slimmable=None, target_rate=0.5, search_step=0.2, minimum_rate=0.2, do_log=100)
     return parser
 
 
@@ -104,8 +96,7 @@ def _recipe(args: argparse.Namespace, net: str) -> Command:
 
 def test_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Of ``test.py``."""
-    parser.add_argument("--trained_param", required=True)
-    return _common(parser)
+    return _common(add_flags(parser, trained_param=str))
 
 
 def test(args: argparse.Namespace) -> Command:
@@ -125,12 +116,8 @@ TEST = (test_parser, test)
 
 
 def _common(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("--arch", default="Mobilev2")
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--val_batch_size", type=int, default=2000)
     parser.add_argument("--slimmable", type=_flag, default=False)
-    parser.add_argument("--gpu_id", type=int, default=0)
-    return parser
+    return add_flags(parser, arch="Mobilev2", dataset="cifar10", val_batch_size=2000, gpu_id=0)
 
 
 def _net(args: argparse.Namespace) -> str:

@@ -10,62 +10,56 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from .original import Command, absolute, config, text
+from .original import Command, absolute, add_flags, config, text
 
 SEARCH = "configs/nas/tfnas/tfnas_search_1xb32_in1k100.py"
 SUBNET = "configs/nas/tfnas/tfnas_subnet_2xb512_in1k.py"
 NOT_READ = "checkpoints of the authors (.pth.tar) are not read: give one of ours, or their model.config"
 
-# A flag of theirs: its type and default, and the keys that it is here.
-Flags = Mapping[str, tuple[type, Any, tuple[str, ...]]]
+# A flag of theirs: its default, and the keys that it is here.
+Flags = Mapping[str, tuple[Any, tuple[str, ...]]]
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _WEIGHTS, _ARCH = "optim_wrapper.architecture", "optim_wrapper.arch_parameters"
 _HEAD = "model.architecture.head"
 SEARCH_FLAGS: Flags = {
-    "print_freq": (float, 100, ("default_hooks.logger.interval",)),
-    "workers": (int, 4, (*(f"{key}.num_workers" for key in _LOADERS), "train_cfg.arch_dataloader.num_workers")),
+    "print_freq": (100.0, ("default_hooks.logger.interval",)),
+    "workers": (4, (*(f"{key}.num_workers" for key in _LOADERS), "train_cfg.arch_dataloader.num_workers")),
     "epochs": (
-        int,
         90,
         ("train_cfg.max_epochs", "param_scheduler.architecture.0.T_max", "param_scheduler.architecture.0.end"),
     ),
-    "batch_size": (int, 32, (*(f"{key}.batch_size" for key in _LOADERS), "train_cfg.arch_dataloader.batch_size")),
-    "w_lr": (float, 0.025, (f"{_WEIGHTS}.optimizer.lr",)),
-    "w_mom": (float, 0.9, (f"{_WEIGHTS}.optimizer.momentum",)),
-    "w_wd": (float, 1e-5, (f"{_WEIGHTS}.optimizer.weight_decay",)),
-    "a_lr": (float, 0.01, (f"{_ARCH}.optimizer.lr",)),
-    "a_wd": (float, 5e-4, (f"{_ARCH}.optimizer.weight_decay",)),
-    "grad_clip": (float, 5.0, (f"{_WEIGHTS}.clip_grad.max_norm", f"{_ARCH}.clip_grad.max_norm")),
-    "T": (float, 5.0, ("model.temperature",)),
-    "T_decay": (float, 0.96, ("model.temperature_decay",)),
-    "num_classes": (int, 100, (f"{_HEAD}.num_classes", "data_preprocessor.num_classes")),
-    "lambda_lat": (float, 0.1, ("model.lambda_lat",)),
-    "target_lat": (float, 15.0, ("model.target_latency",)),
+    "batch_size": (32, (*(f"{key}.batch_size" for key in _LOADERS), "train_cfg.arch_dataloader.batch_size")),
+    "w_lr": (0.025, (f"{_WEIGHTS}.optimizer.lr",)),
+    "w_mom": (0.9, (f"{_WEIGHTS}.optimizer.momentum",)),
+    "w_wd": (1e-5, (f"{_WEIGHTS}.optimizer.weight_decay",)),
+    "a_lr": (0.01, (f"{_ARCH}.optimizer.lr",)),
+    "a_wd": (5e-4, (f"{_ARCH}.optimizer.weight_decay",)),
+    "grad_clip": (5.0, (f"{_WEIGHTS}.clip_grad.max_norm", f"{_ARCH}.clip_grad.max_norm")),
+    "T": (5.0, ("model.temperature",)),
+    "T_decay": (0.96, ("model.temperature_decay",)),
+    "num_classes": (100, (f"{_HEAD}.num_classes", "data_preprocessor.num_classes")),
+    "lambda_lat": (0.1, ("model.lambda_lat",)),
+    "target_lat": (15.0, ("model.target_latency",)),
 }
 _BACKBONE, _LOSS = "model.cfg.backbone", "model.cfg.head.loss"
 TRAIN_FLAGS: Flags = {
-    "print_freq": (float, 100, ("default_hooks.logger.interval",)),
-    "epochs": (int, 250, ("train_cfg.max_epochs", "param_scheduler.1.T_max", "param_scheduler.1.end")),
-    "lr": (float, 0.2, ("optim_wrapper.optimizer.lr",)),
-    "momentum": (float, 0.9, ("optim_wrapper.optimizer.momentum",)),
-    "weight_decay": (float, 1e-5, ("optim_wrapper.optimizer.weight_decay",)),
-    "grad_clip": (float, 5.0, ("optim_wrapper.clip_grad.max_norm",)),
-    "label_smooth": (float, 0.1, (f"{_LOSS}.label_smooth_val",)),
-    "dropout_rate": (float, 0.2, (f"{_BACKBONE}.dropout",)),
-    "drop_connect_rate": (float, 0.2, (f"{_BACKBONE}.drop_connect",)),
+    "print_freq": (100.0, ("default_hooks.logger.interval",)),
+    "epochs": (250, ("train_cfg.max_epochs", "param_scheduler.1.T_max", "param_scheduler.1.end")),
+    "lr": (0.2, ("optim_wrapper.optimizer.lr",)),
+    "momentum": (0.9, ("optim_wrapper.optimizer.momentum",)),
+    "weight_decay": (1e-5, ("optim_wrapper.optimizer.weight_decay",)),
+    "grad_clip": (5.0, ("optim_wrapper.clip_grad.max_norm",)),
+    "label_smooth": (0.1, (f"{_LOSS}.label_smooth_val",)),
+    "dropout_rate": (0.2, (f"{_BACKBONE}.dropout",)),
+    "drop_connect_rate": (0.2, (f"{_BACKBONE}.drop_connect",)),
 }
 
 
 def search_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Of ``train_search.py``."""
-    parser.add_argument("--img_root", required=True)
-    for name in ("train", "val"):
-        parser.add_argument(f"--{name}_list", default=f"./dataset/ImageNet-100-effb0_{name}_cls_ratio0.8.txt")
-    parser.add_argument("--lookup_path", default="./latency_pkl/latency_gpu.pkl")
-    parser.add_argument("--save", default="./checkpoints")
-    parser.add_argument("--a_beta1", type=float, default=0.5)
-    parser.add_argument("--a_beta2", type=float, default=0.999)
-    return _common(parser, SEARCH_FLAGS)
+    lists = {f"{name}_list": f"./dataset/ImageNet-100-effb0_{name}_cls_ratio0.8.txt" for name in ("train", "val")}
+    add_flags(parser, img_root=str, **lists, lookup_path="./latency_pkl/latency_gpu.pkl", save="./checkpoints")
+    return _common(add_flags(parser, a_beta1=0.5, a_beta2=0.999), SEARCH_FLAGS)
 
 
 def search(args: argparse.Namespace) -> Command:
@@ -86,11 +80,8 @@ def search(args: argparse.Namespace) -> Command:
 
 def parsing_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Of ``parsing_model.py``."""
-    parser.add_argument("--model_path", required=True)
-    parser.add_argument("--save_path", default=".")
-    parser.add_argument("--lookup_path", default="../latency_pkl/latency_gpu.pkl")
     parser.add_argument("--print_lat", action="store_true")
-    return parser
+    return add_flags(parser, model_path=str, save_path=".", lookup_path="../latency_pkl/latency_gpu.pkl")
 
 
 def parsing(args: argparse.Namespace) -> Command:
@@ -109,27 +100,17 @@ def parsing(args: argparse.Namespace) -> Command:
 
 def train_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Of ``train_eval.py``."""
-    for name in ("train", "val"):
-        parser.add_argument(f"--{name}_root", required=True)
-        parser.add_argument(f"--{name}_list", required=True)
-    for name in ("model_path", "config_path", "snapshot"):
-        parser.add_argument(f"--{name}", default="")
-    parser.add_argument("--save", default="./checkpoints/")
-    parser.add_argument("--workers", type=int, default=16)
-    parser.add_argument("--batch_size", type=int, default=512)
-    parser.add_argument("--num_classes", type=int, default=1000)
-    return _common(parser, TRAIN_FLAGS)
+    add_flags(parser, train_root=str, train_list=str, val_root=str, val_list=str)
+    add_flags(parser, model_path="", config_path="", snapshot="", save="./checkpoints/")
+    return _common(add_flags(parser, workers=16, batch_size=512, num_classes=1000), TRAIN_FLAGS)
 
 
 def amp_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Of ``train_eval_amp.py``."""
     train_parser(parser)
-    parser.add_argument("--local_rank", type=int, default=0)
     parser.add_argument("--sync_bn", action="store_true")
-    for name in ("opt_level", "keep_batchnorm_fp32", "loss_scale"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--channels_last", default="")  # theirs is type=bool: any text is true
-    return parser
+    add_flags(parser, opt_level=None, keep_batchnorm_fp32=None, loss_scale=None, local_rank=0)
+    return add_flags(parser, channels_last="")  # theirs is type=bool: any text is true
 
 
 def train(args: argparse.Namespace) -> Command:
@@ -177,15 +158,8 @@ def _mixed_precision(args: argparse.Namespace, words: list[str], options: list[s
 
 def test_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Of ``test.py``."""
-    parser.add_argument("--val_root", required=True)
-    parser.add_argument("--val_list", required=True)
-    parser.add_argument("--model_path", default="")
-    parser.add_argument("--config_path", default="")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--batch_size", type=int, default=512)
-    parser.add_argument("--num_classes", type=int, default=1000)
-    return parser
+    add_flags(parser, val_root=str, val_list=str, model_path="", config_path="", weights=str)
+    return add_flags(parser, workers=4, batch_size=512, num_classes=1000)
 
 
 def test(args: argparse.Namespace) -> Command:
@@ -206,18 +180,14 @@ TEST = (test_parser, test)
 
 
 def _common(parser: argparse.ArgumentParser, flags: Flags) -> argparse.ArgumentParser:
-    for name, (kind, default, _) in flags.items():
-        parser.add_argument(f"--{name}", type=kind, default=default)
-    parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--note", default="try")
-    return parser
+    return add_flags(parser, **{name: default for name, (default, _) in flags.items()}, seed=2, note="try")
 
 
 def _changed(args: argparse.Namespace, flags: Flags) -> list[str]:
     """The options for flags that are not at their default, which is that of the config too."""
     return [
         f"{key}={text(_whole(getattr(args, name)) if name == 'print_freq' else getattr(args, name))}"
-        for name, (_, default, keys) in flags.items()
+        for name, (default, keys) in flags.items()
         if getattr(args, name) != default
         for key in keys
     ]

@@ -97,46 +97,33 @@ def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
         return _after_search(args, result)
     if result is None:
         return None
-
     model = load_config(args.config, args.cfg_options, amp=getattr(args, "amp", False)).model
-    kind = kind_of(model)
     chosen = model.get("channel_cfg")
-    if kind.startswith("TFNAS"):
+    if kind_of(model).startswith("TFNAS"):
         retraining = sibling(args.config, "search", "subnet")
-        out = Path(result).parent / "net.yaml"
-        return retraining and [
-            "parse-tfnas", str(result), "-o", str(out), "--config", retraining, *_options(args, retraining)
-        ]  # fmt: skip
+        words = ["parse-tfnas", str(result), "-o", str(Path(result).parent / "net.yaml"), "--config"]
+        return retraining and [*words, retraining, *_options(args, retraining)]
     if subnets.is_sub_model(model) or (chosen and not isinstance(chosen, list)):
         return _test(args, args.config, result, _subnet_options(args))
     if chosen:
-        words = [str(entry) for entry in chosen]
-        return ["split", args.config, str(result), "--channel-cfgs", *words, *_options(args, args.config)]
+        return _command(args, "split", args.config, result, "--channel-cfgs", *chosen)
     role = next((role for role in AFTER_TRAINING if role in Path(args.config).stem), None)
     following = role and sibling(args.config, role, AFTER_TRAINING[role])
     if not following:
-        return _test(args, args.config, result, ())
+        return _test(args, args.config, result)
+    folder = _folder(args, role, AFTER_TRAINING[role])
     if AFTER_TRAINING[role] == "search":
-        words = ["search", following, str(result), "--work-dir", _folder(args, role, "search")]
-        return [*words, *_options(args, following)]
+        return _command(args, "search", following, result, work=folder)
     teacher = result if role == "teacher" else model.get("teacher")
-    extra = [f"load_from={result}", f"model.teacher={teacher}"]
-    return [
-        "train",
-        following,
-        "--work-dir",
-        _folder(args, role, AFTER_TRAINING[role]),
-        *_options(args, following, extra),
-    ]
+    return _command(args, "train", following, work=folder, extra=[f"load_from={result}", f"model.teacher={teacher}"])
 
 
 def _after_search(args: argparse.Namespace, result: Sequence[Mapping[str, Any]]) -> Command | None:
     retraining = sibling(args.config, "search", "subnet")
     if retraining is None or not result:
         return None
-    files = [str(found["file"]) for found in result]
-    words = ["train", retraining, "--work-dir", _folder(args, "search", "retrain")]
-    return [*words, *_options(args, retraining, _choose(retraining, files))]
+    extra = _choose(retraining, [str(found["file"]) for found in result])
+    return _command(args, "train", retraining, work=_folder(args, "search", "retrain"), extra=extra)
 
 
 def _after_specialize(args: argparse.Namespace, result: Sequence[Mapping[str, Any]]) -> Command | None:
@@ -153,14 +140,12 @@ def _after_split(args: argparse.Namespace, result: Sequence[Path]) -> Command | 
 
 
 def _after_parse(args: argparse.Namespace, result: Any) -> Command:
-    folder = Path(args.output).parent / "retrain"
-    extra = [f"model.fix_subnet={args.output}"]
-    return ["train", args.config, "--work-dir", str(folder), *_options(args, args.config, extra)]
+    work = Path(args.output).parent / "retrain"
+    return _command(args, "train", args.config, work=work, extra=[f"model.fix_subnet={args.output}"])
 
 
 def _after_collect(args: argparse.Namespace, result: Path) -> Command:
-    out = Path(result).with_name("predictor.safetensors")
-    return ["predictor-train", args.config, str(result), "-o", str(out), *_options(args, args.config)]
+    return _command(args, "predictor-train", args.config, result, "-o", Path(result).with_name("predictor.safetensors"))
 
 
 def _after_predictor(args: argparse.Namespace, result: Path) -> Command | None:
@@ -170,8 +155,7 @@ def _after_predictor(args: argparse.Namespace, result: Path) -> Command | None:
     checkpoint = checkpoint_of(args.scores)
     if checkpoint is None or not Path(checkpoint).is_file():
         return None
-    words = ["specialize", args.config, checkpoint, "--macs", "70%", "--predictor", str(result)]
-    return [*words, *_options(args, args.config)]
+    return _command(args, "specialize", args.config, checkpoint, "--macs", "70%", "--predictor", result)
 
 
 AFTER: dict[str, Callable[[argparse.Namespace, Any], Command | None]] = {
@@ -188,9 +172,16 @@ AFTER: dict[str, Callable[[argparse.Namespace, Any], Command | None]] = {
 # parts --------------------------------------------------------------------------------------------------------
 
 
-def _test(args: argparse.Namespace, config: str, checkpoint: Any, extra: Sequence[str]) -> Command:
+def _command(
+    args: argparse.Namespace, name: str, config: str, *words: Any, work: Any = None, extra: Sequence[str] = ()
+) -> Command:
+    folder = [] if work is None else ["--work-dir", str(work)]
+    return [name, config, *map(str, words), *folder, *_options(args, config, extra)]
+
+
+def _test(args: argparse.Namespace, config: str, checkpoint: Any, extra: Sequence[str] = ()) -> Command:
     work = Path(getattr(args, "work_dir", None) or Path(checkpoint).parent)
-    return ["test", config, str(checkpoint), "--work-dir", str(work / "test"), *_options(args, config, extra)]
+    return _command(args, "test", config, checkpoint, work=work / "test", extra=extra)
 
 
 def _choose(config: str, files: Sequence[str]) -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import nn
 
+from . import signatures
+
 _ANY = inspect.Parameter.empty
 _SEQUENCES = (
     list,
@@ -36,7 +38,7 @@ def parameters_of(built: Callable) -> Mapping[str, tuple[Any, Any]]:
 @cache
 def _parameters(built: Callable) -> dict[str, tuple[Any, Any]]:
     found: dict[str, tuple[Any, Any]] = {}
-    for source in _sources(built):
+    for source in signatures.sources(built):
         try:
             parameters = inspect.signature(source).parameters.values()
             hints = typing.get_type_hints(source)
@@ -48,12 +50,6 @@ def _parameters(built: Callable) -> dict[str, tuple[Any, Any]]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
     return found
-
-
-def _sources(built: Callable) -> list[Callable]:
-    if not inspect.isclass(built):
-        return [built]
-    return [cls.__dict__["__init__"] for cls in built.__mro__[:-1] if "__init__" in cls.__dict__]
 
 
 def fits(value: Any, annotation: Any, default: Any = _ANY) -> bool:

@@ -20,12 +20,9 @@ def argument_names(built: Callable) -> frozenset[str] | None:
     ``**kwargs`` that an ``__init__`` hands to that of its base class are the base's names. What it hands on to
     something else, or keeps, may be called anything; what it never reads takes no name.
     """
-    if not inspect.isclass(built):
-        found = _parameters(built)
-        return None if found is None or found[1] else found[0]
     names: set[str] = set()
     taken: set[str] = set()  # passed on by a subclass: given twice, they would be refused
-    for source in _initialisers(built):
+    for source in sources(built):
         found = _parameters(source)
         if found is None:
             return None
@@ -33,7 +30,7 @@ def argument_names(built: Callable) -> frozenset[str] | None:
         names |= named - taken - {"self"}
         if rest is None:
             return frozenset(names)
-        use = _use(source, rest)
+        use = _use(source, rest) if inspect.isclass(built) else None
         if use is None:
             return None
         names |= use.read
@@ -45,18 +42,18 @@ def argument_names(built: Callable) -> frozenset[str] | None:
 
 def own_names(built: type) -> frozenset[str]:
     """Return the names that the signatures of ``built`` and of its bases spell out."""
-    found = [_parameters(source) for source in _initialisers(built)]
+    found = [_parameters(source) for source in sources(built)]
     return frozenset().union(*(part[0] for part in found if part)) - {"self"}
 
 
-def _initialisers(built: type) -> Iterator[Callable]:
-    """The ``__init__`` of a class and of its bases, in order, as far as they are written in Python."""
+def sources(built: Callable) -> Iterator[Callable]:
+    """What has the names: a function, or the ``__init__`` of a class and of its bases, in order."""
     from torch import nn
 
-    for cls in built.__mro__:
-        source = cls.__dict__.get("__init__")
-        if cls in (object, nn.Module):
+    for part in built.__mro__ if inspect.isclass(built) else [built]:
+        if part in (object, nn.Module):
             return  # takes nothing
+        source = part.__dict__.get("__init__") if isinstance(part, type) else part
         if source is not None:
             yield source
 

@@ -102,7 +102,7 @@ class _DeadStaysDead(TorchDispatchMode):
     def _of_constants(self, func: Callable, name: str, args: tuple, kwargs: dict) -> object:
         """Parameters reshaped, looked up or normalised; a normalised weight leaves out what the subnet drops."""
         mask = None
-        if name == "native_batch_norm":
+        if name == "native_batch_norm" and self.run:  # in the first run nothing is dropped
             mask = self._weights.get(args[0].untyped_storage().data_ptr())
         if mask is None or bool(mask.all()):
             result = func(*args, **kwargs)

@@ -21,12 +21,11 @@ from torch import fx, nn
 from mmrazor_lite.errors import UserError
 
 from .flop_rules import ACTIVATIONS
+from .layers.record import LAYER_KINDS, LayerKind
 from .opaque import OPAQUE
 from .trace import Op, TracedGraph, TracedModel, shape_of
 
 MAX_LINES = 200_000
-NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm"})
-LAYERS = NORMS | {"conv1d", "conv2d", "conv3d", "linear"} | {f"conv_transpose{n}d" for n in (1, 2, 3)}
 # In eval mode these hand on what they get.
 _SILENT = frozenset(
     "dropout feature_dropout alpha_dropout feature_alpha_dropout detach alias contiguous clone to lift_fresh "
@@ -37,15 +36,11 @@ _NOT_TOLD = frozenset(
     "generator requires_grad".split()
 )
 # What stays the same at other sizes of images; views, slices, pads and tables do not.
-_ANY_SIZE = (
-    LAYERS
-    | ACTIVATIONS
-    | frozenset(
-        "add sub mul div cat mean relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh softmax mish softplus "
-        "matmul bmm scaled_dot_product_attention opaque choice max_pool2d avg_pool2d adaptive_avg_pool2d "
-        "adaptive_max_pool2d abs clamp clamp_min clamp_max pow square exp log sqrt rsqrt neg reciprocal sin cos where "
-        "maximum minimum sum amax amin var std logsumexp linalg_vector_norm flip".split()
-    )
+_ANY_SIZE = ACTIVATIONS | frozenset(
+    "add sub mul div cat mean relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh softmax mish softplus "
+    "matmul bmm scaled_dot_product_attention opaque choice max_pool2d avg_pool2d adaptive_avg_pool2d "
+    "adaptive_max_pool2d abs clamp clamp_min clamp_max pow square exp log sqrt rsqrt neg reciprocal sin cos where "
+    "maximum minimum sum amax amin var std logsumexp linalg_vector_norm flip".split()
 )
 _NUMBER = re.compile(r"-?[0-9]{1,7}")
 _FLOAT = re.compile(r"=.*(?:[0-9]\.|[0-9]e-?[0-9]|nan|inf)")
@@ -93,7 +88,7 @@ def lines_of(traced: TracedModel) -> list[str]:
         found += [
             _joined(op.layer, _told(op, traced.train, traced.model, persistent), ())
             for op in traced.train
-            if op.layer and op.layer not in known and op.kind in LAYERS
+            if op.layer and op.layer not in known and _layer(op.kind)
         ]
     return found
 
@@ -141,7 +136,7 @@ def _lines(graph: TracedGraph, model: nn.Module, persistent: set[str]) -> Iterat
         if op.kind in _SILENT and sources:
             numbers[op.node] = _read(sources[0], graph, numbers)
             continue
-        own = op.layer if op.kind in LAYERS else None
+        own = op.layer if _layer(op.kind) else None
         reads = [
             _read(source, graph, numbers)
             for source in sources
@@ -182,13 +177,16 @@ def _told(op: Op, graph: TracedGraph, model: nn.Module, persistent: set[str]) ->
         return _told_of_opaque(op, model)
     if op.kind == "getitem":
         return [op.kind, f"index={_value(op.node.args[1])}"]
-    if op.kind in LAYERS and op.kind not in NORMS:
-        weight = shape_of(op.argument("weight"))
-        told += [f"kernel={_value(weight[2:])}"] if weight and len(weight) > 2 else []
+    layer = _layer(op.kind)
+    if layer is not None and layer.makes_channels:
+        weight = op.argument("weight")
+        shape = shape_of(weight) if isinstance(weight, fx.Node) else None
+        told += [f"kernel={_value(shape[2:])}"] if shape and len(shape) > 2 else []
         told.append(f"bias={op.argument('bias') is not None}")
     for argument in getattr(getattr(op.node.target, "_schema", None), "arguments", ()):
         value = op.argument(argument.name)
-        skipped = argument.name in _NOT_TOLD and not (argument.name == "training" and value and op.kind in NORMS)
+        own_statistics = argument.name == "training" and value and layer is not None  # a norm of the batch
+        skipped = argument.name in _NOT_TOLD and not own_statistics
         if skipped or argument.name in ("bias", "normalized_shape") or _has_nodes(value) or value is None:
             continue
         if not isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format)):
@@ -211,6 +209,12 @@ def _told_of_opaque(op: Op, model: nn.Module) -> list[str]:
         return ["choice"]
     words = [f"{type(part).__name__}({part.extra_repr()})".replace(" ", "") for part in module.modules()]
     return [op.kind, *(f"part{index}={' '.join(word.split())}" for index, word in enumerate(words))]
+
+
+def _layer(op: str) -> LayerKind | None:
+    """The kind of layer that an op is the call of, wherever it stands; None for an op that is also used otherwise."""
+    kind = LAYER_KINDS.of_op(op)
+    return kind if kind is not None and kind.rows is not None else None
 
 
 def _has_nodes(value: Any) -> bool:
@@ -264,7 +268,7 @@ def difference(
     same_size = list(theirs["input_shape"]) == list(mine["input_shape"])
     parsed = [[_parsed(line, where) for line in side["lines"]] for side in (theirs, mine)]
     if not same_release:
-        parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side if x.kind in LAYERS] for side in parsed]
+        parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side if _layer(x.kind)] for side in parsed]
     elif not same_size or part or other_classes:
         parsed = _without_whole_maps(*(_of_any_size(side) for side in parsed))
     if other_classes:  # what nobody looks into may be the classifier
@@ -300,7 +304,7 @@ def _of_any_size(lines: Sequence[_Line]) -> list[_Line]:
     numbers: list[int | str] = []  # of each line among those that are kept, or what stands for it
     for index, line in enumerate(lines):
         reads = [_resolved(read, index, numbers) for read in line.reads]
-        if line.kind in _ANY_SIZE:
+        if line.kind in _ANY_SIZE or _layer(line.kind):
             told = {key: value for key, value in line.told.items() if key not in (_CONSTANT, "output_size")}
             told |= {"output_size": line.told["output_size"]} if line.kind.startswith("adaptive") else {}
             shown = tuple(read - len(kept) if isinstance(read, int) else read for read in reads)

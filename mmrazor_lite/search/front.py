@@ -239,18 +239,18 @@ class FrontSearcher:
             return self._rows[:0]
         rng = np.random.default_rng([self.seed, number])
         taken = Taken(self._visited.keys)
-        found = [] if number else _new(self._first, self.population, taken)
+        found = self._rows[:0] if number else self._legal.new(self._first, self.population, taken)
         for _ in range(TRIES):
             if len(found) == self.population:
-                break
+                return found
             rows = self._children(rng) if number else self.space.sample_indices(rng, self.population)
-            found += _new(self._legal.within(rows), self.population - len(found), taken)
-        missing = self.population - len(found)
+            found = np.concatenate([found, self._legal.new(rows, self.population - len(found), taken)])
+        missing, more = self.population - len(found), self._rows[:0]
         if missing and self._legal.constraints:
-            found += list(self._legal.draw(rng, missing, taken, near=self._rows[self._alive]))
+            more = self._legal.draw(rng, missing, taken, near=self._rows[self._alive])
         elif missing and number:
-            found += _new(self.space.sample_indices(rng, 8 * self.population), missing, taken)
-        return np.array(found, dtype=np.int64).reshape(-1, len(self.space))
+            more = self._legal.new(self.space.sample_indices(rng, 8 * self.population), missing, taken)
+        return np.concatenate([found, more])
 
     def _children(self, rng: np.random.Generator) -> np.ndarray:
         scores, prices = self._scores[self._alive], self._prices[self._alive]
@@ -350,15 +350,3 @@ def _tournament(rng: np.random.Generator, rank: np.ndarray, crowd: np.ndarray, n
     a, b = rng.integers(len(rank), size=(2, number))
     better = (rank[b] < rank[a]) | ((rank[b] == rank[a]) & (crowd[b] > crowd[a]))
     return np.where(better, b, a)
-
-
-def _new(rows: np.ndarray, number: int, taken: Taken) -> list[np.ndarray]:
-    found = []
-    for row in rows:
-        if len(found) == number:
-            break
-        key = row.tobytes()
-        if key not in taken:
-            taken.add(key)
-            found.append(row)
-    return found

@@ -1,4 +1,7 @@
-"""Imports go one way, between rooms and wherever in a file they stand; what must be quick to import is."""
+"""Imports go one way, between rooms and wherever in a file they stand; what must be quick to import is.
+
+Files come in through one door for each kind: what reads them is called there and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -38,23 +41,54 @@ ROOMS = (
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 ALLOWED = {("version", "export"): "mmrazor_lite.load_subnet, which is looked up when somebody asks for it"}
+READERS = {  # what reads a file, or a text, of each kind: the modules that may call it
+    "json.load": set(),
+    "json.loads": {"jsonio", "folder_lock"},  # a lock holds a line of its own, of at most 4096 bytes
+    "mmengine.load": set(),
+    "numpy.load": {"estimators/latency_tfnas"},  # without pickles, of limited size
+    "pickle.load": set(),
+    "pickle.loads": set(),
+    "safetensors.torch.load_file": {"checkpoints/checkpoint_file"},
+    "torch.load": {"checkpoints/checkpoint_file"},
+    "yaml.load": {"subnet/yamlio", "datasets/foreign_formats"},  # subnets; configs, where mmengine asks for them
+    "yaml.safe_load": set(),
+}
 WITHOUT_TORCH = ("subnet", "search")
 QUICK = ("cli", "config", "recipes")  # their commands say what is wrong with a call before torch is there
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All parts of a file."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """The modules that a file imports, inside functions and for type checkers too; and whether inside a function."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     package = path.parent.relative_to(FOLDER.parent).parts
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inside = {id(part) for function in functions for part in ast.walk(function)}
-    for node in ast.walk(tree):
+    functions = [node for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {id(part) for function in functions for part in ast.walk(function) if isinstance(part, ast.stmt)}
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((name.name, id(node) in inside) for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*above, *filter(None, [node.module])))
             yield from ((f"{module}.{name.name}", id(node) in inside) for name in node.names)
+
+
+def calls(path: Path) -> set[str]:
+    """The full names of what a file calls, as far as its imports say them."""
+    names: dict[str, str] = {}
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    functions = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
+    plain = {names.get(function.id, "") for function in functions if isinstance(function, ast.Name)}
+    dotted = [f for f in functions if isinstance(f, ast.Attribute) and isinstance(f.value, ast.Name)]
+    return plain | {f"{names.get(function.value.id, '')}.{function.attr}" for function in dotted}
 
 
 def room(module: str) -> str:
@@ -100,6 +134,14 @@ def test_no_import_inside_a_function_hides_a_circle():
 def test_no_two_files_have_one_name():
     names = [path.stem for path in FILES.values() if path.stem != "__init__"]
     assert {name for name in names if names.count(name) > 1} == set()
+
+
+def test_every_kind_of_file_has_its_readers():
+    found: dict[str, set[str]] = {name: set() for name in READERS}
+    for path in FILES.values():
+        for name in calls(path) & READERS.keys():
+            found[name].add(str(path.relative_to(FOLDER).with_suffix("")))
+    assert found == READERS
 
 
 @pytest.mark.parametrize("part", WITHOUT_TORCH)

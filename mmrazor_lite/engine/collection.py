@@ -7,7 +7,6 @@ checksum of a line may be missing, and is compared where it is there.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from mmrazor_lite.engine.evaluator import SubnetEvaluator
 from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.jsonio import JSONLines, is_number
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.search import Cost
 from mmrazor_lite.subnet import SearchSpace
 
@@ -59,7 +59,7 @@ class Collection:
             path, f"a collection of scores ({FORMAT})", "give another file, or delete it", MOST_BYTES
         )
         self.path = self._lines.path
-        self.header = {"format": FORMAT, "space": space.fingerprint, **json.loads(json.dumps(dict(about or {})))}
+        self.header = {"format": FORMAT, "space": space.fingerprint, **plain(about or {})}
         self.rows: list[np.ndarray] = []
         self.metrics: list[dict[str, float]] = []
         self._begun = False

@@ -15,6 +15,7 @@ from mmrazor_lite import jsonio
 from mmrazor_lite.engine.differences import differences
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.search import Searcher
 
 FORMAT = "mmrazor_lite.search/1"
@@ -37,7 +38,7 @@ class SearchState:
 
     def __init__(self, work_dir: str | Path, identity: Mapping[str, Any]) -> None:
         self.path = Path(work_dir) / FILE_NAME
-        self.identity = json.loads(json.dumps(dict(identity)))
+        self.identity = plain(identity)
         self.memo: dict[str, Metrics] = {}
         self.steps: list[dict[str, Any]] = []
         self.searcher: dict[str, Any] | None = None

@@ -173,6 +173,15 @@ class ResponseNorm(Net):
         return x.permute(0, 3, 1, 2)
 
 
+class RootMeanSquare(Net):
+    def make(self):
+        self.a, self.norm, self.b = nn.Linear(16, 12), nn.RMSNorm(12), nn.Linear(12, 10)
+
+    def body(self, x):
+        x = nn.functional.gelu(self.norm(self.a(x.permute(0, 2, 3, 1))))
+        return self.b(x).permute(0, 3, 1, 2)
+
+
 class MeanOfChannels(Net):
     """The same line outside of a norm that is known stays as it is."""
 
@@ -188,6 +197,7 @@ case([STEM, ("a.0", 12, 1)], out=12)(Eca)
 case([STEM, ("a.0", 6, 1), ("b.0", 10, 1)])(EcaByHand)
 case([STEM], {"a.0": "read by conv", "conv": "its input has its channels elsewhere"}, out=12)(EcaShorter)
 case([STEM, ("a.0", 12, 1), ("b", 10, 1)], out=10)(ResponseNorm)
+case([STEM, ("a", 12, 1), ("b", 10, 1)], out=10)(RootMeanSquare)
 case([STEM], {"a.0": "'mean' over the channels"}, out=12)(MeanOfChannels)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mmrazor_lite.graph import Side, WidthGraph, find_width_groups, trace
 from mmrazor_lite.graph.channels import FIXED
-from mmrazor_lite.models.ops import KIND
 
 Channel = tuple[str, int] | None  # group and unit, or None for one that stays
 
@@ -29,7 +28,7 @@ class Net(nn.Module):
 
 
 def analysed(body: nn.Module, out: int = 8, stem: int = 8) -> WidthGraph:
-    return find_width_groups(trace(Net(body, out, stem), (3, 4, 4)), KIND)
+    return find_width_groups(trace(Net(body, out, stem), (3, 4, 4)))
 
 
 def groups(graph: WidthGraph) -> dict[str, tuple]:

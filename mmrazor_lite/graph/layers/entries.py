@@ -137,6 +137,17 @@ LAYER_NORM = LAYER_KINDS.register(
         mask="leave out",
     )
 )
+RMS_NORM = LAYER_KINDS.register(
+    LayerKind(
+        "rms_norm",
+        types=(nn.RMSNorm,),
+        ops=("rms_norm",),
+        follow=flow.layer_norm,
+        tensors={"weight": ("outputs",)},
+        numbers={"normalized_shape": lambda full, inputs, outputs: (outputs,)},
+        own_forward=True,
+    )
+)
 GROUP_NORM = LAYER_KINDS.register(
     LayerKind(
         "group_norm",

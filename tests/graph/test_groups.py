@@ -221,6 +221,25 @@ def test_an_attention_keeps_whole_heads():
     assert all(makes(graph, layer) == of(layers[0], 0, 0, 0, 0, 1, 1, 1, 1) for layer in layers)
 
 
+class ByProducts(Attention):
+    """Attention written out: two products of activations, and a softmax between them."""
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        n, tokens, _ = x.shape
+        q, k, v = (layer(x).reshape(n, tokens, self.num_heads, -1).transpose(1, 2) for layer in self.qkv)
+        mixed = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2)
+        return self.proj(mixed.reshape(n, tokens, -1)).transpose(1, 2).reshape(n, -1, 4, 4)
+
+
+def test_products_keep_whole_heads():
+    graph = analysed(ByProducts(heads=4, joint=False))
+    layers = tuple(f"body.qkv.{i}" for i in range(3))
+    assert groups(graph)[layers[0]] == (4, 2, layers, ())
+    assert all(makes(graph, layer) == of(layers[0], 0, 0, 1, 1, 2, 2, 3, 3) for layer in layers)
+    assert stays(graph)["stem"].startswith("the embedding that 'matmul' in body reads")
+
+
 def test_the_embedding_that_an_attention_reads_stays():
     graph = analysed(Attention())
     assert set(groups(graph)) == {"body.qkv", "body.proj"}
@@ -229,6 +248,51 @@ def test_the_embedding_that_an_attention_reads_stays():
 
 
 # what is refused ----------------------------------------------------------------------------------------------------
+
+
+class Image(nn.Module):
+    """Adds what no layer makes to channels of ``a``; ``gate`` multiplies all of them by one channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.gate = conv(8, 3), conv(8, 1)
+
+    def forward(self, x):
+        constant = torch.ones(1, 3, 4, 4)
+        return torch.cat([self.a(x) + constant, x * self.gate(x)], 1)
+
+
+def test_what_meets_a_tensor_of_no_layer_stays_and_so_does_one_channel_for_all():
+    graph = analysed(Image(), 11)
+    assert groups(graph) == {"stem": (8, 1, ("stem",), ())}
+    reasons = stays(graph)
+    assert "'add' in body with a tensor that no layer makes" in reasons["body.a"]
+    assert "broadcast by 'mul' in body" in reasons["body.gate"]
+    assert reads(graph, "head") == [None] * 3 + of("stem", *range(8))
+
+
+class Narrow(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(8, 1), conv(1, 8)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+def test_one_channel_is_no_group():
+    graph = analysed(Narrow())
+    assert list(groups(graph)) == ["stem", "body.b"]
+    assert stays(graph)["body.a"] == "its channels are one unit"
+
+
+class TwoReasons(nn.Module):
+    def forward(self, x):
+        return x.roll(1, 1) + x.mean(1, keepdim=True)
+
+
+def test_the_first_reason_is_told():
+    assert stays(analysed(TwoReasons()))["stem"].startswith("'roll' along the channels in body")
 
 
 class Crossed(nn.Module):

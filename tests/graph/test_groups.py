@@ -168,6 +168,24 @@ def test_a_group_norm_keeps_the_width_of_a_group():
     assert makes(graph, "body.norm") == of("stem", 0, 0, 0, 0, 1, 1, 1, 1)
 
 
+class Halves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = conv(4, 4)
+
+    def forward(self, x):
+        left, right = x.chunk(2, 1)
+        return torch.cat([left, self.a(right)], 1)
+
+
+def test_equal_parts_keep_the_same_channels():
+    graph = analysed(Halves())
+    assert groups(graph) == {"stem": (4, 2, ("stem",), ()), "body.a": (4, 1, ("body.a",), ())}
+    assert makes(graph, "stem") == of("stem", *range(4), *range(4))
+    assert reads(graph, "body.a") == of("stem", *range(4))
+    assert reads(graph, "head") == of("stem", *range(4)) + of("body.a", *range(4))
+
+
 class Twice(nn.Module):
     """One conv on two producers: they share a width, and its own channels come twice."""
 
@@ -269,6 +287,23 @@ def test_what_meets_a_tensor_of_no_layer_stays_and_so_does_one_channel_for_all()
     assert "'add' in body with a tensor that no layer makes" in reasons["body.a"]
     assert "broadcast by 'mul' in body" in reasons["body.gate"]
     assert reads(graph, "head") == [None] * 3 + of("stem", *range(8))
+
+
+class Padded(nn.Module):
+    """Adds eight channels and eight zeros to the sixteen of ``a``, as the shortcuts of small ResNets do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = conv(8, 16)
+
+    def forward(self, x):
+        return self.a(x) + nn.functional.pad(x, (0, 0, 0, 0, 0, 8))
+
+
+def test_channels_that_meet_padding_stay():
+    graph = analysed(Padded(), 16)
+    assert groups(graph) == {"stem": (8, 1, ("stem", "body.a"), ())}
+    assert makes(graph, "body.a") == reads(graph, "head") == of("stem", *range(8)) + [None] * 8
 
 
 class Narrow(nn.Module):

@@ -328,6 +328,24 @@ def test_constraints_that_exclude_each_other_name_the_nearest() -> None:
     assert "the nearest one has flops" in str(error.value)
 
 
+def test_the_best_of_all_epochs_are_kept() -> None:
+    space = operators(8)
+    searcher, scores = make(space, [], **SMALL), []
+    for _ in range(SMALL["max_epochs"]):
+        scores = sorted([*scores, *worth(space)(step(searcher))], reverse=True)
+        assert [result.metrics["score"] for result in searcher.top()] == scores[: SMALL["top_k"]]
+
+
+def test_every_epoch_draws_anew() -> None:
+    """From one parent: what an epoch before has drawn is of no use."""
+    space = operators(20)
+    options = {"top_k": 1, "num_candidates": 60, "num_mutation": 50, "num_crossover": 0, "max_epochs": 8}
+    searcher = make(space, [], **options)
+    parent = searcher.ask()[0]
+    run(searcher, lambda rows: (rows == parent).all(1).astype(float))
+    assert [epoch["mutation"] for epoch in searcher.history] == [0, *[50] * 7]
+
+
 def test_a_rare_range_is_found() -> None:
     space = operators(20)
     counts = counts_by_cost(space)

@@ -141,6 +141,11 @@ def test_no_subnet_is_asked_for_twice_and_asking_changes_nothing():
     assert len(set(seen)) == len(seen) <= len(ALL)
 
 
+def test_the_seed_decides_what_is_drawn():
+    first, again, other = (search(make(seed=seed), steps=3).state_dict()["rows"] for seed in (1, 1, 2))
+    assert first == again and first[2:] != other[2:]  # the first two are the ends
+
+
 def test_goes_on_as_if_nothing_had_been():
     whole = search(make(seed=3))
     part = search(make(seed=3), steps=6)

@@ -37,27 +37,13 @@ from . import (
     train,
 )
 
-SUBCOMMANDS = {
-    "train": train,
-    "search": search,
-    "specialize": specialize,
-    "test": test,
-    "split": split,
-    "convert-ofa": convert_ofa,
-    "convert-tfnas-table": convert_tfnas_table,
-    "parse-tfnas": parse_tfnas,
-    "analyze": analyze,
-    "flops": flops,
-    "predictor-collect": predictor_collect,
-    "predictor-train": predictor_train,
-    "latency": latency,
-    "image-lists": image_lists,
-    "print-config": print_config,
-    "autoslim-cifar10": autoslim_cifar10,
-    "original": original,
-    "demo": demo,
-}
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
+_MODULES = (
+    *(train, search, specialize, test, split, convert_ofa, convert_tfnas_table, parse_tfnas, analyze, flops),
+    *(predictor_collect, predictor_train, latency, image_lists, print_config),
+    *RECIPES,
+)
+SUBCOMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}
 # Arguments of any of them that name files.
 OUTPUTS = ("out", "output", "plot", "model_config")
 INPUTS = ("config", "checkpoint", "scores", "table", "predictor", "latency_table", "official")

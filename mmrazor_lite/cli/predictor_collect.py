@@ -10,9 +10,9 @@ from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.fileio import require_file
 
-from . import arguments, data_sources, environment
-from .data_check import check_data
+from . import arguments, environment
 from .limits import refuse_given
+from .search import load_supernet
 from .specialize import RESOURCES
 
 
@@ -27,8 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Path:
     """Collect and return the file. The config is one of a search: it says the images and the metric."""
-    from .search import WITHOUT_DATA, load_supernet, search_settings
-
     if args.number < 1:
         raise UserError(f"--number {args.number} must be 1 or more")
     require_file(args.checkpoint, "checkpoint")
@@ -36,22 +34,14 @@ def run(args: argparse.Namespace) -> Path:
     unused += [f"search_cfg.target_{resource}" for resource in RESOURCES]
     refuse_given(args.cfg_options or [], unused, "subnets are drawn from the whole space, without limits or a searcher")
     cfg = load_config(args.config, args.cfg_options)
-    environment.apply_run_flags(cfg, args)
-    settings = search_settings(cfg, args.config)
-    check_data({**cfg, "search_cfg": settings}, "search_cfg", checkpoint=args.checkpoint)
+    runner, settings = load_supernet(cfg, args, args.checkpoint)
 
     from mmrazor_lite.engine.collection import Collection, collect
     from mmrazor_lite.engine.evaluator import SubnetEvaluator
     from mmrazor_lite.engine.search_build import read_settings
     from mmrazor_lite.export import checkpoint_hash
 
-    images = data_sources.read(cfg, settings)
-    cfg.update(WITHOUT_DATA)
-    runner = environment.build_runner(cfg)
-    load_supernet(runner, args.checkpoint)
-    algorithm = runner.algorithm
-    images.say(runner)
-    seed = cfg.randomness.seed
+    algorithm, seed = runner.algorithm, cfg.randomness.seed
     with building("search_cfg"):
         evaluator = SubnetEvaluator(algorithm, replace(read_settings(settings, algorithm), seed=seed))
     path = Path(args.out or Path(cfg.work_dir) / "scores.jsonl")

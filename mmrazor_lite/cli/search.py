@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Search and return the result of each budget, see ``SearchLoop.run``."""
-
     require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
     environment.require_one_checkpoint(cfg, args.checkpoint)
@@ -40,17 +39,10 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) -> list[dict[str, Any]]:
     """Search the supernet of ``checkpoint`` as a search config says; ``args`` are the flags of a run."""
     require_file(checkpoint, "checkpoint")
-    environment.apply_run_flags(cfg, args, without=[*WITHOUT_DATA, "custom_hooks"])
-    settings = search_settings(cfg, args.config)
-    check_data({**cfg, "search_cfg": settings}, "search_cfg", checkpoint=checkpoint)
+    runner, settings = load_supernet(cfg, args, checkpoint)
 
     from mmrazor_lite.engine.search_build import build_search_loop
 
-    unused, images = _left_out(cfg, settings), data_sources.read(cfg, settings)
-    cfg.update(WITHOUT_DATA)
-    runner = environment.build_runner(cfg, unused)
-    load_supernet(runner, checkpoint)
-    images.say(runner)
     with building("search_cfg"):
         loop = build_search_loop(
             settings,
@@ -66,11 +58,24 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
     return results
 
 
-def load_supernet(runner: Any, checkpoint: str) -> None:
-    """Load a supernet whose subnets are to be scored: those that were never trained are refused."""
+def load_supernet(cfg: Any, args: argparse.Namespace, checkpoint: str) -> tuple[Any, dict[str, Any]]:
+    """Return a runner with the supernet whose subnets are to be scored, and the settings of the search.
+
+    Raises:
+        UserError: ``cfg`` is of no search, or one of its sections is wrong; the supernet does not fit, or the search
+            offers subnets that were never trained.
+    """
     from mmrazor_lite.models.algorithms.identity import said_by
 
+    environment.apply_run_flags(cfg, args, without=WITHOUT_DATA)
+    settings = search_settings(cfg, args.config)
+    check_data({**cfg, "search_cfg": settings}, "search_cfg", checkpoint=checkpoint)
+    unused, images = _left_out(cfg, settings), data_sources.read(cfg, settings)
+    cfg.update(WITHOUT_DATA)
+    runner = environment.build_runner(cfg, unused)
     runner.algorithm.check_trained(said_by(runner.load_checkpoint(checkpoint)), checkpoint)
+    images.say(runner)
+    return runner, settings
 
 
 def _left_out(cfg: Any, settings: Mapping[str, Any]) -> str | None:

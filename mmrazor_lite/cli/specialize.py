@@ -14,6 +14,7 @@ from mmrazor_lite.fileio import require_file
 
 from . import arguments, environment
 from .limits import limited
+from .search import search, search_settings
 
 RESOURCES = ("macs", "flops", "params", "memory", "latency")
 
@@ -41,8 +42,6 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
         UserError: No budget, one that no subnet meets, or what a search refuses; of all budgets before any search.
     """
-    from .search import search, search_settings
-
     resource, limits = _budgets(args)
     require_file(args.checkpoint, "checkpoint")
     for flag, path in (("--table", args.table), ("--predictor", args.predictor)):

@@ -120,94 +120,67 @@ def _intervals(where: str, value: Any) -> None:
         check_number(where, pair[1], 1, whole=True)
 
 
-# Key pattern -> rule; ``*`` is any part of a key, ``**`` any number of parts. What is not listed is judged by the type
-# in the signature of what is built.
-RULES: dict[str, Rule] = {
-    "train_cfg.max_epochs": _count,
-    "train_cfg.max_iters": _count,
-    "train_cfg.val_begin": _whole(0),
-    "train_cfg.val_interval": _whole(1),
-    "train_cfg.dynamic_intervals": _intervals,
-    "*_cfg.by_epoch": check_flag,
-    "**dataloader.dataset": _section,
-    "**dataloader.sampler": _section,
-    "**dataloader.batch_sampler": _section,
-    "**dataloader.collate_fn": _function,
-    "**dataloader.worker_init_fn": _function,
-    "**.pipeline": _sections,
-    "**.vis_backends": _sections,
-    "*evaluator": _some_sections,
-    "**.evaluator": _some_sections,
-    "**.topk": _counts,
-    **{f"model**.{key}": _some_sections for key in ("backbone", "neck", "head", "loss", "mutator", "distiller")},
-    "optim_wrapper**.optimizer": _section,
-    "optim_wrapper**.paramwise_cfg": _section,
-    "**dataloader.multiprocessing_context": _one_of(None, "fork", "spawn", "forkserver"),
-    "**dataloader.pin_memory_device": _text,
-    "**dataloader.batch_size": _whole(1),
-    "**dataloader.num_workers": _whole(0, 10_000),
-    "**dataloader.prefetch_factor": _whole(1, optional=True),
-    "**dataloader.timeout": _number(0),
-    "**dataloader.num_batch_per_epoch": _whole(1),
-    "**dataloader.pin_memory": check_flag,
-    "**dataloader.persistent_workers": check_flag,
-    "**dataloader.drop_last": check_flag,
-    "**dataloader.disable_subprocess_warning": check_flag,
-    "optim_wrapper**.accumulative_counts": _whole(1),
-    "optim_wrapper**.optimizer.lr": _number(0),
-    "optim_wrapper**.optimizer.momentum": _number(0),
-    "optim_wrapper**.optimizer.weight_decay": _number(0),
-    "optim_wrapper**.clip_grad.max_norm": _number(0, above=True),
-    "optim_wrapper**.clip_grad.clip_value": _number(0, above=True),
-    "optim_wrapper**.paramwise_cfg.*_mult": _number(0),
-    "optim_wrapper**.paramwise_cfg.bypass_duplicate": check_flag,
-    "param_scheduler**.begin": _whole(0),
-    "param_scheduler**.end": _whole(1),
-    "param_scheduler**.by_epoch": check_flag,
-    "param_scheduler**.convert_to_iter_based": check_flag,
-    "param_scheduler**.T_max": _whole(1, optional=True),
-    "param_scheduler**.step_size": _whole(1),
-    "param_scheduler**.milestones": _milestones,
-    "param_scheduler**.power": _number(0),
-    "param_scheduler**.gamma": _number(0, above=True),
-    "param_scheduler**.eta_min": _number(0, optional=True),
-    "default_hooks.*": _section,
-    "*_hooks.*.interval": _whole(-1),
-    "default_hooks.logger.interval": _whole(1),
-    "default_hooks.visualization.interval": _whole(1),
-    "env_cfg.cudnn_benchmark": check_flag,
-    "env_cfg.mp_cfg": _section,
-    "env_cfg.dist_cfg": _section,
-    "env_cfg.mp_cfg.mp_start_method": _one_of("fork", "spawn", "forkserver"),
-    "env_cfg.mp_cfg.opencv_num_threads": _whole(0, 10_000),
-    "env_cfg.dist_cfg.backend": _one_of("nccl", "gloo"),
-    "env_cfg.dist_cfg.timeout": _number(0, above=True, optional=True),
-    "env_cfg.resource_limit": _whole(1, 2**31),
-    "randomness.seed": _whole(0, LARGEST_SEED, optional=True),
-    "randomness.deterministic": check_flag,
-    "randomness.diff_rank_seed": check_flag,
-    "log_processor.window_size": _whole(1),
-    "log_processor.num_digits": _whole(1, 100),
-    "log_level": _level,
-    "auto_scale_lr.enable": check_flag,
-    "auto_scale_lr.base_batch_size": _whole(1),
-    "**data_preprocessor.std": _above_zero,
-    "**.init_cfg": _sections,
-    "cfg": _nothing,
-    "model_wrapper_cfg.bucket_cap_mb": _number(0, above=True, optional=True),
-    **{f"model_wrapper_cfg.{key}": check_flag for key in _DDP_FLAGS},
-    **{f"model_wrapper_cfg.{key}": _nothing for key in _DDP_OBJECTS},
-    "runner_type": _one_of("Runner", "RazorRunner", "mmengine.Runner", "mmrazor_lite.RazorRunner"),
-    "launcher": _one_of(*LAUNCHERS),
-    "resume": check_flag,
-    "channels_last": check_flag,
-    "find_unused_parameters": check_flag,
-    "load_from": _text,
-    "work_dir": _text,
-    "experiment_name": _text,
-    "default_scope": _text,
-    "data_root": _text,
-}
+# Rule -> the keys that it is for; ``*`` is any part of a key, ``**`` any number of parts. What is not listed is judged
+# by the type in the signature of what is built.
+_FLAGS = (
+    "*_cfg.by_epoch param_scheduler**.by_epoch param_scheduler**.convert_to_iter_based **dataloader.pin_memory "
+    "**dataloader.persistent_workers **dataloader.drop_last **dataloader.disable_subprocess_warning "
+    "optim_wrapper**.paramwise_cfg.bypass_duplicate env_cfg.cudnn_benchmark randomness.deterministic "
+    "randomness.diff_rank_seed auto_scale_lr.enable resume channels_last find_unused_parameters"
+)
+_RULES: tuple[tuple[Rule, str], ...] = (
+    (check_flag, f"{_FLAGS} {' '.join(f'model_wrapper_cfg.{key}' for key in _DDP_FLAGS)}"),
+    (_nothing, f"cfg {' '.join(f'model_wrapper_cfg.{key}' for key in _DDP_OBJECTS)}"),
+    (_count, "train_cfg.max_epochs train_cfg.max_iters"),
+    (_counts, "**.topk"),
+    (_whole(0), "train_cfg.val_begin param_scheduler**.begin"),
+    (
+        _whole(1),
+        "train_cfg.val_interval **dataloader.batch_size **dataloader.num_batch_per_epoch param_scheduler**.end "
+        "optim_wrapper**.accumulative_counts param_scheduler**.step_size default_hooks.logger.interval "
+        "default_hooks.visualization.interval log_processor.window_size auto_scale_lr.base_batch_size",
+    ),
+    (_whole(-1), "*_hooks.*.interval"),
+    (_whole(1, optional=True), "**dataloader.prefetch_factor param_scheduler**.T_max"),
+    (_whole(0, 10_000), "**dataloader.num_workers env_cfg.mp_cfg.opencv_num_threads"),
+    (_whole(1, 100), "log_processor.num_digits"),
+    (_whole(1, 2**31), "env_cfg.resource_limit"),
+    (_whole(0, LARGEST_SEED, optional=True), "randomness.seed"),
+    (
+        _number(0),
+        "**dataloader.timeout optim_wrapper**.optimizer.lr optim_wrapper**.optimizer.momentum param_scheduler**.power "
+        "optim_wrapper**.optimizer.weight_decay optim_wrapper**.paramwise_cfg.*_mult",
+    ),
+    (_number(0, optional=True), "param_scheduler**.eta_min"),
+    (
+        _number(0, above=True),
+        "optim_wrapper**.clip_grad.max_norm optim_wrapper**.clip_grad.clip_value param_scheduler**.gamma",
+    ),
+    (_number(0, above=True, optional=True), "env_cfg.dist_cfg.timeout model_wrapper_cfg.bucket_cap_mb"),
+    (_above_zero, "**data_preprocessor.std"),
+    (_milestones, "param_scheduler**.milestones"),
+    (_intervals, "train_cfg.dynamic_intervals"),
+    (_level, "log_level"),
+    (_text, "load_from work_dir experiment_name default_scope data_root **dataloader.pin_memory_device"),
+    (_function, "**dataloader.collate_fn **dataloader.worker_init_fn"),
+    (
+        _section,
+        "**dataloader.dataset **dataloader.sampler **dataloader.batch_sampler optim_wrapper**.optimizer "
+        "optim_wrapper**.paramwise_cfg default_hooks.* env_cfg.mp_cfg env_cfg.dist_cfg",
+    ),
+    (_sections, "**.pipeline **.vis_backends **.init_cfg"),
+    (
+        _some_sections,
+        "*evaluator **.evaluator model**.backbone model**.neck model**.head model**.loss model**.mutator "
+        "model**.distiller",
+    ),
+    (_one_of(None, "fork", "spawn", "forkserver"), "**dataloader.multiprocessing_context"),
+    (_one_of("fork", "spawn", "forkserver"), "env_cfg.mp_cfg.mp_start_method"),
+    (_one_of("nccl", "gloo"), "env_cfg.dist_cfg.backend"),
+    (_one_of("Runner", "RazorRunner", "mmengine.Runner", "mmrazor_lite.RazorRunner"), "runner_type"),
+    (_one_of(*LAUNCHERS), "launcher"),
+)
+RULES: dict[str, Rule] = {pattern: rule for rule, patterns in _RULES for pattern in patterns.split()}
 
 
 def check_shape(cfg: Mapping, source: str) -> None:

@@ -172,7 +172,7 @@ case([STEM], out=32)(ConcatWithZeros)
 case([STEM], {"a.0": "'flip' along the channels"})(FlipAndRoll)
 case([], {"stem.0": "'copy' in the model"})(Written)
 case([STEM, ("a", 20, 1)])(SqueezeExcite)
-case([], {"stem.0": "Conv1d"})(ConvAlongTheChannels)
+case([STEM])(ConvAlongTheChannels)
 
 
 # norms, products, outputs ---------------------------------------------------------------------------------------

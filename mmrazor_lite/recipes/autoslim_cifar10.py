@@ -11,10 +11,8 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from .steps import CommandLine
+from .steps import CONFIGS, TOP1, CommandLine, require_configs
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs/pruning/autoslim"
 NETS = {"mbv2": "MobileNetV2", "wrn40_4": "WRN-40-4", "resnet56": "ResNet-56"}
 SMALL = {"mbv2": "MobileNetV2 0.25x", "wrn40_4": "WRN-16-1", "resnet56": "ResNet-20"}
 DECAY_POINTS = (0.3, 0.6, 0.8)  # of the epochs, as in AutoSlim_TF2; its warm-up ends at the first
@@ -45,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, cli: CommandLine) -> dict[str, Any]:
     """Run what is not done yet, write the report after every seed, and return it."""
     from .autoslim_report import write_report
-    from .workspace import TOP1, Workspace
+    from .workspace import Workspace
 
     _check(args)
     _choose_device(args)
@@ -167,8 +165,7 @@ class Plan:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if not CONFIGS.is_dir():
-        raise UserError(f"the recipe needs the configs of the repository, '{CONFIGS}' not found: run it in a clone")
+    require_configs("recipe")
     for flag in ("epochs", "supernet_epochs", "seeds", "batch_size", "images_per_class", "val_images_per_class"):
         value = getattr(args, flag)
         if value is not None and value < 1:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .steps import ROOT
+
 if TYPE_CHECKING:
     from .autoslim_cifar10 import Plan
     from .workspace import Workspace
@@ -127,8 +129,6 @@ def command(plan: Plan) -> str:
 
 def portable(text: str, workspace: Workspace, plan: Plan) -> str:
     """A command without the folders of this machine."""
-    from .autoslim_cifar10 import ROOT
-
     data = str(Path(plan.args.data_root).resolve())
     return text.replace(str(workspace.work), "WORK_DIR").replace(data, "DATA_ROOT").replace(f"{ROOT}/", "")
 

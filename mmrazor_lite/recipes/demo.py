@@ -11,16 +11,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mmrazor_lite.errors import UserError
 from mmrazor_lite.folder_lock import hold
 
-from .steps import CommandLine, run_step
+from .steps import CONFIGS, TOP1, CommandLine, require_configs, run_step
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs/pruning/autoslim"
 SUPERNET, SEARCH, SUBNET = (str(CONFIGS / f"autoslim_{step}_digits.py") for step in ("supernet", "search", "subnet"))
 NEXT = "python ./tools/train.py configs/pruning/autoslim/autoslim_mbv2_supernet_cifar10.py --work-dir work_dirs/cifar10"
-TOP1 = "accuracy/top1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, cli: CommandLine) -> None:
     """Run the five steps through the subcommands, then show what came out."""
-    if not CONFIGS.is_dir():
-        raise UserError(f"the demo needs the configs of the repository, '{CONFIGS}' not found: run it in a clone")
+    require_configs("demo")
     print("mmrazor_lite demo: slim a network that reads handwritten digits", flush=True)
     work, step = Path(args.work_dir), partial(run_step, cli)
     hold(work, "demo")

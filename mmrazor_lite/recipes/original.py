@@ -13,9 +13,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from .steps import CommandLine
-
-ROOT = Path(__file__).resolve().parents[2]
+from .steps import ROOT, CommandLine
 
 
 @dataclass

@@ -13,9 +13,7 @@ from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.folder_lock import hold
 
-from .steps import CommandLine, run_step
-
-TOP1 = "accuracy/top1"
+from .steps import TOP1, CommandLine, run_step
 
 
 class Workspace:

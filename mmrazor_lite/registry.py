@@ -69,11 +69,12 @@ TRANSFORMS = _child("transform", _TRANSFORMS, "datasets")
 
 MUTATORS = _own("mutator", "models")
 DISTILLERS = _own("distiller", "models")
+IMPORTANCES = _own("importance", "models")
 SEARCHERS = _own("searcher", "search")
 
 OURS: tuple[Registry, ...] = (
     MODELS, MODEL_WRAPPERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, LOOPS, HOOKS, DATASETS, DATA_SAMPLERS,
-    TRANSFORMS, MUTATORS, DISTILLERS, SEARCHERS,
+    TRANSFORMS, MUTATORS, DISTILLERS, IMPORTANCES, SEARCHERS,
 )  # fmt: skip
 
 

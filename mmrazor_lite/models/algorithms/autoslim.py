@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from torch import nn
 
 from mmrazor_lite.errors import UserError, check_number
@@ -15,6 +16,7 @@ from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import build_part
 from mmrazor_lite.models.algorithms.identity import CHANNEL_CFG
 from mmrazor_lite.models.algorithms.widths import check_range, check_width, is_width, names_of, subnet_of
+from mmrazor_lite.models.importance import build as build_importance
 from mmrazor_lite.registry import DISTILLERS, MODELS
 from mmrazor_lite.subnet import Subnet
 
@@ -83,6 +85,8 @@ class AutoSlim(Algorithm):
         self.mutator.prepare(self.architecture, self.input_shape, any_width=any_width)
         self.search_space = self.mutator.search_space
         self.cost_model = self.mutator.cost_model
+        self._is_ordered = False  # whether it started from a supernet, whose first channels are the trained ones
+        _check_importance(self.mutator.importance, channel_cfg)
         if channel_cfg is None:
             self.kind = "supernet"
             self.num_random_samples = 2 if num_random_samples is None else num_random_samples
@@ -109,6 +113,19 @@ class AutoSlim(Algorithm):
     def largest(self) -> Subnet:
         """As of :class:`Algorithm`; that of ``width_range`` where there is one."""
         return self._bounds[0]
+
+    def check_meta(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
+        """As of :class:`Algorithm`."""
+        super().check_meta(meta, where)
+        self._is_ordered = bool(meta)
+
+    def before_first_step(self) -> None:
+        """Order the channels by ``mutator.importance``, unless the run starts from a supernet."""
+        if self.kind != "supernet" or self.mutator.importance is None or self._is_ordered:
+            return
+        stay = self.mutator.sort_channels(build_importance(self.mutator.importance)(self.mutator))
+        told = f", but for {', '.join(stay)}: what is computed depends on their order" if stay else ""
+        print_log(f"sorted the channels by importance '{self.mutator.importance}'{told}", logger="current")
 
     def passes(self, step: int) -> list[Pass]:
         """The sandwich for a supernet; every subnet with its labels otherwise."""
@@ -193,3 +210,16 @@ def _check_distinct(subnets: Sequence[Subnet], paths: Sequence[str | float]) -> 
         first = subnets.index(subnet)
         if first < second:
             raise UserError(f"algorithm.channel_cfg: {paths[first]} and {paths[second]} hold the same subnet; keep one")
+
+
+def _check_importance(name: str | None, channel_cfg: Any) -> None:
+    """Raise ``UserError`` where channels cannot be sorted before the first step."""
+    if name is None:
+        return
+    if build_importance(name, "mutator.importance").needs != "weights":
+        raise UserError(
+            f"mutator.importance='{name}' looks at images, a config has only the weights: take one of weights "
+            "(l1, l2, bn), or sort in Python with mutator.sort_channels(scores)"
+        )
+    if channel_cfg is not None:
+        raise UserError("mutator.importance orders the channels of a supernet: leave it out beside channel_cfg")

@@ -70,18 +70,18 @@ def failure(
         try:
             if train:
                 model.train()
-                total = sum(output.float().sum() for output in _tensors(model(images)))
+                total = sum(output.float().sum() for output in tensors_of(model(images)))
                 if isinstance(total, Tensor) and total.requires_grad:
                     total.backward()
             model.eval()
             with torch.no_grad():
-                outputs = _tensors(model(images[:1]))
+                outputs = tensors_of(model(images[:1]))
                 expected = compare(images[:1]) if compare is not None else None
         except Exception as error:  # whatever the code of a model raises for a width it does not expect
             return (str(error) or type(error).__name__).splitlines()[0]
     if expected is None:
         return None
-    for own, other in zip(outputs, _tensors(expected), strict=True):
+    for own, other in zip(outputs, tensors_of(expected), strict=True):
         if own.shape != other.shape:
             return f"output of shape {tuple(own.shape)}, expected {tuple(other.shape)}"
         scale = max(float(other.abs().max()), 1e-12)
@@ -221,11 +221,12 @@ def _norm(
     return torch.zeros_like(x).index_copy_(dim, index, part)
 
 
-def _tensors(output: object) -> list[Tensor]:
+def tensors_of(output: object) -> list[Tensor]:
+    """All tensors of what a network gives, in order."""
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, dict):
         output = list(output.values())
     if isinstance(output, (list, tuple)):
-        return [tensor for item in output for tensor in _tensors(item)]
+        return [tensor for item in output for tensor in tensors_of(item)]
     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MethodType
@@ -32,7 +33,17 @@ from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
-from .check import backward_error, can_mask, failure, masked_inputs, number_variants, on_active_channels, probe_images
+from .channel_order import Member, members, orders_of, reorder, sort_what_may
+from .check import (
+    backward_error,
+    can_mask,
+    failure,
+    masked_inputs,
+    number_variants,
+    on_active_channels,
+    probe_images,
+    tensors_of,
+)
 from .given import as_subnet, check_widths
 from .once import hold, preparation
 from .standalone import check_standalone
@@ -57,6 +68,8 @@ class OneShotChannelMutator:
         groups: width groups by hand, each ``dict(out=[layers], into=[layers])`` of names or patterns; the rest stays.
         include, exclude: patterns (``fnmatch``) of layer names that may, or may not, change their width.
         opaque: patterns of module names that the trace does not look into: data-dependent code. What they touch stays.
+        importance: measure of the weights (``l1``, ``l2``, ``bn`` ...) by which the channels of a network that is
+            trained already are sorted before its first step as a supernet, so that subnets begin with the best.
         channel_unit_cfg, parse_cfg: MMRazor's spelling of the same options.
     """
 
@@ -72,6 +85,7 @@ class OneShotChannelMutator:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         opaque: Sequence[str] = (),
+        importance: str | None = None,
         channel_unit_cfg: Mapping | None = None,
         parse_cfg: Mapping | None = None,
     ) -> None:
@@ -79,6 +93,7 @@ class OneShotChannelMutator:
         self._units = {pattern: dict(options) for pattern, options in (units or {}).items()}
         self._by_hand, self._include, self._exclude = tuple(groups), tuple(include), tuple(exclude)
         self._opaque = tuple(opaque)
+        self.importance = importance
         if channel_unit_cfg is not None:
             self._read_channel_unit_cfg(dict(channel_unit_cfg))
         if parse_cfg is not None:
@@ -359,6 +374,56 @@ class OneShotChannelMutator:
             return export(self.architecture)
         finally:
             self.activate(before)
+
+    # order ----------------------------------------------------------------------------------------------------
+
+    @property
+    def unit_counts(self) -> dict[str, int]:
+        """Units of every group, in the order of their indices."""
+        return {mutable.name: mutable.group.units for mutable in self.mutables}
+
+    @property
+    def members(self) -> list[Member]:
+        """What follows the groups: every such dimension of a parameter or buffer."""
+        return list(members(self._dynamic))
+
+    def run(self, images: Tensor) -> list[Tensor]:
+        """What the full network gives for images (N, C, H, W) in eval mode: all tensors of its output."""
+        before = self.active
+        self.activate(self.search_space.max())
+        modes = {module: module.training for module in self.architecture.modules()}
+        try:
+            return tensors_of(self.architecture.eval()(images))
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            self.activate(before)
+
+    def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
+        """Order the units of groups by falling score, so that subnets keep the best; equal ones stay as they are.
+
+        In place. The full network computes the same: what an order would change is found on a copy in double precision
+        before, and such a group stays. Optimizers that have run hold states in the old order.
+
+        Args:
+            scores: Group -> a score for each of its units; groups that are not named stay.
+
+        Returns:
+            Groups that stay, since what the network computes depends on the order of their channels.
+
+        Raises:
+            UserError: A group is unknown, or its scores are not one finite number for each unit; or the network is a
+                joint model.
+        """
+        if self._sets:
+            raise UserError("sort_channels: this network holds norms of several subnets; sort it before")
+        orders = orders_of(scores, self.unit_counts)
+        twin = copy.deepcopy(self)
+        twin.architecture.double()
+        images = probe_images(self.architecture, self.input_shape).double()
+        stay = sort_what_may(twin.members, orders, lambda: twin.run(images))
+        reorder(self.members, {index: order for index, order in orders.items() if index not in stay})
+        return [self.mutables[index].name for index in stay]
 
     def make_switchable(self, subnets: Sequence[Subnet]) -> None:
         """Give every jointly trained subnet batch norms of its own, each a copy of the slice it used so far."""

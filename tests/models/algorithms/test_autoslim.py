@@ -8,6 +8,7 @@ import torch
 
 from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.importance import build
 from mmrazor_lite.subnet import write_subnet
 
 
@@ -206,3 +207,37 @@ def test_widths_below_those_that_were_trained_are_no_search(make):
         narrow.check_trained(meta, "supernet.pth")
     wide.check_trained(narrow.checkpoint_meta())
     wide.check_trained({})  # files of others do not say it
+
+
+def test_a_trained_network_starts_with_its_channels_in_order(make, batch):
+    """Sorted once, before the first step, and the network computes what it did; a supernet stays in its order."""
+    mutator = {"type": "OneShotChannelMutator", "candidate_choices": [0.5, 1.0], "divisor": 2, "importance": "l1"}
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    for meta in (None, {"kind": "supernet"}):
+        algorithm = make(mutator=mutator)
+        plain = algorithm.mutator.run(images)
+        scores = build("l1")(algorithm.mutator)
+        algorithm._is_ordered = bool(meta)
+        algorithm.train_step(batch(), SubnetOptimWrapper(torch.optim.SGD(algorithm.parameters(), lr=0.0)))
+        after = build("l1")(algorithm.mutator)
+        for module in algorithm.modules():  # the step changed the statistics
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.reset_running_stats()
+        torch.testing.assert_close(algorithm.mutator.run(images), plain, rtol=1e-10, atol=1e-10)
+        for name, score in scores.items():
+            np.testing.assert_allclose(after[name], score if meta else np.sort(score)[::-1])
+        assert any((np.diff(score) > 0).any() for score in scores.values())
+
+
+@pytest.mark.parametrize(
+    ("importance", "options", "message"),
+    [
+        ("taylor", {}, "importance='taylor' looks at images"),
+        ("l3", {}, "mutator.importance='l3': allowed are"),
+        ("l1", {"channel_cfg": 0.5}, "orders the channels of a supernet"),
+    ],
+)
+def test_an_order_that_cannot_be_made_is_refused(make, importance, options, message):
+    mutator = {"type": "OneShotChannelMutator", "divisor": 2, "importance": importance}
+    with pytest.raises(UserError, match=message):
+        make(mutator=mutator, **options)

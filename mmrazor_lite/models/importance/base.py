@@ -1,0 +1,78 @@
+"""What a measure of importance is, and sums of what it finds over all that shares the channels of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.models.mutators.channel_order import Member
+from mmrazor_lite.registry import IMPORTANCES
+
+Batches = Iterable[tuple[Tensor, Tensor | None]]  # images (N, C, H, W), and targets where there are any
+Scores = dict[str, np.ndarray]  # group -> score (units,) of each unit, the higher the better
+
+
+class Widths(Protocol):
+    """What a measure sees of a network: its width mutator, see :class:`OneShotChannelMutator`."""
+
+    @property
+    def unit_counts(self) -> Mapping[str, int]: ...  # group -> its units, in the order of their indices
+
+    @property
+    def architecture(self) -> nn.Module: ...
+
+    @property
+    def members(self) -> list[Member]: ...
+
+    def run(self, images: Tensor) -> list[Tensor]: ...  # the full network in eval mode: every tensor that it gives
+
+
+class Importance(Protocol):
+    """A measure: called with the mutator of the network, batches and a loss, it scores each unit of each group.
+
+    ``needs`` says what it looks at: the weights alone, or images too. ``loss`` takes (outputs, targets); where it, or
+    the targets, are missing, a measure that needs a loss takes the distance between outputs.
+    """
+
+    needs: Literal["weights", "images"]
+
+    def __call__(self, network: Widths, batches: Batches, loss: Callable[..., Tensor] | None = None) -> Scores: ...
+
+
+def measure(needs: Literal["weights", "images"]) -> Callable:
+    """Register a function as a measure of importance under its own name."""
+
+    def register(function: Importance) -> Importance:
+        function.needs = needs
+        return IMPORTANCES.register_module(module=function)
+
+    return register
+
+
+def build(name: str, where: str = "importance") -> Importance:
+    """The measure of this name.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = IMPORTANCES.get(name) if isinstance(name, str) else None
+    if found is None:
+        names = sorted(IMPORTANCES.module_dict)
+        raise UserError(f"{where}={name!r}: allowed are {', '.join(names)}{nearest(str(name), names)}")
+    return found
+
+
+def total(network: Widths, values: Iterable[tuple[Member, Tensor]]) -> Scores:
+    """Scores of each group: sums of values (..., C) of the channels of its members, over all but the units."""
+    scores = {name: torch.zeros(units, dtype=torch.float64) for name, units in network.unit_counts.items()}
+    for member, channels in values:
+        channels = channels.detach().double().cpu().reshape(-1, channels.shape[-1]).sum(0)
+        for index, (name, units) in enumerate(network.unit_counts.items()):
+            if index in member.side.counts:
+                scores[name] += member.by_unit(channels, index, units)
+    return {name: score.numpy() for name, score in scores.items()}

@@ -1,0 +1,136 @@
+"""What layers read: the inputs of every layer that sums over channels of a group, looked at or gated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph import LAYER_KINDS
+from mmrazor_lite.models.mutators.channel_order import Member
+
+from .base import Batches, Scores, Widths, total
+
+Visit = Callable[[Member, Tensor, int], Tensor]  # (reader, its input, dimension of the channels) -> the input to use
+
+
+class _Reading(TorchFunctionMode):
+    """Hands the input of each call that is given one of these weights to ``visit``, whoever makes the call."""
+
+    def __init__(self, readers: Mapping[int, Member], visit: Visit) -> None:
+        super().__init__()
+        self._readers, self._visit = readers, visit
+
+    def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        kind = LAYER_KINDS.of_op(name)
+        if kind is None or not kind.makes_channels:
+            return func(*args, **kwargs)
+        reader = self._readers.get(id(args[1] if len(args) > 1 else kwargs.get("weight")))
+        if reader is None:
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs.pop("input")
+        return func(self._visit(reader, x, x.dim() - 1 if name == "linear" else 1), *args[1:], **kwargs)
+
+
+@contextmanager
+def reading(network: Widths, visit: Visit) -> Iterator[None]:
+    """Let ``visit`` see, and change, what the layers that make channels of others read."""
+    readers = [member for member in network.members if member.role == "inputs"]
+    by_call = {id(member.tensor): member for member in readers if not member.kind.own_forward}
+    handles = [
+        network.architecture.get_submodule(member.layer).register_forward_pre_hook(
+            partial(_visit_module, visit, member)
+        )
+        for member in readers
+        if member.kind.own_forward
+    ]
+    try:
+        with _Reading(by_call, visit):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _visit_module(visit: Visit, member: Member, _: nn.Module, args: tuple) -> tuple:
+    return (visit(member, args[0], 1), *args[1:])
+
+
+def saliency(
+    network: Widths, batches: Batches, loss: Callable[..., Tensor] | None, of: Callable[[Tensor], Tensor]
+) -> Scores:
+    """Scores from the derivatives of a loss by a gate of 1 in front of each unit that is read.
+
+    Args:
+        batches: (images (N, C, H, W), targets) of which the targets may be None.
+        loss: Of (outputs, targets), a mean over the images. Without it, or without targets, it is the product of the
+            outputs with random numbers: the mean square of its derivative is that of the distance of the outputs
+            (Hutchinson's estimate of the Gauss-Newton matrix).
+        of: Score (units,) of the derivatives (N, units) of one batch, all readers of the group summed.
+    """
+    generator = torch.Generator().manual_seed(0)
+    scores = {name: 0.0 for name in network.unit_counts}
+    count = 0
+    for images, targets in batches:
+        gates: list[tuple[Member, Tensor]] = []
+        with torch.enable_grad(), reading(network, partial(_gate, gates)):
+            outputs = network.run(images)
+            if loss is None or targets is None:
+                value = sum(
+                    (output * torch.randn(output.shape, generator=generator).to(output)).sum() for output in outputs
+                )
+            else:
+                value = loss(outputs[0] if len(outputs) == 1 else outputs, targets) * len(images)
+        found = torch.autograd.grad(value, [tensor for _, tensor in gates], allow_unused=True)
+        for index, (name, units) in enumerate(network.unit_counts.items()):
+            parts = [
+                member.by_unit(_by_image(grad, len(images)), index, units)
+                for (member, _), grad in zip(gates, found, strict=True)
+                if grad is not None and index in member.side.counts
+            ]
+            if parts:
+                scores[name] = scores[name] + of(sum(parts)).double().cpu().numpy()
+        count += len(images)
+    if count == 0:
+        raise UserError("importance: the data yields no image")
+    return {name: score / count for name, score in scores.items()}
+
+
+def _gate(gates: list[tuple[Member, Tensor]], member: Member, x: Tensor, dim: int) -> Tensor:
+    """A number of 1 for each row and channel of an input, to take the derivative by."""
+    shape = [size if at in (0, dim) else 1 for at, size in enumerate(x.shape)]
+    gates.append((member, torch.ones(shape, dtype=x.dtype, device=x.device, requires_grad=True)))
+    return x * gates[-1][1]
+
+
+def _by_image(grad: Tensor, images: int) -> Tensor:
+    """Derivatives (rows, 1.., C, 1..) of the gates as (images, C); windows of one image lie beside each other."""
+    rows = grad.flatten(1)
+    return rows.reshape(images, -1, rows.shape[1]).sum(1) if len(rows) % images == 0 else rows
+
+
+def inputs_seen(network: Widths, batches: Batches, size: Callable[[Tensor], Tensor]) -> Scores:
+    """Scores from what is read: ``size`` of it, a mean over images and places, summed over the readers."""
+    sums: dict[tuple[str, str], list] = {}
+
+    def look(member: Member, x: Tensor, dim: int) -> Tensor:
+        channels = size(x).movedim(dim, -1).reshape(-1, x.shape[dim])
+        entry = sums.setdefault((member.layer, member.name), [member, 0.0, 0])
+        entry[1], entry[2] = entry[1] + channels.sum(0).double(), entry[2] + len(channels)
+        return x
+
+    count = 0
+    for images, _ in batches:
+        with torch.no_grad(), reading(network, look):
+            network.run(images)
+        count += len(images)
+    if count == 0:
+        raise UserError("importance: the data yields no image")
+    return total(network, ((member, value / rows) for member, value, rows in sums.values()))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmrazor_lite.checkpoints.integrity import MAX_DEPTH, check_archive, is_finite
+from mmrazor_lite.checkpoints.integrity import MAX_DEPTH, check_archive, digests, is_finite
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 
@@ -108,6 +108,16 @@ def test_what_is_no_number_is_not_loaded(written, value, key):
     with pytest.raises(UserError, match=f"x.pth: {key} holds {'NaN' if value == 'nan' else 'infinity'}"):
         load_weights(target, content, "x.pth")
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+def test_the_digest_is_of_types_shapes_and_order_too():
+    values = [
+        torch.zeros(2, 3), torch.zeros(3, 2), torch.zeros(6), torch.zeros(6, dtype=torch.int32), [0.0] * 6, (0.0,) * 6,
+        0, 0.0, False, "0", b"0", None, {}, [], (), {"a": 1, "b": 2}, {"b": 1, "a": 2}, {"a": [1, 2]}, {"a": [[1], 2]},
+    ]  # fmt: skip
+    found = [digests({"section": value})["section"] for value in values]
+    assert len(set(found)) == len(values)
+    assert found[0] == digests({"section": torch.zeros(3, 2).T})["section"]  # not how it lies in memory
 
 
 def test_a_mask_of_infinities_is_part_of_a_network():

@@ -104,12 +104,14 @@ class _Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(3, 6, 3, 2, groups=3)
+        self.grouped, self.plain = nn.Conv2d(6, 9, 3, padding=1, groups=3), nn.BatchNorm2d(9, affine=False)
         self.tied = nn.Conv2d(6, 6, 1)
         self.again = nn.Conv2d(6, 6, 1)
         self.again.weight = self.tied.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.again(self.tied(self.up(x))).flatten(2)
+        x = self.again(self.tied(self.up(x)))
+        x = torch.cat([x, self.plain(self.grouped(x))], 1).flatten(2)
         square = torch.einsum("bcx,bdx->bcd", x, x)
         return square @ square
 

@@ -60,6 +60,15 @@ def test_pieces_and_positions():
     assert slice_of((8, 4), unit=4).width == 4
 
 
+def test_units_that_come_again_are_no_prefix():
+    mutable = MutableChannel(WidthGroup("g", 3, 2, ("a",)), range(2, 7, 2))
+    for units, pieces in (([0, 1, 2, 0, 1, 2], ((0, 2), (3, 2))), ([0, 0, 1, 1, 2, 2], ((0, 4),))):
+        channels = ChannelSlice(Side(np.zeros(6, np.int64), np.array(units)), [mutable])
+        mutable.width = 4
+        channels.refresh()
+        assert (channels.pieces, channels.width) == (pieces, 4)
+
+
 @SIDES
 def test_take_and_put(parts):
     channels = slice_of(*parts)
@@ -193,6 +202,28 @@ def test_batch_norm(parts, cls, momentum, affine):
         assert not torch.equal(getattr(layer, name)[where], getattr(before, name)[where])
         assert torch.equal(getattr(layer, name)[rest], getattr(before, name)[rest])
     assert int(layer.num_batches_tracked) == 3
+
+
+def test_batch_norm_follows_its_widths_from_batch_to_batch():
+    channels = slice_of(*MANY)
+    norm = filled_norm(nn.BatchNorm2d, channels.size)
+    layer = dynamic(norm, channels, channels)
+    for kept in (5, 2, 6):
+        channels._own[0].width = kept
+        channels.refresh()
+        static = export(layer)
+        x = torch.randn(6, channels.width, 4, 4, **DOUBLE)
+        for mode in (True, False):
+            torch.testing.assert_close(layer.train(mode)(x), static.train(mode)(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_synchronised_norm_is_an_ordinary_one_in_an_export():
+    model = nn.Sequential(nn.SyncBatchNorm(4), nn.Conv2d(4, 2, 1)).double().eval()
+    x = torch.randn(2, 4, 3, 3, **DOUBLE)
+    exported = export(model)
+    assert type(exported[0]) is nn.BatchNorm2d and not hasattr(exported[0], "process_group")
+    assert torch.equal(exported(x), model(x))
+    assert type(export(model, keep_sync=True)[0]) is nn.SyncBatchNorm
 
 
 def test_batch_norm_without_running_statistics():

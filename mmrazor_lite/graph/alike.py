@@ -61,7 +61,7 @@ class _Sink:
 class _Pickler(pickle.Pickler):
     """Writes all that a model holds, with classes and functions by what they are and not by their names.
 
-    Of parameters and buffers, the values are left out: no graph depends on them. Modes are left out too.
+    What no graph depends on is left out: modes, the values of parameters and buffers, how a state dict is made.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -84,7 +84,15 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if not isinstance(obj, nn.Module):
             return NotImplemented
-        return nn.Module, (type(obj),), {key: value for key, value in vars(obj).items() if key != "training"}
+        numbers: dict[int, int] = {}  # torch numbers the hooks of all models
+        state = {
+            key: {numbers.setdefault(number, len(numbers)): hook for number, hook in value.items()}
+            if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
+            else value
+            for key, value in vars(obj).items()
+            if key != "training" and "state_dict" not in key
+        }
+        return nn.Module, (type(obj),), state
 
     def _tensor(self, tensor: torch.Tensor) -> tuple:
         place = self._places.setdefault(id(tensor), len(self._places))

@@ -14,7 +14,6 @@ from torch import nn
 from mmrazor_lite.graph import find_width_groups, layer_table, trace
 from mmrazor_lite.graph.alike import MAX_KNOWN, Remembered
 from mmrazor_lite.graph.computation import lines_of
-from mmrazor_lite.models.ops import KIND
 
 
 class Block(nn.Module):
@@ -29,6 +28,9 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.again(self.conv(x) * self.options["scales"][0] + self.shift + self.table)
+
+    def silent_hook(self, args: tuple) -> None:
+        """A hook that does nothing."""
 
 
 class Other(Block):
@@ -57,6 +59,18 @@ def test_models_of_one_code_are_alike():
     known = Remembered()
     assert [known.get(network(), (size,), object) for size in (1, 1)].count(known.get(first, (1,), object)) == 2
     assert known.get(first, (1,), object) is not known.get(first, (2,), object)
+
+
+def test_the_same_hooks_are_alike():
+    def hooked(state: bool) -> nn.Module:
+        model = network()
+        model[1].register_forward_pre_hook(Block.silent_hook)
+        if state:
+            model.register_state_dict_post_hook(lambda *_: None)
+        return model
+
+    assert not made_anew(hooked(True), hooked(False))
+    assert made_anew(hooked(False), network())
 
 
 def _closure(model: nn.Module) -> None:
@@ -142,7 +156,7 @@ def test_all_that_follows_is_the_same(name):
     assert traces[0].eval.ops[0].node is traces[1].eval.ops[0].node
     assert (traces[0].train is traces[0].eval) == (traces[1].train is traces[1].eval)
     assert lines_of(traces[0]) == lines_of(traces[1])
-    graphs = [find_width_groups(traced, KIND) for traced in traces]
+    graphs = [find_width_groups(traced) for traced in traces]
     assert graphs[0].groups == graphs[1].groups and graphs[0].fixed == graphs[1].fixed
     tables = [layer_table(*pair) for pair in zip(traces, graphs, strict=True)]
     assert repr(tables[0]) == repr(tables[1])

@@ -48,6 +48,8 @@ def failing(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, RuntimeError) and (lost_process(error) or lost_worker(error)):
             raise
+        if isinstance(error, KeyError) and error.args == ("inputs",):
+            raise UserError(f"{what}: the images have no 'inputs': their pipeline must end in PackInputs") from error
         raise UserError(f"{what}: {reason(error)} (MMRAZOR_LITE_TRACEBACK=1 shows where)") from error
 
 

@@ -1,7 +1,8 @@
-"""One run, one folder: who writes into a work dir holds a lock that ends with the process, however it ends.
+"""One run, one folder: who writes into a work dir, or adds to a file, holds a lock that ends with the process.
 
-The lock is one of the operating system, on the file ``run.lock`` in the folder, which says in words who holds it. A
-file without a lock is of a run that was killed. Disks that know no locks go by the words alone.
+The lock is one of the operating system, on the file ``run.lock`` in the folder (beside a file, ``.NAME.lock``), which
+says in words who holds it. A file without a lock is of a run that was killed. Disks that know no locks go by the words
+alone.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import check_folder, remove_left_overs
 
 NAME = "run.lock"
-_HELD: dict[Path, tuple[int, int]] = {}  # folder -> process that holds it (a fork does not), descriptor
-_MADE: dict[Path, list[Path]] = {}  # folder -> it and those above that were made for it, the innermost first
+_HELD: dict[Path, tuple[int, int]] = {}  # file of the lock -> process that holds it (a fork does not), descriptor
+_MADE: dict[Path, list[Path]] = {}  # the same -> folders that were made for it, the innermost first
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -39,18 +40,40 @@ def hold(folder: str | os.PathLike, what: str) -> None:
             writes a file.
     """
     path = Path(folder).resolve()
-    if _HELD.get(path, (0, 0))[0] == os.getpid():
+    lock = path / NAME
+    if _held(lock):
         return
     if path.exists() and not path.is_dir():
         raise UserError(f"--work-dir {folder} is a file; give a folder")
-    _MADE[path] = [part for part in (path, *path.parents) if not part.exists()]
+    _MADE[lock] = [part for part in (path, *path.parents) if not part.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _HELD[path] = os.getpid(), _locked(path / NAME, what)
+        _HELD[lock] = os.getpid(), _locked(lock, what, path, "another --work-dir")
     except OSError as error:
         raise UserError(f"the work dir {folder} cannot be written to ({error.strerror}); give another one") from error
     remove_left_overs(path)
     check_folder(path)
+
+
+def hold_file(path: str | os.PathLike, what: str) -> None:
+    """Take a file that a run adds to for this process, as :func:`hold` does a folder; the lock stands beside it.
+
+    Raises:
+        UserError: Another process holds it; says which. Its folder cannot be written to.
+    """
+    path = Path(path).resolve()
+    lock = path.with_name(f".{path.name}.lock")
+    if _held(lock):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _HELD[lock] = os.getpid(), _locked(lock, what, path, "another file")
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be written to ({error.strerror}); give another place") from error
+
+
+def _held(lock: Path) -> bool:
+    return _HELD.get(lock, (0, 0))[0] == os.getpid()
 
 
 @contextmanager
@@ -60,22 +83,22 @@ def released() -> Iterator[None]:
     try:
         yield
     finally:
-        for path in _HELD.keys() - before:
-            process, handle = _HELD.pop(path)
+        for lock in _HELD.keys() - before:
+            process, handle = _HELD.pop(lock)
             if process == os.getpid():
                 with suppress(OSError):
-                    os.unlink(path / NAME)  # still locked: who waits for it looks at the name again
+                    os.unlink(lock)  # still locked: who waits for it looks at the name again
             os.close(handle)
             with suppress(OSError):  # a run that was refused leaves no empty folder
-                for made in _MADE.pop(path, ()):
+                for made in _MADE.pop(lock, ()):
                     made.rmdir()
 
 
-def _locked(path: Path, what: str) -> int:
+def _locked(path: Path, what: str, of: Path, other: str) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(handle, path)
+            _lock(handle, path, of, other)
             mine = os.fstat(handle)
             with suppress(FileNotFoundError):  # the run that held it has ended just now, and its file with it
                 now = os.stat(path)
@@ -88,8 +111,8 @@ def _locked(path: Path, what: str) -> int:
         os.close(handle)
 
 
-def _lock(handle: int, path: Path) -> None:
-    """Lock the file, or raise UserError.
+def _lock(handle: int, path: Path, of: Path, other: str) -> None:
+    """Lock the file ``path``, or raise UserError, which says that ``of`` is in use and that ``other`` may be given.
 
     A lock of POSIX: processes that this one starts do not inherit it, so none of them keeps the folder after a kill.
     """
@@ -102,12 +125,11 @@ def _lock(handle: int, path: Path) -> None:
             raise
         holder = _read(handle)
         where = f"process {holder.get('process', '?')} on {holder.get('host', 'another machine')}"
-        fix = "wait for it, end it, or give another --work-dir"
+        fix = f"wait for it, end it, or give {other}"
         if error.errno in _NO_LOCKS and holder.get("host") != platform.node():
             fix += f"; if it has ended, remove {path}"
         raise UserError(
-            f"{path.parent} is in use by {where} ({holder.get('what', 'unknown')}, since {holder.get('since', '?')}): "
-            f"{fix}"
+            f"{of} is in use by {where} ({holder.get('what', 'unknown')}, since {holder.get('since', '?')}): {fix}"
         ) from None
 
 

@@ -38,6 +38,25 @@ def holder(root, tmp_path):
     os.kill(child, signal.SIGKILL)
 
 
+def test_a_file_that_another_run_adds_to(root, tmp_path):
+    """Two collections in work dirs of their own, with one file."""
+    hold = HOLDER.replace("hold", "hold_file")
+    words, env = [sys.executable, "-c", hold, tmp_path / "scores.jsonl"], {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env) as process:
+        child = int(process.stdout.readline())
+        try:
+            with pytest.raises(UserError, match=r"scores\.jsonl is in use by process .* or give another file"):
+                folder_lock.hold_file(tmp_path / "scores.jsonl", "collect")
+            with folder_lock.released():
+                folder_lock.hold_file(tmp_path / "others.jsonl", "collect")
+        finally:
+            process.kill()
+            os.kill(child, signal.SIGKILL)
+    with folder_lock.released():
+        folder_lock.hold_file(tmp_path / "sub" / ".." / "scores.jsonl", "collect")
+    assert not list(tmp_path.glob(".*.lock"))
+
+
 def test_another_process_is_refused_until_it_is_gone(holder, tmp_path):
     folder = tmp_path / "run"
     left = folder / ".epoch_3.pth.abcd1234.tmp"

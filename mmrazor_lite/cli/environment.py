@@ -130,9 +130,18 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, witho
 
 def hold_folder(folder: str | os.PathLike, args: argparse.Namespace) -> None:
     """Take a folder for a run, see :mod:`mmrazor_lite.folder_lock`: its first process does it for all."""
-    rank = "0" if args.launcher == "none" else os.environ.get(LAUNCHED[args.launcher][0], "0")
-    if rank == "0":
+    if _is_first(args):
         folder_lock.hold(folder, f"{getattr(args, 'command', 'run')} {args.config}")
+
+
+def hold_file(path: str | os.PathLike, args: argparse.Namespace) -> None:
+    """The same for a file that a run adds to, wherever it is."""
+    if _is_first(args):
+        folder_lock.hold_file(path, f"{getattr(args, 'command', 'run')} {args.config}")
+
+
+def _is_first(args: argparse.Namespace) -> bool:
+    return args.launcher == "none" or os.environ.get(LAUNCHED[args.launcher][0], "0") == "0"
 
 
 def log_file(action: str, path: str | os.PathLike) -> None:

@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> Path:
     from mmrazor_lite.export import checkpoint_hash
 
     algorithm, seed = runner.algorithm, cfg.randomness.seed
+    path = Path(args.out or Path(cfg.work_dir) / "scores.jsonl")
+    environment.hold_file(path, args)
     with building("search_cfg"):
         evaluator = SubnetEvaluator(algorithm, replace(read_settings(settings, algorithm), seed=seed))
-    path = Path(args.out or Path(cfg.work_dir) / "scores.jsonl")
     about = {
         "supernet": f"sha256:{checkpoint_hash(args.checkpoint)}",
         "network": algorithm.cost_model.fingerprint,

@@ -174,6 +174,13 @@ _MODELS_ELSEWHERE = {
     "mmpose": "BottomupPoseEstimator TopdownPoseEstimator",
 }
 _KEYS_ELSEWHERE = dict.fromkeys(("deploy_cfg", "onnx_config", "codebase_config", "backend_config"), "mmdeploy")
+# What may also be a helper variable: refused where nothing reads it.
+_MAYBE_ELSEWHERE = {
+    **dict.fromkeys("class_names db_sampler input_modality point_cloud_range voxel_size".split(), "mmdet3d"),
+    **dict.fromkeys("codec dataset_info".split(), "mmpose"),
+    **dict.fromkeys("albu_train_transforms img_scales".split(), "mmyolo"),
+    "dictionary": "mmocr",
+}
 # How the names of MMRazor's config files start.
 _FILES = {
     "autoformer": "AutoFormer",
@@ -218,6 +225,14 @@ def reason(name: Any) -> str | None:
     return f"not carried: {what}{f' ({bare})' if bare.lower() != what.lower() else ''}; {CARRIED}"
 
 
+def reason_of_key(key: str) -> str | None:
+    """Return what a top-level key that nothing reads is for in another project; None where nothing is known of it."""
+    if key in ("tta_model", "tta_pipeline"):
+        return f"not carried: several views of an image at test time; remove it; {CARRIED}"
+    package = _MAYBE_ELSEWHERE.get(key)
+    return package and f"not carried: {PACKAGES[package]} ({package}); {CARRIED}"
+
+
 def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collection[str] = ()) -> None:
     """Raise :class:`UserError` where a config is of something that is not carried: the model first, then any class.
 
@@ -234,6 +249,7 @@ def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collecti
     if scope in PACKAGES:
         raise UserError(f"{source}: default_scope is '{scope}': not carried: {PACKAGES[scope]}; {CARRIED}")
     model = cfg.get("model") or cfg.get("algorithm")
+    cfg = {key: part for key, part in cfg.items() if not reason_of_key(key)}  # one that nothing reads has its own line
     for where, node in mappings({"model": model, **cfg}, "", free):
         name = node.get("type")
         if isinstance(name, str) and (text := reason(name)) and not known(name):

@@ -196,7 +196,10 @@ def check_top_level(cfg: Mapping, source: str) -> None:
             continue
         copies = [part for _, part in values(value) if part is value or isinstance(part, str | dict | list | tuple)]
         if not any(part in used for part in copies):
+            why = not_carried.reason_of_key(key)
             raise UserError(
-                f"{source}: unknown key '{key}' at top level{nearest(key, TOP_LEVEL)}; "
+                f"{source}: {key}: {why}"
+                if why
+                else f"{source}: unknown key '{key}' at top level{nearest(key, TOP_LEVEL)}; "
                 "a helper variable that nothing copies starts with '_'"
             )

@@ -80,12 +80,23 @@ def test_what_to_write_instead(tmp_path):
         ("mine.py", "_base_ = 'mmdet::x.py'\nmodel = dict(type='DMCP')\n", "DMCP"),
         ("detnas_frcnn.py", "_base_ = 'mmdet::_base_/x.py'\n", "DetNAS (mmdet)"),
         ("ptq_openvino.py", "default_scope = 'mmdet'\n", "object detection"),
+        ("tta.py", "tta_model = dict(type='DetTTAModel')\n", "several views of an image"),
+        ("pose.py", "codec = dict(type='UDPHeatmap', sigma=2)\n", "pose estimation (mmpose)"),
+        ("lidar.py", "point_cloud_range = [0, -40, -3, 70, 40, 1]\n", "3D object detection"),
         ("deploy.py", "deploy_cfg = dict(backend_config=dict(type='openvino'))\n", "deployment"),
     ],
 )
 def test_a_config_of_something_else(tmp_path, name, text, what):
     said = refused(write(tmp_path, text, name))
     assert "not carried: " in said and what in said and str(tmp_path / name) in said
+
+
+def test_a_helper_variable_may_be_called_as_elsewhere(root, tmp_path):
+    base = root / "configs/pruning/autoslim/autoslim_supernet_digits.py"
+    text = f"_base_ = '{base}'\ndictionary = dict(metric=1)\ncodec = 3\nrandomness = dict(seed=codec)\nmodel = dict()\n"
+    with pytest.raises(UserError, match=r"dictionary: not carried: text recognition"):
+        load_config(write(tmp_path, text))
+    load_config(write(tmp_path, text.replace("dictionary", "_dictionary")))
 
 
 @pytest.mark.parametrize(

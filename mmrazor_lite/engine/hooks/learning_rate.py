@@ -38,5 +38,5 @@ class RateInfoHook(RuntimeInfoHook):
         if self._still == _STEPS:
             runner.logger.warning(
                 f"the learning rate is 0 since iteration {runner.iter + 2 - _STEPS}, nothing is learned any more: "
-                "param_scheduler ends before train_cfg does"
+                "optimizer.lr is 0, or param_scheduler ends before train_cfg does"
             )

@@ -17,6 +17,7 @@ FOR_TRAINING = (
     *(f"{part}_{key}" for part in ("train", "val", "test") for key in ("dataloader", "cfg", "evaluator")),
     *("optim_wrapper", "param_scheduler", "auto_scale_lr"),
 )
+_WALK = ("sampler", "batch_sampler", "drop_last", "num_batch_per_epoch")  # how a training goes through its images
 WITHOUT_DATA = {**dict.fromkeys((*FOR_TRAINING, "custom_hooks", "load_from")), "resume": False}
 
 
@@ -85,6 +86,8 @@ def _left_out(cfg: Any, settings: Mapping[str, Any]) -> str | None:
     hooks = cfg.get("custom_hooks") or ()
     names = [str(hook["type"] if isinstance(hook, Mapping) else type(hook).__name__) for hook in hooks]
     unused += [name for name in names if not name.endswith("ResourceHook")]
+    loaders = [(key, settings.get(key) or {}) for key in ("dataloader", "calibrate_dataloader")]
+    unused += [f"search_cfg.{name}.{key}" for name, loader in loaders for key in _WALK if loader.get(key)]
     return f"for training and tests, and not used by a search: {', '.join(unused)}" if unused else None
 
 

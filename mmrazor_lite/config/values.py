@@ -66,6 +66,13 @@ def _section(where: str, value: Any) -> None:
         raise UserError(f"{where}={short(value)}: give a dict")
 
 
+def _built(where: str, value: Any) -> None:
+    """A dict that names a class."""
+    _section(where, value)
+    if value is not None and not value.get("type"):
+        raise UserError(f"{where}={short(value)}: the key 'type' is missing")
+
+
 def _sections(where: str, value: Any) -> None:
     parts = value if isinstance(value, list | tuple) else [value]
     if not all(part is None or isinstance(part, Mapping) for part in parts):
@@ -165,9 +172,9 @@ _RULES: tuple[tuple[Rule, str], ...] = (
     (_function, "**dataloader.collate_fn **dataloader.worker_init_fn"),
     (
         _section,
-        "**dataloader.dataset **dataloader.sampler **dataloader.batch_sampler optim_wrapper**.optimizer "
-        "optim_wrapper**.paramwise_cfg default_hooks.* env_cfg.mp_cfg env_cfg.dist_cfg",
+        "**dataloader.dataset optim_wrapper**.optimizer optim_wrapper**.paramwise_cfg default_hooks.* env_cfg.mp_cfg env_cfg.dist_cfg",
     ),
+    (_built, "**dataloader.sampler **dataloader.batch_sampler"),
     (_sections, "**.pipeline **.vis_backends **.init_cfg"),
     (
         _some_sections,

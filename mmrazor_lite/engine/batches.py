@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from mmrazor_lite.datasets.reading import GuardedCollate
 from mmrazor_lite.engine.first_use import probe_batch
 from mmrazor_lite.engine.seeding import SeededDataset
-from mmrazor_lite.errors import UserError, check_number, short
+from mmrazor_lite.errors import UserError, check_number, failing, short
 from mmrazor_lite.registry import DATASETS
 
 CALIBRATION_IMAGES = 4096  # that batch norm is recalibrated on unless the config says how many
@@ -115,9 +115,15 @@ class FixedBatches:
             yield batch
         self._cache = kept
 
-    def probe(self) -> Any:
-        """A batch of a few images as the dataset gives them, spread over it."""
-        return probe_batch(self._loader.dataset, self._loader.collate_fn, self._where)
+    def probe(self) -> dict[str, Any]:
+        """A preprocessed batch of a few images, spread over the dataset.
+
+        Raises:
+            UserError: There is none for the model; names the section.
+        """
+        raw = probe_batch(self._loader.dataset, self._loader.collate_fn, self._where)
+        with failing(f"{self._where}: the model cannot take its images"):
+            return self.preprocessor(raw, False)
 
     def _build_loader(self, config: dict[str, Any], dataset: Dataset, indices: np.ndarray, where: str) -> DataLoader:
         collate = config.pop("collate_fn", {"type": "pseudo_collate"})

@@ -18,12 +18,14 @@ from torch import nn
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
 from mmrazor_lite.engine.data_match import check_search_data
 from mmrazor_lite.engine.data_overlap import say
+from mmrazor_lite.engine.first_use import check_topk
 from mmrazor_lite.errors import UserError, check_number, failing, nearest
 from mmrazor_lite.models.calibration import batch_norms, moving_buffers, recalibrated, unchanged
 from mmrazor_lite.plain_data import plain
 from mmrazor_lite.subnet import Subnet
 
 _BROKEN = "the supernet's weights or its input are broken there (was it trained to the end?)"
+_UNFIT = "the evaluator cannot score what the model predicts"
 _SHOWN = 5  # names in a line
 _IDLE_KEYS = {
     *("data_root", "training", "num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "timeout"),
@@ -111,13 +113,19 @@ class SubnetEvaluator:
     @torch.no_grad()
     def _try_out(self) -> None:
         """Score a few images before the work: what the metrics cannot do, and a wrong ``score_key``, is told now."""
-        images = self.batches.probe()
-        with unchanged(self.algorithm), failing("the evaluator cannot score what the model predicts"):
+        with unchanged(self.algorithm), failing(_UNFIT):
             self.algorithm.eval()
-            batch = self.algorithm.data_preprocessor(images, False)
+            batch = self.batches.probe()
+            if self.calibration is not None:
+                self.algorithm(**self.calibration.probe(), mode="tensor")
             try:
-                metrics = self._measure([batch], self.algorithm.mutator.active)
-            except ValueError:  # may be for want of images, which the first subnet shows
+                samples = self._predicted(batch, self.algorithm.mutator.active)
+            except UserError:  # may be of the statistics of the supernet alone, which the first subnet shows
+                return
+            check_topk(self.metrics, samples[0].get("pred_score"), "evaluator")
+            try:
+                metrics = self._scored([(batch, samples)])
+            except ValueError:  # may be for want of images, the same
                 return
         self._check_score_key(metrics)
         moving = moving_buffers(self.algorithm, batch)
@@ -160,7 +168,7 @@ class SubnetEvaluator:
         try:
             mutator.activate(subnet)
             began = time.perf_counter()
-            with recalibrated(self.algorithm, self.calibration):
+            with recalibrated(self.algorithm, self.calibration), failing(_UNFIT):
                 if torch.cuda.is_initialized():
                     torch.cuda.synchronize()  # once a subnet: recalibration only waits in the queue until here
                 ready = time.perf_counter()
@@ -176,20 +184,27 @@ class SubnetEvaluator:
         return {**metrics, "score": metrics[self.score_key]}
 
     def _measure(self, batches: Iterable[Mapping[str, Any]], subnet: Subnet) -> dict[str, float]:
+        return self._scored((batch, self._predicted(batch, subnet)) for batch in batches)
+
+    def _predicted(self, batch: Mapping[str, Any], subnet: Subnet) -> list[dict[str, Any]]:
+        """What the active ``subnet`` says of every image."""
+        other = self.algorithm.other_size(batch["inputs"]) if hasattr(self.algorithm, "other_size") else None
+        if other:
+            raise UserError(f"dataloader: {other}, so that no budget would hold; set model.input_shape as they are")
+        samples = [
+            sample.to_dict() if isinstance(sample, BaseDataElement) else sample
+            for sample in self.algorithm(**batch, mode="predict")
+        ]
+        # The largest of nothing but NaN is class 0, so that an accuracy alone would not show it.
+        scores = [sample["pred_score"].flatten() for sample in samples if "pred_score" in sample]
+        if scores and not bool(torch.isfinite(torch.cat(scores)).all()):
+            raise UserError(f"the output of {subnet} is not finite; {_BROKEN}")
+        return samples
+
+    def _scored(self, predicted: Iterable[tuple[Mapping[str, Any], list[dict[str, Any]]]]) -> dict[str, float]:
         for metric in self.metrics:
             metric.results.clear()
-        for batch in batches:
-            other = self.algorithm.other_size(batch["inputs"]) if hasattr(self.algorithm, "other_size") else None
-            if other:
-                raise UserError(f"dataloader: {other}, so that no budget would hold; set model.input_shape as they are")
-            samples = [
-                sample.to_dict() if isinstance(sample, BaseDataElement) else sample
-                for sample in self.algorithm(**batch, mode="predict")
-            ]
-            # The largest of nothing but NaN is class 0, so that an accuracy alone would not show it.
-            scores = [sample["pred_score"].flatten() for sample in samples if "pred_score" in sample]
-            if scores and not bool(torch.isfinite(torch.cat(scores)).all()):
-                raise UserError(f"the output of {subnet} is not finite; {_BROKEN}")
+        for batch, samples in predicted:
             for metric in self.metrics:
                 metric.process(batch, samples)
         values: dict[str, float] = {}

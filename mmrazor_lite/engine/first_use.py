@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from mmengine.evaluator import BaseMetric
 from mmengine.runner import BaseLoop
+from mmpretrain.evaluation import Accuracy
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmrazor_lite.errors import UserError, failing
+from mmrazor_lite.errors import UserError, failing, short
 
 _IMAGES = 8  # of different classes where the classes follow each other
 
@@ -24,6 +27,19 @@ def probe_batch(dataset: Dataset, collate: Callable[[Sequence], Any], where: str
     places = np.unique(np.linspace(0, len(dataset) - 1, _IMAGES).astype(int))
     with failing(f"{where} cannot read its images"):
         return collate([dataset[int(place)] for place in places])
+
+
+def check_topk(metrics: Sequence[BaseMetric], scores: Tensor | None, where: str) -> None:
+    """Raise :class:`UserError` where an accuracy asks for more of the first classes than the model tells apart.
+
+    Args:
+        metrics: Of an evaluator.
+        scores: Of one image, a value per class; None where the model gives none.
+        where: Their section.
+    """
+    for metric in metrics:
+        if isinstance(metric, Accuracy) and scores is not None and max(metric.topk) > scores.numel():
+            raise UserError(f"{where}.topk={short(max(metric.topk))}: the model has {scores.numel()} classes")
 
 
 @contextmanager

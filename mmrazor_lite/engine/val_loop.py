@@ -11,11 +11,12 @@ from mmengine.dist import broadcast, is_distributed
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, ValLoop
 from mmengine.runner.amp import autocast
+from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.batches import CALIBRATION_IMAGES, FixedBatches
 from mmrazor_lite.engine.ddp import unwrapped
-from mmrazor_lite.engine.first_use import probe_batch
+from mmrazor_lite.engine.first_use import check_topk, probe_batch
 from mmrazor_lite.engine.mmrazor_search import check_estimator
 from mmrazor_lite.errors import UserError, check_number, failing
 from mmrazor_lite.models.calibration import batch_norms, recalibrated, unchanged
@@ -99,6 +100,11 @@ class SubnetValLoop(ValLoop):
             self.algorithm.eval()
             with failing(f"the model cannot predict the images of {self.stage}_dataloader"):
                 outputs = self.algorithm.val_step(batch)
+            scores = outputs[0].get("pred_score") if isinstance(outputs[0], Mapping | BaseDataElement) else None
+            check_topk(self.evaluator.metrics, scores, f"{self.stage}_evaluator")
+            if self.calibration is not None:
+                with failing("the model cannot be recalibrated on the images of calibrate_dataloader"):
+                    self.algorithm(**self.calibration.probe(), mode="tensor")
             with self._scoring():
                 try:
                     self.evaluator.process(data_samples=outputs, data_batch=batch)

@@ -150,6 +150,17 @@ OPTIONS = {  # step, options, what the line says
     "unscaled-budget": ("search", ["search_cfg.target_macs=3e8"], ["3e+08", "a bare number is in M", "'300M'"]),
     "unit": ("search", ["search_cfg.target_macs=20ms"], ["macs budget '20ms'", "unknown unit", "'300M'"]),
     "no-budget": ("search", ["search_cfg.target_macs=None"], ["no budget", "target_flops"]),
+    "topk": (
+        "search",
+        ["search_cfg.target_macs=95%", "search_cfg.evaluator.topk=[1,50]"],
+        ["evaluator.topk=50: the model has 10 classes"],
+    ),
+    "topk-val": ("train", ["val_evaluator.topk=[1,50]"], ["val_evaluator.topk=50: the model has 10 classes"]),
+    "no-inputs": (
+        "search",
+        ["search_cfg.target_macs=95%", "search_cfg.calibrate_dataloader.dataset.dataset.pipeline=[]"],
+        ["calibrate_dataloader", "their pipeline must end in PackInputs"],
+    ),
     "no-bool": ("search", ["search_cfg.target_macs=True"], ["search_cfg.target_macs=True", "give a number or text"]),
 }
 

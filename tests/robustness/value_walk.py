@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite.checkpoints import read_checkpoint
 from mmrazor_lite.config import schema
 from mmrazor_lite.config.annotations import parameters_of
 
@@ -33,8 +34,12 @@ ABSURD = {
     "lines": "banana\nsplit",
     "dict": "dict(banana=1)",
     "type": "dict(type=banana)",
+    "negative zero": "-0.0",
+    "too small": "1e-400",
+    "list of zero": "[0]",
 }
 _FROM_CODE = frozenset("self runner dataloader evaluator algorithm optimizer space cost budgets constraints".split())
+_DOCUMENTED = ("mmrazor_lite", "mmengine.runner", "mmengine.hooks", "mmpretrain.evaluation")
 _STAMP = re.compile(r"\d{8}_\d{6}(_\d+)?")
 
 
@@ -64,7 +69,7 @@ def _documented(node: Mapping[str, Any], path: tuple[str, ...]) -> set[str]:
         names |= schema.DATALOADER
     for name in [node["type"]] if node.get("type") else schema.DEFAULT_TYPES.get(path, ()):
         for _, built in schema.find(name):
-            if getattr(built, "__module__", "").startswith(("mmrazor_lite", "mmengine.runner", "mmengine.hooks")):
+            if getattr(built, "__module__", "").startswith(_DOCUMENTED):
                 names |= set(parameters_of(built)) - _FROM_CODE
     return {name for name in names if not name.startswith("_")}
 
@@ -81,8 +86,6 @@ def is_default(cfg: Any, key: str) -> bool:
 
 def shown(folder: Path) -> dict[str, Any]:
     """What a run in ``folder`` has come to, without times: files, what the checkpoints hold, scalars, the log."""
-    from mmrazor_lite.export import read_checkpoint
-
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
         "files": [_STAMP.sub("T", str(path.relative_to(folder))) for path in files],
@@ -90,6 +93,19 @@ def shown(folder: Path) -> dict[str, Any]:
         "results": [path.read_text() for path in files if path.suffix == ".yaml"],
         "scalars": [_scalars(path) for path in files if path.name == "scalars.json"],
         "log": [line for path in files if path.suffix == ".log" for line in _lines(path.read_text())],
+    }
+
+
+def found(folder: Path) -> dict[str, Any]:
+    """What a search in ``folder`` has come to, without times: its results and weights, and what it chose on the way."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    steps = (
+        json.loads((folder / "search_log.json").read_text())["steps"] if (folder / "search_log.json").exists() else []
+    )
+    return {
+        "states": [_digest(read_checkpoint(path)) for path in files if path.suffix == ".pth"],
+        "results": [path.name + path.read_text() for path in files if path.suffix == ".yaml" or path.stem == "front"],
+        "steps": [{key: value for key, value in step.items() if key != "seconds"} for step in steps],
     }
 
 

@@ -70,11 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     allocator.keep_freed_memory()
-    with signals.raised() as ended, released():
+    with signals.raised() as ended:
         try:
-            _check_outputs(args)
-            result = run(args)
-            next_step.show(args, result)
+            with released():
+                _check_outputs(args)
+                result = run(args)
+                next_step.show(args, result)
         except (UserError, OSError, RuntimeError) as error:
             if ended:  # what the end of other processes or of a worker led to
                 return signals.told(args, ended)

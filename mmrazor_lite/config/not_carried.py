@@ -145,7 +145,7 @@ _CLASSES: tuple[tuple[str, str, str], ...] = (
         "Conv3dCounter ConvTranspose2dCounter CustomModuleCounter DynamicConv2dCounter DynamicLinearCounter ELUCounter "
         "GroupNormCounter InstanceNorm1dCounter InstanceNorm2dCounter InstanceNorm3dCounter LayerNormCounter "
         "LeakyReLUCounter LinearCounter MaxPool1dCounter MaxPool2dCounter MaxPool3dCounter PReLUCounter "
-        "ReLU6Counter ReLUCounter UpsampleCounter",
+        "ReLU6Counter ReLUCounter ResourceEstimator UpsampleCounter",
     ),
     (
         "a report of costs or of a subnet",

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest, reason, short
 
+from . import not_carried
 from .signatures import argument_names, own_names
 from .walk import values
 

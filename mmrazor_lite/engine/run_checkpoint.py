@@ -154,6 +154,4 @@ def save(runner: Runner, out_dir: str, filename: str, by_epoch: bool = True, val
     if any(states.values()):
         checkpoint["hooks"] = {name: state for name, state in states.items() if state}
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    path = Path(out_dir) / filename
-    save_checkpoint(checkpoint, path)
-    runner.logger.info(f"wrote {path} (sha256 {checkpoint_hash(path)})")
+    save_checkpoint(checkpoint, Path(out_dir) / filename)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import sys
 
 import pytest
 
@@ -119,3 +122,17 @@ def test_reset_head_needs_weights_to_start_from(capsys, config, tmp_path):
     assert "--cfg-options load_from=FILE, without --resume" in fails(capsys, *words)
     assert "without --resume" in fails(capsys, *words, "--resume")
     assert not (tmp_path / "w").exists()
+
+
+def test_a_signal_in_the_last_moment_is_one_line(root, capsys, monkeypatch):
+    """The work is done, and the folder is being let go."""
+
+    @contextlib.contextmanager
+    def released():
+        yield
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sys.modules["mmrazor_lite.cli.main"], "released", released)
+    config = root / "configs/pruning/autoslim/autoslim_supernet_digits.py"
+    assert main(["print-config", str(config)]) == 143
+    assert capsys.readouterr().err == "terminated: run it again to go on\n"

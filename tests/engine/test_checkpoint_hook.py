@@ -102,3 +102,18 @@ def test_counting_epochs_in_a_loop_without_them_is_refused(runner, run_config):
     loop = {"train_cfg": {"by_epoch": False, "max_iters": 3}, "param_scheduler": None}
     with pytest.raises(UserError, match="by_epoch: set it to False"):
         runner({**config(run_config), **loop}).train()
+
+
+def test_what_is_told_can_be_resumed_from(runner, run_config, monkeypatch):
+    """A run that ends with the line that names a file goes on from that file."""
+    run = runner(config(run_config))
+    told, info = [], run.logger.info
+
+    def tell(text, *rest) -> None:
+        if str(text).startswith("wrote "):
+            told.append((text.split()[1], (Path(run.work_dir) / "last_checkpoint").read_text()))
+        info(text, *rest)
+
+    monkeypatch.setattr(run.logger, "info", tell)
+    run.train()
+    assert len(told) == 3 and all(Path(written).resolve() == Path(pointer) for written, pointer in told)

@@ -14,7 +14,8 @@ from robustness.test_value_walk import drawn, is_good
 from robustness.value_walk import ABSURD, found, is_default
 
 from mmrazor_lite.cli import environment, main
-from mmrazor_lite.config.load import _read, completed, load_config
+from mmrazor_lite.config.files import read
+from mmrazor_lite.config.load import completed, load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import SEARCHERS
 
@@ -75,7 +76,7 @@ def search(root, tmp_path_factory) -> Iterator[Callable[..., tuple[int, Path]]]:
 
 def accepted(path: Path, given: list[str], first: bool, count: int, per_key: int = 2) -> list[tuple[str, str]]:
     """``count`` pairs of key and value of a search, of each key ``per_key``, that loading takes, and are no default."""
-    base, cfg, pairs = _read(path), load_config(path, given), []
+    base, cfg, pairs = read(str(path)), load_config(path, given), []
     for key, name in drawn(cfg._cfg_dict, seed=3, count=10_000, per_key=len(ABSURD)):
         walked = key.startswith("search_cfg.") and (first or OWN.fullmatch(key))
         enough = sum(key == other for other, _ in pairs) == per_key

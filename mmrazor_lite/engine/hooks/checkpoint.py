@@ -12,6 +12,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmrazor_lite.checkpoints import checkpoint_hash
 from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.hooks.best import WHERE, BestSoFar, file_name
 from mmrazor_lite.errors import UserError, check_flag, check_number, nearest
@@ -153,21 +154,21 @@ class SafeCheckpointHook(Hook):
         return runner.epoch if self.by_epoch else runner.iter
 
     @master_only
-    def _write(self, runner: Runner, name: str, validated: bool = False) -> None:
+    def _write(self, runner: Runner, name: str, validated: bool = False, last: bool = False) -> None:
+        """Write a file; the ``last`` one is what a resumed run goes on from, before anything is told of it."""
         folder = Path(runner.work_dir)
         _check_finite(runner, folder / name)
         runner.save_checkpoint(str(folder), name, by_epoch=self.by_epoch, validated=validated)
+        if last:
+            write_text_atomic(folder / LAST, str((folder / name).resolve()))
+        runner.logger.info(f"wrote {folder / name} (sha256 {checkpoint_hash(folder / name)})")
+        if last:
+            self._remove_old(folder, name)
 
     def _save(self, runner: Runner, name: str, validated: bool = False) -> None:
-        folder, self._saved = Path(runner.work_dir), _number(Path(name))
-        self._write(runner, name, validated)
-        self._point_to(folder, name)
+        self._saved = _number(Path(name))
+        self._write(runner, name, validated, last=True)
         self._remove_not_best(runner, self._saved)
-
-    @master_only
-    def _point_to(self, folder: Path, name: str) -> None:
-        write_text_atomic(folder / LAST, str((folder / name).resolve()))
-        self._remove_old(folder, name)
 
     @master_only
     def _remove_not_best(self, runner: Runner, number: int) -> None:

@@ -172,7 +172,8 @@ _RULES: tuple[tuple[Rule, str], ...] = (
     (_function, "**dataloader.collate_fn **dataloader.worker_init_fn"),
     (
         _section,
-        "**dataloader.dataset optim_wrapper**.optimizer optim_wrapper**.paramwise_cfg default_hooks.* env_cfg.mp_cfg env_cfg.dist_cfg",
+        "**dataloader.dataset optim_wrapper**.optimizer optim_wrapper**.paramwise_cfg default_hooks.* env_cfg.mp_cfg "
+        "env_cfg.dist_cfg",
     ),
     (_built, "**dataloader.sampler **dataloader.batch_sampler"),
     (_sections, "**.pipeline **.vis_backends **.init_cfg"),

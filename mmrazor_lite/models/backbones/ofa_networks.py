@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
@@ -39,15 +38,16 @@ class OFABackbone(BaseModule):
 
     Module ``layers.S.B`` is block B of stage S; stage 0 is the first block, which is not elastic.
 
+    Where ``arch_setting``, ``width_mult``, ``stem_channels``, ``tail_channels`` and ``norm_cfg`` are not given, they are
+    the published ones, which a subclass has as attributes.
+
     Args:
         arch_setting: ``[channels, blocks, stride, activation, squeeze-and-excitation]`` of each elastic stage at width
-            1.0; by default the published ones.
+            1.0.
         width_mult: Times all channels, made multiples of 8.
         kernel_sizes, expand_ratios: Of every elastic block, ascending.
         depths: Blocks of a stage that may run, ascending; a stage has those up to its own number of blocks.
         stem_channels, first_channels, tail_channels: Of the stem, of the first block, and of the layers of the tail.
-        stem_act: Activation of the stem and of the tail.
-        first_act: Activation of the first block.
         stem_stride: 2, or 1 for small images.
         dropout: Probability, on the features.
         norm_cfg: Norm layers, as in mmcv.
@@ -57,38 +57,46 @@ class OFABackbone(BaseModule):
         UserError: An option that makes no such network.
     """
 
+    ARCH_SETTING: Sequence[Sequence]
+    WIDTH_MULT: float
+    STEM_CHANNELS: int
+    TAIL_CHANNELS: Sequence[int]
+    NORM_CFG: Mapping[str, Any] = {"type": "BN"}
+    STEM_ACT: str  # of the tail too
+    FIRST_ACT: str  # of the first block
+
     def __init__(
         self,
-        arch_setting: Sequence[Sequence],
-        width_mult: float,
-        kernel_sizes: Sequence[int],
-        expand_ratios: Sequence[int | float],
-        depths: Sequence[int],
-        stem_channels: int,
-        first_channels: int,
-        tail_channels: Sequence[int],
-        stem_act: str,
-        first_act: str,
-        stem_stride: int,
-        dropout: float,
-        norm_cfg: dict,
-        init_cfg: Any,
+        arch_setting: Sequence[Sequence] | None = None,
+        width_mult: float | None = None,
+        kernel_sizes: Sequence[int] = (3, 5, 7),
+        expand_ratios: Sequence[int | float] = (3, 4, 6),
+        depths: Sequence[int] = (2, 3, 4),
+        stem_channels: int | None = None,
+        first_channels: int = 16,
+        tail_channels: Sequence[int] | None = None,
+        stem_stride: int = 2,
+        dropout: float = 0.1,
+        norm_cfg: dict | None = None,
+        init_cfg: Any = None,
     ) -> None:
         if init_cfg is None:
             kaiming = {"type": "Kaiming", "layer": ["Conv2d"], "mode": "fan_out"}
             init_cfg = [kaiming, {"type": "Constant", "val": 1, "layer": "_BatchNorm"}]
         super().__init__(init_cfg)
-        name = type(self).__name__
+        name, norm_cfg = type(self).__name__, norm_cfg or dict(self.NORM_CFG)
+        width_mult = self.WIDTH_MULT if width_mult is None else width_mult
+        tail = _tail_channels(self.TAIL_CHANNELS if tail_channels is None else tail_channels, self)
         if isinstance(width_mult, bool) or not isinstance(width_mult, int | float) or not 0.1 <= width_mult <= 10:
             raise UserError(f"{name}: width_mult={width_mult!r} must be a number of 0.1 to 10, such as 1.0 or 1.2")
-        rows = _checked(arch_setting, name)
+        rows = _checked(self.ARCH_SETTING if arch_setting is None else arch_setting, name)
         self.width_mult, self.norm_cfg = width_mult, norm_cfg
-        width = self._wide(stem_channels)
+        width = self._wide(self.STEM_CHANNELS if stem_channels is None else stem_channels)
         self.first_conv = conv_norm_act(
-            nn.Conv2d(3, width, 3, stem_stride, 1, bias=False), norm_cfg, activation(stem_act)
+            nn.Conv2d(3, width, 3, stem_stride, 1, bias=False), norm_cfg, activation(self.STEM_ACT)
         )
         first = self._wide(first_channels)
-        block = OFABlock(width, first, (3,), (1,), 1, False, norm_cfg, activation(first_act))
+        block = OFABlock(width, first, (3,), (1,), 1, False, norm_cfg, activation(self.FIRST_ACT))
         stages: list[nn.Module] = [nn.Sequential(block)]
         width = first
         for channels, blocks, stride, act, use_se in rows:
@@ -100,15 +108,13 @@ class OFABackbone(BaseModule):
             stages.append(MutableDepth(*made, depths=_depths(depths, blocks, name)))
         self.layers = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.out_channels = self._add_tail(width, [self._wide(channels) for channels in tail_channels], stem_act)
+        self.out_channels = self._add_tail(width, [self._wide(channels) for channels in tail], self.STEM_ACT)
         self.dropout = nn.Dropout(dropout)
 
     @classmethod
     def features_at(cls, width_mult: float, tail_channels: Sequence[int] | None = None, **options: Any) -> int:
         """The number of features of a network with these options."""
-        if tail_channels is None:
-            tail_channels = inspect.signature(cls).parameters["tail_channels"].default
-        return divisible(tail_channels[-1] * width_mult)
+        return divisible((tail_channels or cls.TAIL_CHANNELS)[-1] * width_mult)
 
     def _wide(self, channels: int) -> int:
         return divisible(channels * self.width_mult)
@@ -134,27 +140,8 @@ class OFAMobileNetV3(OFABackbone):
     of the one behind it.
     """
 
-    def __init__(
-        self,
-        arch_setting: Sequence[Sequence] = MOBILENET_V3,
-        width_mult: float = 1.0,
-        kernel_sizes: Sequence[int] = (3, 5, 7),
-        expand_ratios: Sequence[int | float] = (3, 4, 6),
-        depths: Sequence[int] = (2, 3, 4),
-        stem_channels: int = 16,
-        first_channels: int = 16,
-        tail_channels: Sequence[int] = (960, 1280),
-        stem_stride: int = 2,
-        dropout: float = 0.1,
-        norm_cfg: dict | None = None,
-        init_cfg: Any = None,
-    ) -> None:
-        norm_cfg = norm_cfg or {"type": "BN"}
-        tail = _tail_channels(tail_channels, 2, "OFAMobileNetV3")
-        super().__init__(
-            arch_setting, width_mult, kernel_sizes, expand_ratios, depths, stem_channels, first_channels,
-            tail, "HSwish", "ReLU", stem_stride, dropout, norm_cfg, init_cfg,
-        )  # fmt: skip
+    ARCH_SETTING, WIDTH_MULT, STEM_CHANNELS, TAIL_CHANNELS = MOBILENET_V3, 1.0, 16, (960, 1280)
+    STEM_ACT, FIRST_ACT = "HSwish", "ReLU"
 
     def _add_tail(self, width: int, channels: Sequence[int], act: str) -> int:
         final, features = channels
@@ -174,27 +161,9 @@ class OFAProxylessNAS(OFABackbone):
     pooling.
     """
 
-    def __init__(
-        self,
-        arch_setting: Sequence[Sequence] = PROXYLESS_NAS,
-        width_mult: float = 1.3,
-        kernel_sizes: Sequence[int] = (3, 5, 7),
-        expand_ratios: Sequence[int | float] = (3, 4, 6),
-        depths: Sequence[int] = (2, 3, 4),
-        stem_channels: int = 32,
-        first_channels: int = 16,
-        tail_channels: Sequence[int] = (1280,),
-        stem_stride: int = 2,
-        dropout: float = 0.1,
-        norm_cfg: dict | None = None,
-        init_cfg: Any = None,
-    ) -> None:
-        norm_cfg = norm_cfg or {"type": "BN", "eps": 1e-3}
-        tail = _tail_channels(tail_channels, 1, "OFAProxylessNAS")
-        super().__init__(
-            arch_setting, width_mult, kernel_sizes, expand_ratios, depths, stem_channels, first_channels,
-            tail, "ReLU6", "ReLU6", stem_stride, dropout, norm_cfg, init_cfg,
-        )  # fmt: skip
+    ARCH_SETTING, WIDTH_MULT, STEM_CHANNELS, TAIL_CHANNELS = PROXYLESS_NAS, 1.3, 32, (1280,)
+    STEM_ACT = FIRST_ACT = "ReLU6"
+    NORM_CFG = {"type": "BN", "eps": 1e-3}
 
     def _add_tail(self, width: int, channels: Sequence[int], act: str) -> int:
         self.feature_mix_layer = conv_norm_act(
@@ -233,8 +202,8 @@ def _depths(depths: Sequence[int], blocks: int, where: str) -> tuple[int, ...]:
     return (*(depth for depth in given if depth < blocks), blocks)
 
 
-def _tail_channels(channels: Sequence[int], number: int, where: str) -> list[int]:
-    channels = list(channels) if isinstance(channels, Sequence) else [channels]
+def _tail_channels(channels: Sequence[int], network: OFABackbone) -> list[int]:
+    channels, number = list(channels) if isinstance(channels, Sequence) else [channels], len(network.TAIL_CHANNELS)
     if len(channels) != number or any(type(value) is not int or value < 1 for value in channels):
-        raise UserError(f"{where}: tail_channels {channels} must be {number} positive whole number(s)")
+        raise UserError(f"{type(network).__name__}: tail_channels {channels} must be {number} positive whole number(s)")
     return channels

@@ -32,6 +32,7 @@ ROOMS = (
     ("models.mutables", "models.calibration", "models.classifiers", "models.distillers"),
     ("models.backbones", "models.ops"),
     ("models.mutators",),
+    ("models.importance",),
     ("models.algorithms",),
     ("models",),
     ("export", "visualization"),

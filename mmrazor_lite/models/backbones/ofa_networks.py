@@ -38,8 +38,8 @@ class OFABackbone(BaseModule):
 
     Module ``layers.S.B`` is block B of stage S; stage 0 is the first block, which is not elastic.
 
-    Where ``arch_setting``, ``width_mult``, ``stem_channels``, ``tail_channels`` and ``norm_cfg`` are not given, they are
-    the published ones, which a subclass has as attributes.
+    Where ``arch_setting``, ``width_mult``, ``stem_channels``, ``tail_channels`` or ``norm_cfg`` is not given, it is the
+    published one, which a subclass has as an attribute.
 
     Args:
         arch_setting: ``[channels, blocks, stride, activation, squeeze-and-excitation]`` of each elastic stage at width

@@ -1,7 +1,7 @@
 """Importance: which units of a width group are worth keeping. One measure a file, registered by name."""
 
 from .activation import activation
-from .base import Batches, Importance, build
+from .definition import Batches, Importance, build
 from .fisher import fisher
 from .given_order import first, random
 from .norm_scale import bn

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .base import Batches, Scores, Widths, measure
-from .reading import saliency
+from .definition import Batches, Scores, Widths, measure
+from .observation import saliency
 
 
 @measure("images")

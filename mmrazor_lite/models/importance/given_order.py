@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .base import Batches, Scores, Widths, measure
+from .definition import Batches, Scores, Widths, measure
 
 
 @measure("weights")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .base import Batches, Scores, Widths, measure, total
+from .definition import Batches, Scores, Widths, measure, total
 
 
 @measure("weights")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmrazor_lite.models.mutators.channel_order import Member
 
-from .base import Batches, Scores, Widths, measure, total
+from .definition import Batches, Scores, Widths, measure, total
 
 
 def _sums(network: Widths, size: Callable[[Tensor], Tensor]) -> Iterator[tuple[Member, Tensor]]:

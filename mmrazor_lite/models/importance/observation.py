@@ -14,7 +14,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import LAYER_KINDS
 from mmrazor_lite.models.mutators.channel_order import Member
 
-from .base import Batches, Scores, Widths, total
+from .definition import Batches, Scores, Widths, total
 
 Visit = Callable[[Member, Tensor, int], Tensor]  # (reader, its input, dimension of the channels) -> the input to use
 

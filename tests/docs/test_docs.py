@@ -30,6 +30,7 @@ COMPARING = ("migration.md", "autoslim_cifar10.md", "tfnas.md")
 LINK = re.compile(r"\]\(([^)\s]*)\)|(?:src|srcset|href)=\"([^\"]*)\"")
 NAME = re.compile(r"\]\[(mmrazor_lite[\w.]*)\]")  # of the reference
 PATH = re.compile(r"(?<![\w/.$-])(?:configs|tools|docs|tests|mmrazor_lite|benchmarks|\.ci)/[\w./{},*-]*")
+IN_FILE = re.compile(r"(mmrazor_lite/[\w/]+\.py)[`)]*,? [(\[]?`(\w+)`")  # a file, and a name that it defines
 FLAG = re.compile(r"(?<![\w-])--[a-zA-Z][\w-]*")
 SCRIPTS_OF_OTHERS = [*original_tfnas.SCRIPTS.values(), *original_autoslim.SCRIPTS.values()]
 FOREIGN_FLAGS = {"--include"}  # of grep
@@ -171,6 +172,17 @@ def test_paths_exist(page):
         for path in expand(match.rstrip(".,:")):
             if not PLACEHOLDER.search(path):
                 assert list(ROOT.glob(path)) or (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_functions_are_in_the_files_that_are_named_with_them():
+    """Such as where a width group is decided, where a budget becomes a limit, and which step trains."""
+    found = [match for page in PAGES for match in IN_FILE.findall(page.read_text())]
+    assert {"find_width_groups", "read_limits", "train_step"} <= {name for _, name in found}
+    for path, name in found:
+        assert re.search(rf"^ *(?:def|class) {name}\b|^{name}\b.* = ", (ROOT / path).read_text(), re.MULTILINE), (
+            path,
+            name,
+        )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

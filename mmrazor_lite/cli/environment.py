@@ -1,4 +1,4 @@
-"""Everything around a run: quiet imports, the process group, one line per file read or written."""
+"""Everything around a run: its flags, the process group, one line per file read or written."""
 
 from __future__ import annotations
 

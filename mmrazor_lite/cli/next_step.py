@@ -25,7 +25,8 @@ from mmrazor_lite.config.load import completed
 from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
 
-from . import subnets
+from . import purpose, subnets
+from .split import OF_THE_SUPERNET
 
 Command = list[str]  # a subcommand and its words
 TOOLS = {
@@ -119,11 +120,20 @@ def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
 
 
 def _after_search(args: argparse.Namespace, result: Sequence[Mapping[str, Any]]) -> Command | None:
-    retraining = sibling(args.config, "search", "subnet")
-    if retraining is None or not result:
+    """The subnets are trained by the config beside, or by the search's own where its algorithm trains subnets too."""
+    if not result:
         return None
-    extra = _choose(retraining, [str(found["file"]) for found in result])
-    return _command(args, "train", retraining, work=_folder(args, "search", "retrain"), extra=extra)
+    files, work = [str(found["file"]) for found in result], _folder(args, "search", "retrain")
+    retraining = sibling(args.config, "search", "subnet")
+    if retraining is not None:
+        return _command(args, "train", retraining, work=work, extra=_choose(retraining, files))
+    cfg = load_config(args.config, args.cfg_options)
+    if not cfg.get("search_cfg") or "joint" not in purpose.kinds(cfg):
+        return None
+    unused = [f"model.{key}=None" for key in OF_THE_SUPERNET if cfg.model.get(key) is not None]
+    return _command(
+        args, "train", args.config, work=work, extra=["search_cfg=None", *_choose(args.config, files), *unused]
+    )
 
 
 def _after_specialize(args: argparse.Namespace, result: Sequence[Mapping[str, Any]]) -> Command | None:

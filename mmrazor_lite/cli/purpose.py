@@ -27,6 +27,12 @@ def _classes(cfg: Mapping) -> list[type]:
     return [cls for cls in getattr(found, "__mro__", ()) if issubclass(cls, Algorithm)]
 
 
+def kinds(cfg: Mapping) -> frozenset[str]:
+    """What the algorithm of a config can be, see ``Algorithm.kinds``; empty for a plain network."""
+    classes = _classes(cfg)
+    return classes[0].kinds if classes else frozenset()
+
+
 def require(cfg: Mapping, path: Any, command: str, sections: tuple[str, ...] = ()) -> None:
     """Raise :class:`UserError` where a config lacks the model, or a section that a command reads.
 
@@ -55,7 +61,7 @@ def no_search(cfg: Mapping, path: Any) -> UserError:
     if not classes:
         name = kind_of(cfg["model"])
         return UserError(f"{said}, and {name} has no subnets to search: docs/any_model.md shows how it gets them")
-    if "supernet" not in classes[0].kinds:
+    if "supernet" not in kinds(cfg):
         return UserError(f"{said} but one of a single subnet, for tools/train.py and tools/test.py")
     if "TFNAS" in names:
         return UserError(f"{said}; TF-NAS searches while it trains: tools/train.py {path}")
@@ -71,9 +77,9 @@ def no_split(cfg: Mapping, path: Any) -> UserError | None:
     joint = "what is split is a joint model, of a config with model.type='AutoSlim' and channel_cfg: docs/autoslim.md"
     if not classes:
         return UserError(f"'{path}' is of {name}, which has no subnets; {joint}")
-    if "joint" in classes[0].kinds:
+    if "joint" in kinds(cfg):
         return None
-    if "supernet" not in classes[0].kinds:
+    if "supernet" not in kinds(cfg):
         return UserError(f"'{path}' is of one subnet, whose checkpoints are a plain network already; {joint}")
     if "TFNAS" in (cls.__name__ for cls in classes):
         how = "tools/nas/parse_tfnas.py writes the network that it has found, which is then trained"

@@ -107,6 +107,32 @@ def test_the_chain_of_one_network(work):
     assert found.cfg_options == [f"algorithm.channel_cfg={files[0]}"]
 
 
+def test_a_search_without_a_config_beside(work):
+    """The search's own config trains what it has found, where its algorithm trains given subnets."""
+    for base, said in (
+        ("pruning/autoslim/autoslim_search_digits.py", "train"),
+        ("nas/spos/spos_evolution_search_digits.py", None),
+    ):
+        config = work / f"{said}.py"
+        config.write_text(f"_base_ = {str(ROOT / 'configs' / base)!r}\n")
+        files = [file(work / "S" / f"subnet_{name}.yaml") for name in "ab"]
+        words = [
+            config,
+            file(work / "epoch_3.pth"),
+            "--work-dir",
+            work / "S",
+            "--cfg-options",
+            "model.input_shape=(3,8,8)",
+        ]
+        found = after("search", words, [{"file": path} for path in files])
+        assert (found and found.command) == said
+        if found is not None:
+            cfg = load_config(found.config, found.cfg_options)
+            assert cfg.search_cfg is None and cfg.model.channel_cfg == [str(path) for path in files]
+            assert cfg.model.distiller is cfg.model.num_random_samples is None
+            assert found.cfg_options[-1] == "model.input_shape=(3,8,8)" and found.work_dir == str(work / "S_retrain")
+
+
 def test_what_was_specialized_has_its_weights(work):
     config = "configs/nas/mmcls/onceforall/ofa_search_digits.py"
     checkpoint, best = file(work / "epoch_3.pth"), file(work / "S" / "macs_1M" / "best_subnet.yaml")
@@ -137,7 +163,7 @@ def test_the_config_beside(config, roles, expected):
 
 def test_a_config_of_ones_own_has_no_chain_and_no_error(work, capsys):
     config = work / "mine.py"
-    config.write_text(f"_base_ = {str(ROOT / 'configs/pruning/autoslim/autoslim_search_digits.py')!r}\n")
+    config.write_text(f"_base_ = {str(ROOT / 'configs/nas/spos/spos_evolution_search_digits.py')!r}\n")
     args = build_parser().parse_args(["search", str(config), "x.pth"])
     show(args, [{"file": work / "A.yaml"}])
     show(args, None)

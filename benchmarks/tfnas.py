@@ -52,18 +52,19 @@ class AllOperators(nn.Module):
     """
 
     def __init__(self, algorithm: nn.Module) -> None:
+        from mmrazor_lite.models.algorithms.tfnas_parts import blocks_of
+
         super().__init__()
         mutator, space = algorithm.mutator, algorithm.search_space
         self.net = mutator.export(space.max()).requires_grad_(False)
         self.alphas, self.betas = nn.ParameterList(), nn.ParameterList()
         blocks: dict[str, list[nn.ModuleList]] = {}
-        for name, module in mutator.operators.items():
+        for block, widths in zip(blocks_of(mutator), algorithm.widths.tolist(), strict=True):
             operators = []
-            for candidate in module.names:
-                width = f"{name}.{candidate}.mid_channels"
-                chosen = {name: candidate, width: algorithm._width_choices()[width]}
-                operators.append(mutator.part(name, {**space.max(), **chosen}).requires_grad_(False))
-            blocks.setdefault(name.rpartition(".")[0], []).append(nn.ModuleList(operators))
+            for index, width in enumerate(widths):
+                subnet = {**space.max(), **block.choices(index, width)}
+                operators.append(mutator.part(block.name, subnet).requires_grad_(False))
+            blocks.setdefault(block.stage.name, []).append(nn.ModuleList(operators))
             self.alphas.append(torch.zeros(len(operators)))
         self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in blocks.values())
         for stage in self.stages:

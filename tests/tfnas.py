@@ -14,6 +14,7 @@ from torch import nn
 from mmrazor_lite.estimators.cells import Cell
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.models.backbones import TFNASNet
+from mmrazor_lite.models.mutables import MutableOP
 from mmrazor_lite.models.mutators import NasMutator
 
 SHAPE = (3, 16, 16)
@@ -63,10 +64,15 @@ def images(n: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64) -> tor
     return torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
+def operators(mutator: NasMutator) -> dict[str, MutableOP]:
+    """The operator choices of a mutator by name, in order."""
+    return {name: module for name, module in mutator.modules.items() if isinstance(module, MutableOP)}
+
+
 def table_of(mutator: NasMutator, base: float = 1.0) -> LatencyTable:
     """A table with a formula: block b with operator o at width w takes (1 + b / 10) * (0.01 w + 0.05 o) ms."""
     cells, space = [], mutator.search_space
-    for block, (name, module) in enumerate(mutator.operators.items()):
+    for block, (name, module) in enumerate(operators(mutator).items()):
         widths = tuple(f"{name}.{candidate}.mid_channels" for candidate in module.names)
         values = np.full((len(widths), max(len(space[width].candidates) for width in widths)), np.nan)
         for op, width in enumerate(widths):

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,18 @@ MOST_CHANNELS = 100_000  # of a block; more is a damaged file
 MOST_ENTRIES = 100_000
 SUFFIXES = (".pkl", ".pickle", ".npz")
 _ACTIVATIONS = {"ReLU": "relu", "ReLU6": "relu6", "SiLU": "swish", "Swish": "swish", "HSwish": "h-swish"}
+
+
+@runtime_checkable
+class Block(Protocol):
+    """What a key says of an operator."""
+
+    in_channels: int
+    out_channels: int
+    se_channels: int
+    kernel_size: int
+    stride: int
+    act: str
 
 
 @dataclass(frozen=True)
@@ -100,13 +112,13 @@ def tfnas_table(source: TFNASTable, mutator: Any) -> LatencyTable:
     """
     space, (sizes,), cells = mutator.search_space, sizes_of(mutator), []
     missing: list[str] = []
-    for name, module in mutator.operators.items():
-        blocks = {candidate: module.candidate(candidate) for candidate in module.names}
-        widths = [f"{name}.{candidate}.mid_channels" for candidate in module.names]
-        if not all(width in space for width in widths) or not all(hasattr(b, "se_channels") for b in blocks.values()):
+    for part in mutator.cost_model.cells.cells:
+        name, widths = part.name, part.choices[-1] if part.choices else ""
+        blocks = [module for module in mutator.architecture.get_submodule(name).modules() if isinstance(module, Block)]
+        if isinstance(widths, str) or len(widths) != len(blocks):
             raise UserError(f"{source.path}: '{name}' is no choice of TF-NAS blocks; such a table fits TFNASNet only")
         values = np.full((len(blocks), max(len(space[width].candidates) for width in widths)), np.nan)
-        for row, (block, width) in enumerate(zip(blocks.values(), widths, strict=True)):
+        for row, (block, width) in enumerate(zip(blocks, widths, strict=True)):
             key, offered = key_of(block, sizes[name][-1]), np.array(space[width].candidates)
             entries = source.entries.get(key)
             if entries is None:
@@ -122,7 +134,7 @@ def tfnas_table(source: TFNASTable, mutator: Any) -> LatencyTable:
                     f"{source.path}: '{key}' is negative at {below[0]} to {below[-1]} inner channels, which networks "
                     "of this space have; measure a table (tools/latency/build_table.py)"
                 )
-        cells.append(Cell(name, (name, tuple(widths)), values[..., None]))
+        cells.append(Cell(name, (name, widths), values[..., None]))
     missing = list(dict.fromkeys(missing))  # operators may share a key
     if missing:
         raise UserError(
@@ -132,7 +144,7 @@ def tfnas_table(source: TFNASTable, mutator: Any) -> LatencyTable:
     return LatencyTable(space, Cell("", (), np.array([source.base])), cells, device, where=source.path)
 
 
-def key_of(block: Any, size: int) -> str:
+def key_of(block: Block, size: int) -> str:
     """The key of a TF-NAS block that reads maps of ``size`` x ``size``."""
     act = _ACTIVATIONS.get(block.act, block.act)
     return (

@@ -49,29 +49,13 @@ class LayerTable:
         names = tuple(prefixes)
         return self._where(lambda name: not _is_within(name, names))
 
-    def placed(self, prefix: str, offset: int, held: int) -> LayerTable:
-        """The table of a module traced alone, as a part of a network.
+    def inside(self, prefix: str) -> LayerTable:
+        """What belongs to the module called ``prefix``."""
+        return self._where(lambda name: _is_within(name, (prefix,)))
 
-        Args:
-            prefix: Name of the module in the network.
-            offset: Number of width groups before those of the module.
-            held: Bytes that the network keeps alive around it.
-        """
-        rows, weights = (
-            [
-                replace(
-                    row,
-                    name=f"{prefix}.{row.name}" if row.name else prefix,
-                    inputs=row.inputs.renumbered(offset),
-                    outputs=row.outputs.renumbered(offset),
-                )
-                for row in part
-            ]
-            for part in (self.rows, self.weights)
-        )
-        alive = [[*((size, side.renumbered(offset)) for size, side in tensors), (held, ONE)] for tensors in self.alive]
-        places = [f"{prefix}.{place}" if place else prefix for place in self.places]
-        return LayerTable(rows, weights, alive, self.parameter_bytes, places)
+    def beside(self, held: int) -> LayerTable:
+        """The table of a module beside which ``held`` bytes are alive all the time."""
+        return replace(self, alive=[[*tensors, (held, ONE)] for tensors in self.alive])
 
     def resized(self, positions: Mapping[int, int]) -> LayerTable:
         """The table at another size of the image.

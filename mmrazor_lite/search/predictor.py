@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -21,13 +20,13 @@ from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.fileio import atomic_write
 from mmrazor_lite.subnet import SearchSpace
+from mmrazor_lite.subnet.elastic_stages import PER_BLOCK
 
 FORMAT = "mmrazor_lite.predictor/1"
 Encoding = Callable[[np.ndarray], np.ndarray]  # rows (n, D) -> features (n, F), float32
 _KERNELS, _RATIOS, _SLOTS = (3, 5, 7), (3, 4, 6), 4
 FEW = 1000  # rows; products of that size are slower on several threads, and six times so where the machine is busy
 _RESOLUTIONS = range(112, 225, 16)
-_BLOCK = re.compile(r"\.layers\.(\d+)\.(\d+)\.(kernel_size|expand_ratio)$")
 
 
 class AccuracyPredictor:
@@ -227,14 +226,17 @@ def _ofa(space: SearchSpace, where: str) -> Encoding:
     Source: ``ofa/tutorial/accuracy_predictor.py`` of Once-for-All's authors.
     """
     features = np.full((len(space), max(len(choice.candidates) for choice in space.values())), -1)
-    blocks = set()
+    stages = [s.blocks for s in space.stages if any(f"{b}.{what}" in space for b in s.blocks for what in PER_BLOCK)]
+    if [len(blocks) for blocks in stages] != [_SLOTS] * 5:
+        raise UserError(f"{where}: the published encoding is of 5 stages of 4 blocks; the space is another one")
+    known = {  # choice -> where its features begin, and the values that they are of
+        f"{block}.{what}": (start + 3 * place, values)
+        for place, block in enumerate(block for blocks in stages for block in blocks)
+        for what, values, start in zip(PER_BLOCK, (_KERNELS, _RATIOS), (0, 60), strict=True)
+    }
     for column, (name, choice) in enumerate(space.items()):
-        found = _BLOCK.search(name)
-        if found:
-            block = _SLOTS * (int(found[1]) - 1) + int(found[2])
-            blocks.add(block)
-            known, start = (_KERNELS, 0) if found[3] == "kernel_size" else (_RATIOS, 60)
-            offset, index = start + 3 * block, {value: place for place, value in enumerate(known)}
+        if name in known:
+            offset, index = known[name][0], {value: place for place, value in enumerate(known[name][1])}
         elif name == "resolution":
             offset, index = 120, {value: (value - 112) // 16 for value in choice.candidates if value in _RESOLUTIONS}
         else:
@@ -246,9 +248,6 @@ def _ofa(space: SearchSpace, where: str) -> Encoding:
                 "restrict the space, such as mutator.resolutions=[160,176,192,208,224]"
             )
         features[column, : len(choice.candidates)] = [offset + index[value] for value in choice.candidates]
-    if blocks != set(range(5 * _SLOTS)):
-        raise UserError(f"{where}: the published encoding is of 5 stages of 4 blocks; the space is another one")
-
     starts = np.arange(len(space)) * features.shape[1]
 
     def encode(rows: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What can be chosen, what was chosen, and the files that say so. Needs numpy and PyYAML, never torch."""
 
 from mmrazor_lite.subnet.budget import RESOURCE_UNITS, parse_budget
-from mmrazor_lite.subnet.choice import KINDS, Choice, LayerWidth
+from mmrazor_lite.subnet.choice import KINDS, Choice, LayerWidth, Stage
 from mmrazor_lite.subnet.space import SearchSpace
 from mmrazor_lite.subnet.subnet import Subnet
 from mmrazor_lite.subnet.subnet_file import (
@@ -20,6 +20,7 @@ __all__ = [
     "Choice",
     "LayerWidth",
     "SearchSpace",
+    "Stage",
     "Subnet",
     "SubnetFile",
     "parse_budget",

@@ -110,6 +110,21 @@ class LayerWidth:
     full: int
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Blocks in a row, of which only the first ones may run.
+
+    Args:
+        name: Its module, such as ``backbone.layers.1``.
+        blocks: The modules of its blocks, in order.
+        depth: Name of the choice how many of them run; None where all always do.
+    """
+
+    name: str
+    blocks: tuple[str, ...]
+    depth: str | None = None
+
+
 def plain_scalar(value: Any) -> Any:
     """Turn a numpy number or string into the Python one; leave everything else as it is."""
     return value.item() if isinstance(value, np.generic) else value

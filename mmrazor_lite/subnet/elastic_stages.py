@@ -1,41 +1,22 @@
 """The elastic stages of a search space, and the choices of a subnet from what a file says of each stage.
 
-Stage S has the choice ``backbone.layers.S.depth`` unless its depth is fixed, block B of it
-``backbone.layers.S.B.kernel_size`` and ``backbone.layers.S.B.expand_ratio``; the image size may be ``resolution``.
+Block B has the choices ``B.kernel_size`` and ``B.expand_ratio``; the image size may be ``resolution``.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mmrazor_lite.errors import UserError, short
-from mmrazor_lite.subnet.choice import Choice, at
+from mmrazor_lite.subnet.choice import Stage, at
 from mmrazor_lite.subnet.space import SearchSpace, listed
 
 RESOLUTION = "resolution"
 PER_BLOCK = ("kernel_size", "expand_ratio")
 SIZES = ("r", "resolution", "image_size", "input_shape")  # keys that say the image size
-_KERNEL = re.compile(r"(?P<stage>.+)\.(?P<block>\d+)\.kernel_size")
 _log = logging.getLogger("mmrazor_lite")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """An elastic stage of a space.
-
-    Attributes:
-        name: Such as ``backbone.layers.1``.
-        blocks: How many it can have.
-        depth: Its depth choice; None where all blocks always run.
-    """
-
-    name: str
-    blocks: int
-    depth: Choice | None
 
 
 def stages_of(space: SearchSpace, where: str = "") -> list[Stage]:
@@ -44,26 +25,22 @@ def stages_of(space: SearchSpace, where: str = "") -> list[Stage]:
     Raises:
         UserError: It is not the space of a network of Once-for-All.
     """
-    blocks: dict[str, int] = {}
-    for name in space:
-        match = _KERNEL.fullmatch(name)
-        if match and f"{match['stage']}.{match['block']}.expand_ratio" in space:
-            blocks[match["stage"]] = max(blocks.get(match["stage"], 0), int(match["block"]) + 1)
-    if not blocks:
+    stages = [s for s in space.stages if all(f"{block}.{what}" in space for block in s.blocks for what in PER_BLOCK)]
+    if not stages:
         raise UserError(
             f"{at(where)}a subnet of Once-for-All, but the model has no elastic blocks; use a config such as "
             "configs/nas/mmcls/onceforall/ofa_mobilenet_supernet_32xb64_in1k.py"
         )
-    return [Stage(name, number, space.get(f"{name}.depth")) for name, number in blocks.items()]
+    return stages
 
 
-def depth_of(stage: Stage, value: Any, where: str) -> int:
+def depth_of(stage: Stage, value: Any, space: SearchSpace, where: str) -> int:
     """``value``, if it is a depth of the stage; else a :class:`UserError`."""
     if stage.depth is not None:
-        return stage.depth.candidates[stage.depth.index(value, where)]
-    if value != stage.blocks:
-        raise UserError(f"{where}: stage '{stage.name}' has depth {short(value)}, here always {stage.blocks}")
-    return stage.blocks
+        return space[stage.depth].candidates[space[stage.depth].index(value, where)]
+    if value != len(stage.blocks):
+        raise UserError(f"{where}: stage '{stage.name}' has depth {short(value)}, here always {len(stage.blocks)}")
+    return len(stage.blocks)
 
 
 def check_widths(widths: Mapping[str, Any], space: SearchSpace, where: str, width_mult: float | None = None) -> None:
@@ -92,10 +69,10 @@ def choices_of(
     chosen: dict[str, Any] = {}
     for stage, pairs in zip(stages, blocks, strict=True):
         if stage.depth is not None:
-            chosen[stage.depth.name] = len(pairs)
-        for index, pair in enumerate(pairs):
+            chosen[stage.depth] = len(pairs)
+        for block, pair in zip(stage.blocks, pairs, strict=False):
             for what, value in zip(PER_BLOCK, pair, strict=True):
-                name = f"{stage.name}.{index}.{what}"
+                name = f"{block}.{what}"
                 space[name].index(value, where)
                 chosen[name] = value
     return chosen

@@ -52,7 +52,7 @@ def read_mmrazor_ofa(document: Mapping[str, Any], space: SearchSpace, where: str
     blocks = []
     for number, stage in zip(numbers[1:], stages, strict=True):
         entries, name = layers[number], f"{where}: backbone.layers.{number}"
-        depth = depth_of(stage, _entry(entries, None, "depth", name), where)
+        depth = depth_of(stage, _entry(entries, None, "depth", name), space, where)
         if (None, "out_channels") in entries:
             widths[stage.name] = entries[None, "out_channels"]
         blocks.append([tuple(_entry(entries, i, what, name) for what in PER_BLOCK) for i in range(depth)])

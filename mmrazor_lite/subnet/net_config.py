@@ -88,12 +88,12 @@ def short_form(subnet: Mapping[str, Any], space: SearchSpace) -> dict[str, list]
     subnet = space.subnet(space.index(subnet))
     lists: dict[str, list] = {"ks": [], "e": [], "d": []}
     for stage in stages_of(space):
-        depth = stage.blocks if stage.depth is None else subnet[stage.depth.name]
+        depth = len(stage.blocks) if stage.depth is None else subnet[stage.depth]
         if stage.depth is not None:
             lists["d"].append(depth)
-        for index in range(stage.blocks):
+        for index, block in enumerate(stage.blocks):
             for key, what in zip(("ks", "e"), PER_BLOCK, strict=True):
-                lists[key].append(subnet[f"{stage.name}.{index}.{what}"] if index < depth else 0)
+                lists[key].append(subnet[f"{block}.{what}"] if index < depth else 0)
     return {**lists, "r": [subnet[RESOLUTION]]} if RESOLUTION in space else lists
 
 
@@ -112,16 +112,16 @@ def _read_lists(document: Mapping[str, Any], space: SearchSpace, where: str) -> 
     if document.get("wid") is not None:
         raise UserError(f"{where}: 'wid' {short(document['wid'])}: the width is model.width_mult's; remove it")
     stages = stages_of(space, where)
-    total, free = sum(stage.blocks for stage in stages), [stage for stage in stages if stage.depth is not None]
+    total, free = sum(len(stage.blocks) for stage in stages), [stage for stage in stages if stage.depth is not None]
     kernels = _list(document, _KERNELS, (total,), "one per block", where)
     ratios = _list(document, _RATIOS, (total,), "one per block", where)
     depths = _list(document, _DEPTHS, (len(free), len(stages)), "one per elastic stage", where)
     pairs, taken = zip(kernels, ratios, strict=True), iter(depths)
     blocks = []
     for stage in stages:
-        every = [next(pairs) for _ in range(stage.blocks)]
-        said = next(taken) if stage.depth is not None or len(depths) == len(stages) else stage.blocks
-        blocks.append(every[: depth_of(stage, said, where)])
+        every = [next(pairs) for _ in stage.blocks]
+        said = next(taken) if stage.depth is not None or len(depths) == len(stages) else len(every)
+        blocks.append(every[: depth_of(stage, said, space, where)])
     return choices_of(stages, blocks, space, where) | size_of(document, space, where)
 
 
@@ -159,7 +159,7 @@ def _read_blocks(document: Mapping[str, Any], space: SearchSpace, where: str) ->
         fix = f"; it is a {document['name']}, use {config}" if config else ""
         raise UserError(f"{where}: has {len(found)} stages behind the first block, the model has {len(stages)}{fix}")
     for stage, layers in zip(stages, found, strict=True):
-        depth_of(stage, len(layers), where)
+        depth_of(stage, len(layers), space, where)
     widths = {stage.name: layers[0]["out_channels"] for stage, layers in zip(stages, found, strict=True)}
     check_widths(widths, space, where, _width_of(document))
     pairs = [[(layer["kernel_size"], layer["expand_ratio"]) for layer in layers] for layers in found]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest, short
-from mmrazor_lite.subnet.choice import Choice, LayerWidth, at
+from mmrazor_lite.subnet.choice import Choice, LayerWidth, Stage, at
 from mmrazor_lite.subnet.subnet import Subnet
 
 _LISTED = 5  # names listed in an error
@@ -34,6 +34,7 @@ class SearchSpace(Mapping[str, Choice]):
         layers: For every layer whose width is known, the choice that sets it. Needed to read channel files that list
             widths layer by layer.
         aliases: Other names of choices, as the files of other tools have them.
+        stages: The stages of the network, in order: which block is where is said here, and in no name.
 
     Raises:
         UserError: A name is given twice, ``active_if`` names an unknown choice or value or goes in a circle, or a
@@ -45,6 +46,7 @@ class SearchSpace(Mapping[str, Choice]):
         choices: Iterable[Choice],
         layers: Mapping[str, LayerWidth] | None = None,
         aliases: Mapping[str, str] | None = None,
+        stages: Sequence[Stage] = (),
     ) -> None:
         self._choices: dict[str, Choice] = {}
         for choice in choices:
@@ -59,6 +61,7 @@ class SearchSpace(Mapping[str, Choice]):
         for layer, width in self.layers.items():
             if width.choice is not None and getattr(self.get(width.choice), "kind", None) != "width":
                 raise UserError(f"layer '{layer}': '{width.choice}' is not a width choice of the space")
+        self.stages = tuple(stages)
         self.aliases: Mapping[str, str] = MappingProxyType(dict(aliases or {}))
         for alias, name in self.aliases.items():
             if name not in self._choices or alias in self._choices:
@@ -78,7 +81,7 @@ class SearchSpace(Mapping[str, Choice]):
 
     def __reduce__(self) -> tuple:
         # The read-only views cannot be copied or pickled, so a copy is built anew.
-        return SearchSpace, (list(self._choices.values()), dict(self.layers), dict(self.aliases))
+        return SearchSpace, (list(self._choices.values()), dict(self.layers), dict(self.aliases), self.stages)
 
     # -- identity ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.subnet.space import SearchSpace
 
 _STAGE = re.compile(r"stage(\d+)$")
-_PLACE = re.compile(r"(.+)\.(\d+)\.(\d+)$")
 _KEYS = ("in_channels", "mid_channels", "se_channels", "out_channels", "kernel_size", "stride")
 
 
@@ -29,31 +28,25 @@ def read_tfnas_config(document: Mapping[str, Any], space: SearchSpace, where: st
     Raises:
         UserError: Another number of stages or blocks than the space has, or a block that it does not offer.
     """
-    places: dict[int, list[str]] = {}
-    for name, choice in space.items():
-        found = _PLACE.match(name)
-        if found and choice.kind == "operator":
-            places.setdefault(int(found[2]), []).append(name)
+    known = [stage for stage in space.stages if all(block in space for block in stage.blocks)]
     stages = sorted((int(found[1]), key) for key in document if (found := _STAGE.match(key)))
-    if [number for number, _ in stages] != list(range(1, len(places) + 1)):
-        raise UserError(f"{where}: has the stages {', '.join(key for _, key in stages)}, the space has {len(places)}")
+    if [number for number, _ in stages] != list(range(1, len(known) + 1)):
+        raise UserError(f"{where}: has the stages {', '.join(key for _, key in stages)}, the space has {len(known)}")
     choices: dict[str, Any] = {}
-    for (_, key), names in zip(stages, (places[index] for index in sorted(places)), strict=True):
-        blocks = document[key]
+    for (_, key), stage in zip(stages, known, strict=True):
+        blocks, names = document[key], stage.blocks
         if not isinstance(blocks, list) or not 1 <= len(blocks) <= len(names):
             count = len(blocks) if isinstance(blocks, list) else short(blocks)
             raise UserError(f"{where}: {key} has {count} blocks, the space has 1 to {len(names)}")
-        stage = names[0].rpartition(".")[0]
-        if f"{stage}.depth" in space:
-            choices[f"{stage}.depth"] = len(blocks)
+        if stage.depth is not None:
+            choices[stage.depth] = len(blocks)
         for index, (name, block) in enumerate(zip(names, blocks, strict=False)):
             place = f"{where}: {key} block {index + 1}"
             operator, width = _operator(block, place)
             space[name].index(operator, place)
-            known = space.layers.get(stage)
-            if known is not None and block["out_channels"] != known.full:
-                given = block["out_channels"]
-                raise UserError(f"{place} gives {given} channels, in this model {known.full}")
+            layer, given = space.layers.get(stage.name), block["out_channels"]
+            if layer is not None and given != layer.full:
+                raise UserError(f"{place} gives {given} channels, in this model {layer.full}")
             choices |= {name: operator, f"{name}.{operator}.mid_channels": width}
     return choices
 

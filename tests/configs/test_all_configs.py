@@ -59,8 +59,10 @@ def first_of_each(name: str, folder: Path) -> Path:
     for key, module in backbone.named_modules():
         if isinstance(module, MutableOP):
             chosen[f"backbone.{key}"] = module.names[0]
-            if module.has_own_width(module.names[0]):
-                chosen[f"backbone.{key}.{module.names[0]}.mid_channels"] = module.widths_of(module.names[0])[0]
+            widths = {choice.name: choice.candidates for choice in module.offer().choices[1:]}
+            if f"{module.names[0]}.mid_channels" in widths:
+                width = f"{module.names[0]}.mid_channels"
+                chosen[f"backbone.{key}.{width}"] = widths[width][0]
         elif isinstance(module, MutableDepth) and len(module.depths) > 1:
             chosen[f"backbone.{key}.depth"] = module.depths[0]
         elif isinstance(module, ElasticBlock) and module.is_elastic:

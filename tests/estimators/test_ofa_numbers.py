@@ -103,7 +103,8 @@ def test_shipped_file(root, mutators, file):
     sizes = range(128, 225, 4)  # those of the shipped configs
     choices = mutator.search_space.values()
     space = SearchSpace(
-        replace(choice, candidates=sizes) if choice.kind == "resolution" else choice for choice in choices
+        (replace(choice, candidates=sizes) if choice.kind == "resolution" else choice for choice in choices),
+        stages=mutator.search_space.stages,
     )
     entry = PUBLISHED[SHIPPED[file]]
     found = read_subnet(root / "configs" / "nas" / "mmcls" / "onceforall" / file, space)

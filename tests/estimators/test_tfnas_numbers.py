@@ -14,7 +14,7 @@ import torch
 from conftest import shared_path
 from figures import COUNTS, counts, figures
 from oracles import count
-from tfnas import choices_of
+from tfnas import choices_of, operators
 from torch import nn
 
 from mmrazor_lite.estimators.latency_table import LatencyTable
@@ -72,12 +72,12 @@ def subnet_of(network: dict, mutator: NasMutator):
 
 def test_the_space(mutator):
     published = figures("tfnas/search_space")
-    assert len(mutator.operators) == published["blocks"]
-    assert {module.names for module in mutator.operators.values()} == {tuple(published["primitives"])}
+    assert len(operators(mutator)) == published["blocks"]
+    assert {module.names for module in operators(mutator).values()} == {tuple(published["primitives"])}
     paths = math.prod(sum(8**d for d in row["depth_candidates"]) for row in published["stages"])
     assert str(paths) == published["paths_without_width"].split()[0]
     rows = [(block["cin"], row["act"], block) for row in published["stages"] for block in row["blocks"]]
-    for (name, module), (inputs, act, block) in zip(mutator.operators.items(), rows, strict=True):
+    for (name, module), (inputs, act, block) in zip(operators(mutator).items(), rows, strict=True):
         for operator in module.names:
             built, most = module.candidate(operator), inputs * (4 if "e3" in operator else 8)
             assert mutator.search_space[f"{name}.{operator}.mid_channels"].candidates == range(most // 2, most + 1)

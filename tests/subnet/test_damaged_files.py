@@ -15,7 +15,7 @@ from elastic_space import make_space
 from mutators_of_bytes import hopeless, mutations
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, read_subnet, write_subnet
+from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Stage, read_subnet, write_subnet
 from mmrazor_lite.subnet.subnet_file import image_size
 from mmrazor_lite.subnet.yamlio import load_yaml
 
@@ -42,6 +42,7 @@ BLOCKS = SearchSpace(
         for name in ("MBI_k3_e3", "MBI_k3_e6")
     ],
     layers={"stages.0": LayerWidth(None, 8)},
+    stages=[Stage("stages.0", ("stages.0.0", "stages.0.1"))],
 )  # fmt: skip
 
 

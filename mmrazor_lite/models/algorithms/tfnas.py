@@ -19,9 +19,9 @@ from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
 from mmrazor_lite.models.algorithms.elasticity_scaling import scale_widths
 from mmrazor_lite.models.algorithms.identity import said_by
-from mmrazor_lite.models.algorithms.tfnas_parts import ArchParameters, BlockLatency
+from mmrazor_lite.models.algorithms.tfnas_parts import ArchParameters, BlockLatency, Current, blocks_of
 from mmrazor_lite.registry import MODELS
-from mmrazor_lite.subnet import Subnet, parse_budget, subnet_document
+from mmrazor_lite.subnet import Stage, Subnet, parse_budget, subnet_document
 
 WEIGHTS, ARCH = "architecture", "arch_parameters"  # modules, and the names of their optimizers
 SEARCHED = "searched"  # in a checkpoint: the network that the search has found so far
@@ -80,10 +80,9 @@ class TFNAS(Algorithm):
         self.mutator.prepare(self.architecture, self.input_shape)
         self.search_space = self.mutator.search_space
         self.cost_model = self._plain_costs = self.mutator.cost_model
-        self._blocks, self._stages = list(self.mutator.operators), list(self.mutator.stages)
-        self._names = [module.names for module in self.mutator.operators.values()]
-        self._check_space()
-        self.arch_parameters = ArchParameters(self.mutator.operators, self.mutator.stages)
+        self._blocks = blocks_of(self.mutator)
+        depths = [stage for stage in self.search_space.stages if stage.depth is not None]
+        self.arch_parameters = ArchParameters(self._blocks, {s.name: self.mutator.modules[s.name] for s in depths})
         self.register_buffer("widths", torch.tensor(self._initial_widths()))  # (B, O): now, of every operator
         self.lambda_lat, self.tolerance = lambda_lat, tolerance
         self.epochs_without_arch, self.arch_interval = epochs_without_arch, arch_interval
@@ -93,7 +92,7 @@ class TFNAS(Algorithm):
         self.target: float | None = None
         if latency_table:
             table = read_table(latency_table, self.mutator)
-            self.latency = BlockLatency(table, self.mutator.operators)
+            self.latency = BlockLatency(table, self._blocks)
             self.cost_model = CostWithLatency(self.cost_model, table)
             self.target = self._reachable(target_latency, table)
         self._forget()
@@ -134,15 +133,14 @@ class TFNAS(Algorithm):
 
     def passes(self, step: int) -> list[Pass]:
         """A path drawn by the probabilities, and one of other operators, each at the widths of now."""
-        if self._alphas is None:
-            self._alphas = torch.stack([alpha.detach() for alpha in self.arch_parameters.alphas]).double().cpu().numpy()
-        first = [int((alpha + noise).argmax()) for alpha, noise in zip(self._alphas, self._noise(step), strict=True)]
-        found = [Pass(self._path(first), name="gumbel_path")]
+        alphas = self._current.alphas
+        first = [int((alpha + noise).argmax()) for alpha, noise in zip(alphas, self._noise(step), strict=True)]
+        found = [Pass(self._network(first), name="gumbel_path")]
         if self.epoch >= self.epochs_without_arch:
             rng = self.rng(step, 1)
-            count = self._alphas.shape[1]
+            count = alphas.shape[1]
             other = [(op + int(rng.integers(1, count))) % count for op in first]
-            found.append(Pass(self._path(other), name="random_path"))
+            found.append(Pass(self._network(other), name="random_path"))
         return found
 
     def train_step(
@@ -171,26 +169,27 @@ class TFNAS(Algorithm):
         Returns:
             ``before`` and ``after``, its latency; ``target``.
         """
-        operators, depths = self._best()
-        blocks = [b for b, name in enumerate(self._blocks) if self._position(name) < depths[name.rpartition(".")[0]]]
+        operators, depths = self.arch_parameters.best()
+        blocks = [index for index, block in enumerate(self._blocks) if block.runs(depths)]
         chosen = [operators[block] for block in blocks]
-        widths = [self._rows[block][op] for block, op in zip(blocks, chosen, strict=True)]
+        widths = [self._current.widths[block][op] for block, op in zip(blocks, chosen, strict=True)]
         before = self.latency.of_network(blocks, chosen, widths)
         if self.epoch < self.epochs_without_arch:
             return {"before": before, "after": before, "target": self.target}
-        offered = [self._offered(block, op) for block, op in zip(blocks, chosen, strict=True)]
-        parents = [self._blocks[block].rpartition(".")[0] for block in blocks]
+        offered = [self._blocks[block].offered[op] for block, op in zip(blocks, chosen, strict=True)]
+        stages = [self._blocks[block].stage for block in blocks]
         scaled = scale_widths(
             widths,
             [(candidates[0], candidates[-1]) for candidates in offered],
-            [list(dict.fromkeys(parents)).index(parent) for parent in parents],
+            [list(dict.fromkeys(stages)).index(stage) for stage in stages],
             lambda proposed: self.latency.of_network(blocks, chosen, proposed),
             self.target,
         )
         for block, op, old, new in zip(blocks, chosen, widths, scaled, strict=True):
             if new != old:
                 self.widths[block, op] = new
-                self.mutator.operators[self._blocks[block]].candidate(self._names[block][op]).sort_channels()
+                module = self._blocks[block].module
+                module.candidate(module.names[op]).sort_channels()
         self._forget()
         return {"before": before, "after": self.latency.of_network(blocks, chosen, scaled), "target": self.target}
 
@@ -198,12 +197,7 @@ class TFNAS(Algorithm):
     def searched(self) -> Subnet:
         """The most probable network, at its widths of now."""
         self._forget()  # a checkpoint may have been loaded
-        operators, depths = self._best()
-        choices: dict[str, Any] = {f"{name}.depth": depths[name] for name in self._stages}
-        for block, op in enumerate(operators):
-            if self._position(self._blocks[block]) < depths[self._blocks[block].rpartition(".")[0]]:
-                choices |= self._operator(block, op)
-        return self.search_space.subnet(self.search_space.index(choices))
+        return self.search_space.subnet(self.search_space.index(self._network(*self.arch_parameters.best())))
 
     def named_subnets(self) -> dict[str, Subnet]:
         """The network that the search has found so far."""
@@ -254,94 +248,55 @@ class TFNAS(Algorithm):
                 "and the checkpoints are kept; lower a learning rate or set clip_grad, then --resume"
             )
         optim_wrapper.end_batch()
-        self._alphas = None
+        self._current.forget_alphas()
         self.arch_parameters.normalise()
         self.arch_parameters.check(f"step {step}")
         return {"arch.loss": hard.detach(), "arch.latency": latency.detach()}
 
     def _expected_latency(self, weights: Sequence[Tensor]) -> Tensor:
         """Milliseconds of the mixture: of each stage, the mean over its depths of the sum of the blocks that run."""
-        if self._now is None:
-            self._now = self.latency.matrix(self._rows)
         total = torch.as_tensor(self.latency.base, dtype=torch.float32, device=weights[0].device)
-        betas = dict(zip(self._stages, self.arch_parameters.betas, strict=True))
-        sums: dict[str, list[Tensor]] = {}
-        for name, weight, ms in zip(self._blocks, weights, self._now, strict=True):
-            sums.setdefault(name.rpartition(".")[0], []).append((weight * weight.new_tensor(ms[: len(weight)])).sum())
+        betas = iter(self.arch_parameters.betas)
+        sums: dict[Stage, list[Tensor]] = {}
+        for block, weight, ms in zip(self._blocks, weights, self._current.milliseconds, strict=True):
+            sums.setdefault(block.stage, []).append((weight * weight.new_tensor(ms[: len(weight)])).sum())
         for stage, blocks in sums.items():
             ends = torch.stack(blocks).cumsum(0)
-            if stage not in betas:
+            if stage.depth is None:
                 total = total + ends[-1]
                 continue
-            depths = [depth - 1 for depth in self.mutator.stages[stage].depths]
-            total = total + (betas[stage].softmax(0) * ends[depths]).sum()
+            depths = [depth - 1 for depth in self.search_space[stage.depth].candidates]
+            total = total + (next(betas).softmax(0) * ends[depths]).sum()
         return total
 
     def _noise(self, step: int, k: int = 0) -> list[np.ndarray]:
         """Gumbel noise for each block, equal on all ranks."""
         rng = self.rng(step, k)
-        return [rng.gumbel(size=len(names)) for names in self._names]
+        return [rng.gumbel(size=len(block.widths)) for block in self._blocks]
 
-    def _path(self, operators: Sequence[int]) -> Subnet:
-        """One operator in each block, at all depths, at the widths of now."""
-        choices: dict[str, Any] = {f"{name}.depth": stage.depths[-1] for name, stage in self.mutator.stages.items()}
-        for block, op in enumerate(operators):
-            choices |= self._operator(block, op)
+    def _network(self, operators: Sequence[int], depths: Mapping[str, int] | None = None) -> Subnet:
+        """One operator in each block that runs at ``depths``, by default all of them, at the widths of now."""
+        stages = [stage for stage in self.search_space.stages if stage.depth is not None]
+        depths = depths or {stage.name: len(stage.blocks) for stage in stages}
+        choices: dict[str, Any] = {stage.depth: depths[stage.name] for stage in stages}
+        for block, op, row in zip(self._blocks, operators, self._current.widths, strict=True):
+            choices |= block.choices(op, row[op]) if block.runs(depths) else {}
         return Subnet(choices)
-
-    def _operator(self, block: int, op: int) -> dict[str, Any]:
-        name, candidate = self._blocks[block], self._names[block][op]
-        return {name: candidate, f"{name}.{candidate}.mid_channels": self._rows[block][op]}
 
     def _width_choices(self) -> dict[str, int]:
         return {
-            f"{name}.{candidate}.mid_channels": width
-            for name, names, row in zip(self._blocks, self._names, self._rows, strict=True)
-            for candidate, width in zip(names, row, strict=True)
+            choice: width
+            for block, row in zip(self._blocks, self._current.widths, strict=True)
+            for choice, width in zip(block.widths, row, strict=True)
         }
 
     def _forget(self) -> None:
-        """Read anew what is kept beside the tensors, so that a step need not wait for the device."""
-        self._alphas: np.ndarray | None = None  # (B, O)
-        self._now: np.ndarray | None = None  # milliseconds (B, O) at the widths of now
-        self.__dict__.pop("_rows", None)
-
-    @cached_property
-    def _rows(self) -> list[list[int]]:
-        """The widths of now, (B, O)."""
-        return self.widths.tolist()
-
-    def _best(self) -> tuple[list[int], dict[str, int]]:
-        """The most probable operator of each block, and depth of each stage; stages without a choice run whole."""
-        operators, places = self.arch_parameters.best()
-        depths = {name.rpartition(".")[0]: len(self._blocks) for name in self._blocks}
-        for name, place in zip(self._stages, places, strict=True):
-            depths[name] = self.mutator.stages[name].depths[place]
-        return operators, depths
-
-    def _offered(self, block: int, op: int) -> Sequence[int]:
-        return self.search_space[f"{self._blocks[block]}.{self._names[block][op]}.mid_channels"].candidates
+        """Read the tensors anew when they are asked for."""
+        self._current = Current(self)
 
     def _initial_widths(self) -> list[list[int]]:
         """Three quarters of the most: 3 and 6 times as many channels as come in (models/model_search.py)."""
-        return [
-            [self._offered(block, op)[-1] * 3 // 4 for op in range(len(names))]
-            for block, names in enumerate(self._names)
-        ]
-
-    @staticmethod
-    def _position(name: str) -> int:
-        return int(name.rpartition(".")[2])
-
-    def _check_space(self) -> None:
-        counts = {len(names) for names in self._names}
-        for block, names in enumerate(self._names):
-            widths = [f"{self._blocks[block]}.{candidate}.mid_channels" for candidate in names]
-            if len(names) < 2 or len(counts) > 1 or any(width not in self.search_space for width in widths):
-                raise UserError(
-                    f"TFNAS: '{self._blocks[block]}' must choose among operators with widths of their own, two or more "
-                    "and as many in every block; use the backbone TFNASNet"
-                )
+        return [[offered[-1] * 3 // 4 for offered in block.offered] for block in self._blocks]
 
     def _reachable(self, target: float | str, table: Any) -> float:
         """The target in milliseconds."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,19 +19,73 @@ from torch.nn import functional
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.models.mutables import MutableDepth, MutableOP
+from mmrazor_lite.models.mutators import NasMutator
+from mmrazor_lite.subnet import Stage
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A block of the space: its name, the choice of its operator, and where it is.
+
+    Attributes:
+        widths: Of each operator, the choice of its width.
+        offered: Of each operator, the widths there are.
+        stage, position: Its stage, and its place there.
+    """
+
+    name: str
+    module: MutableOP
+    widths: tuple[str, ...]
+    offered: tuple[Sequence[int], ...]
+    stage: Stage
+    position: int
+
+    def choices(self, operator: int, width: int) -> dict[str, Any]:
+        """The choices that make it an operator of a width."""
+        return {self.name: self.module.names[operator], self.widths[operator]: width}
+
+    def runs(self, depths: Mapping[str, int]) -> bool:
+        """Whether it runs at these depths of the stages; a stage that has none runs whole."""
+        return self.position < depths.get(self.stage.name, self.position + 1)
+
+
+def blocks_of(mutator: NasMutator) -> list[Block]:
+    """The blocks of a space of TF-NAS, in order.
+
+    Raises:
+        UserError: It has other choices, or blocks outside of stages.
+    """
+    space, left, found = mutator.search_space, dict(mutator.modules), []
+    for stage in space.stages:
+        left.pop(stage.name, None)
+        for position, name in enumerate(stage.blocks):
+            module = left.get(name)
+            names = module.names if isinstance(module, MutableOP) else ()
+            widths = tuple(f"{name}.{module.width_of(operator)}" for operator in names)
+            offered = tuple(space[width].candidates for width in widths if width in space)
+            found.append(Block(name, module, widths, offered, stage, position))
+            if 2 <= len(set(widths)) == len(offered) == len(found[0].widths):
+                del left[name]
+    if left or not found:
+        raise UserError(
+            f"TFNAS: '{next(iter(left), '')}' must choose among operators with widths of their own, two or more and as "
+            "many in every block, in stages; use the backbone TFNASNet"
+        )
+    return found
 
 
 class ArchParameters(nn.Module):
     """Log probabilities of the operators of every block and of the depths of every stage.
 
     Args:
-        operators: The operator choices by name, in order.
-        stages: The depth choices by name of the stage, in order.
+        blocks: The blocks of the space.
+        stages: Name of each stage whose depth is a choice -> its module, in order.
     """
 
-    def __init__(self, operators: Mapping[str, MutableOP], stages: Mapping[str, MutableDepth]) -> None:
+    def __init__(self, blocks: Sequence[Block], stages: Mapping[str, MutableDepth]) -> None:
         super().__init__()
-        self._operators, self._stages = tuple(operators.items()), tuple(stages.items())
+        self._operators = tuple((block.name, block.module) for block in blocks)
+        self._stages = tuple(stages.items())
         self.alphas = nn.ParameterList(
             torch.full((len(m.names),), -float(np.log(len(m.names)))) for _, m in self._operators
         )
@@ -58,10 +114,10 @@ class ArchParameters(nn.Module):
                 "are kept; lower optim_wrapper.arch_parameters.optimizer.lr or clip its gradients, then --resume"
             )
 
-    def best(self) -> tuple[list[int], list[int]]:
-        """The most probable operator of each block, and the index of the most probable depth of each stage."""
+    def best(self) -> tuple[list[int], dict[str, int]]:
+        """The most probable operator of each block, and depth of each stage."""
         alphas, betas = ([int(p.argmax()) for p in group] for group in (self.alphas, self.betas))
-        return alphas, betas
+        return alphas, {name: m.depths[index] for (name, m), index in zip(self._stages, betas, strict=True)}
 
     @contextmanager
     def sinks(self) -> Iterator[None]:
@@ -104,26 +160,25 @@ class BlockLatency:
 
     Args:
         table: Of the space of TF-NAS: one part per operator choice, by operator and width.
-        operators: The operator choices by name, in order.
+        blocks: The blocks of the space.
 
     Raises:
         UserError: The table has other parts.
     """
 
-    def __init__(self, table: LatencyTable, operators: Mapping[str, Any]) -> None:
+    def __init__(self, table: LatencyTable, blocks: Sequence[Block]) -> None:
         factor, offset = (1.0, 0.0)
         if table.correction is not None and table.correction.applied:
             factor, offset = table.correction.factor, table.correction.offset
         cells, self._values, self._first = {cell.name: cell for cell in table.cells}, [], []
-        for name, module in operators.items():
-            cell = cells.get(name)
-            widths = tuple(f"{name}.{candidate}.mid_channels" for candidate in module.names)
-            if cell is None or cell.choices != (name, widths):
+        for block in blocks:
+            cell = cells.get(block.name)
+            if cell is None or cell.choices != (block.name, block.widths):
                 raise UserError(
-                    f"latency table: no entries for '{name}' by operator and width; measure it for this model"
+                    f"latency table: no entries for '{block.name}' by operator and width; measure it for this model"
                 )
             self._values.append(factor * cell.values[..., 0])
-            self._first.append([table.space[width].candidates[0] for width in widths])
+            self._first.append([table.space[width].candidates[0] for width in block.widths])
         self.base = offset + factor * float(table.base.values.reshape(()))
 
     def of_block(self, block: int, operator: int, width: int) -> float:
@@ -137,3 +192,35 @@ class BlockLatency:
     def matrix(self, widths: Sequence[Sequence[int]]) -> np.ndarray:
         """Milliseconds (B, O) of all operators at ``widths`` (B, O)."""
         return np.array([[self.of_block(b, o, width) for o, width in enumerate(row)] for b, row in enumerate(widths)])
+
+
+class Current:
+    """What a search stands at, kept beside the tensors, so that a step need not wait for the device.
+
+    It is read when it is first asked for, and no more: who changes the tensors makes a new one, or forgets the alphas.
+
+    Args:
+        algorithm: A ``TFNAS``, whose tensors are replaced when it moves to another device.
+    """
+
+    def __init__(self, algorithm: Any) -> None:
+        self._algorithm = algorithm
+
+    @cached_property
+    def alphas(self) -> np.ndarray:
+        """Log probabilities of the operators, (B, O)."""
+        return torch.stack([alpha.detach() for alpha in self._algorithm.arch_parameters.alphas]).double().cpu().numpy()
+
+    def forget_alphas(self) -> None:
+        """Read them anew: they are updated much more often than the widths."""
+        vars(self).pop("alphas", None)
+
+    @cached_property
+    def widths(self) -> list[list[int]]:
+        """Of every operator, (B, O)."""
+        return self._algorithm.widths.tolist()
+
+    @cached_property
+    def milliseconds(self) -> np.ndarray:
+        """Of every operator at its width, (B, O)."""
+        return self._algorithm.latency.matrix(self.widths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -11,6 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.subnet import Choice
+from mmrazor_lite.subnet.choice import Value
+
+from .choice_module import ITSELF, InnerWidths, Offer
+
+KERNEL, RATIO, DEPTH = "kernel_size", "expand_ratio", "depth"
 
 
 class KernelConv2d(nn.Conv2d):
@@ -114,6 +120,20 @@ class MutableDepth(nn.Sequential):
                 outputs.append(x)
         return sum(weight * output for weight, output in zip(self.mixture, outputs, strict=True))
 
+    def offer(self) -> Offer:
+        """See :class:`ChoiceModule`: how many blocks run; nothing where it is always all of them."""
+        runs = {
+            name: (DEPTH, tuple(depth for depth in self.depths if depth > position))
+            for position, name in enumerate(self._modules)
+            if position >= self.depths[0]
+        }
+        choices = [Choice(DEPTH, self.depths, kind="depth")] if len(self.depths) > 1 else []
+        return Offer(choices, runs=runs, stage=tuple(self._modules))
+
+    def activate(self, values: Mapping[str, Value]) -> None:
+        """See :class:`ChoiceModule`."""
+        self.active_depth = values[DEPTH]
+
     def settled(self) -> nn.Sequential:
         """A plain sequence of the blocks that run."""
         return nn.Sequential(*list(self)[: self.active_depth]).train(self.training)
@@ -129,6 +149,8 @@ class ElasticBlock(BaseModule):
     Raises:
         UserError: They are no such numbers.
     """
+
+    out_channels: int | None = None  # of what it gives
 
     def __init__(self, kernel_sizes: Sequence[int], expand_ratios: Sequence[int | float]) -> None:
         super().__init__()
@@ -148,11 +170,24 @@ class ElasticBlock(BaseModule):
         """The width of each of :attr:`inner_groups` at an expand ratio."""
         raise NotImplementedError
 
-    def activate_kernel(self, size: int) -> None:
-        """Let all its :class:`KernelConv2d` run with one size."""
+    def offer(self) -> Offer:
+        """See :class:`ChoiceModule`: its kernel and its ratio; nothing where there is one of both."""
+        if not self.is_elastic:
+            return Offer()
+        kernel, ratio = Choice(KERNEL, self.kernel_sizes, "value"), Choice(RATIO, self.expand_ratios, "value")
+        widths = {value: self.inner_widths(value) for value in self.expand_ratios}
+        inner = InnerWidths(RATIO, self.inner_groups, widths)
+        return Offer([kernel, ratio], {ITSELF: inner}, out_channels=self.out_channels)
+
+    def activate(self, values: Mapping[str, Value]) -> None:
+        """See :class:`ChoiceModule`: all its :class:`KernelConv2d` run with one size."""
         for module in self.modules():
             if isinstance(module, KernelConv2d):
-                module.active_kernel = size
+                module.active_kernel = values[KERNEL]
+
+    def settled(self) -> nn.Module:
+        """Itself: what it holds is settled."""
+        return self
 
     def sort_channels(self, widths: Sequence[int]) -> None:
         """Order the inner channels by importance, most important first, without a change of what the block computes.

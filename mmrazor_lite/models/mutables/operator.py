@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import MODELS
+from mmrazor_lite.subnet import Choice
+from mmrazor_lite.subnet.choice import Value
+
+from .choice_module import ITSELF, InnerWidths, Offer
 
 CANDIDATES = "_candidates"  # the name in MMRazor 1.x's checkpoints
+WIDTH = "mid_channels"
+
+
+@runtime_checkable
+class HasInnerGroups(Protocol):
+    """A candidate that says which of its layers have the inner width."""
+
+    inner_groups: Sequence[Mapping[str, Sequence[str]]]
+
+
+@runtime_checkable
+class HasOwnWidths(HasInnerGroups, Protocol):
+    """A candidate whose inner width is a choice of its own."""
+
+    mid_widths: Sequence[int]
 
 
 @MODELS.register_module(name=["MutableOP", "OneShotMutableOP"])
@@ -63,13 +82,35 @@ class MutableOP(BaseModule):
         """The module of one candidate."""
         return self._candidates[name]
 
-    def widths_of(self, name: str) -> Sequence[int] | None:
-        """The inner widths that one candidate may have; None where it has no choice."""
-        return getattr(self._candidates[name], "mid_widths", self.inner_widths)
+    def width_of(self, name: str) -> str | None:
+        """The choice, by its name inside the module, of the inner width of one candidate; None where it has none."""
+        if isinstance(self._candidates[name], HasOwnWidths):
+            return f"{name}.{WIDTH}"
+        return None if self.inner_widths is None else WIDTH
 
-    def has_own_width(self, name: str) -> bool:
-        """Whether the inner width of one candidate is a choice of its own."""
-        return hasattr(self._candidates[name], "mid_widths")
+    def offer(self) -> Offer:
+        """See :class:`ChoiceModule`: which candidate runs, and its inner width."""
+        choices, inner = [Choice(ITSELF, self.names, kind="operator")], {}
+        if self.inner_widths is not None:
+            choices.append(Choice(WIDTH, self.inner_widths))
+        for name, module in self._candidates.items():
+            if isinstance(module, HasOwnWidths):
+                choices.append(Choice(self.width_of(name), module.mid_widths, active_if=(ITSELF, (name,))))
+            width = self.width_of(name)
+            if width is not None:
+                groups = module.inner_groups if isinstance(module, HasInnerGroups) else ()
+                inner[f"{CANDIDATES}.{name}"] = InnerWidths(width, groups)
+        first = next(iter(self._candidates.values()))
+        out_channels = first.out_channels if isinstance(first, HasOwnWidths) else None
+        return Offer(choices, inner, out_channels=out_channels, alias=self.alias)
+
+    def activate(self, values: Mapping[str, Value]) -> None:
+        """See :class:`ChoiceModule`."""
+        self.active = values[ITSELF]
+
+    def settled(self) -> nn.Module:
+        """The candidate that runs."""
+        return self.chosen
 
     @property
     def chosen(self) -> nn.Module:

@@ -1,21 +1,247 @@
-"""Cost cells of the parts that a space chooses about: each combination of the choices that a part depends on."""
+"""What the choices of a network cost: each form of a choice module traced alone, each part a table of what it spans."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.cells import Axis, Cell
+from mmrazor_lite.estimators.cells import Axis, Cell, names_of
 from mmrazor_lite.estimators.cost_model import PartCosts
-from mmrazor_lite.graph import LayerTable, WidthGroup
-from mmrazor_lite.models.mutables import ElasticBlock
+from mmrazor_lite.graph import LayerTable, TracedModel, layer_table, trace
+from mmrazor_lite.graph.computation import lines_of, note, placed
+from mmrazor_lite.graph.opaque import OPAQUE
+from mmrazor_lite.graph.trace import BATCH, shape_of
+from mmrazor_lite.models.mutables import ITSELF, HasStaticForm, InnerWidths
+from mmrazor_lite.models.ops import settle
 
 from .check import untouched
-from .part_trace import PartTrace
+from .part_trace import NO_WIDTHS, PartTrace, is_known, trace_alone
+from .places import Gate, Place, within
+from .standalone import copied
+
+RESOLUTION = "resolution"
+
+
+@dataclass(frozen=True)
+class Form:
+    """One static form of a choice module: where it is in the network, its inner widths (None: no choice), its trace."""
+
+    name: str
+    inner: InnerWidths | None
+    part: PartTrace
+
+
+class ChoiceCosts:
+    """What a network with choices costs and computes: a trace of it, and one of each form of each choice module.
+
+    The trace of the network does not look into the choices; forms that are built alike are traced once. Whatever is
+    chosen in a place, it gives tensors of one shape, so costs add up over the places.
+
+    Args:
+        architecture: The network.
+        input_shape: (C, H, W) at the largest resolution.
+        places: Its choice modules.
+
+    Attributes:
+        forms: Name of a choice module -> its forms, over the candidates of the choices that decide about them.
+        lines: What the network computes.
+        always: The layers that are in every subnet.
+
+    Raises:
+        UserError: A choice module does not run, or twice, or its inner widths do not fit.
+    """
+
+    def __init__(self, architecture: nn.Module, input_shape: Sequence[int], places: Sequence[Place]) -> None:
+        self._parts = {place.name: place for place in places if not place.offer.runs}
+        traced = trace(_skeleton(architecture, input_shape, self._parts), input_shape, eval_only=True)
+        self.lines, self._whole = lines_of(traced), layer_table(traced, NO_WIDTHS)
+        sizes, self._held = _surroundings(traced, self._whole, self._parts)
+        self.forms = {name: _forms(place, sizes[name]) for name, place in self._parts.items()}
+        for forms in self.forms.values():
+            self.lines += _lines(forms)
+        runs = [(place, child, gate) for place in places for child, gate in place.children.items()]
+        self._plain = {n: (*place.gates, gate) for place, n, gate in runs if n not in self._parts}
+        self.always = self._whole.outside((*self._parts, *self._plain))
+
+    def cells(self, maps: Maps) -> list[Cell]:
+        """The cost of each part, over all choices that it depends on.
+
+        Args:
+            maps: Of the network with as little active as possible.
+        """
+        if maps.resolutions is not None and any(self._held.values()):
+            name = next(name for name, held in self._held.items() if held)
+            raise UserError(f"mutator.resolutions: something else is alive while '{name}' runs; remove it")
+        found = [self._cell(place, maps) for place in self._parts.values()]
+        for name, gates in self._plain.items():
+            inside = [part for part in (*self._parts, *self._plain) if part.startswith(f"{name}.")]
+            found.append(_cell(name, (), _fixed(self._whole.inside(name).outside(inside), maps, name), gates, maps))
+        return found if maps.resolutions is None else [*found, _cell("", (), _fixed(self.always, maps), (), maps)]
+
+    def _cell(self, place: Place, maps: Maps) -> Cell:
+        widths = place.width_axes()
+        costs = [self._costs(place, form, widths, maps) for form in self.forms[place.name]]
+        sizes = [len(place.choices[own].candidates) for own in place.deciding]
+        values = np.stack(costs, axis=1).reshape(len(costs[0]), *sizes, *costs[0].shape[1:])
+        axes = [
+            within(place.name, axis) if isinstance(axis, str) else tuple(within(place.name, own) for own in axis)
+            for axis in (*place.deciding, *widths)
+        ]
+        return _cell(place.name, axes, values, place.gates, maps)
+
+    def _costs(self, place: Place, form: Form, axes: Sequence[Axis], maps: Maps) -> np.ndarray:
+        """Costs (R, length of each of ``axes``..., M) of one form at every resolution."""
+        lengths = [max(len(place.choices[own].candidates) for own in names_of(axis)) for axis in axes]
+        tables = maps.tables(form.part.table.beside(self._held[place.name]), form.name)
+        units, shape = np.zeros((1, 0)), [1] * len(axes)
+        if form.inner is not None:
+            groups, offered = form.part.groups, place.choices[form.inner.choice].candidates
+            at = next(index for index, axis in enumerate(axes) if form.inner.choice in names_of(axis))
+            shape[at] = lengths[at]
+            units = np.zeros((lengths[at], len(groups)))  # beyond the last width, nothing is ever looked up
+            rows = np.array([form.inner.at(value, len(groups)) for value in offered], np.float64)
+            units[: len(rows)] = rows / np.array([group.unit for group in groups])
+        costs = np.stack([PartCosts(table, units.shape[1])(units) for table in tables])
+        return np.broadcast_to(costs.reshape(len(tables), *shape, -1), (len(tables), *lengths, costs.shape[-1]))
+
+
+def _cell(name: str, axes: Sequence[Axis], costs: np.ndarray, gates: Sequence[Gate], maps: Maps) -> Cell:
+    """A cell of ``costs`` (R, length of each of ``axes``..., M), which are none where a gate is closed."""
+    for choice, values in reversed(gates):
+        costs = np.stack([costs * (value in values) for value in choice.candidates], axis=1)
+    names = [choice.name for choice, _ in gates]
+    return Cell(name, (*maps.choices, *names, *axes), costs if maps.choices else costs[0])
+
+
+def _fixed(table: LayerTable, maps: Maps, name: str = "") -> np.ndarray:
+    """Costs (R, M) of layers that have no choice of their own."""
+    return np.concatenate([PartCosts(at, 0)(np.zeros((1, 0))) for at in maps.tables(table, name)])
+
+
+def _forms(place: Place, size: tuple[int, ...]) -> list[Form]:
+    """Every form of a choice module that reads images of ``size`` (C, H, W)."""
+    twin, found = _twin(place.module), []
+    inside = {id(part): name or ITSELF for name, part in twin.named_modules()}
+    for values in reversed(list(place.form_values())):
+        twin.activate(values)
+        drawn = torch.get_rng_state()
+        static = twin.settled()
+        own = inside.get(id(static), ITSELF)
+        static = _plain(static)
+        inner, name = place.offer.inner.get(own), within(place.name, own)
+        groups = () if inner is None else _present(inner.groups, twin if own == ITSELF else static, static)
+        if is_known(static, size, groups):
+            torch.set_rng_state(drawn)  # new layers draw weights; those of a form that is traced always did
+        found.append(Form(name, inner, trace_alone(static, size, groups)))
+        if inner is not None:
+            _check_widths(place, found[-1])
+    return found[::-1]
+
+
+def _check_widths(place: Place, form: Form) -> None:
+    """Check that the layers inside a form are built at the largest width."""
+    choice, groups = place.choices[form.inner.choice], form.part.groups
+    for group, full in zip(groups, form.inner.at(choice.candidates[-1], len(groups)), strict=True):
+        if group.full != full or (group.unit != 1 and not form.inner.widths):
+            raise UserError(
+                f"{form.name}.{group.name}: has {group.full} channels, the inner widths of '{place.name}' end at "
+                f"{full}; build the candidates at the largest inner width"
+            )
+
+
+def _present(groups: Sequence[Mapping], module: nn.Module, static: nn.Module) -> list[dict[str, list[str]]]:
+    """The groups of a module without those of its layers that one of its forms does not have."""
+    gone = {name for name, _ in module.named_modules()} - {name for name, _ in static.named_modules()}
+    return [{key: [layer for layer in layers if layer not in gone] for key, layers in g.items()} for g in groups]
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A copy with the same tensors, so that the choices of the module itself stay as they are."""
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return copied(module, lambda module: copy.deepcopy(module, tensors))
+
+
+def _plain(static: nn.Module) -> nn.Module:
+    """``static`` without anything to choose inside."""
+    elastic = any(isinstance(part, HasStaticForm) for part in static.modules())
+    return settle(_twin(static)) if elastic else static
+
+
+def _lines(forms: Sequence[Form]) -> Iterator[str]:
+    """What the forms of one choice module compute; of several in one place, the last one speaks."""
+    for form in {form.name: form for form in forms}.values():
+        yield from placed(form.part.lines, form.name)
+        if form.inner is not None and form.inner.widths:
+            label = form.inner.choice.rpartition("_")[2]
+            yield note(form.name, "widths", **{f"{label}_{value:g}": w for value, w in form.inner.widths.items()})
+
+
+def _skeleton(architecture: nn.Module, input_shape: Sequence[int], parts: Mapping[str, Place]) -> nn.Module:
+    """A copy with one op in the place of each choice: the time of a trace grows with the ops and tensors in it."""
+    shown: dict[int, nn.Module] = {}
+
+    def record(module: nn.Module, args: tuple, output: object) -> None:
+        if not isinstance(output, Tensor) or len(args) != 1:
+            name = next(name for name, place in parts.items() if place.module is module)
+            raise UserError(f"NasMutator: '{name}' ({type(module).__name__}) must take one tensor and give one")
+        shown[id(module)] = _Opaque(tuple(output.shape))
+
+    handles = [place.module.register_forward_hook(record) for place in parts.values()]
+    parameter = next(architecture.parameters())
+    try:
+        with untouched(architecture), torch.no_grad():
+            architecture.eval()
+            architecture(torch.zeros((BATCH, *input_shape)).to(parameter))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return copied(architecture, lambda model: copy.deepcopy(model, shown))
+
+
+def _surroundings(
+    traced: TracedModel, whole: LayerTable, parts: Mapping[str, Place]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """The (C, H, W) that each choice reads, and the sizes in bytes of what is alive beside its input and output."""
+    sizes: dict[str, tuple[int, ...]] = {}
+    held: dict[str, int] = {}
+    for op, alive in zip(traced.eval, whole.alive, strict=True):
+        name = op.module_path.split("@")[0]
+        if op.kind != OPAQUE or name not in parts:
+            continue
+        if name in sizes:
+            raise UserError(f"NasMutator: '{name}' runs twice in one forward pass; give each place its own")
+        source = op.argument("inputs")[0]
+        sizes[name] = shape_of(source)[1:]
+        own = sum(node.meta["val"].nbytes for node in (source, op.node)) // len(source.meta["val"])
+        held[name] = sum(size * len(side) for size, side in alive) - own
+    for name in parts:
+        outer = next((other for other in parts if name.startswith(f"{other}.")), None)
+        if outer is not None:
+            raise UserError(
+                f"NasMutator: the choice '{name}' lies inside of the choice '{outer}': take one of them away"
+            )
+        if name not in sizes:
+            raise UserError(f"NasMutator: '{name}' is not reached by a forward pass; remove it from the network")
+    return sizes, held
+
+
+class _Opaque(nn.Module):
+    """Stands for a choice module: an op that is not looked into, with an output of ``shape``."""
+
+    is_choice = True
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mmrazor_lite.opaque([x], [], list(self.shape), x.dtype, x.device, 0, 0)
 
 
 class Maps:
@@ -41,18 +267,20 @@ class Maps:
                     _mapping(full, _places(architecture, (input_shape[0], r, r)), r) for r in resolutions
                 ]
 
-    def tables(self, table: LayerTable) -> list[LayerTable]:
-        """The table at every resolution; the one there is, where there is no choice."""
+    def tables(self, table: LayerTable, name: str) -> list[LayerTable]:
+        """The table of the module ``name`` at every resolution; the one there is, where there is no choice."""
         try:
             return [table if positions is None else table.resized(positions) for positions in self._positions]
         except (KeyError, ValueError) as error:
+            place = f"{error} in '{name}'" if name else error
             raise UserError(
-                f"mutator.resolutions: the cost at other sizes does not follow from the map of {error}; remove it"
+                f"mutator.resolutions: the cost at other sizes does not follow from the map of {place}; remove it"
             ) from None
 
-    def choices(self, name: str) -> tuple[str, ...]:
-        """``name`` where there is a choice."""
-        return () if self.resolutions is None else (name,)
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The choice of resolution, where it is one."""
+        return () if self.resolutions is None else (RESOLUTION,)
 
 
 def _places(network: nn.Module, shape: Sequence[int]) -> list[int]:
@@ -85,78 +313,6 @@ def _mapping(full: Sequence[int], small: Sequence[int], resolution: int) -> dict
                 "choose resolutions that every stride divides"
             )
     return mapping
-
-
-def always_cell(table: LayerTable, maps: Maps, resolution: str) -> Cell:
-    """What is in every subnet, at every resolution."""
-    units = np.zeros((1, 0))
-    return Cell("", (resolution,), np.concatenate([PartCosts(part, 0)(units) for part in maps.tables(table)]))
-
-
-def operator_cell(
-    name: str,
-    choices: Sequence[Axis],
-    candidates: Sequence[tuple[LayerTable, Sequence[WidthGroup]]],
-    widths: Sequence[Sequence[int] | None],
-    runs: Sequence[bool] | None,
-    maps: Maps,
-) -> Cell:
-    """One operator choice.
-
-    Args:
-        name: Its module.
-        choices: Names of the resolution, where it is one, of the depth, where it matters, of the operator choice, and
-            of the inner widths, where there are any.
-        candidates: Layers and width groups of each candidate.
-        widths: What the inner width of each candidate may be.
-        runs: Whether the choice runs at each depth; None where it always does.
-    """
-    longest, values = max(len(offered or (0,)) for offered in widths), []
-    for index in range(len(maps.tables(candidates[0][0]))):
-        for (table, groups), offered in zip(candidates, widths, strict=True):
-            # A candidate without a width costs the same at each; beyond the last width, nothing is ever looked up.
-            padded = [*(offered or (0,) * longest), *(0,) * longest][:longest]
-            units = np.array(padded, np.float64)[:, None] / np.array([group.unit for group in groups])
-            values.append(PartCosts(maps.tables(table)[index], len(groups))(units))
-    shape = (*_sizes(maps), len(candidates), *((longest,) if any(widths) else ()))
-    costs = np.stack(values).reshape(*shape, -1)
-    if runs is not None:
-        costs = np.stack([costs * run for run in runs], axis=len(_sizes(maps)))
-    return Cell(name, tuple(choices), costs)
-
-
-def block_cell(
-    name: str,
-    choices: Sequence[str],
-    block: ElasticBlock,
-    part: PartTrace,
-    table: LayerTable,
-    runs: Sequence[bool] | None,
-    maps: Maps,
-) -> Cell:
-    """One elastic block.
-
-    Args:
-        choices: Names of the resolution, where it is one, of the depth, where it matters, of the kernel and the ratio.
-        part: Its trace, and ``table`` its layers in their place.
-        runs: Whether the block runs at each depth; None where it always does.
-    """
-    full, kernels = block.kernel_sizes[-1] ** 2, [f"{name}.{layer}" for layer in part.kernels]
-    widths = np.array([block.inner_widths(ratio) for ratio in block.expand_ratios], np.float64)
-    units = widths / np.array([group.unit for group in part.groups])
-    values = [
-        PartCosts(at.with_kernel(kernels, full, size**2), len(part.groups))(units)
-        for at in maps.tables(table)
-        for size in block.kernel_sizes
-    ]
-    costs = np.stack(values).reshape(*_sizes(maps), len(block.kernel_sizes), len(units), -1)
-    if runs is not None:
-        costs = np.stack([costs * run for run in runs], axis=len(_sizes(maps)))
-    return Cell(name, tuple(choices), costs)
-
-
-def _sizes(maps: Maps) -> tuple[int, ...]:
-    return () if maps.resolutions is None else (len(maps.resolutions),)
 
 
 def resolutions_of(values: Sequence[int]) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,8 +10,6 @@ from torch import nn
 
 from mmrazor_lite.graph import LayerTable, Side, WidthGraph, WidthGroup, find_width_groups, layer_table, trace
 from mmrazor_lite.graph.computation import lines_of, with_kernel
-from mmrazor_lite.models.mutables import KernelConv2d
-from mmrazor_lite.models.ops import settle
 
 NO_WIDTHS = WidthGraph([], {}, {}, {}, {}, [], frozenset())
 MAX_KNOWN = 1024
@@ -24,33 +21,28 @@ _PLAIN = (bool, int, float, str, tuple, list, type(None))
 
 @dataclass(frozen=True)
 class PartTrace:
-    """A part of a network: its layers, the width groups inside it, the sides of its layers, its elastic kernels, and
-    what it computes, in lines by its own names."""
+    """A part of a network: its layers, the width groups inside it, the sides of its layers, and what it computes, in
+    lines by its own names."""
 
     table: LayerTable
     groups: Sequence[WidthGroup]
     layers: Mapping[str, tuple[Side, Side]]
-    kernels: tuple[str, ...]
     lines: Sequence[str]
 
 
-def trace_alone(module: nn.Module, size: tuple[int, ...], with_widths: bool) -> PartTrace:
-    """Trace ``module`` on images of ``size`` (C, H, W); where asked for, with the width groups that it declares.
+def trace_alone(module: nn.Module, size: tuple[int, ...], groups: Sequence[Mapping] = ()) -> PartTrace:
+    """Trace a plain ``module`` on images of ``size`` (C, H, W), with the width groups that ``groups`` declare.
 
-    Elastic kernels are traced as plain convolutions of the largest size, without the matrices that make smaller ones.
     One trace serves parts that differ in nothing but the size of padded kernels: their maps are the same.
     """
     padded = _padded_kernels(module)
-    key = (size, with_widths, *_structure(module, padded))
+    key = _key(module, size, groups, padded)
     if key not in _KNOWN:
-        kernels = tuple(name for name, part in module.named_modules() if isinstance(part, KernelConv2d))
-        traced = trace(settle(copy.deepcopy(module)) if kernels else module, size, eval_only=True)
-        by_hand = getattr(module, "inner_groups", ()) if with_widths else ()
-        graph = find_width_groups(traced, by_hand=by_hand) if by_hand else NO_WIDTHS
+        traced = trace(module, size, eval_only=True)
+        graph = find_width_groups(traced, by_hand=groups) if groups else NO_WIDTHS
         if len(_KNOWN) >= MAX_KNOWN:
             _KNOWN.clear()
-        table = layer_table(traced, graph)
-        _KNOWN[key] = PartTrace(table, graph.groups, graph.layers, kernels, lines_of(traced)), padded
+        _KNOWN[key] = PartTrace(layer_table(traced, graph), graph.groups, graph.layers, lines_of(traced)), padded
     part, traced_with = _KNOWN[key]
     table, lines = part.table, part.lines
     for name, kernel in padded.items():
@@ -58,6 +50,15 @@ def trace_alone(module: nn.Module, size: tuple[int, ...], with_widths: bool) -> 
             table = table.with_kernel([name], traced_with[name] ** 2, kernel**2)
             lines = with_kernel(lines, name, kernel)
     return replace(part, table=table, lines=lines)
+
+
+def is_known(module: nn.Module, size: tuple[int, ...], groups: Sequence[Mapping] = ()) -> bool:
+    """Whether :func:`trace_alone` need not trace."""
+    return _key(module, size, groups, _padded_kernels(module)) in _KNOWN
+
+
+def _key(module: nn.Module, size: tuple[int, ...], groups: Sequence[Mapping], padded: Mapping[str, int]) -> tuple:
+    return (size, repr(groups), *_structure(module, padded))
 
 
 def _padded_kernels(module: nn.Module) -> dict[str, int]:

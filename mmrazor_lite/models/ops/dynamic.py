@@ -19,12 +19,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.graph import kind_of
-from mmrazor_lite.models.mutables import ChannelSlice, KernelConv2d, MutableDepth, MutableOP
+from mmrazor_lite.models.mutables import ChannelSlice, HasStaticForm, RunsOnePart
 
 from .closures import rebind
-from .switchable import SwitchableBatchNorm
 
-SETTLED = (KernelConv2d, MutableDepth)
 KEY = "_mmrazor"  # attribute of a dynamic layer that holds its Active
 
 
@@ -203,8 +201,8 @@ def export(model: nn.Module, keep_sync: bool = False) -> nn.Module:
 
 
 def settle(model: nn.Module) -> nn.Module:
-    """Put a plain module in the place of every elastic stage and kernel of ``model``, as they are active now."""
-    if isinstance(model, SETTLED):
+    """Put the static form of every elastic stage, kernel ... of ``model`` in its place, as they are active now."""
+    if isinstance(model, HasStaticForm):
         model = model.settled()
     for name, child in model._modules.items():
         if child is not None:
@@ -219,9 +217,8 @@ def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
     modules = list(model.modules())
     hidden: set[int] = set()  # what stands behind a choice of modules
     for module in modules:
-        chosen = _chosen_module(module)
-        if chosen is not None and id(module) not in hidden:
-            memo[id(module)] = _copied(chosen, keep_sync)
+        if isinstance(module, RunsOnePart) and id(module) not in hidden:
+            memo[id(module)] = _copied(module.chosen, keep_sync)
             hidden |= {id(part) for part in module.modules()}
     for module in modules:
         active = active_of(module)
@@ -258,12 +255,6 @@ def _computed(model: nn.Module) -> Iterator[Tensor]:
             for leaf in [value] if isinstance(value, Tensor) else tree_leaves(value):
                 if isinstance(leaf, Tensor) and not leaf.is_leaf:
                     yield leaf
-
-
-def _chosen_module(module: nn.Module) -> nn.Module | None:
-    if isinstance(module, SwitchableBatchNorm):
-        return module.current
-    return module.chosen if isinstance(module, MutableOP) else None
 
 
 def _slice_tensors(module: nn.Module, active: Active, memo: dict[int, Any]) -> None:

@@ -57,9 +57,13 @@ class SwitchableBatchNorm(nn.Module):
         return sliced
 
     @property
-    def current(self) -> nn.Module:
+    def chosen(self) -> nn.Module:
         """The batch norm of the active subnet."""
         return self.bns[self.index]
+
+    def settled(self) -> nn.Module:
+        """That batch norm."""
+        return self.chosen
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C of the active subnet, ...) -> the same shape."""

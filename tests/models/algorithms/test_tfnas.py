@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapperDict
-from tfnas import BLOCKS, OPERATORS, OPTIONS, SHAPE, images, milliseconds, table_of
+from tfnas import BLOCKS, OPERATORS, OPTIONS, SHAPE, images, milliseconds, operators, table_of
 
 from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
@@ -201,7 +201,7 @@ def test_the_mixture_by_hand(make):
         for _ in range(2 if stage < 2 else 1):
             name = BLOCKS[block]
             soft = ((alphas[block] + noise[block]) / 3.0).softmax(0)
-            choice = algorithm.mutator.operators[name]
+            choice = operators(algorithm.mutator)[name]
             out = sum(w * choice.candidate(op)(out) for w, op in zip(soft, OPERATORS, strict=True))
             row = [milliseconds(block, op, int(algorithm.widths[block, op])) for op in range(8)]
             times.append(float((soft * torch.tensor(row, dtype=torch.float64)).sum()) + (times[-1] if times else 0.0))
@@ -283,7 +283,7 @@ def test_channels_are_sorted_where_widths_change(make):
     assert changed
     for block, name in enumerate(BLOCKS):
         for op, operator in enumerate(OPERATORS):
-            module = algorithm.mutator.operators[name].candidate(operator)
+            module = operators(algorithm.mutator)[name].candidate(operator)
             sums = module.depth_conv.conv._parameters["weight"].abs().sum((1, 2, 3))
             is_sorted = bool((sums[:-1] >= sums[1:]).all())
             key = f"{name}._candidates.{operator}.depth_conv.conv.weight"

@@ -177,7 +177,7 @@ def se_importance(block: OFABlock) -> torch.Tensor:
 def set_net(net: nn.Module, size: int, depth: int) -> nn.Module:
     for module in net.modules():
         if isinstance(module, ElasticBlock) and module.is_elastic:
-            module.activate_kernel(size)
+            module.activate({"kernel_size": size})
         if isinstance(module, MutableDepth):
             module.active_depth = min(depth, module.depths[-1])
     return net

@@ -438,9 +438,11 @@ def test_a_network_with_one_kernel_or_one_ratio_has_what_is_left():
             assert {key: mutator.cost_model.of(subnet)[key] for key in counted} == counted
 
 
-def test_depths_alone_are_refused():
-    backbone = BACKBONES["mobilenet_v3"](kernel_sizes=(3,), expand_ratios=(3,))
-    with pytest.raises(UserError, match=r"Net offers depths and nothing else, .* several kernel_sizes or"):
-        NasMutator().prepare(Net(backbone), SHAPE)
-    backbone = BACKBONES["mobilenet_v3"](kernel_sizes=(3,), expand_ratios=(3, 4))
-    NasMutator().prepare(Net(backbone), SHAPE)
+def test_depths_alone_are_a_space():
+    mutator = NasMutator()
+    mutator.prepare(Net(BACKBONES["mobilenet_v3"](kernel_sizes=(3,), expand_ratios=(3,))), SHAPE)
+    assert mutator.search_space.size == 9
+    for row in np.ndindex(3, 3):
+        subnet = mutator.search_space.subnet(np.array(row))
+        counted = count(mutator.export(subnet), SHAPE)
+        assert {key: mutator.cost_model.of(subnet)[key] for key in counted} == counted

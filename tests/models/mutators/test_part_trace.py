@@ -47,7 +47,7 @@ def traces(monkeypatch) -> list:
 
 def rows(module: nn.Module) -> str:
     """All of its table."""
-    table = part_trace.trace_alone(module.eval(), (8, 12, 12), with_widths=hasattr(module, "inner_groups")).table
+    table = part_trace.trace_alone(module.eval(), (8, 12, 12), groups=getattr(module, "inner_groups", ())).table
     return repr([table.rows, table.weights, table.alive, table.parameter_bytes, table.places])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import assert_close, assert_same_bits, count, memory
-from tfnas import BLOCKS, OPERATORS, SHAPE, images, prepared
+from tfnas import BLOCKS, OPERATORS, SHAPE, images, operators, prepared
 from torch import nn
 
 from mmrazor_lite.estimators.resource import plain_cost
@@ -42,7 +42,7 @@ def test_prepare_changes_nothing():
     mutator.activate(mutator.search_space.max())
     for mode in (False, True):
         assert_same_bits(model.train(mode)(images()), plain.train(mode)(images()))
-    assert list(mutator.operators) == BLOCKS
+    assert list(operators(mutator)) == BLOCKS
 
 
 def test_activated_equals_exported_with_gradients():
@@ -71,7 +71,7 @@ def test_a_subnet_is_the_max_one_with_channels_at_zero():
         active = model(images())
         widths = {}
         for name in BLOCKS:
-            block = mutator.operators[name].chosen
+            block = operators(mutator)[name].chosen
             widths[block] = block.depth_conv.conv.weight.shape[0]
         handles = []
         mutator.activate_widths({name: c.candidates[-1] for name, c in mutator.search_space.items() if "mid" in name})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 
-_LAYERS = (nn.Linear, nn.Conv2d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def classifier_of(

@@ -19,12 +19,10 @@ from .layers.record import LAYER_KINDS, LayerKind
 from .layers.rows import ONE, LayerRow, elements, layer_name
 from .opaque import OPAQUE
 from .reshaping import SHAPE, SPLIT
+from .tensor_rules import SPATIAL
 from .trace import BATCH, Op, TracedGraph, TracedModel, shape_of
 
-POOLS = frozenset(
-    "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d "
-    "adaptive_max_pool2d max_pool3d avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d".split()
-)
+POOLS = frozenset(op for op in SPATIAL if "pool" in op)
 MATMULS = frozenset({"matmul", "bmm", "mm", "scaled_dot_product_attention", "baddbmm", "addmm", "einsum"})
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 ALIASES = SHAPE | SPLIT | {"getitem", "contiguous", "detach", "alias", "to", "_assert_tensor_metadata"}

@@ -365,3 +365,12 @@ def test_a_backbone_has_no_classifier():
     backbone = VGG(11)
     with pytest.raises(UserError, match="VGG has no classifier; give the option where the whole network is loaded"):
         load_weights(backbone, backbone.state_dict(), reset_head=True)
+
+
+@pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_a_classifier_may_be_a_conv_of_any_dimensions(conv):
+    """As that of S3D, a network of clips."""
+    net, theirs = (nn.Sequential(conv(3, 4, 1), nn.ReLU(), conv(4, classes, 1)) for classes in (5, 7))
+    before = net[2].weight.detach().clone()
+    load_weights(net, theirs.state_dict(), reset_head=True)
+    assert torch.equal(net[0].weight, theirs[0].weight) and torch.equal(net[2].weight, before)

@@ -3,8 +3,7 @@
     train a supernet -> search | specialize -> retrain -> split -> test
     predictor-collect -> predictor-train -> specialize        train a TF-NAS search -> parse-tfnas -> retrain -> test
 
-Configs of the same network lie in one folder, and their names differ in what they are for: ``a_supernet_x.py``,
-``a_search_x.py``, ``a_subnet_x.py``.
+The config that it needs lies beside that of the run, see :func:`mmrazor_lite.cli.purpose.sibling`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -69,27 +67,6 @@ def line(command: Command) -> str:
     return shlex.join([*start, *command[1:]])
 
 
-def sibling(config: str | os.PathLike, role: str, wanted: str) -> str | None:
-    """The config in the same folder that is for ``wanted`` as ``config`` is for ``role``."""
-    path = Path(config)
-    if role not in path.stem:
-        return None
-    exact = path.with_name(path.name.replace(role, wanted))
-    if exact.is_file() and exact != path:
-        return str(exact)
-    target = _name(path.stem.replace(role, wanted))
-    found = sorted(other for other in path.parent.glob("*.py") if other != path and _name(other.stem) == target)
-    if not found:
-        return None
-    return str(max(found, key=lambda other: SequenceMatcher(None, other.stem, path.stem).ratio()))
-
-
-def _name(stem: str) -> str:
-    """What a config's name says of the network and the images: without batch sizes and the kind of search."""
-    parts = [part for part in stem.split("_") if not re.fullmatch(r"\d+xb\d+|evolution", part)]
-    return "_".join("in1k" if re.fullmatch(r"in1k\d+", part) else part for part in parts)
-
-
 # what comes after each command --------------------------------------------------------------------------------
 
 
@@ -101,7 +78,7 @@ def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
     model = load_config(args.config, args.cfg_options, amp=getattr(args, "amp", False)).model
     chosen = model.get("channel_cfg")
     if kind_of(model).startswith("TFNAS"):
-        retraining = sibling(args.config, "search", "subnet")
+        retraining = purpose.sibling(args.config, "search", "subnet")
         words = ["parse-tfnas", str(result), "-o", str(Path(result).parent / "net.yaml"), "--config"]
         return retraining and [*words, retraining, *_options(args, retraining)]
     if subnets.is_sub_model(model) or (chosen and not isinstance(chosen, list)):
@@ -109,7 +86,7 @@ def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
     if chosen:
         return _command(args, "split", args.config, result, "--channel-cfgs", *chosen)
     role = next((role for role in AFTER_TRAINING if role in Path(args.config).stem), None)
-    following = role and sibling(args.config, role, AFTER_TRAINING[role])
+    following = role and purpose.sibling(args.config, role, AFTER_TRAINING[role])
     if not following:
         return _test(args, args.config, result)
     folder = _folder(args, role, AFTER_TRAINING[role])
@@ -124,7 +101,7 @@ def _after_search(args: argparse.Namespace, result: Sequence[Mapping[str, Any]])
     if not result:
         return None
     files, work = [str(found["file"]) for found in result], _folder(args, "search", "retrain")
-    retraining = sibling(args.config, "search", "subnet")
+    retraining = purpose.sibling(args.config, "search", "subnet")
     if retraining is not None:
         return _command(args, "train", retraining, work=work, extra=_choose(retraining, files))
     cfg = load_config(args.config, args.cfg_options)
@@ -138,7 +115,7 @@ def _after_search(args: argparse.Namespace, result: Sequence[Mapping[str, Any]])
 
 def _after_specialize(args: argparse.Namespace, result: Sequence[Mapping[str, Any]]) -> Command | None:
     """What was found has its weights already: it is tested."""
-    config = sibling(args.config, "search", "subnet")
+    config = purpose.sibling(args.config, "search", "subnet")
     if config is None or not result:
         return None
     file = Path(result[0]["file"])

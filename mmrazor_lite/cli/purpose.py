@@ -1,8 +1,15 @@
-"""Which step a config is of, and the line for a command that is given one of another step."""
+"""Which step a config is of, the one beside it that is of another step, and the line for a command that needs that one.
+
+Configs of the same network lie in one folder, and their names differ in what they are for: ``a_supernet_x.py``,
+``a_search_x.py``, ``a_subnet_x.py``.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +73,8 @@ def no_search(cfg: Mapping, path: Any) -> UserError:
     if "TFNAS" in names:
         return UserError(f"{said}; TF-NAS searches while it trains: tools/train.py {path}")
     folder = next((_FOLDERS[name] for name in names if name in _FOLDERS), "configs/*/*")
-    return UserError(f"{said}, see {_beside(Path(str(path))) or f'{folder}/*search*.py'}")
+    beside = sibling(path, "supernet", "search") or sibling(path, "subnet", "search")
+    return UserError(f"{said}, see {beside or f'{folder}/*search*.py'}")
 
 
 def no_split(cfg: Mapping, path: Any) -> UserError | None:
@@ -88,10 +96,22 @@ def no_split(cfg: Mapping, path: Any) -> UserError | None:
     return UserError(f"'{path}' is of a supernet ({name}): {how}; {joint}")
 
 
-def _beside(path: Path) -> Path | None:
-    """The search config of the same name in the folder of a supernet's or subnet's config."""
-    for part in ("supernet", "subnet"):
-        found = path.with_name(path.name.replace(part, "search"))
-        if found != path and found.is_file():
-            return found
-    return None
+def sibling(config: str | os.PathLike, role: str, wanted: str) -> str | None:
+    """The config in the same folder that is for ``wanted`` as ``config`` is for ``role``."""
+    path = Path(config)
+    if role not in path.stem:
+        return None
+    exact = path.with_name(path.name.replace(role, wanted))
+    if exact.is_file() and exact != path:
+        return str(exact)
+    target = _name(path.stem.replace(role, wanted))
+    found = sorted(other for other in path.parent.glob("*.py") if other != path and _name(other.stem) == target)
+    if not found:
+        return None
+    return str(max(found, key=lambda other: SequenceMatcher(None, other.stem, path.stem).ratio()))
+
+
+def _name(stem: str) -> str:
+    """What a config's name says of the network and the images: without batch sizes and the kind of search."""
+    parts = [part for part in stem.split("_") if not re.fullmatch(r"\d+xb\d+|evolution", part)]
+    return "_".join("in1k" if re.fullmatch(r"in1k\d+", part) else part for part in parts)

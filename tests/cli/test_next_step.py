@@ -10,7 +10,8 @@ import pytest
 from cli.next_commands import checked
 
 from mmrazor_lite.cli.main import build_parser
-from mmrazor_lite.cli.next_step import AFTER, line, show, sibling
+from mmrazor_lite.cli.next_step import AFTER, line, show
+from mmrazor_lite.cli.purpose import sibling
 from mmrazor_lite.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -110,6 +110,8 @@ def put_at(wrapper: OptimWrapper, schedulers: Sequence, epochs: int, iterations:
     optimizer.param_groups = [all_groups[index] for index in few]
     for scheduler, base in zip(schedulers, bases, strict=True):
         scheduler.base_values = [base[index] for index in few] + base[number:]
+        last = scheduler._last_value  # of one that does not step before its first epoch ends, it stays
+        scheduler._last_value = [last[index] for index in few] + last[number:]
     wrapper._global_step = 0  # mmengine warns of schedulers that step before their optimizer
     try:
         for step in _order(schedulers, epochs, iterations, length):

@@ -110,6 +110,7 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
                                    "state_dict": put("module.", s), "optimizer": optimizer(Net())},
     "mmengine with EMAHook": lambda s: {"meta": {}, "state_dict": s, "message_hub": {},
                                         "ema_state_dict": {"steps": torch.tensor(3), **put("module.", OTHER)}},
+    "mmengine beside an average": lambda s: {"meta": {}, "state_dict": s, "state_dict_ema": OTHER},
     "MMRazor 0.x": lambda s: put("architecture.model.", {**s, "stem.0.out_mask": torch.ones(1, 4, 1, 1)}),
     "MMRazor 1.x": lambda s: {"state_dict": put("architecture.", s)},
     "torch < 0.4.1": lambda s: {key: value for key, value in s.items() if "num_batches" not in key},

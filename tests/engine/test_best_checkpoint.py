@@ -8,11 +8,33 @@ from pathlib import Path
 import pytest
 
 from mmrazor_lite.config.load import load_config
+from mmrazor_lite.engine.hooks.best import BestSoFar
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint
 
 TOP1 = "max_subnet.accuracy/top1"
 EPOCHS = 6
+
+
+def test_only_what_is_better_than_ever_is_the_best():
+    best = BestSoFar(["accuracy/top1", "loss"])
+    for top1, loss, better in ((50.0, 2.0, True), (50.0, 2.0, False), (49.9, 2.1, False), (50.1, 1.9, True)):
+        metrics = {"accuracy/top1": top1, "loss": loss}
+        found = best.improved(metrics)
+        assert found == (metrics if better else {})
+        best.found.update({key: (value, "file") for key, value in found.items()})
+    assert best.improved({"accuracy/top1": float("nan"), "loss": float("nan")}) == {}
+
+
+def test_files_up_to_a_number_that_are_not_the_best_go(tmp_path):
+    best = BestSoFar("accuracy/top1")
+    best.found = {"accuracy/top1": (50.0, "best_accuracy_top1_epoch_2.pth")}
+    names = {f"best_accuracy_top1_epoch_{number}.pth" for number in (1, 2, 3, 4)} | {"best_loss_epoch_1.pth"}
+    for name in names:
+        (tmp_path / name).touch()
+    best.remove_others(tmp_path, 3)
+    gone = {f"best_accuracy_top1_epoch_{number}.pth" for number in (1, 3)}
+    assert {path.name for path in tmp_path.iterdir()} == names - gone
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ def test_skip_goes_on_where_an_uninterrupted_run_would_be(dataset, infinite, sta
         return
     sampler.set_epoch(start // 10)  # as mmengine's hook does before the epoch that is resumed
     assert list(sampler) == expected[start : (start // 10 + 1) * 10]
+    assert len(list(sampler)) == 10  # a start in the middle is for the first pass only
     sampler.set_epoch(start // 10 + 1)
     assert [index % 10 for index in sampler] != list(range(10)) and len(list(sampler)) == 10
 

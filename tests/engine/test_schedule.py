@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ SCHEDULES = {
 
 def built(schedule: list[dict], lr: float = 0.1, groups: int = 6) -> tuple[OptimWrapper, list]:
     parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(groups)]
-    options = [{"params": [p], "lr": lr * (1 + index % 2)} for index, p in enumerate(parameters)]
+    options = [{"params": [p], "lr": lr * (1 + index % 3)} for index, p in enumerate(parameters)]
     wrapper = OptimWrapper(torch.optim.SGD(options, lr=lr, momentum=0.9))
     return wrapper, [PARAM_SCHEDULERS.build({**config, "optimizer": wrapper}) for config in schedule]
 
@@ -64,10 +65,11 @@ def step(wrapper: OptimWrapper, schedulers: list, start: int, end: int) -> list[
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_put_at_a_place_is_as_if_stepped_there(name):
     wrapper, schedulers = built(SCHEDULES[name])
-    for epoch in range(EPOCHS):
-        step(wrapper, schedulers, epoch * LENGTH, (epoch + 1) * LENGTH)
+    places = [0, *(epoch * LENGTH + done for epoch in range(EPOCHS) for done in (2, LENGTH))]  # inside an epoch too
+    for start, end in itertools.pairwise(places):
+        step(wrapper, schedulers, start, end)
         other, placed = built(SCHEDULES[name])
-        put_at(other, placed, epoch + 1, (epoch + 1) * LENGTH, LENGTH)
+        put_at(other, placed, end // LENGTH, end, LENGTH)
         assert options(other) == options(wrapper)
         assert [s.state_dict() for s in placed] == [s.state_dict() for s in schedulers]
 

@@ -88,6 +88,21 @@ def test_a_choice_of_one_candidate_is_no_column_and_costs_what_it_costs():
     assert np.array_equal(table(np.array([[0, 0], [0, 1]])), values[0][:, None])
 
 
+def test_widths_that_share_an_axis_count_where_their_operator_is_chosen():
+    rules = [("op", ("small",)), ("op", ("large",))]
+    space = SearchSpace(
+        [
+            Choice("op", ("small", "large"), kind="operator"),
+            Choice("small.width", (1, 2), active_if=rules[0]),
+            Choice("large.width", (1, 2, 3), active_if=rules[1]),
+        ]
+    )
+    values = np.arange(6).reshape(2, 3, 1)
+    table = CellTable(space, [Cell("block", ("op", ("small.width", "large.width")), values)])
+    rows = np.array([[0, 1, 2], [0, 0, 2], [1, 1, 2], [1, 1, 0]])  # the width of the other operator says nothing
+    assert table(rows).ravel().tolist() == [1, 0, 5, 3]
+
+
 def test_no_parts():
     table = CellTable(make_space(), [])
     assert len(table) == 0 and not len(table.columns)

@@ -327,6 +327,18 @@ class HiddenStatistics(Statistics):
         self.a.register_forward_hook(lambda module, args, out: state["net"].note(out))
 
 
+class HiddenPenalty(Chain):
+    """A hook that adds, in train mode, nothing but a gradient: to the network in which it was made."""
+
+    def make(self):
+        state = {"net": self}
+
+        def regularised(module, args, out):
+            return out + 0 * state["net"].fc.bias.sum() if module.training else None
+
+        self.fc.register_forward_hook(regularised)
+
+
 class Lock(Chain):
     def make(self):
         self.b.lock = threading.Lock()
@@ -338,6 +350,7 @@ REFUSED = {
     HiddenForward: r"the attribute 'run' of the model itself .*, run of .* holds the module 'b' .* reads the weights",
     HiddenWeights: r"a forward pre-hook of module 'b.0' .* holds the model itself",
     HiddenStatistics: r"a forward hook of module 'a' .* writes into the tensors of the network it was made of",
+    HiddenPenalty: r"a forward hook of module 'fc' .* trains the weights of the network it was made of",
     Lock: r"the attribute 'lock' of module 'b' \(Sequential\) cannot be copied, .*cannot pickle",
 }
 

@@ -53,6 +53,17 @@ def test_everything_is_put_back_after_an_error(algorithm, make_evaluator):
     assert algorithm.training
 
 
+def test_a_metric_that_is_no_number_is_told(algorithm, make_evaluator, tiny):
+    @tiny.METRICS.register_module(force=True)
+    class NoNumber(tiny.MeanTrueScore):
+        def compute_metrics(self, results):
+            return {**super().compute_metrics(results), "other": float("inf")}
+
+    evaluator = make_evaluator(algorithm, evaluator={"type": "NoNumber"})
+    with pytest.raises(UserError, match="mean/other of .* is inf; the supernet's weights or its input are broken"):
+        evaluator.evaluate(algorithm.search_space.min())
+
+
 def test_scores_do_not_depend_on_what_was_scored_before(algorithm, make_evaluator):
     first, second = make_evaluator(algorithm), make_evaluator(algorithm, cache_gb=0)
     subnets = _subnets(algorithm)

@@ -98,6 +98,7 @@ LINEAR = LAYER_KINDS.register(
         tensors={"weight": ("outputs", "inputs"), "bias": ("outputs",)},
         numbers={"in_features": inputs, "out_features": outputs},
         mask="zero",
+        dim=-1,
     )
 )
 BATCH_NORM = LAYER_KINDS.register(
@@ -135,6 +136,7 @@ LAYER_NORM = LAYER_KINDS.register(
         tensors=AFFINE,
         numbers={"normalized_shape": lambda full, inputs, outputs: (outputs,)},
         mask="leave out",
+        dim=-1,
     )
 )
 RMS_NORM = LAYER_KINDS.register(

@@ -40,6 +40,7 @@ class LayerKind:
         mask: How the full network shows what a smaller one computes (``models/mutators/check.py``): a layer that sums
             over its inputs has zeros for what is dropped, one that takes statistics over them leaves it out. None for
             a layer that works on each channel by itself.
+        dim: Of the channels in what the call reads and gives.
         own_forward: Its forward computes with its tensors before the call, or is code around it. The call is then
             known by the module that runs it, ops inside may read its tensors, and the full network has the layer on
             its active channels where it runs: no ``mask`` is needed.
@@ -55,6 +56,7 @@ class LayerKind:
     tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     numbers: Mapping[str, Number] = field(default_factory=dict)
     mask: Mask | None = None
+    dim: int = 1
     own_forward: bool = False
     has_statistics: bool = False
     exports_as: Mapping[type[nn.Module], type[nn.Module]] = field(default_factory=dict)
@@ -64,9 +66,13 @@ class LayerKind:
         """Whether its outputs are new channels; else they are those it reads."""
         return any(side.startswith("inputs") for sides in self.tensors.values() for side in sides)
 
+    def is_grouped(self, module: nn.Module) -> bool:
+        """Whether a layer of this kind has several groups: their number varies, the width of each stays."""
+        return any(getattr(module, name) > 1 for name in ("groups", "num_groups") if name in self.numbers)
+
     def sides(self, module: nn.Module) -> dict[str, tuple[tuple[int, str], ...]]:
         """The (dimension, side) pairs that each tensor of a layer of this kind follows."""
-        grouped = "groups" in self.numbers and module.groups > 1  # the width of a group stays
+        grouped = self.is_grouped(module)
         return {
             name: tuple(
                 (dim, side.removesuffix("/groups"))

@@ -122,9 +122,13 @@ def _rivals(names: Mapping[str, Sides]) -> list[list[str]]:
 
 def can_mask(layers: Mapping[str, nn.Module]) -> bool:
     """Whether every norm over channels can be told by its weight, see :func:`masked_inputs`."""
-    kinds = {name: kind_of(layer) for name, layer in layers.items()}
-    over_channels = [layers[name] for name, kind in kinds.items() if kind is not None and kind.mask == "leave out"]
-    return all(layer.weight is not None for layer in over_channels if getattr(layer, "num_groups", 1) == 1)
+    return all(layer.weight is not None for layer in layers.values() if _mask_of(layer) == "leave out")
+
+
+def _mask_of(layer: nn.Module) -> str | None:
+    """How what a layer reads is masked; a norm of several groups loses whole ones, which the others do not see."""
+    kind = kind_of(layer)
+    return None if kind is None or (kind.mask == "leave out" and kind.is_grouped(layer)) else kind.mask
 
 
 @contextmanager
@@ -137,8 +141,7 @@ def masked_inputs(
     """
     masks = {}
     for name, layer in layers.items():
-        kind = kind_of(layer)
-        if name in sides and kind is not None and kind.mask and layer.weight is not None:
+        if name in sides and _mask_of(layer) and layer.weight is not None:
             mask = torch.as_tensor(sides[name][0].active(kept))
             if not bool(mask.all()):
                 masks[id(layer._parameters["weight"])] = mask
@@ -195,16 +198,16 @@ class _Masked(TorchFunctionMode):
         mask = self._masks.get(id({**kwargs, **given}.get("weight")))
         if mask is None:
             return func(*args, **kwargs)
-        x = args[0] if args else kwargs.pop("input")
+        x, *args = args if args else (kwargs.pop("input"),)
         mask = mask.to(x.device)
-        if name == "group_norm" and int(args[1]) > 1:  # whole groups are dropped, the others do not see them
-            return func(*args, **kwargs)
         if kind.mask == "leave out":
-            return _norm(func, x, mask, -1 if name == "layer_norm" else 1, *args[1:], **kwargs)
-        return func(x * mask.to(x).view(-1, *[1] * (0 if name == "linear" else x.dim() - 2)), *args[1:], **kwargs)
+            return _of_the_rest(func, x, mask, kind.dim, *args, **kwargs)
+        shape = [1] * x.dim()
+        shape[kind.dim] = -1
+        return func(x * mask.to(x).view(shape), *args, **kwargs)
 
 
-def _norm(
+def _of_the_rest(
     func: Callable,
     x: Tensor,
     mask: Tensor,
@@ -217,7 +220,7 @@ def _norm(
     """A layer norm, or a group norm of one group, of the channels that stay."""
     index = mask.nonzero().reshape(-1)
     affine = [None if p is None else p[index] for p in (weight, bias)]
-    part = func(x.index_select(dim, index), (len(index),) if dim == -1 else 1, *affine, eps)
+    part = func(x.index_select(dim, index), shape if isinstance(shape, int) else (len(index),), *affine, eps)
     return torch.zeros_like(x).index_copy_(dim, index, part)
 
 

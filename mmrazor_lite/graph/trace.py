@@ -171,7 +171,8 @@ def trace(
         return [_trace_mode(model, example, mode, opaque) for mode in wanted]
 
     try:
-        made = programs() if opaque else _KNOWN.get(model, (shape, eval_only), programs)
+        with torch.enable_grad():  # without, attention takes a short cut of its own
+            made = programs() if opaque else _KNOWN.get(model, (shape, eval_only), programs)
     finally:
         for module, training in modes.items():
             module.training = training

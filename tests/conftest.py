@@ -14,17 +14,31 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-SLOW = (  # most seconds first
+SLOW = (  # most seconds first, those of the networks of zoo.py for all that share them
     "robustness/test_kill_and_resume.py",
-    "configs/test_all_configs.py",
-    "robustness/test_spos_kill_and_resume.py",
-    "robustness/test_bad_input.py",
     "models/mutators/test_invariants.py",
-    "export/test_any_network.py",
+    "configs/test_all_configs.py",
     "robustness/test_tfnas_kill_and_resume.py",
-    "estimators/test_spos_numbers.py",
+    "robustness/test_spos_kill_and_resume.py",
+    "export/test_any_network.py",
+    "robustness/test_bad_input.py",
+    "robustness/test_value_walk.py",
+    "robustness/test_every_step.py",
+    "cli/test_flops_ofa.py",
+    "cli/test_tfnas_steps.py",
+    "robustness/test_ends.py",
+    "models/algorithms/test_same_network.py",
+    "graph/test_computation.py",
+    "export/test_public_networks.py",
+    "cli/test_data.py",
+    "robustness/test_failing_ranks.py",
+    "cli/test_any_model_steps.py",
+    "cli/test_ofa_steps.py",
     "estimators/test_ofa_numbers.py",
+    "engine/test_best_checkpoint.py",
+    "estimators/test_spos_numbers.py",
     "estimators/test_tfnas_numbers.py",
+    "datasets/test_reading.py",
 )
 SHARED = Path(os.environ.get("MMRAZOR_LITE_SHARED", ROOT.parent / "shared"))
 

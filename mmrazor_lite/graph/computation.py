@@ -49,6 +49,7 @@ _WHOLE = "whole_map"  # of a pool over all places, and a division by their numbe
 _OF_A_MAP = ("kernel_size", "stride", "padding", "other", "ceil_mode")
 _IMAGE = "image"
 _CONSTANT = "values"
+_PLAIN_FLOAT = re.compile(rf"(?!{_CONSTANT}=)\w+=-?(?:\d+\.\d*|\d+(?:\.\d+)?e-?\d+)")
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,27 @@ def document(lines: Sequence[str], input_shape: Sequence[int]) -> dict[str, Any]
 
 
 def digest(computation: Mapping[str, Any]) -> str:
-    """The release of torch and 16 hex digits of what a :func:`document` says but for its floats: for small files.
+    """The release of torch, and 16 hex digits of what a :func:`document` says, for small files: ``torch2.9:...``.
 
-    Equal networks have equal digests at one size of images and with one release of torch.
+    8 more are of the plain floats in it, such as the ``eps`` of a norm, which files of before lack (see
+    :func:`same_digest`). Equal networks have equal digests at one size of images and with one release of torch.
     """
-    exact = [
-        "\t".join((place, " ".join(word for word in told.split(" ") if not _FLOAT.search(word)), reads))
-        for place, told, reads in (line.split("\t") for line in computation["lines"])
-    ]
-    return f"torch{computation['torch']}:{hashlib.sha256(chr(10).join(exact).encode()).hexdigest()[:16]}"
+    lines = [line.split("\t") for line in computation["lines"]]
+    words = [[word for word in told.split(" ") if not _FLOAT.search(word)] for _, told, _ in lines]
+    exact = ["\t".join((place, " ".join(kept), reads)) for (place, _, reads), kept in zip(lines, words, strict=True)]
+    # What is measured of a constant, or is a part of a longer word, is no plain one: machines differ in its last digit.
+    plain = [word for _, told, _ in lines for word in told.split(" ") if _PLAIN_FLOAT.fullmatch(word)]
+    return f"torch{computation['torch']}:{_hashed(exact)[:16]}:{_hashed(plain)[:8]}"
+
+
+def same_digest(theirs: str, mine: str) -> bool:
+    """Whether two digests are of one computation, as far as both say; of another release of torch nothing is known."""
+    parts = theirs.split(":"), mine.split(":")
+    return parts[0][0] != parts[1][0] or all(a == b for a, b in zip(*parts, strict=False))
+
+
+def _hashed(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def lines_of(traced: TracedModel) -> list[str]:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.graph.computation import difference, digest
+from mmrazor_lite.graph.computation import difference, digest, same_digest
 from mmrazor_lite.registry import SCOPE
 from mmrazor_lite.subnet import SearchSpace, Subnet, SubnetFile, parse_document, subnet_document
 
@@ -208,11 +208,10 @@ def check_found(found: SubnetFile, mutator: Any, where: str) -> None:
     check_resources(found.resources, mutator.cost_model.of(found.subnet), where, shape, mutator.input_shape)
     if not isinstance(theirs, str) or "computation" not in mine or shape != mine["input_shape"]:
         return
-    same_release = theirs.partition(":")[0] == mine["computation"].partition(":")[0]
-    if same_release and theirs != mine["computation"]:
+    if not same_digest(theirs, mine["computation"]):
         print_log(
-            f"{where} was found for a network that computes something else (activations, shortcuts, strides ...), "
-            "though its layers are as wide: how good its subnet is here was not searched",
+            f"{where} was found for a network that computes something else (activations, shortcuts, strides, the eps "
+            "of norms ...), though its layers are as wide: how good its subnet is here was not searched",
             logger="current",
             level=logging.WARNING,
         )

@@ -284,3 +284,9 @@ def test_a_subnet_file_knows_the_network_it_was_found_for(tmp_path):
     assert not told(mutator_of(nn.SiLU(), size=16))  # of another size, the costs are told
     write_subnet(path, subnet, found_for.search_space, costs)  # a file of before, or of somebody else
     assert not told(mutator_of(nn.SiLU()))
+    leaky = mutator_of(nn.LeakyReLU(0.1))
+    write_subnet(path, subnet, leaky.search_space, costs, made_by=origin(leaky))
+    assert told(mutator_of(nn.LeakyReLU(0.2))) and not told(mutator_of(nn.LeakyReLU(0.1)))
+    before = origin(leaky) | {"computation": origin(leaky)["computation"].rpartition(":")[0]}  # without its floats
+    write_subnet(path, subnet, leaky.search_space, costs, made_by=before)
+    assert not told(mutator_of(nn.LeakyReLU(0.2))) and told(mutator_of(nn.ReLU()))

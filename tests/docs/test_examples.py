@@ -55,6 +55,7 @@ def test_page(name, folder, monkeypatch, capfd):
     assert len(blocks) == len(MARK.findall(text)), "a mark without its block"
     for _, file, kind, code in blocks:
         if file:
+            assert f"`{file}`:\n\n<!-- file" in text, f"{name}: a reader does not see the name of {file}"
             (folder / file).write_text(code)
             importlib.invalidate_caches()
         elif kind == "python":

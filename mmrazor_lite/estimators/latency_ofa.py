@@ -78,7 +78,7 @@ def official_table(tables: Mapping[int, Layers], mutator: Any, where: str = "lat
     Raises:
         UserError: Another network, resolutions that the tables lack, or entries that they lack; names those.
     """
-    space, network = mutator.search_space, _Network(mutator, where)
+    space, network = mutator.search_space, _Network(mutator.architecture, where)
     resolutions = list(mutator.resolutions or [mutator.input_shape[-1]])
     absent = [resolution for resolution in resolutions if resolution not in tables]
     if absent:
@@ -106,15 +106,16 @@ def official_table(tables: Mapping[int, Layers], mutator: Any, where: str = "lat
 class _Network:
     """What the tables' words need to know of a network; ``by_ratio`` tells ProxylessNAS from MobileNetV3."""
 
-    def __init__(self, mutator: Any, where: str) -> None:
-        modules = dict(mutator.architecture.named_modules())
+    def __init__(self, architecture: nn.Module, where: str) -> None:
+        modules = dict(architecture.named_modules())
         prefix = next((name for name, module in modules.items() if _is_backbone(module)), None)
         linears = [module for module in modules.values() if isinstance(module, nn.Linear)]
         if prefix is None or not linears:
             raise UserError(f"{where}: published tables are of OFAMobileNetV3 and OFAProxylessNAS only")
         self.backbone, self.classes = modules[prefix], linears[-1].out_features
         self.by_ratio = not hasattr(self.backbone, "final_expand_layer")
-        self.blocks = {name: modules[name] for stage in mutator.search_space.stages for name in stage.blocks}
+        names = {module: name for name, module in modules.items()}
+        self.blocks = {names[block]: block for stage in self.backbone.layers for block in stage}
         self.stem = self.backbone.first_conv.conv.out_channels
 
     def layers(self, resolutions: Sequence[int]) -> dict[str, list[tuple[int, list[str]]]]:

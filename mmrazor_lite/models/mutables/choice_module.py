@@ -46,16 +46,14 @@ class Offer:
             is as small as it can be. A width is conditional on a candidate where only this one has it.
         inner: Where in the module a form lies (``'.'``: it is all of it) -> its inner widths. The choices that set none
             decide about the form: each combination of their candidates is traced for its costs.
-        runs: Child of the module -> the choice, and its values, with which the child runs; the others always do. Of a
-            module that says this, no form is traced: its children are what costs.
-        stage: Its children in order, where it runs the first ones of them; the first choice, if any, says how many.
+        stage: Its children in order, where it runs the first ones of them; its choice, if it has one, says how many. Of
+            such a module no form is traced: its children are what costs.
         out_channels: Of what it gives, where files of subnets say it.
         alias: Another name of its first choice, in the files of other tools.
     """
 
     choices: Sequence[Choice] = ()
     inner: Mapping[str, InnerWidths] = field(default_factory=dict)
-    runs: Mapping[str, tuple[str, tuple[Value, ...]]] = field(default_factory=dict)
     stage: Sequence[str] = ()
     out_channels: int | None = None
     alias: str | None = None

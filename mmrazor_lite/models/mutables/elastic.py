@@ -122,13 +122,8 @@ class MutableDepth(nn.Sequential):
 
     def offer(self) -> Offer:
         """See :class:`ChoiceModule`: how many blocks run; nothing where it is always all of them."""
-        runs = {
-            name: (DEPTH, tuple(depth for depth in self.depths if depth > position))
-            for position, name in enumerate(self._modules)
-            if position >= self.depths[0]
-        }
         choices = [Choice(DEPTH, self.depths, kind="depth")] if len(self.depths) > 1 else []
-        return Offer(choices, runs=runs, stage=tuple(self._modules))
+        return Offer(choices, stage=tuple(self._modules))
 
     def activate(self, values: Mapping[str, Value]) -> None:
         """See :class:`ChoiceModule`."""

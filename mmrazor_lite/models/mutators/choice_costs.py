@@ -58,7 +58,7 @@ class ChoiceCosts:
     """
 
     def __init__(self, architecture: nn.Module, input_shape: Sequence[int], places: Sequence[Place]) -> None:
-        self._parts = {place.name: place for place in places if not place.offer.runs}
+        self._parts = {place.name: place for place in places if not place.offer.stage}
         traced = trace(_skeleton(architecture, input_shape, self._parts), input_shape, eval_only=True)
         self.lines, self._whole = lines_of(traced), layer_table(traced, NO_WIDTHS)
         sizes, self._held = _surroundings(traced, self._whole, self._parts)
@@ -85,27 +85,23 @@ class ChoiceCosts:
         return found if maps.resolutions is None else [*found, _cell("", (), _fixed(self.always, maps), (), maps)]
 
     def _cell(self, place: Place, maps: Maps) -> Cell:
-        widths = place.width_axes()
-        costs = [self._costs(place, form, widths, maps) for form in self.forms[place.name]]
-        sizes = [len(place.choices[own].candidates) for own in place.deciding]
-        values = np.stack(costs, axis=1).reshape(len(costs[0]), *sizes, *costs[0].shape[1:])
-        axes = [
-            within(place.name, axis) if isinstance(axis, str) else tuple(within(place.name, own) for own in axis)
-            for axis in (*place.deciding, *widths)
-        ]
-        return _cell(place.name, axes, values, place.gates, maps)
+        widths, deciding = place.width_axes(), [place.choices[own] for own in place.deciding]
+        costs = np.stack([self._costs(place, form, widths, maps) for form in self.forms[place.name]], axis=1)
+        values = costs.reshape(len(costs), *(len(choice.candidates) for choice in deciding), *costs.shape[2:])
+        return _cell(place.name, [*(choice.name for choice in deciding), *widths], values, place.gates, maps)
 
     def _costs(self, place: Place, form: Form, axes: Sequence[Axis], maps: Maps) -> np.ndarray:
         """Costs (R, length of each of ``axes``..., M) of one form at every resolution."""
-        lengths = [max(len(place.choices[own].candidates) for own in names_of(axis)) for axis in axes]
+        sizes = {choice.name: len(choice.candidates) for choice in place.choices.values()}
+        lengths = [max(sizes[name] for name in names_of(axis)) for axis in axes]
         tables = maps.tables(form.part.table.beside(self._held[place.name]), form.name)
         units, shape = np.zeros((1, 0)), [1] * len(axes)
         if form.inner is not None:
-            groups, offered = form.part.groups, place.choices[form.inner.choice].candidates
-            at = next(index for index, axis in enumerate(axes) if form.inner.choice in names_of(axis))
+            groups, choice = form.part.groups, place.choices[form.inner.choice]
+            at = next(index for index, axis in enumerate(axes) if choice.name in names_of(axis))
             shape[at] = lengths[at]
             units = np.zeros((lengths[at], len(groups)))  # beyond the last width, nothing is ever looked up
-            rows = np.array([form.inner.at(value, len(groups)) for value in offered], np.float64)
+            rows = np.array([form.inner.at(value, len(groups)) for value in choice.candidates], np.float64)
             units[: len(rows)] = rows / np.array([group.unit for group in groups])
         costs = np.stack([PartCosts(table, units.shape[1])(units) for table in tables])
         return np.broadcast_to(costs.reshape(len(tables), *shape, -1), (len(tables), *lengths, costs.shape[-1]))

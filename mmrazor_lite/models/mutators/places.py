@@ -57,11 +57,11 @@ class Place:
             yield first | dict(zip(self.deciding, values, strict=True))
 
     def width_axes(self) -> list[Axis]:
-        """The choices that set widths, by their names in the module; a tuple of those of which at most one matters."""
-        rules = {choice.name: choice.active_if for choice in self.offer.choices}
-        setting = dict.fromkeys(inner.choice for inner in self.offer.inner.values())
-        shared = tuple(own for own in setting if rules[own] is not None)
-        return [*(own for own in setting if rules[own] is None), *([shared] if shared else [])]
+        """The choices that set widths; those with a condition, of which at most one matters, are one axis."""
+        setting = [choice for choice in self.offer.choices if choice.name not in self.deciding]
+        shared = tuple(self.choices[choice.name].name for choice in setting if choice.active_if is not None)
+        alone = [self.choices[choice.name].name for choice in setting if choice.active_if is None]
+        return [*alone, shared] if shared else alone
 
 
 def places_in(network: nn.Module, any_width: bool = False) -> list[Place]:
@@ -78,7 +78,11 @@ def places_in(network: nn.Module, any_width: bool = False) -> list[Place]:
         parts = name.split(".")
         above = [gates[path] for i in range(len(parts)) if (path := ".".join(parts[: i + 1])) in gates]
         choices = {choice.name: _named(choice, name, above, any_width) for choice in offer.choices}
-        runs = {within(name, child): (choices[own], values) for child, (own, values) in offer.runs.items()}
+        runs = {}
+        for position, child in enumerate(offer.stage):
+            (depth,) = choices.values()
+            values = tuple(value for value in depth.candidates if value > position)
+            runs |= {within(name, child): (depth, values)} if len(values) < len(depth.candidates) else {}
         gates |= runs
         found.append(Place(name, modules[name], offer, tuple(above), choices, runs))
     return sorted(found, key=lambda place: ORDER.get(place.offer.choices[0].kind, len(ORDER)))

@@ -122,6 +122,17 @@ class ReadFromOutside(Net):
         return torch.relu(self.b(torch.relu(self.a(x)))) + self.a.weight.mean()
 
 
+class CalledFromOutside(Net):
+    """What the layer's forward would make of its weight is not made here."""
+
+    def make(self):
+        self.a = timm_layers.StdConv2d(16, 12, 3)
+
+    def body(self, x):
+        return torch.relu(nn.functional.conv2d(x, self.a.weight, padding=1))
+
+
+case([], {"stem.0": "read by a", "a": "another op takes its place"}, out=12)(CalledFromOutside)
 case([STEM, ("a", 12, 1), ("b", 12, 1)], out=12)(Standardised)
 case([STEM, ("a", 3, 4)], out=6)(Scaled)
 case([("b", 10, 1)], {"a": "also read by 'mean'"}, out=10)(ReadFromOutside)

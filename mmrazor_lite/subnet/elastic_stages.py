@@ -95,7 +95,7 @@ def size_of(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict
     if key is None:
         raise UserError(
             f"{where}: does not say its image size, and the space has several (allowed: {space[RESOLUTION].allowed}); "
-            "add a key such as 'image_size: 224'"
+            "add a key such as 'image_size: 224', or give get_flops.py --input-shape 224 224"
         )
     value = document[key]
     sides = value if isinstance(value, list) and value else [value]

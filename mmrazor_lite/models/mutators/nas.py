@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -66,14 +67,17 @@ class NasMutator:
         self.architecture, self.input_shape = architecture, image_shape(input_shape)
         self._any_width = any_width
         self._replaced: list[tuple[nn.Module, str, nn.Module]] = []  # (holder, child, the layer before)
+        self._states: dict[nn.Module, dict[str, Any]] = {}  # plain attributes of the modules that are activated
         with preparation(architecture, self._restore):
             self._prepare()
         hold([architecture, *self.modules.values()])
-        del self._replaced
+        del self._replaced, self._states
 
     def _restore(self) -> None:
         for holder, child, plain in reversed(self._replaced):
             holder._modules[child] = plain
+        for module, state in self._states.items():
+            vars(module).update(state)
 
     def _prepare(self) -> None:
         architecture = self.architecture
@@ -85,6 +89,8 @@ class NasMutator:
                 "OneShotChannelMutator)"
             )
         self._check_resolutions()
+        for module in (part for place in self._places for part in place.module.modules()):
+            self._states[module] = {key: value for key, value in vars(module).items() if not key.startswith("_")}
         costs = ChoiceCosts(architecture, self.input_shape, self._places)
         self.mutables: list[MutableChannel] = []
         self._slices: dict[tuple, ChannelSlice] = {}

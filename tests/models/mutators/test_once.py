@@ -111,13 +111,16 @@ def test_a_failed_prepare_leaves_the_network_as_it_was(options):
 
 
 def test_a_failed_prepare_of_operators_leaves_the_network_as_it_was(monkeypatch):
-    model = tfnas.Net(arch_setting=[[8, 1, 1, "ReLU"]], stem_channels=(8, 8))
+    model = tfnas.Net(arch_setting=[[8, 2, 1, "ReLU"]], stem_channels=(8, 8))
+    stage = model.backbone.layers[0]
+    stage[0].active = "MBI_k5_e6"
     classes = [type(module) for module in model.modules()]
     with monkeypatch.context() as patch:
-        patch.setattr(NasMutator, "_shrink", lambda self: 1 / 0)
+        patch.setattr(NasMutator, "_publish", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             NasMutator().prepare(model, tfnas.SHAPE)
     assert [type(module) for module in model.modules()] == classes
+    assert stage[0].active == "MBI_k5_e6" and stage.active_depth == 2  # as they were, not as small as can be
     NasMutator().prepare(model, tfnas.SHAPE)
 
 

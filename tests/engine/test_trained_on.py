@@ -34,3 +34,10 @@ def test_how_many_of_others_were_trained_on(size):
     half = np.concatenate([KEYS[: size // 4], KEYS[-(size // 4) :]])
     assert trained.seen(half) == pytest.approx(size // 4, rel=0 if size < KEPT else 0.05)
     assert trained.seen(None) == trained.seen(KEYS[:0]) == 0
+
+
+def test_images_trained_on_again_say_nothing_of_those_that_are_not_known():
+    before = of(KEYS[: 3 * KEPT])
+    again = of(KEYS[:100])  # about two thirds of them above the limit
+    joined = again.joined(before)
+    assert joined.limit == before.limit and np.array_equal(joined.sample, before.sample)

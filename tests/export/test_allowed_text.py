@@ -128,6 +128,10 @@ INVERTED = {"type": "mmrazor_lite.InvertedResidualNet", "stem_channels": 8, "las
             {**INVERTED, "stem_channels": 10**5, "settings": [[9, 10**5, 1, 1]]},
             "far more than the weights",
         ),
+        (
+            {**INVERTED, "stem_channels": 2000, "settings": [[9, 2000, 1, 1]]},
+            "makes a tensor of .*, far more than the weights",
+        ),
         ({"type": "ConvNeXt", "arch": {"depths": [9**5] * 4, "channels": [8] * 4}}, "far more than the weights"),
         ({"type": "VisionTransformer", "arch": "h", "img_size": 10**5}, "far more than the weights"),
         ({"type": "ResNet", "depth": 18, "norm_cfg": {"x" * 300: 1, "type": "BN"}}, "is not text, or longer than 200"),

@@ -6,6 +6,7 @@ from mmengine.device import get_device
 from torch import nn
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.calibration import activated
 
 FEWEST = 8  # input channels, below which the weight gradient of a strided 1x1 convolution is written out of bounds
 
@@ -22,16 +23,13 @@ def check_channels_last(model: nn.Module) -> None:
     if get_device() != "cpu":
         return
     mutator = getattr(model, "mutator", None)
-    before = getattr(mutator, "active", None)
-    if before is None:
+    if getattr(mutator, "active", None) is None:
         _check_layers(model)
         return
-    try:
+    with activated(mutator):
         for subnet in model.subnets or [model.search_space.min()]:  # a joint model has its own subnets only
             mutator.activate(subnet)
             _check_layers(model)
-    finally:
-        mutator.activate(before)
 
 
 def _check_layers(model: nn.Module) -> None:

@@ -20,7 +20,7 @@ from mmrazor_lite.engine.data_match import check_search_data
 from mmrazor_lite.engine.data_overlap import say
 from mmrazor_lite.engine.first_use import check_topk
 from mmrazor_lite.errors import UserError, check_number, failing, nearest
-from mmrazor_lite.models.calibration import batch_norms, moving_buffers, recalibrated, unchanged
+from mmrazor_lite.models.calibration import activated, batch_norms, moving_buffers, recalibrated, unchanged
 from mmrazor_lite.plain_data import plain
 from mmrazor_lite.subnet import Subnet
 
@@ -163,10 +163,7 @@ class SubnetEvaluator:
         Raises:
             UserError: An unknown ``score_key``; an output or a metric that is not a finite number.
         """
-        mutator = self.algorithm.mutator
-        previous = mutator.active
-        try:
-            mutator.activate(subnet)
+        with activated(self.algorithm.mutator, subnet):
             began = time.perf_counter()
             with recalibrated(self.algorithm, self.calibration), failing(_UNFIT):
                 if torch.cuda.is_initialized():
@@ -175,8 +172,6 @@ class SubnetEvaluator:
                 metrics = self._measure(self.batches, subnet)
                 self.seconds["recalibration"] += ready - began
                 self.seconds["validation"] += time.perf_counter() - ready
-        finally:
-            mutator.activate(previous)
         self._check_score_key(metrics)
         wrong = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
         if wrong is not None:

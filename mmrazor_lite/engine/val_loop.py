@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.first_use import check_topk, probe_batch
 from mmrazor_lite.engine.mmrazor_search import check_estimator
 from mmrazor_lite.errors import UserError, check_number, failing
-from mmrazor_lite.models.calibration import batch_norms, recalibrated, unchanged
+from mmrazor_lite.models.calibration import activated, batch_norms, recalibrated, unchanged
 from mmrazor_lite.registry import LOOPS
 from mmrazor_lite.subnet import Subnet
 
@@ -124,7 +124,7 @@ class SubnetValLoop(ValLoop):
         named = self.algorithm.named_subnets() if hasattr(self.algorithm, "named_subnets") else {}
         found: dict[str, dict[str, float]] = {}
         for name, subnet in (named or {"": None}).items():
-            with self._active(subnet):
+            with nullcontext() if subnet is None else self._active(subnet):
                 for index, batch in enumerate(self.dataloader):
                     self.run_iter(index, batch)
                 with self._scoring():
@@ -150,18 +150,9 @@ class SubnetValLoop(ValLoop):
         return failing(f"{self.stage}_evaluator cannot score what the model predicts")
 
     @contextmanager
-    def _active(self, subnet: Subnet | None) -> Iterator[None]:
-        if subnet is None:
+    def _active(self, subnet: Subnet) -> Iterator[None]:
+        with activated(self.algorithm.mutator, subnet), recalibrated(self.algorithm, self.calibration):
             yield
-            return
-        mutator = self.algorithm.mutator
-        previous = mutator.active
-        mutator.activate(subnet)
-        try:
-            with recalibrated(self.algorithm, self.calibration):
-                yield
-        finally:
-            mutator.activate(previous)
 
     def _call_hooks(self, name: str, **kwargs: Any) -> None:
         self.runner.call_hook(name.format(self.stage), **kwargs)

@@ -14,7 +14,7 @@ from torch import nn
 from mmrazor_lite.checkpoints import checkpoint_hash, save_checkpoint
 from mmrazor_lite.export.extraction import compare, extract, read_back
 from mmrazor_lite.fileio import FileSet
-from mmrazor_lite.models.calibration import unchanged
+from mmrazor_lite.models.calibration import activated, unchanged
 from mmrazor_lite.subnet import Subnet
 
 
@@ -48,15 +48,9 @@ def write_best_checkpoint(
         UserError: The subnet is not one of the space, or the file read back computes something else.
     """
     path = Path(path)
-    mutator = algorithm.mutator
-    previous = mutator.active
-    try:
-        mutator.activate(subnet)
-        with unchanged(algorithm), calibrated() if calibrated else nullcontext():
-            algorithm.eval()
-            found = extract(algorithm, subnet, score)
-    finally:
-        mutator.activate(previous)
+    with activated(algorithm.mutator, subnet), unchanged(algorithm), calibrated() if calibrated else nullcontext():
+        algorithm.eval()
+        found = extract(algorithm, subnet, score)
     with nullcontext(files) if files else FileSet() as all_files:
         temporary = all_files.new(path)
         save_checkpoint(found.content, temporary)

@@ -110,6 +110,18 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def activated(mutator: Any, subnet: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Have ``subnet`` active inside the block, or what is activated there; after it, the one before is active again."""
+    before = mutator.active
+    try:
+        if subnet is not None:
+            mutator.activate(subnet)
+        yield
+    finally:
+        mutator.activate(before)
+
+
+@contextmanager
 def recalibrated(model: nn.Module, batches: Iterable[Mapping[str, Any]] | None) -> Iterator[None]:
     """Give ``model`` recalibrated statistics and eval mode inside the block; everything is put back after it.
 

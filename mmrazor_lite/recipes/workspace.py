@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +75,7 @@ class Workspace:
         command = ["test", config, checkpoint, "--work-dir", folder, "--out", out, "--cfg-options", *options]
         self._run(f"{name}, test", command, out.is_file())
         metrics = _mapping(out)
-        if not _is_number(metrics.get(TOP1)):
+        if not jsonio.is_number(metrics.get(TOP1)):
             raise _damaged(out, f"it has no number '{TOP1}'")
         return metrics
 
@@ -86,7 +85,7 @@ class Workspace:
         for path in sorted((self.work / name).glob("*/vis_data/scalars.json")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 values = _parsed(line)
-                if _is_number(values.get(TOP1)) and _is_number(values.get("step")):
+                if jsonio.is_number(values.get(TOP1)) and jsonio.is_number(values.get("step")):
                     found[int(values["step"])] = values[TOP1]
         return found
 
@@ -94,7 +93,7 @@ class Workspace:
         """Return the seconds of each piece; of one that was cut off, those of its last start."""
         path = self.work / "seconds.json"
         found = _mapping(path) if path.is_file() else {}
-        if not all(map(_is_number, found.values())):
+        if not all(map(jsonio.is_number, found.values())):
             raise _damaged(path, "it must hold numbers of seconds")
         return found
 
@@ -140,10 +139,6 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value not in ("", ".", "..") and Path(value).name == value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _damaged(path: Path, problem: str) -> UserError:

@@ -20,6 +20,7 @@ from mmrazor_lite.models.algorithms.construct import at_width, build_part
 from mmrazor_lite.models.algorithms.loading import load_checked, log_loaded
 from mmrazor_lite.models.algorithms.phases import EXPAND, TEACHER, Phase, phases_of
 from mmrazor_lite.models.algorithms.pretrained import read_pretrained
+from mmrazor_lite.models.calibration import activated
 from mmrazor_lite.models.classifiers import main_logits
 from mmrazor_lite.models.mutables import ElasticBlock
 from mmrazor_lite.registry import DISTILLERS, MODELS
@@ -191,13 +192,11 @@ class OFA(Algorithm):
 
     def sort_channels(self) -> None:
         """Order the channels inside every block by importance; what the full network computes stays the same."""
-        before = self.mutator.active
-        self.mutator.activate(self.search_space.max())
         trained = self.phase.trained(".expand_ratio") if self.phase else {}
-        for name, block in self.architecture.named_modules():
-            if isinstance(block, ElasticBlock) and len(block.expand_ratios) > 1:
-                block.sort_channels(trained.get(f"{name}.expand_ratio", ()))
-        self.mutator.activate(before)
+        with activated(self.mutator, self.search_space.max()):
+            for name, block in self.architecture.named_modules():
+                if isinstance(block, ElasticBlock) and len(block.expand_ratios) > 1:
+                    block.sort_channels(trained.get(f"{name}.expand_ratio", ()))
         print_log("sorted the channels inside every block by importance", logger="current")
 
     @torch.no_grad()

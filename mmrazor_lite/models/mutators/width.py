@@ -26,6 +26,7 @@ from mmrazor_lite.graph import (
     trace,
 )
 from mmrazor_lite.graph.computation import document, lines_of
+from mmrazor_lite.models.calibration import activated
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
 from mmrazor_lite.models.ops import SwitchableBatchNorm, active_of, export, make_dynamic
 from mmrazor_lite.registry import MUTATORS
@@ -368,12 +369,8 @@ class OneShotChannelMutator:
         Raises:
             UserError: As :meth:`activate`.
         """
-        before = self.active
-        self.activate(subnet)
-        try:
+        with activated(self, subnet):
             return export(self.architecture)
-        finally:
-            self.activate(before)
 
     # order ----------------------------------------------------------------------------------------------------
 
@@ -389,15 +386,13 @@ class OneShotChannelMutator:
 
     def run(self, images: Tensor) -> list[Tensor]:
         """What the full network gives for images (N, C, H, W) in eval mode: all tensors of its output."""
-        before = self.active
-        self.activate(self.search_space.max())
         modes = {module: module.training for module in self.architecture.modules()}
-        try:
-            return tensors_of(self.architecture.eval()(images))
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            self.activate(before)
+        with activated(self, self.search_space.max()):
+            try:
+                return tensors_of(self.architecture.eval()(images))
+            finally:
+                for module, training in modes.items():
+                    module.training = training
 
     def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
         """Order the units of groups by falling score, so that subnets keep the best; equal ones stay as they are.

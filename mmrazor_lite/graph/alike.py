@@ -69,16 +69,18 @@ class _Pickler(pickle.Pickler):
         super().__init__(_Sink(self.digest.update), protocol=5)
         self.held: dict[int, Any] = {}  # an id says what an object is as long as that lives
         self._stored = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        self._classes: set[type] = set()
         self._places: dict[int, int] = {}  # of a tensor, in the order in which they are met: some are shared
 
     def persistent_id(self, obj: Any) -> tuple | None:
         if isinstance(obj, torch.Tensor):
             return self._tensor(obj)
-        if isinstance(obj, (type, FunctionType, BuiltinFunctionType)):
+        if isinstance(obj, type):
+            return "class", self._id(obj), self._told_of_class(obj)
+        if isinstance(obj, (FunctionType, BuiltinFunctionType)):
             if getattr(obj, "__closure__", None):  # what it closes over may be anything
                 raise _Unknown
-            self.held[id(obj)] = obj
-            return "code", id(obj)
+            return "function", self._id(obj), self._id(getattr(obj, "__code__", None))
         return None
 
     def reducer_override(self, obj: Any) -> Any:
@@ -94,9 +96,28 @@ class _Pickler(pickle.Pickler):
         }
         return nn.Module, (type(obj),), state
 
+    def _id(self, obj: Any) -> int:
+        self.held[id(obj)] = obj
+        return id(obj)
+
+    def _told_of_class(self, cls: type) -> tuple:
+        """The code of its methods and its plain attributes, where they are first asked for: both can be replaced."""
+        if cls in self._classes:
+            return ()
+        self._classes.add(cls)
+        found: list = []
+        for base in cls.__mro__:
+            for key, value in list(vars(base).items()):
+                function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+                if isinstance(function, FunctionType):
+                    found.append((key, self._id(function), self._id(function.__code__)))
+                elif isinstance(value, (bool, int, float, str, tuple)):
+                    found.append((key, repr(value)))
+        return hashlib.sha256(repr(found).encode()).digest(), len(found)
+
     def _tensor(self, tensor: torch.Tensor) -> tuple:
         place = self._places.setdefault(id(tensor), len(self._places))
-        told = (place, id(type(tensor)), tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
+        told = (place, self._id(type(tensor)), tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
         if id(tensor) in self._stored:
             return "stored", *map(str, told), tensor.stride()
         if tensor.numel() > MAX_ELEMENTS:

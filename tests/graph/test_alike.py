@@ -115,6 +115,17 @@ def test_a_class_of_the_same_name_is_another():
     assert made_anew(build(), build())
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("forward", Other.forward), ("marked", property(lambda self: 1)), ("__doc__", "Another.")]
+)
+def test_a_class_that_is_changed_is_another(monkeypatch, name, value):
+    known = Remembered()
+    before = known.get(network(), (), object)
+    assert known.get(network(), (), object) is before
+    monkeypatch.setattr(Block, name, value, raising=False)
+    assert known.get(network(), (), object) is not before
+
+
 @pytest.mark.parametrize("state", [torch.no_grad, lambda: torch.autocast("cpu")])
 def test_how_a_model_is_run_counts(state):
     known = Remembered()

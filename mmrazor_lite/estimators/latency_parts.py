@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmrazor_lite.errors import UserError
 from mmrazor_lite.subnet import SearchSpace
 
 from .cells import Axis, axis_size
@@ -113,7 +114,16 @@ def plan_parts(mutator: Any, jobs: dict[str, Job]) -> list[Part]:
     """The parts of the space of a prepared ``NasMutator``; their jobs join ``jobs``.
 
     Depth makes no difference to a part: it says which of them run.
+
+    Raises:
+        UserError: A part lies inside of another one, whose time would be counted twice.
     """
+    names = [cell.name for cell in mutator.cost_model.cells.cells if cell.name]
+    for inner, outer in ((inner, outer) for outer in names for inner in names if inner.startswith(f"{outer}.")):
+        raise UserError(
+            f"'{inner}' lies inside of '{outer}', which may be left out: a latency table would count its time twice; "
+            "give the stage one depth, or make the whole block one choice"
+        )
     space, sizes, found = mutator.search_space, sizes_of(mutator), []
     for cell in mutator.cost_model.cells.cells:
         if not cell.name:  # what is always there

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.latency_parts import plan_parts
 from mmrazor_lite.models import mutables
 from mmrazor_lite.models.algorithms import SPOS
 from mmrazor_lite.models.backbones import OFABlock, TFNASBlock
@@ -313,6 +314,11 @@ def test_they_are_trained_and_searched(algorithm):
 
 def _narrowest(space) -> dict:
     return {**space.max(), **{name: choice.candidates[0] for name, choice in space.items() if choice.kind == "width"}}
+
+
+def test_no_latency_is_counted_twice(prepared):
+    with pytest.raises(UserError, match="'backbone.one.1.2' lies inside of 'backbone.one.1', which may be left out"):
+        plan_parts(prepared, {})
 
 
 # what does not fit ------------------------------------------------------------------------------------------------

@@ -126,9 +126,18 @@ class CostWithLatency:
     Args:
         cost: The cost model of the other resources.
         table: The latencies.
+
+    Raises:
+        UserError: A subnet takes no time, or less: the table was measured beside other work.
     """
 
     def __init__(self, cost: Any, table: LatencyTable) -> None:
+        least = table.extreme(False)
+        if not least > 0:
+            raise UserError(
+                f"latency_table: its fastest subnet takes {least:.3g} ms, which none does: measure the table again on "
+                "an idle machine, with more --repeats"
+            )
         self.cost, self.table = cost, table
 
     def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:

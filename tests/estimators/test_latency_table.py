@@ -341,3 +341,12 @@ def test_what_is_no_table_of_an_elastic_space(tmp_path, data, part):
     with pytest.raises(UserError) as error:
         read(tmp_path, data, ELASTIC)
     assert part in str(error.value) and "table.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_subnet_that_takes_no_time_is_refused():
+    """Differences of times that were measured beside other work can be anything."""
+    table = elastic()
+    CostWithLatency(None, table)
+    base = Cell("", (), np.array([-1 - table.extreme(True)]))
+    with pytest.raises(UserError, match=r"its fastest subnet takes -\S+ ms, which none does: measure the table again"):
+        CostWithLatency(None, LatencyTable(ELASTIC, base, table.cells))

@@ -1,38 +1,57 @@
 """Which models are built alike: objects of the same classes, attributes that are equal, tensors of equal shapes.
 
 Such models run the same ops, so that one trace serves them all. A supernet, its check after a search and each part of a
-split are built from one config in one process.
+split are built from one config in one process. Only code that is installed is taken to stay as it is: a class of a
+script or a notebook may call functions, and read globals, that change while it stays the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
+import sysconfig
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+OURS = Path(__file__).parents[1]
+INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 MAX_KNOWN = 64  # models that are remembered
 MAX_ELEMENTS = 1 << 20  # of a tensor that is neither parameter nor buffer; a larger one is not compared
 
 T = TypeVar("T")
 
 
-class Remembered:
-    """What was made of models, by how they are built; no model is held."""
+def is_installed(module: str) -> bool:
+    """Whether a module is part of Python, of an installed package or of ours; one that is written now is not."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return module in sys.builtin_module_names
+    return module != "__main__" and any(Path(file).is_relative_to(folder) for folder in (OURS, *INSTALLED))
 
-    def __init__(self) -> None:
+
+class Remembered:
+    """What was made of models, by how they are built; no model is held.
+
+    Args:
+        stays: Whether the code of a module, by its name, is taken to stay as it is.
+    """
+
+    def __init__(self, stays: Callable[[str], bool] = is_installed) -> None:
+        self._stays = stays
         self._known: OrderedDict[tuple, tuple[Any, dict]] = OrderedDict()
 
     def get(self, model: nn.Module, about: tuple, make: Callable[[], T]) -> T:
         """What ``make`` gave for a model that is built as ``model`` is, and for the same ``about``; else make it."""
         try:
-            pickler = _Pickler(model)
+            pickler = _Pickler(model, self._stays)
             pickler.dump(model)
         except Exception:  # whatever an object says to being written: nothing is known of it
             return make()
@@ -64,7 +83,8 @@ class _Pickler(pickle.Pickler):
     What no graph depends on is left out: modes, the values of parameters and buffers, how a state dict is made.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, stays: Callable[[str], bool]) -> None:
+        self._stays = stays
         self.digest = hashlib.sha256()
         super().__init__(_Sink(self.digest.update), protocol=5)
         self.held: dict[int, Any] = {}  # an id says what an object is as long as that lives
@@ -78,7 +98,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, type):
             return "class", self._id(obj), self._told_of_class(obj)
         if isinstance(obj, (FunctionType, BuiltinFunctionType)):
-            if getattr(obj, "__closure__", None):  # what it closes over may be anything
+            if getattr(obj, "__closure__", None) or not self._stays(obj.__module__ or ""):  # it may use anything
                 raise _Unknown
             return "function", self._id(obj), self._id(getattr(obj, "__code__", None))
         return None
@@ -107,6 +127,8 @@ class _Pickler(pickle.Pickler):
         self._classes.add(cls)
         found: list = []
         for base in cls.__mro__:
+            if not self._stays(base.__module__):
+                raise _Unknown
             for key, value in list(vars(base).items()):
                 function = getattr(value, "fget", None) or getattr(value, "__func__", value)
                 if isinstance(function, FunctionType):

@@ -12,7 +12,7 @@ import zoo
 from torch import nn
 
 from mmrazor_lite.graph import find_width_groups, layer_table, trace
-from mmrazor_lite.graph.alike import MAX_KNOWN, Remembered
+from mmrazor_lite.graph.alike import MAX_KNOWN, Remembered, is_installed
 from mmrazor_lite.graph.computation import lines_of
 
 
@@ -44,9 +44,14 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.ReLU())
 
 
+def any_code() -> Remembered:
+    """A memory that takes the code of these tests to stay as it is."""
+    return Remembered(stays=lambda module: True)
+
+
 def made_anew(first: nn.Module, second: nn.Module) -> bool:
     """Whether the second of two models is looked at although the first was."""
-    known, made = Remembered(), []
+    known, made = any_code(), []
     for model in (first, second):
         known.get(model, (), lambda model=model: made.append(model))
     return len(made) == 2
@@ -56,7 +61,7 @@ def test_models_of_one_code_are_alike():
     first, second = network(), network().eval()
     second[1].shift.fill_(7)
     assert not made_anew(first, second)
-    known = Remembered()
+    known = any_code()
     assert [known.get(network(), (size,), object) for size in (1, 1)].count(known.get(first, (1,), object)) == 2
     assert known.get(first, (1,), object) is not known.get(first, (2,), object)
 
@@ -119,7 +124,7 @@ def test_a_class_of_the_same_name_is_another():
     ("name", "value"), [("forward", Other.forward), ("marked", property(lambda self: 1)), ("__doc__", "Another.")]
 )
 def test_a_class_that_is_changed_is_another(monkeypatch, name, value):
-    known = Remembered()
+    known = any_code()
     before = known.get(network(), (), object)
     assert known.get(network(), (), object) is before
     monkeypatch.setattr(Block, name, value, raising=False)
@@ -128,37 +133,61 @@ def test_a_class_that_is_changed_is_another(monkeypatch, name, value):
 
 @pytest.mark.parametrize("state", [torch.no_grad, lambda: torch.autocast("cpu")])
 def test_how_a_model_is_run_counts(state):
-    known = Remembered()
+    known = any_code()
     before = known.get(network(), (), object)
     with state():
         assert known.get(network(), (), object) is not before
 
 
 def test_few_are_remembered_and_none_is_held():
-    known = Remembered()
+    known = any_code()
     first = known.get(network(), (), object)
     for size in range(MAX_KNOWN):
         known.get(network(), (size,), object)
     assert known.get(network(), (), object) is not first
-    model = network()
-    trace(model, (3, 8, 8))
-    gone = [weakref.ref(model), weakref.ref(model[0].weight)]
+    model = zoo.ZOO["resnet18"].build()
+    trace(model, (3, 32, 32))
+    gone = [weakref.ref(model), weakref.ref(model.conv1.weight)]
     del model
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
 
 
 def test_a_trace_is_of_the_model_given():
-    models = [network(), network()]
-    models[1][1].shift.fill_(7)
+    models = [zoo.ZOO["resnet18"].build() for _ in range(2)]
+    models[1].bn1.running_mean.fill_(7)
     with torch.no_grad():  # as files are loaded
-        traces = [trace(models[0], (3, 8, 8))]
-    traces.append(trace(models[1], (3, 8, 8)))
+        traces = [trace(models[0], (3, 32, 32))]
+    traces.append(trace(models[1], (3, 32, 32)))
     assert traces[0].eval.ops[0].node is traces[1].eval.ops[0].node  # one program
     for model, traced in zip(models, traces, strict=True):
         assert traced.model is model
-        buffers = [traced.eval.values[n] for n, name in traced.eval.names.items() if name == ("1", "shift")]
-        assert len(buffers) == 1 and buffers[0] is model[1].shift
+        buffers = [traced.eval.values[n] for n, name in traced.eval.names.items() if name == ("bn1", "running_mean")]
+        assert len(buffers) == 1 and buffers[0] is model.bn1.running_mean
+
+
+def helper(x: torch.Tensor) -> torch.Tensor:
+    return x.relu()
+
+
+class CallsAHelper(nn.Module):
+    """Its class stays the same where the function is written anew, as in a notebook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(helper(self.first(x)))
+
+
+def test_code_that_is_being_written_is_traced_anew(monkeypatch):
+    before = [op.kind for op in trace(CallsAHelper(), (3, 8, 8)).eval.ops]
+    monkeypatch.setitem(globals(), "helper", torch.tanh)
+    after = [op.kind for op in trace(CallsAHelper(), (3, 8, 8)).eval.ops]
+    assert "relu" in before and "tanh" in after and "relu" not in after
+    assert is_installed("torchvision.models.resnet") and is_installed("mmrazor_lite.models.backbones.cifar")
+    assert not is_installed("__main__") and not is_installed(__name__)
 
 
 @pytest.mark.parametrize("name", ["densenet", "vit"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import multiprocessing
 import subprocess
 
+import mutants
 import pytest
 from mutants import KILLED, OUT_OF_TIME, ROOT, SURVIVED, MutantError, Mutation, read, run_all, run_tests
 
@@ -37,8 +39,9 @@ TEST = "from mmrazor_lite import count\n\n\ndef test_count():\n    assert count(
 
 
 @pytest.fixture
-def tree(tmp_path):
-    """A repository of one function and its test."""
+def tree(tmp_path, monkeypatch):
+    """A repository of one function and its test; the server of other tests' processes has imported this package."""
+    monkeypatch.setattr(mutants, "PROCESSES", multiprocessing.get_context("spawn"))
     for name, text in (("mmrazor_lite/__init__.py", CODE), ("tests/test_count.py", TEST)):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)

@@ -74,6 +74,7 @@ class SubnetValLoop(ValLoop):
         shares_norms = getattr(self.algorithm, "kind", None) == "supernet" and batch_norms(self.algorithm)
         if calibrate_sample_num > 0 and shares_norms:
             config = calibrate_dataloader or runner.cfg.get("train_dataloader")
+            self._images = "calibrate_dataloader" if calibrate_dataloader else "train_dataloader"
             if config is None:
                 raise UserError(
                     f"{self.stage}_cfg: batch norm is recalibrated on training images; give calibrate_dataloader, or "
@@ -85,7 +86,7 @@ class SubnetValLoop(ValLoop):
                 num_images=calibrate_sample_num,
                 seed=self.algorithm.seed,
                 cache_bytes=_CACHE_BYTES,
-                where="calibrate_dataloader",
+                where=self._images,
             )
 
     @torch.no_grad()
@@ -103,7 +104,7 @@ class SubnetValLoop(ValLoop):
             scores = outputs[0].get("pred_score") if isinstance(outputs[0], Mapping | BaseDataElement) else None
             check_topk(self.evaluator.metrics, scores, f"{self.stage}_evaluator")
             if self.calibration is not None:
-                with failing("the model cannot be recalibrated on the images of calibrate_dataloader"):
+                with failing(f"the model cannot be recalibrated on the images of {self._images}"):
                     self.algorithm(**self.calibration.probe(), mode="tensor")
             with self._scoring():
                 try:

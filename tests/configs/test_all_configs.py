@@ -87,7 +87,9 @@ def built() -> dict[str, dict[str, int]]:
     return {}
 
 
-@pytest.mark.parametrize("name", LEAVES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.every_config) if "in1k" in name else name for name in LEAVES]
+)
 def test_config_is_valid_and_builds(name, tmp_path, built):
     options = []
     if name.endswith("_small_subnet_cifar10.py"):

@@ -17,7 +17,7 @@ from robustness.processes import Write
 
 from mmrazor_lite.export import read_checkpoint
 
-FEW = 2  # drawn moments
+FEW = 1  # drawn moments
 
 
 def moments(kills: str, number: int, seed: int, writes: Sequence[Write]) -> list[float | Write]:

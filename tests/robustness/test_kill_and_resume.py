@@ -168,8 +168,8 @@ def test_split(command, searched, tmp_path, kills):
         for place in kill_and_resume(of, folder, seconds, moments(kills, number, 4, writes), check_files, resume=[]):
             assert_same_parts(place, whole)
 
-    if kills == "few":  # all writings, and two moments
-        killed(split, tmp_path / "two", len(writes) + 2, writes)
+    if kills == "few":  # all writings, and the moments that are few
+        killed(split, tmp_path / "two", len(writes) + FEW, writes)
     else:
         killed(lambda place, kill=None: split(place, kill, files[:1]), tmp_path / "one", FEW + 14, [])
 

@@ -369,7 +369,7 @@ class OneShotChannelMutator:
         Raises:
             UserError: As :meth:`activate`.
         """
-        with activated(self, subnet):
+        with activated(self, as_subnet(subnet)):
             return export(self.architecture)
 
     # order ----------------------------------------------------------------------------------------------------

@@ -179,7 +179,11 @@ def test_positions_of_a_layer_are_those_of_its_slices():
     assert kept_channels(twin.mutator, subnet)
 
 
-@ALL
+# The others take seconds each, and differ from these in size.
+QUICK = ["demo", "mobilenet_v3", "shufflenet_v2", "densenet", "squeezenet", "regnet", "convnext", "vit"]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in ZOO if n not in QUICK)])
 def test_any_order_of_channels_computes_the_same(name):
     """In double precision: 1e-10 of the output; every weight that follows a group has moved."""
     network = prepared(name).double()

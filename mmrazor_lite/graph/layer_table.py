@@ -124,8 +124,10 @@ def _tables(graph: TracedGraph) -> set[fx.Node]:
 def _rows(op: Op, graph: WidthGraph, modules: Mapping[str, nn.Module], tables: set[fx.Node]) -> Iterable[LayerRow]:
     images = 1 if op.node in tables else BATCH
     called = _called(op, modules)
-    if called is not None and called.rows is not None:
-        return called.rows(op, graph, images)
+    usual = LAYER_KINDS.of_op(op.kind)  # what the op costs anyway, where the kind says nothing of its own
+    cost = (called and called.rows) or (usual and usual.rows)
+    if cost is not None:
+        return cost(op, graph, images)
     row = _row(op, graph, images)
     return () if row is None else (row,)
 

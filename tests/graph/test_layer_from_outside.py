@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,6 +192,35 @@ def test_an_entry_that_is_wrong_costs_its_groups_and_no_more(wrong):
         exported, images = twin.mutator.export(subnet), twin.images()
         twin.mutator.activate(subnet)
         assert_same_bits(exported.eval()(images), twin.model.eval()(images))
+
+
+class Plainly(ScaledConv2d):
+    """Its entry says nothing of its cost."""
+
+
+LAYER_KINDS.register(replace(SCALED, name="plainly", types=(Plainly,), rows=None))
+
+
+def test_what_an_entry_does_not_cost_its_op_does():
+    torch.manual_seed(0)
+    costs = [prepare(Net(layer), SHAPE).mutator.cost_model.max() for layer in (Plainly, ScaledConv2d)]
+    assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("types", ScaledConv2d),
+        ("ops", "conv2d"),
+        ("tensors", {"weight": ("output",)}),
+        ("numbers", {"width": 3}),
+        ("mask", "zeros"),
+        ("dim", 7),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(field, value):
+    with pytest.raises(UserError, match=f"kind of layer 'scaled conv': {field}=.* cannot be"):
+        replace(SCALED, **{field: value})
 
 
 def test_a_class_has_one_kind():

@@ -117,7 +117,7 @@ def searched(search, tmp_path_factory) -> tuple[Path, float]:
     return folder, search(folder)[1]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_search(search, searched, tmp_path, workers, kills):
     writes = {
         0: [Write("search_state.json", 2, "half"), Write("search_state.json", 4, "after"), Write("*.yaml", 2, "half")],

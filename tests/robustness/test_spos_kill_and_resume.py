@@ -77,7 +77,7 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_search(search, searched, tmp_path, ranks, kills):
     def run_search(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:
         return search(place, *resume, kill=kill, ranks=ranks)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 
 if TYPE_CHECKING:
     from ..groups import WidthGraph
@@ -60,6 +60,27 @@ class LayerKind:
     own_forward: bool = False
     has_statistics: bool = False
     exports_as: Mapping[type[nn.Module], type[nn.Module]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing would read.
+
+        Raises:
+            UserError: A field has a value that it cannot have.
+        """
+        sides = {side for follows in self.tensors.values() for side in follows}
+        problems = {
+            "types": not isinstance(self.types, tuple) or not all(isinstance(cls, (type, str)) for cls in self.types),
+            "ops": not isinstance(self.ops, tuple) or not all(isinstance(op, str) for op in self.ops),
+            "tensors": not sides <= {f"{side}{end}" for side in ("inputs", "outputs") for end in ("", "/groups")},
+            "numbers": not all(callable(rule) for rule in self.numbers.values()),
+            "mask": self.mask not in (None, *get_args(Mask)),
+            "dim": self.dim not in (1, -1),
+        }
+        wrong = next((name for name, is_wrong in problems.items() if is_wrong), None)
+        if wrong is not None:
+            raise UserError(
+                f"kind of layer '{self.name}': {wrong}={short(getattr(self, wrong))} cannot be; see LayerKind"
+            )
 
     @property
     def makes_channels(self) -> bool:

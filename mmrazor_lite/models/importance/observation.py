@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -36,7 +37,7 @@ class _Reading(TorchFunctionMode):
         if reader is None:
             return func(*args, **kwargs)
         x = args[0] if args else kwargs.pop("input")
-        return func(self._visit(reader, x, x.dim() - 1 if name == "linear" else 1), *args[1:], **kwargs)
+        return func(self._visit(reader, x, reader.kind.dim % x.dim()), *args[1:], **kwargs)
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def reading(network: Widths, visit: Visit) -> Iterator[None]:
 
 
 def _visit_module(visit: Visit, member: Member, _: nn.Module, args: tuple) -> tuple:
-    return (visit(member, args[0], 1), *args[1:])
+    return (visit(member, args[0], member.kind.dim % args[0].dim()), *args[1:])
 
 
 def saliency(
@@ -76,9 +77,11 @@ def saliency(
         of: Score (units,) of the derivatives (N, units) of one batch, all readers of the group summed.
     """
     generator = torch.Generator().manual_seed(0)
-    scores = {name: 0.0 for name in network.unit_counts}
+    scores = {name: np.zeros(units) for name, units in network.unit_counts.items()}
     count = 0
     for images, targets in batches:
+        if not len(images):
+            continue
         gates: list[tuple[Member, Tensor]] = []
         with torch.enable_grad(), reading(network, partial(_gate, gates)):
             outputs = network.run(images)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.graph import LayerKind, Side, kind_of
 from mmrazor_lite.models.ops import active_of
 
@@ -93,13 +93,19 @@ def orders_of(scores: Mapping[str, Sequence[float]], units: Mapping[str, int]) -
     Raises:
         UserError: A group is unknown, or its scores are not one finite number for each unit.
     """
+    if not isinstance(scores, Mapping):
+        raise UserError(f"sort_channels takes scores by group, {{name: scores of its units}}, got {short(scores)}")
     orders = {}
     for name, values in scores.items():
         if name not in units:
             raise UserError(f"sort_channels: '{name}' is no width group{nearest(name, units)}")
-        values = np.asarray(values, np.float64)
+        try:
+            values = values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, float)
+        except (TypeError, ValueError):
+            raise UserError(f"sort_channels: '{name}' needs {units[name]} numbers, got {short(values)}") from None
         if values.shape != (units[name],) or not np.isfinite(values).all():
-            raise UserError(f"sort_channels: '{name}' needs {units[name]} finite scores, got an array {values.shape}")
+            found = f"{values.shape} with {int((~np.isfinite(values)).sum())} that are not finite"
+            raise UserError(f"sort_channels: '{name}' needs {units[name]} finite scores, got {found}")
         orders[list(units).index(name)] = np.argsort(-values, kind="stable")
     return orders
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.cells import Axis
 from mmrazor_lite.models.mutables import ITSELF, ChoiceModule, Offer
 from mmrazor_lite.subnet import Choice, Stage
@@ -70,7 +71,7 @@ def places_in(network: nn.Module, any_width: bool = False) -> list[Place]:
     Args:
         any_width: Offer every width up to the full one instead of the declared ones.
     """
-    modules = {name: module for name, module in network.named_modules() if isinstance(module, ChoiceModule)}
+    modules = _choice_modules(network)
     offers = {name: offer for name, module in modules.items() if (offer := module.offer()).choices}
     gates: dict[str, Gate] = {}
     found = []
@@ -86,6 +87,29 @@ def places_in(network: nn.Module, any_width: bool = False) -> list[Place]:
         gates |= runs
         found.append(Place(name, modules[name], offer, tuple(above), choices, runs))
     return sorted(found, key=lambda place: ORDER.get(place.offer.choices[0].kind, len(ORDER)))
+
+
+def _choice_modules(network: nn.Module) -> dict[str, ChoiceModule]:
+    """The choice modules by their names.
+
+    Raises:
+        UserError: One stands in two places, whose costs would be those of one; or says what it offers and not the rest.
+    """
+    found: dict[str, ChoiceModule] = {}
+    names: dict[int, str] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        if isinstance(module, ChoiceModule):
+            if names.setdefault(id(module), name) != name:
+                raise UserError(
+                    f"NasMutator: '{names[id(module)]}' and '{name}' are one module; give each place its own"
+                )
+            found[name] = module
+        elif callable(getattr(module, "offer", None)):
+            lacking = [method for method in ("activate", "settled") if not hasattr(module, method)]
+            raise UserError(
+                f"NasMutator: '{name}' ({type(module).__name__}) offers choices without {', '.join(lacking)}"
+            )
+    return found
 
 
 def stages_in(network: nn.Module) -> list[Stage]:

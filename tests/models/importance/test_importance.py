@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from zoo import Prepared, prepare, prepared
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph import LAYER_KINDS
 from mmrazor_lite.models.importance import build
 from mmrazor_lite.registry import IMPORTANCES
 
@@ -108,6 +111,62 @@ def test_every_measure_scores_every_unit(name: str, network: str) -> None:
         assert all(len(set(score.tolist())) > 1 for score in scores.values())
     assert all(torch.equal(value, before[key]) for key, value in own.model.state_dict().items())
     assert all(parameter.grad is None for parameter in own.model.parameters())
+
+
+class Switched(nn.Module):
+    """Its second branch runs in training only: no image reaches it in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+        self.side, self.side_head = nn.Conv2d(4, 6, 1), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        x = self.stem(x).relu()
+        result = self.head(x.mean((2, 3)))
+        return [result, self.side_head(self.side(x).relu().mean((2, 3)))] if self.training else result
+
+
+def test_a_group_that_no_image_reaches_has_equal_scores() -> None:
+    network = prepare(Switched(), (3, 4, 4))
+    data = [(network.images(2), None), (network.images(2)[:0], None)]
+    for name in ("taylor", "fisher", "activation"):
+        scores = build(name)(network.mutator, data)
+        assert len(set(scores["side"])) == 1 < len(set(scores["stem"]))
+        assert network.mutator.sort_channels(scores) == []
+
+
+class LastDimension(nn.Module):
+    """A linear layer with a forward of its own: its channels come last, of tokens as many."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.width = outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight * 2)
+
+
+LAYER_KINDS.register(
+    replace(LAYER_KINDS.of(nn.Linear(1, 1)), name="last dimension", types=(LastDimension,), mask=None, own_forward=True,
+            tensors={"weight": ("outputs", "inputs")}, numbers={"width": lambda full, inputs, outputs: outputs})
+)  # fmt: skip
+
+
+def test_channels_are_where_the_kind_says() -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Flatten(2), Transposed(), nn.Linear(4, 4), LastDimension(4, 2))
+    network = prepare(body, (3, 8, 8))
+    seen = []
+    body[4].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    scores = build("activation")(network.mutator, [(network.images(), None)])
+    np.testing.assert_allclose(scores["3"], seen[0].detach().abs().mean((0, 1)).numpy(), rtol=1e-5)
+
+
+class Transposed(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(1, 2)
 
 
 def test_unknown_name_and_no_data(small: Prepared) -> None:

@@ -57,6 +57,14 @@ def test_a_group_whose_order_counts_stays() -> None:
     assert not torch.equal(before["inner.weight"], after["inner.weight"])
 
 
+def test_scores_may_be_tensors() -> None:
+    network = prepare(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1)), (3, 8, 8))
+    scores = network.model[0].weight.abs().sum((1, 2, 3)).bfloat16()
+    assert network.mutator.sort_channels({"0": scores}) == []
+    after = network.model[0].weight.abs().sum((1, 2, 3)).bfloat16()
+    assert torch.equal(after, scores.sort(descending=True).values)
+
+
 def test_equal_scores_change_nothing_and_a_tensor_of_two_modules_moves_once() -> None:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5), nn.Linear(5, 2))
@@ -75,7 +83,10 @@ def test_equal_scores_change_nothing_and_a_tensor_of_two_modules_moves_once() ->
     [
         ({"nowhere": [1.0]}, "'nowhere' is no width group"),
         ({"0": [1.0, 2.0]}, "'0' needs 6 finite scores"),
-        ({"0": [1, 2, 3, 4, 5, float("nan")]}, "'0' needs 6 finite scores"),
+        ({"0": [1, 2, 3, 4, 5, float("nan")]}, "'0' needs 6 finite scores, got .* with 1 that are not finite"),
+        ({"0": ["a"] * 6}, "'0' needs 6 numbers"),
+        ({"0": [[1], [1, 2]]}, "'0' needs 6 numbers"),
+        (None, "takes scores by group"),
     ],
 )
 def test_wrong_scores(scores: dict, message: str) -> None:

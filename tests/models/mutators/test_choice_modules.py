@@ -329,6 +329,19 @@ class _Two(ActivationChoice):
         return super().forward(x), x
 
 
+class _Unsettled(nn.ReLU):
+    def offer(self) -> Offer:
+        return Offer([Choice(ITSELF, ("a", "b"), kind="operator")])
+
+    def activate(self, values: Mapping) -> None:
+        pass
+
+
+def _twice() -> nn.Module:
+    choice = ActivationChoice()
+    return nn.Sequential(nn.Conv2d(3, 8, 1), choice, nn.Conv2d(8, 8, 1), choice)
+
+
 class _Narrow(Mixer):
     def offer(self) -> Offer:
         offer = super().offer()
@@ -343,6 +356,11 @@ class _Narrow(Mixer):
         (
             lambda: nn.Sequential(nn.Conv2d(3, 8, 1), MutableOP({"a": ActivationChoice(), "b": nn.ReLU()})),
             "choice '1._candidates.a' lies inside of the choice '1'",
+        ),
+        (_twice, "'1' and '3' are one module"),
+        (
+            lambda: nn.Sequential(ActivationChoice(), _Unsettled()),
+            r"'1' \(_Unsettled\) offers choices without settled",
         ),
     ],
 )

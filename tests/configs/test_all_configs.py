@@ -25,6 +25,10 @@ LEAVES = sorted(
     for path in CONFIGS.rglob("*.py")
     if "_base_" not in path.parts and (name := path.relative_to(CONFIGS).as_posix()) not in CODE
 )
+# The smallest of each kind in the normal run, all in that of .ci/run.
+EACH = pytest.mark.parametrize(
+    "name", [name if "digits" in name else pytest.param(name, marks=pytest.mark.every_config) for name in LEAVES]
+)
 # Subnets of these come from a search, so no file of them is in the repository.
 SUBNETS_OF_A_RUN = ("subnet_digits.py", "subnet_cifar10.py", "spos_subnet_shufflenetv2_cifar10.py")
 
@@ -41,7 +45,7 @@ def loaded(name: str) -> Config:
     return load_config(CONFIGS / name, [])
 
 
-@pytest.mark.parametrize("name", LEAVES)
+@EACH
 def test_head_of_the_file(name):
     lines = (CONFIGS / name).read_text().splitlines()
     head = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
@@ -87,9 +91,7 @@ def built() -> dict[str, dict[str, int]]:
     return {}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.every_config) if "in1k" in name else name for name in LEAVES]
-)
+@EACH
 def test_config_is_valid_and_builds(name, tmp_path, built):
     options = []
     if name.endswith("_small_subnet_cifar10.py"):
@@ -107,7 +109,7 @@ def test_config_is_valid_and_builds(name, tmp_path, built):
     assert ("search_cfg" in cfg) == ("search" in name and not name.startswith("nas/tfnas/"))  # that one is a training
 
 
-@pytest.mark.parametrize("name", LEAVES)
+@EACH
 def test_files_can_carry_the_network(name):
     """But one of the user's own, whose code is never imported from a file."""
     model = loaded(name).model.to_dict()
@@ -119,7 +121,7 @@ def test_files_can_carry_the_network(name):
     rebuild_mutator(carried(inner.get("mutator") or {"type": "NasMutator"}), name)
 
 
-@pytest.mark.parametrize("name", LEAVES)
+@EACH
 def test_searches_never_score_on_images_of_the_training(name):
     cfg = loaded(name)
     if "search_cfg" not in cfg:

@@ -106,6 +106,11 @@ def _literal(text: str) -> Any:
         if isinstance(node, ast.List | ast.Tuple):
             items = [value_of(part) for part in node.elts]
             return tuple(items) if isinstance(node, ast.Tuple) else items
+        if isinstance(node, ast.Attribute | ast.BinOp):  # a word without quotes, such as max_subnet.accuracy/top1
+            word = ast.get_source_segment(text, node)
+            if not re.fullmatch(r"[A-Za-z_][\w./]*", word):
+                raise ValueError
+            return word
         found = DictAction._parse_int_float_bool(node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
         if not isinstance(found, str | int | float | None):  # complex numbers, bytes, sets, an ellipsis
             raise ValueError

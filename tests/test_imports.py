@@ -29,7 +29,7 @@ ROOMS = (
     ("subnet", "datasets"),
     ("checkpoints", "graph", "search"),
     ("estimators",),
-    ("models.mutables", "models.calibration", "models.classifiers", "models.distillers"),
+    ("models.mutables", "models.calibration", "models.calls", "models.classifiers", "models.distillers"),
     ("models.backbones", "models.ops"),
     ("models.mutators",),
     ("models.importance",),

@@ -9,10 +9,9 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.graph import LAYER_KINDS
+from mmrazor_lite.models.calls import Call, Calls
 from mmrazor_lite.models.mutators.channel_order import Member
 
 from .definition import Batches, Scores, Widths, total
@@ -20,24 +19,20 @@ from .definition import Batches, Scores, Widths, total
 Visit = Callable[[Member, Tensor, int], Tensor]  # (reader, its input, dimension of the channels) -> the input to use
 
 
-class _Reading(TorchFunctionMode):
-    """Hands the input of each call that is given one of these weights to ``visit``, whoever makes the call."""
+class _Inputs:
+    """A watcher of calls that hands what they read to ``visit``."""
 
     def __init__(self, readers: Mapping[int, Member], visit: Visit) -> None:
-        super().__init__()
         self._readers, self._visit = readers, visit
 
-    def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "")
-        kind = LAYER_KINDS.of_op(name)
-        if kind is None or not kind.makes_channels:
-            return func(*args, **kwargs)
-        reader = self._readers.get(id(args[1] if len(args) > 1 else kwargs.get("weight")))
-        if reader is None:
-            return func(*args, **kwargs)
-        x = args[0] if args else kwargs.pop("input")
-        return func(self._visit(reader, x, reader.kind.dim % x.dim()), *args[1:], **kwargs)
+    def before(self, call: Call) -> None:
+        call.x = self._visit(self._readers[id(call.weight)], call.x, call.dim)
+
+    def after(self, call: Call, y: Tensor) -> None:
+        pass
+
+    def other(self, function: Callable, args: tuple, kwargs: Mapping, result: object) -> None:
+        pass
 
 
 @contextmanager
@@ -53,7 +48,7 @@ def reading(network: Widths, visit: Visit) -> Iterator[None]:
         if member.kind.own_forward
     ]
     try:
-        with _Reading(by_call, visit):
+        with Calls({key: (member.layer, member.kind) for key, member in by_call.items()}, _Inputs(by_call, visit)):
             yield
     finally:
         for handle in handles:

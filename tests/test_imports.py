@@ -37,7 +37,7 @@ ROOMS = (
     ("models",),
     ("export", "visualization"),
     ("engine", "config"),
-    ("recipes",),
+    ("recipes", "slimming"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

@@ -1,0 +1,1 @@
+"""Slim a trained network: which channels stay, how many where, and the weights that are left repaired."""

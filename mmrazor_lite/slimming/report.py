@@ -1,0 +1,182 @@
+"""What became of a network that was slimmed: what stayed of every width group, and where accuracy went.
+
+Accuracy and agreement are in percent, times of stages in seconds, latencies in milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+FORMAT = "mmrazor_lite.slim_report/1"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a network is on some images, and how near to the original.
+
+    Attributes:
+        accuracy: Share of the labels that it meets, in percent; None where there are no labels.
+        agreement: Share of the images on which its first class is the original's, in percent; None where it gives no
+            class scores.
+        distance: Between its outputs and the original's, see :mod:`.distance`.
+        images: How many.
+    """
+
+    accuracy: float | None
+    agreement: float | None
+    distance: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network on the way: the original, after the cut, after the refit ...
+
+    Attributes:
+        held_out: On images that no step has seen.
+        seen: On images that the steps have worked with; None where that was not measured.
+        seconds: That it took to get there from the stage before.
+    """
+
+    name: str
+    held_out: Quality
+    seconds: float = 0.0
+    seen: Quality | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.held_out.accuracy
+
+    @property
+    def agreement(self) -> float | None:
+        return self.held_out.agreement
+
+    @property
+    def distance(self) -> float:
+        return self.held_out.distance
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A width group: layers that must agree in their number of channels.
+
+    Attributes:
+        producers: The layers that make its channels.
+        full, kept: Channels before and after.
+        unit: Channels that stay or go together.
+        importance: Of each unit, the best first: by how much what is lost grows where it goes last.
+        lost: Share of the importance that went, 0 to 1.
+        sensitivity: What the outputs lose where 0, 1, ... all units stay, other groups being whole.
+        share_before, share_after: Of the macs of the network, in layers that make its channels, 0 to 1.
+    """
+
+    name: str
+    producers: tuple[str, ...]
+    full: int
+    kept: int
+    unit: int = 1
+    importance: tuple[float, ...] = ()
+    lost: float = 0.0
+    sensitivity: tuple[float, ...] = ()
+    share_before: float = 0.0
+    share_after: float = 0.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one run of both networks in milliseconds, measured in turns; the i-th of both are of one round.
+
+    Attributes:
+        machine: What decides about them: device, its name, backend, version, threads, batch size.
+    """
+
+    original: tuple[float, ...]
+    slimmed: tuple[float, ...]
+    machine: Mapping[str, Any]
+
+    @property
+    def speedup(self) -> tuple[float, float, float]:
+        """Original over slimmed, round by round: lower quartile, median, upper quartile."""
+        return _quartiles([a / b for a, b in zip(self.original, self.slimmed, strict=True)])
+
+    @property
+    def verdict(self) -> str:
+        """What the measurement says, in a few words."""
+        low, middle, high = self.speedup
+        if low > 1:
+            return f"{middle:.2f} times as fast"
+        if high < 1:
+            return f"SLOWER than the original: takes {1 / middle:.2f} times as long"
+        return "no difference that this measurement can tell"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: median and quartiles of each network, the ratio, and on what machine."""
+        parts = {"original_ms": _quartiles(self.original), "slimmed_ms": _quartiles(self.slimmed)}
+        named = {name: dict(zip(("low", "median", "high"), part, strict=True)) for name, part in parts.items()}
+        speedup = dict(zip(("low", "median", "high"), self.speedup, strict=True))
+        times = {"original": list(self.original), "slimmed": list(self.slimmed)}
+        return {**named, "speedup": speedup, "verdict": self.verdict, "machine": dict(self.machine), "times_ms": times}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is told of a network that was slimmed.
+
+    Attributes:
+        model: What it is called.
+        input_shape: (C, H, W) of one image.
+        asked: What was asked for, in words: ``macs 50%``.
+        stages: From the original to the result, in the order they came.
+        groups: The width groups in network order.
+        costs: macs, flops, params and memory of the ``original`` and of the ``slimmed`` network.
+        latency: Of both; None where it was not measured.
+        notes: One line each: layers that stay and why, layers that were not refitted, the transform of the images ...
+    """
+
+    model: str
+    input_shape: tuple[int, ...]
+    asked: str
+    stages: Sequence[Stage]
+    groups: Sequence[GroupRow]
+    costs: Mapping[str, Mapping[str, int]]
+    latency: Latency | None = None
+    notes: Sequence[str] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; numbers that are not finite are None."""
+        data = {
+            "format": FORMAT,
+            "model": self.model,
+            "input_shape": list(self.input_shape),
+            "asked": self.asked,
+            "costs": {name: dict(costs) for name, costs in self.costs.items()},
+            "latency": None if self.latency is None else self.latency.as_dict(),
+            "stages": [asdict(stage) for stage in self.stages],
+            "groups": [asdict(group) for group in self.groups],
+            "notes": list(self.notes),
+        }
+        return _for_json(data)
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    low, middle, high = np.percentile(np.asarray(values, float), [25, 50, 75])
+    return float(low), float(middle), float(high)
+
+
+def _for_json(value: Any) -> Any:
+    """Lists for sequences, None for what is not finite, numbers of numpy as plain ones."""
+    if isinstance(value, Mapping):
+        return {str(key): _for_json(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_for_json(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -83,7 +83,7 @@ def _import_custom_modules(custom: Mapping[str, Any]) -> None:
     """Import what ``custom_imports`` names: as all code of a user's, from the current directory first."""
     from mmengine.utils import import_modules_from_strings
 
-    from mmrazor_lite.models.classifiers.nets import import_from_current_directory
+    from mmrazor_lite.network_names import import_from_current_directory
 
     names = custom.get("imports") or []
     for name in [names] if isinstance(names, str) else names:

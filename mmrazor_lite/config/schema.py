@@ -126,7 +126,7 @@ def find(name: Any) -> list[tuple[str, Callable]]:
     if not held and dot:
         from mmengine.utils import get_object_from_string
 
-        from mmrazor_lite.models.classifiers.nets import import_from_current_directory
+        from mmrazor_lite.network_names import import_from_current_directory
 
         import_from_current_directory(name)
         try:

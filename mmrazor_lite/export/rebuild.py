@@ -26,7 +26,8 @@ from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.export.allowed_text import is_word
 from mmrazor_lite.export.build_limit import bounded
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
-from mmrazor_lite.models.classifiers.nets import FETCHING, LIBRARIES, check_library_name, is_wrapper
+from mmrazor_lite.models.classifiers.nets import FETCHING, is_wrapper
+from mmrazor_lite.network_names import LIBRARIES, check_library_name
 from mmrazor_lite.plain_data import plain
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
@@ -183,7 +184,7 @@ def _refuse_text(path: str, value: str, where: str) -> None:
 
 def _check_library_net(net: Mapping[str, Any], where: str) -> None:
     """Refuse a model of torchvision or timm that does not exist, or that would fetch its weights."""
-    check_library_name(net["type"], f"{where}: architecture")
+    check_library_name(net["type"], f"{where}: architecture.type")
     for key in sorted(FETCHING & set(net)):
         if net[key]:
             raise UserError(

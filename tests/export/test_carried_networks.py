@@ -30,7 +30,7 @@ def sealed(monkeypatch):
         "timm.models._factory.load_checkpoint",
         "timm.models._factory.load_model_config_from_hf",
         "timm.models._factory.load_model_config_from_path",
-        "mmrazor_lite.models.classifiers.nets._own_builder",
+        "mmrazor_lite.network_names.own_builder",
     ):
         monkeypatch.setattr(name, forbidden)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -167,7 +167,7 @@ def _environments(ranks: int) -> list[dict[str, str]]:
     """What torchrun tells each of some processes; a single one is told nothing."""
     if ranks == 1:
         return [{}]
-    port = _free_port()
+    port = free_port()
     return [_environment(rank, ranks, port) for rank in range(ranks)]
 
 
@@ -179,7 +179,8 @@ def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     return {**of_rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 

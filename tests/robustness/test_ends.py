@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from robustness.kills import assert_equal
-from robustness.processes import KILLED, run, start, start_server
+from robustness.processes import KILLED, free_port, run, start, start_server
 
 from mmrazor_lite.cli import main
 from mmrazor_lite.export import read_checkpoint
@@ -85,7 +85,7 @@ def test_a_launcher_that_ends_takes_its_processes_along(root, tmp_path, sign):
     environment = {
         **os.environ,
         "PYTHONPATH": str(root),
-        "PORT": "29611",
+        "PORT": str(free_port()),
         "PYTHON": sys.executable,
         "OMP_NUM_THREADS": "1",
     }

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 
 @contextmanager
 def shown() -> Iterator[list[Axes]]:
-    """The axes of every picture that is written inside, one for each; the files are written as ever."""
+    """The axes of every picture that is written inside; the files are written as ever."""
     found: list[Axes] = []
     save = Figure.savefig
 
     def watched(figure: Figure, *args, **kwargs) -> None:
-        (axes,) = figure.axes
-        found.append(axes)
+        found.extend(figure.axes)
         save(figure, *args, **kwargs)
 
     with patch.object(Figure, "savefig", watched):

@@ -5,6 +5,7 @@ Accuracy and agreement are in percent, times of stages in seconds, latencies in 
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+from mmrazor_lite.visualization.analysis_tables import WIDTH
+
+from .report_picture import plot_report
+from .report_tables import show_report
 
 FORMAT = "mmrazor_lite.slim_report/1"
 
@@ -106,6 +112,11 @@ class Latency:
         return _quartiles([a / b for a, b in zip(self.original, self.slimmed, strict=True)])
 
     @property
+    def quartiles(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Lower quartile, median and upper quartile of the original, and of the slimmed network."""
+        return _quartiles(self.original), _quartiles(self.slimmed)
+
+    @property
     def verdict(self) -> str:
         """What the measurement says, in a few words."""
         low, middle, high = self.speedup
@@ -117,7 +128,7 @@ class Latency:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: median and quartiles of each network, the ratio, and on what machine."""
-        parts = {"original_ms": _quartiles(self.original), "slimmed_ms": _quartiles(self.slimmed)}
+        parts = dict(zip(("original_ms", "slimmed_ms"), self.quartiles, strict=True))
         named = {name: dict(zip(("low", "median", "high"), part, strict=True)) for name, part in parts.items()}
         speedup = dict(zip(("low", "median", "high"), self.speedup, strict=True))
         times = {"original": list(self.original), "slimmed": list(self.slimmed)}
@@ -162,6 +173,25 @@ class Report:
             "notes": list(self.notes),
         }
         return _for_json(data)
+
+    def table(self, full: bool = False) -> None:
+        """Print it as tables; ``full`` names every layer of a group."""
+        show_report(self, full)
+
+    def plot(self, path: str | os.PathLike) -> None:
+        """Write it as a picture (PNG): channels by group, what they are worth, where accuracy went.
+
+        Raises:
+            UserError: matplotlib is missing.
+        """
+        plot_report(path, self)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+        show_report(self, console=console)
+        return console.file.getvalue()
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -44,10 +44,18 @@ def plot_channels(
         if missing:
             raise UserError(f"plot of subnet '{name}': layer '{missing[0]}' is missing, {len(full)} layers are needed")
 
-    positions = range(len(full))
     figure = Figure(figsize=(max(8.0, 0.28 * len(full)), 4.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    draw_channels(figure.subplots(), full, subnets, title)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def draw_channels(
+    axes: Any, full: Mapping[str, int], subnets: Mapping[str, Mapping[str, int]], title: str = ""
+) -> None:
+    """Draw the bars of :func:`plot_channels` into ``axes`` of matplotlib."""
+    positions = range(len(full))
     axes.bar(positions, list(full.values()), width=0.9, color="#d9d9d9", label="full network")
     width = 0.8 / max(1, len(subnets))
     for index, (name, channels) in enumerate(subnets.items()):
@@ -58,5 +66,3 @@ def plot_channels(
     axes.set_ylabel("output channels")
     axes.set_title(title)
     axes.legend(fontsize=8)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)

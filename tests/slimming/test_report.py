@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
+from pictures import bars, shown, ticks
 
 from mmrazor_lite.slimming.report import GroupRow, Latency, Quality, Report, Stage
 
@@ -18,7 +20,7 @@ def report(latency: Latency | None = None) -> Report:
         Stage("refit", Quality(88.0, 93.0, 0.05, 100), np.float64(3.0)),
     ]
     groups = [
-        GroupRow("stem", ("stem.conv",), 16, 8, 1, (3.0, 1.0), 0.25, (1.0, 0.5, 0.0), 0.6, np.float32(0.5)),
+        GroupRow("stem", ("stem.conv",), 16, 8, 8, (3.0, 1.0), 0.25, (1.0, 0.5, 0.0), 0.6, np.float32(0.5)),
         GroupRow("odd[name]", ("a", "b"), 32, 32, 4, (), 0.0, (), 0.4, 0.5),
     ]
     costs = {"original": {"macs": 1_000_000, "params": 5000}, "slimmed": {"macs": np.int64(500_000), "params": 2600}}
@@ -53,3 +55,49 @@ def test_what_slows_both_networks_down_for_a_while_does_not_change_the_ratio():
     busy = np.where(np.arange(21) % 3 == 0, 5.0, 1.0)
     latency = Latency(tuple(2.0 * busy), tuple(1.0 * busy), {})
     assert latency.speedup == pytest.approx((2, 2, 2))
+
+
+def test_the_table_says_what_was_kept_and_where_accuracy_went(capsys):
+    report(times(2.0, 3.0)).table()
+    text = capsys.readouterr().out
+    lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
+    assert "16 > 8" in lines["stem"] and "25.0%" in lines["stem"] and "60.0% > 50.0%" in lines["stem"]
+    assert "│       32 │" in lines["odd[name]"], "a name with brackets is no markup; a width that stays is one number"
+    assert "88.00% ± 3.2" in lines["refit"] and "93.00% ± 2.6" in lines["refit"]
+    assert "1,000,000" in lines["macs"] and "500,000" in lines["macs"] and "50.0%" in lines["macs"]
+    assert "SLOWER" in text and "2 threads" in text and "a processor" in text
+    assert "head stays: its width is an output" in text
+    assert str(report(times(2.0, 3.0))).splitlines()[0] == text.splitlines()[0]
+
+
+def test_what_was_not_measured_is_no_column(capsys):
+    """Without labels, of outputs that are no class scores, on images that were held out alone."""
+    stages = [Stage("original", Quality(None, None, 0.0, 10)), Stage("cut", Quality(None, None, 0.5, 10))]
+    plain = dataclasses.replace(report(), stages=stages)
+    plain.table()
+    text = capsys.readouterr().out
+    assert "┃     accuracy" not in text and "┃ accuracy" not in text and "agrees" not in text and "seen)" not in text and "latency" not in text
+    assert "distance" in text and "0.5" in text
+
+
+def test_the_picture_shows_channels_curves_and_stages(tmp_path):
+    with shown() as pictures:
+        report().plot(tmp_path / "new/picture.png")
+    channels, curves, stages = pictures
+    assert bars(channels) == [[16, 32], [8, 32]] and ticks(channels) == ["stem", "odd[name]"]
+    line, dot = curves.get_lines()
+    assert line.get_xdata().tolist() == [0, 50, 100] and line.get_ydata()[:2].tolist() == [1.0, 0.5]
+    assert (dot.get_xdata(), dot.get_ydata()) == ([50], [0.5])
+    assert bars(stages) == [[90, 11, 88], [100, 12, 93]] and ticks(stages) == ["original", "cut", "refit"]
+    assert (tmp_path / "new/picture.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_picture_of_many_groups_and_of_distances(tmp_path):
+    groups = [dataclasses.replace(report().groups[0], name=f"g{index}") for index in range(150)]
+    stages = [Stage("original", Quality(None, None, 0.0, 4)), Stage("cut", Quality(None, None, math.inf, 4))]
+    with shown() as pictures:
+        dataclasses.replace(report(), groups=groups, stages=stages).plot(tmp_path / "a.png")
+    channels, curves, drawn = pictures
+    assert len(ticks(channels)) == 50 and len(bars(channels)[0]) == 150
+    assert len(curves.get_legend().get_texts()) == 12
+    assert bars(drawn)[0][0] == 0 and math.isnan(bars(drawn)[0][1])

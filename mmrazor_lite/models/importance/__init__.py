@@ -1,11 +1,17 @@
 """Importance: which units of a width group are worth keeping. One measure a file, registered by name."""
 
 from .activation import activation
-from .definition import Batches, Importance, build
+from .definition import Batches, Importance, Ranking, build
 from .fisher import fisher
 from .given_order import first, random
+from .moments import Moments, gather
 from .norm_scale import bn
+from .ranking import rank, unranked
+from .reconstruction import reconstruction
 from .taylor import taylor
 from .weight_size import l1, l2
 
-__all__ = ["Batches", "Importance", "activation", "bn", "build", "first", "fisher", "l1", "l2", "random", "taylor"]
+__all__ = [
+    "Batches", "Importance", "Moments", "Ranking", "activation", "bn", "build", "first", "fisher", "gather", "l1", "l2",
+    "random", "rank", "reconstruction", "taylor", "unranked",
+]  # fmt: skip

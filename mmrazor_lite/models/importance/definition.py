@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,6 +16,19 @@ from mmrazor_lite.registry import IMPORTANCES
 
 Batches = Iterable[tuple[Tensor, Tensor | None]]  # images (N, C, H, W), and targets where there are any
 Scores = dict[str, np.ndarray]  # group -> score (units,) of each unit, the higher the better
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The units of a width group by worth.
+
+    Attributes:
+        order: ``order[r]`` is the unit that is kept as the r-th, (units,).
+        errors: ``errors[w]`` is what is lost where the w best units stay, (units + 1,): falling, 0 at the end.
+    """
+
+    order: np.ndarray
+    errors: np.ndarray
 
 
 class Widths(Protocol):

@@ -52,6 +52,10 @@ class Member:
         total = values.new_zeros((*values.shape[:-1], units))
         return total.index_add_(-1, index, values[..., torch.as_tensor(mask, device=values.device)])
 
+    def places(self, group: int) -> np.ndarray:
+        """Positions along the dimension of each unit of a group that it follows: (units, channels of a unit)."""
+        return _places(self.side, group)
+
 
 def members(layers: Mapping[str, nn.Module]) -> Iterator[Member]:
     """What follows the width groups in dynamic layers; a tensor that several modules share comes once."""

@@ -1,0 +1,50 @@
+"""How far the outputs of a network are from those of another one on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+Distance = Callable[[Any, Any], float]  # (outputs, those of the original) -> 0 where they are equal
+
+
+@torch.no_grad()
+def distance(outputs: Any, reference: Any) -> float:
+    """What is lost of the reference: a sum over the outputs of a network.
+
+    Of class scores (N, C), that is of two dimensions and more than one column, it is the Kullback-Leibler divergence of
+    the softmax from the reference's in nats, a mean over the images (as in distillation, arXiv:1503.02531). Of any
+    other tensor of numbers it is the squared error relative to the mean square of the reference. Numbers that are not
+    finite are infinitely far.
+
+    Args:
+        outputs, reference: A tensor, or tensors in lists and dictionaries of one structure.
+    """
+    pairs = zip(_tensors(outputs), _tensors(reference), strict=True)
+    total = sum(float(_one(a.detach().double(), b.detach().double())) for a, b in pairs)
+    return total if total == total else float("inf")
+
+
+def mean_distance(outputs: Iterable[Any], references: Sequence[Any], measure: Distance = distance) -> float:
+    """The distance over batches, weighted by their images."""
+    total = count = 0.0
+    for own, reference in zip(outputs, references, strict=True):
+        images = len(_tensors(reference)[0])
+        total, count = total + images * measure(own, reference), count + images
+    return total / max(count, 1.0)
+
+
+def _one(own: Tensor, reference: Tensor) -> Tensor:
+    if own.dim() == 2 and own.shape[1] > 1:
+        own, reference = own.log_softmax(1), reference.log_softmax(1)
+        return (reference.exp() * (reference - own)).sum(1).mean().clamp(min=0.0)
+    return (own - reference).square().sum() / reference.square().sum().clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """The tensors of numbers; a count or a mask has no distance."""
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]

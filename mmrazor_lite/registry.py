@@ -56,7 +56,7 @@ def _own(name: str, location: str) -> Registry:
     return _Registry(name, scope=SCOPE, locations=[f"{SCOPE}.{location}"])
 
 
-MODELS = _child("model", _MODELS, "models")
+MODELS = _child("model", _MODELS, "models.registered")
 MODEL_WRAPPERS = _child("model wrapper", _MODEL_WRAPPERS, "engine")
 OPTIM_WRAPPERS = _child("optimizer wrapper", _OPTIM_WRAPPERS, "engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("optimizer wrapper constructor", _OPTIM_WRAPPER_CONSTRUCTORS, "engine")
@@ -67,18 +67,17 @@ DATASETS = _child("dataset", _DATASETS, "datasets")
 DATA_SAMPLERS = _child("data sampler", _DATA_SAMPLERS, "engine")
 TRANSFORMS = _child("transform", _TRANSFORMS, "datasets")
 
-MUTATORS = _own("mutator", "models")
-DISTILLERS = _own("distiller", "models")
-IMPORTANCES = _own("importance", "models")
+MUTATORS = _own("mutator", "models.registered")
+DISTILLERS = _own("distiller", "models.registered")
 SEARCHERS = _own("searcher", "search")
 
 OURS: tuple[Registry, ...] = (
     MODELS, MODEL_WRAPPERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, LOOPS, HOOKS, DATASETS, DATA_SAMPLERS,
-    TRANSFORMS, MUTATORS, DISTILLERS, IMPORTANCES, SEARCHERS,
+    TRANSFORMS, MUTATORS, DISTILLERS, SEARCHERS,
 )  # fmt: skip
 
 
 def register_all() -> None:
     """Import every module that registers a class, so that names resolve without import order mattering."""
-    for part in ("models", "engine", "datasets"):
+    for part in ("models.registered", "engine", "datasets"):
         importlib.import_module(f"{SCOPE}.{part}")

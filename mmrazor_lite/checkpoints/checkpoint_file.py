@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.fileio import atomic_write
+from mmrazor_lite.note import note
 
 from .containers import OPTION, taken_from, tensors_of, weights_in
 from .fitting import Fit, fit
@@ -97,9 +97,7 @@ def log_taken(checkpoint: Mapping[str, Any], where: str | os.PathLike, entry: st
     others = [short(other) for other in weights_in(checkpoint) if other != name]
     if others:
         chosen = "" if entry else f" ({OPTION} chooses)"
-        print_log(
-            f"{where}: the weights under {name!r} are taken, not {', '.join(others[:5])}{chosen}", logger="current"
-        )
+        note(f"{where}: the weights under {name!r} are taken, not {', '.join(others[:5])}{chosen}")
 
 
 def load_weights(
@@ -120,8 +118,8 @@ def load_weights(
 def put_weights(model: nn.Module, found: Fit, where: str | os.PathLike) -> None:
     """Give ``model`` the weights found for it, and log how they were made to fit."""
     model.load_state_dict(found.weights, strict=True)
-    for note in found.notes:
-        print_log(f"{where}: {note}", logger="current")
+    for line in found.notes:
+        note(f"{where}: {line}")
 
 
 def fitting_weights(

@@ -7,12 +7,12 @@ Subclasses of dict are read as plain ones. A name that is on no list is refused.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from mmengine.logging.history_buffer import HistoryBuffer
 
 # Classes that only describe a run; by the names that their pickles have.
 _DESCRIPTIONS = (
@@ -51,6 +51,7 @@ _MAPPINGS = (
     "lightning_fabric.utilities.data.AttributeDict",
     "lightning.fabric.utilities.data.AttributeDict",
 )
+_HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
 _NUMBERS = (
     *(np.float64, np.float32, np.float16, np.int64, np.int32, np.int16, np.int8),
     *(np.uint64, np.uint32, np.uint16, np.uint8, np.bool_, np.str_),
@@ -76,10 +77,16 @@ class _Mapping(OrderedDict):
         return OrderedDict()
 
 
+def _history() -> type:
+    """mmengine's class of a log's history; where nobody has imported it, nobody needs one."""
+    module = sys.modules.get(_HISTORY.rpartition(".")[0])
+    return Inert if module is None else module.HistoryBuffer
+
+
 def _history_statistic(owner: type, name: str) -> Any:
     """Stand in for ``getattr`` in the pickles of mmengine's log history, which name its four statistics with it."""
-    if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
-        return getattr(HistoryBuffer, name)
+    if owner is _history() and name in ("min", "max", "mean", "current"):
+        return Inert if owner is Inert else getattr(owner, name)
     raise ValueError(f"getattr({owner!r}, {name!r}) is not allowed")
 
 
@@ -87,7 +94,7 @@ def allowed_globals() -> list[Any]:
     """Everything beside tensors and plain data that the pickle of a checkpoint may name."""
     reconstruct = np.ndarray(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_history_statistic, "builtins.getattr")]
+    allowed: list[Any] = [(_history(), _HISTORY), np.ndarray, np.dtype, (_history_statistic, "builtins.getattr")]
     for package in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2 write different names for the same functions
         allowed += [(reconstruct, f"{package}.multiarray._reconstruct"), (scalar, f"{package}.multiarray.scalar")]
     allowed += [type(np.dtype(kind)) for kind in _NUMBERS]

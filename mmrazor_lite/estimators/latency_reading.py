@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.logging import print_log
-
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.note import note
 
 from .latency_ofa import load, official_table, read_official
 from .latency_table import NETWORK, LatencyTable
@@ -24,7 +23,7 @@ def read_table(path: str | os.PathLike, mutator: Any) -> LatencyTable:
     """
     if Path(path).suffix in SUFFIXES:
         source = read_tfnas_table(path)
-        print_log(source.facts(), logger="current")
+        note(source.facts())
         return tfnas_table(source, mutator)
     data = load(path)
     if isinstance(data, Mapping) and "format" in data:

@@ -1,6 +1,6 @@
 """Static subnets, split checkpoints, and the one way in and out for weights."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
 from mmrazor_lite.checkpoints import (
     checkpoint_hash,
@@ -9,10 +9,13 @@ from mmrazor_lite.checkpoints import (
     save_checkpoint,
     state_dict_of,
 )
-from mmrazor_lite.export.best_subnet import write_best_checkpoint
 from mmrazor_lite.export.portable import export_onnx, export_pt2
-from mmrazor_lite.export.splitting import split
-from mmrazor_lite.export.subnet_loading import load_subnet
+from mmrazor_lite.late import late
+
+if TYPE_CHECKING:
+    from mmrazor_lite.export.best_subnet import write_best_checkpoint
+    from mmrazor_lite.export.splitting import split
+    from mmrazor_lite.export.subnet_loading import load_subnet
 
 __all__ = [
     "checkpoint_hash",
@@ -26,3 +29,8 @@ __all__ = [
     "state_dict_of",
     "write_best_checkpoint",
 ]
+
+# What builds networks from configs.
+__getattr__ = late(
+    __name__, {"load_subnet": "subnet_loading", "split": "splitting", "write_best_checkpoint": "best_subnet"}
+)

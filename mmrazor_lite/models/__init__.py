@@ -1,5 +1,4 @@
-"""Search spaces, dynamic layers, mutators, distillers and algorithms."""
+"""Search spaces, dynamic layers, mutators, importance, distillers and algorithms.
 
-from . import algorithms, backbones, classifiers, distillers, importance, mutators
-
-__all__ = ["algorithms", "backbones", "classifiers", "distillers", "importance", "mutators"]
+Names of configs are registered by ``registered``: what needs no config needs no mmengine.
+"""

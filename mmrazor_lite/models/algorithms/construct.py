@@ -38,6 +38,7 @@ def build_part(registry: Registry, value: Any, key: str) -> Any:
     """
     if not isinstance(value, Mapping):
         return value
+    registry.import_from_location()
     config = copy.deepcopy(dict(value))
     name = config.get("type")
     if isinstance(name, str) and name.removeprefix(f"{SCOPE}.") not in registry.module_dict:

@@ -1,7 +1,7 @@
 """Importance: which units of a width group are worth keeping. One measure a file, registered by name."""
 
 from .activation import activation
-from .definition import Batches, Importance, Ranking, build
+from .definition import IMPORTANCES, Batches, Importance, Ranking, build, measure
 from .fisher import fisher
 from .given_order import first, random
 from .moments import Moments, gather
@@ -12,6 +12,6 @@ from .taylor import taylor
 from .weight_size import l1, l2
 
 __all__ = [
-    "Batches", "Importance", "Moments", "Ranking", "activation", "bn", "build", "first", "fisher", "gather", "l1", "l2",
-    "random", "rank", "reconstruction", "taylor", "unranked",
+    "IMPORTANCES", "Batches", "Importance", "Moments", "Ranking", "activation", "bn", "build", "first", "fisher",
+    "gather", "l1", "l2", "measure", "random", "rank", "reconstruction", "taylor", "unranked",
 ]  # fmt: skip

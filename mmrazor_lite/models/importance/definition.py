@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, failing, nearest, short
 from mmrazor_lite.models.mutators.channel_order import Member
-from mmrazor_lite.registry import IMPORTANCES
 
 Batches = Iterable[tuple[Tensor, Tensor | None]]  # images (N, C, H, W), and targets where there are any
 Scores = dict[str, np.ndarray]  # group -> score (units,) of each unit, the higher the better
@@ -58,27 +57,65 @@ class Importance(Protocol):
     def __call__(self, network: Widths, batches: Batches, loss: Callable[..., Tensor] | None = None) -> Scores: ...
 
 
+IMPORTANCES: dict[str, Importance] = {}  # by name
+
+
 def measure(needs: Literal["weights", "images"]) -> Callable:
-    """Register a function as a measure of importance under its own name."""
+    """Register a function as a measure of importance under its own name; written anew, it takes its own place.
+
+    Raises:
+        UserError: Another one has the name.
+    """
 
     def register(function: Importance) -> Importance:
         function.needs = needs
-        return IMPORTANCES.register_module(module=function)
+        name, held = function.__name__, IMPORTANCES.get(function.__name__)
+        if held is not None and (held.__module__, held.__qualname__) != (function.__module__, function.__qualname__):
+            raise UserError(f"importance '{name}' is taken by {held.__module__}.{held.__qualname__}: take another name")
+        IMPORTANCES[name] = function
+        return function
 
     return register
 
 
-def build(name: str, where: str = "importance") -> Importance:
-    """The measure of this name.
+def build(name: str | Importance, where: str = "importance") -> Importance:
+    """The measure of this name, or a function of the caller's own, whose scores are checked.
 
     Raises:
         UserError: There is none.
     """
+    if callable(name):
+        return _checked(name, where)
     found = IMPORTANCES.get(name) if isinstance(name, str) else None
     if found is None:
-        names = sorted(IMPORTANCES.module_dict)
+        names = sorted(IMPORTANCES)
         raise UserError(f"{where}={name!r}: allowed are {', '.join(names)}{nearest(str(name), names)}")
     return found
+
+
+def _checked(function: Callable, where: str) -> Importance:
+    """A function as a measure that gives a finite score for each unit of each group."""
+
+    def measured(network: Widths, batches: Batches, loss: Callable[..., Tensor] | None = None) -> Scores:
+        with failing(f"{where}: the function cannot score the network"):
+            given = function(network, batches, loss)
+        scores = {}
+        for group, units in network.unit_counts.items():
+            found = given.get(group) if isinstance(given, Mapping) else None
+            try:
+                found = found.detach().cpu() if isinstance(found, Tensor) else found
+                scores[group] = np.asarray(found, np.float64)
+            except (TypeError, ValueError):
+                scores[group] = np.empty(0)
+            if scores[group].shape != (units,) or not np.isfinite(scores[group]).all():
+                raise UserError(
+                    f"{where}: the function must give {{group: scores}}, {units} finite numbers for '{group}', got "
+                    f"{short(found)}"
+                )
+        return scores
+
+    measured.needs = "images"
+    return measured
 
 
 def total(network: Widths, values: Iterable[tuple[Member, Tensor]]) -> Scores:

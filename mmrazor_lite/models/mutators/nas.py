@@ -15,7 +15,6 @@ from mmrazor_lite.graph import FixedLayer, LayerTable, Side
 from mmrazor_lite.graph.computation import document
 from mmrazor_lite.models.mutables import ChannelSlice, ChoiceModule, InnerWidths, MutableChannel
 from mmrazor_lite.models.ops import export, make_dynamic
-from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
@@ -27,7 +26,6 @@ from .places import places_in, stages_in, within
 from .standalone import check_standalone
 
 
-@MUTATORS.register_module()
 class NasMutator:
     """Collects the choices that an architecture declares.
 

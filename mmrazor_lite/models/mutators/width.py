@@ -29,7 +29,6 @@ from mmrazor_lite.graph.computation import document, lines_of
 from mmrazor_lite.models.calibration import activated
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
 from mmrazor_lite.models.ops import SwitchableBatchNorm, active_of, export, make_dynamic
-from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
@@ -55,7 +54,6 @@ def _is_of_a_subnet(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.running_mean is not None)
 
 
-@MUTATORS.register_module()
 class OneShotChannelMutator:
     """Makes the widths of a plain network choices: one per group of layers that must agree.
 

@@ -13,8 +13,7 @@ from zoo import Prepared, prepare, prepared
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import LAYER_KINDS
-from mmrazor_lite.models.importance import build
-from mmrazor_lite.registry import IMPORTANCES
+from mmrazor_lite.models.importance import IMPORTANCES, build
 
 
 def batches(network: Prepared, count: int = 2, size: int = 3) -> list:
@@ -97,7 +96,7 @@ def test_without_labels_fisher_is_the_distance_of_the_outputs(small: Prepared) -
 
 
 @pytest.mark.parametrize("network", ["densenet"])
-@pytest.mark.parametrize("name", sorted(IMPORTANCES.module_dict))
+@pytest.mark.parametrize("name", sorted(IMPORTANCES))
 def test_every_measure_scores_every_unit(name: str, network: str) -> None:
     """A finite score for each unit, the same twice, and the network left as it was; groups of one order are told."""
     own = prepared(network)

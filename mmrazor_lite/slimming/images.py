@@ -1,0 +1,255 @@
+"""The images that a network is slimmed with: from whatever holds some, the first ones, and the next ones held out.
+
+Letters: N images, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import DataLoader, Dataset
+
+from mmrazor_lite.errors import UserError, check_number, failing, short
+from mmrazor_lite.models.importance import Batches
+from mmrazor_lite.randomness import seeded
+from mmrazor_lite.shapes import image_shape
+
+BATCH = 50  # images at once
+HELD_OUT = 5  # one image of so many is held out where the data has no further ones
+FEWEST = 10  # images of which none is held out
+IMAGE_KEYS = ("images", "image", "inputs", "input", "img", "pixel_values", "x")
+TARGET_KEYS = ("targets", "target", "labels", "label", "y")
+ALLOWED = (
+    "a DataLoader or other batches (images, (images, targets) or a dict of them), a tensor, (images, targets), a torch "
+    "Dataset or a config of a data set"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """What a network is slimmed with.
+
+    Attributes:
+        seen: Batches that the steps work with: (images (N, C, H, W), targets or None), on the network's device.
+        held_out: Batches that only measure what came of it; those seen where there are too few to share.
+        notes: What is to be said of them, a line each.
+    """
+
+    seen: list[tuple[Tensor, Any]]
+    held_out: list[tuple[Tensor, Any]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image."""
+        return tuple(self.seen[0][0].shape[1:])
+
+    @property
+    def have_targets(self) -> bool:
+        return self.seen[0][1] is not None
+
+    def first(self, count: int) -> Batches:
+        """About so many of the images seen, the first ones, in whole batches."""
+        sums = itertools.accumulate((len(images) for images, _ in self.seen), initial=0)
+        return [batch for batch, before in zip(self.seen, sums, strict=False) if before < count]
+
+
+def read_images(
+    data: Any, network: nn.Module, images: int = 500, input_shape: Sequence[int] | None = None, seed: int = 0
+) -> Images:
+    """Read the first images of some data, and up to as many behind them, which are held out.
+
+    Where there are no further ones, the last fifth of those there are is held out.
+
+    Args:
+        data: A DataLoader or any iterable of batches, each ``images`` (N, C, H, W), ``(images, targets)`` or a dict; a
+            tensor, or a pair of tensors; a torch Dataset; a config of a data set or of a data loader, which may have a
+            ``data_preprocessor``. Images are normalised already, as the network takes them.
+        network: They are put on its device, in its precision.
+        images: How many, at most.
+        input_shape: (C, H, W) that they must have; ``None``: that of the first one.
+        seed: Of a loader that shuffles.
+
+    Raises:
+        UserError: The data is none of these, yields nothing, images of several shapes, or what is no image.
+    """
+    check_number("images", images, 2, whole=True)
+    shape = None if input_shape is None else image_shape(input_shape)
+    with seeded(seed):
+        batches = _taken(as_batches(data), 2 * images, shape)
+    if not batches:
+        raise UserError("data: it yields no image")
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
+    batches = [(found.to(like), _moved(targets, like.device)) for found, targets in batches]
+    count = sum(len(found) for found, _ in batches)
+    if count < FEWEST:
+        return Images(_cut(batches, 0, count), _cut(batches, 0, count), (f"{count} images: none is held out",))
+    further = count >= images + min(images, FEWEST)
+    seen = images if further else count - max(1, min(count, images) // HELD_OUT)
+    notes = () if further else (f"the data has {count} images: the last {count - seen} are held out",)
+    return Images(_cut(batches, 0, seen), _cut(batches, seen, count), notes)
+
+
+def as_batches(data: Any) -> Iterable[Any]:
+    """What yields batches of the data."""
+    if isinstance(data, Mapping):
+        return _of_config(data) if "type" in data or "dataset" in data else [data]
+    if isinstance(data, (Tensor, np.ndarray)):
+        return [data]
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, Dataset):
+        return DataLoader(data, batch_size=BATCH)
+    if isinstance(data, tuple) and len(data) == 2 and _is_images(data[0]):
+        return [data]
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        raise UserError(f"data={short(data)}: give {ALLOWED}")
+    return data
+
+
+def _is_images(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray)) and value.ndim >= 3
+
+
+def _of_config(config: Mapping) -> Iterable[Any]:
+    """The batches of a config of mmengine's kind, which alone needs mmengine."""
+    from mmengine.registry import DefaultScope
+
+    from mmrazor_lite.config.build import register_quietly
+    from mmrazor_lite.engine.batches import FixedBatches
+    from mmrazor_lite.registry import MODELS
+
+    register_quietly()
+    loader = copy.deepcopy(dict(config) if "dataset" in config else {"dataset": dict(config), "batch_size": BATCH})
+    preprocessor = loader["dataset"].pop("data_preprocessor", None) or loader.pop("data_preprocessor", None) or {}
+    with DefaultScope.overwrite_default_scope("mmpretrain"), failing("data: it cannot be built"):
+        preprocessor = MODELS.build({"type": "ClsDataPreprocessor", **preprocessor})
+        batches = FixedBatches(loader, preprocessor, where="data")
+    return batches
+
+
+def _taken(batches: Iterable[Any], most: int, shape: tuple[int, ...] | None) -> list[tuple[Tensor, Any]]:
+    """The first batches, up to so many images, checked."""
+    found, left = [], most
+    iterator = iter(batches)
+    while left > 0:
+        with failing("data: a batch cannot be read"):
+            batch = next(iterator, None)
+        if batch is None:
+            break
+        images, targets = parts(batch)
+        shape = checked(images, shape, len(found))
+        if found and (found[0][1] is None) != (targets is None):
+            raise UserError(f"data: batch {len(found)} has {'no ' * (targets is None)}targets, the first one is other")
+        found.append((images[:left], sliced(targets, 0, left, len(images))))
+        left -= len(images)
+    return [batch for batch in found if len(batch[0])]
+
+
+def parts(batch: Any) -> tuple[Tensor, Any]:
+    """Images and targets of a batch."""
+    if isinstance(batch, Mapping):
+        keys = [key for key in IMAGE_KEYS if key in batch]
+        if not keys:
+            raise UserError(f"data: a batch has {short(list(batch))}, and no images under {', '.join(IMAGE_KEYS)}")
+        targets = next((batch[key] for key in TARGET_KEYS if batch.get(key) is not None), None)
+        images = batch[keys[0]]
+        if targets is None and "data_samples" in batch:
+            targets = _labels(batch["data_samples"])
+    elif isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
+        images, targets = (*batch, None)[:2]
+    else:
+        images, targets = batch, None
+    if isinstance(images, np.ndarray):
+        images = torch.as_tensor(images)
+    if not isinstance(images, Tensor):
+        raise UserError(f"data: a batch is {short(batch)}, a {type(batch).__name__}: give {ALLOWED}")
+    return images.detach(), torch.as_tensor(targets) if isinstance(targets, np.ndarray) else targets
+
+
+def _labels(samples: Any) -> Tensor | None:
+    """Labels of mmpretrain's data samples."""
+    labels = [sample.get("gt_label") for sample in samples or ()]
+    return None if not labels or any(label is None for label in labels) else torch.cat([x.flatten() for x in labels])
+
+
+def checked(images: Tensor, shape: tuple[int, ...] | None, number: int) -> tuple[int, ...]:
+    where = f"data: batch {number}"
+    if images.dim() < 3:
+        raise UserError(f"{where} has the shape {tuple(images.shape)}: give images (N, C, H, W)")
+    if not images.is_floating_point():
+        raise UserError(
+            f"{where} is {str(images.dtype).removeprefix('torch.')}: give floats, normalised as the network takes them"
+        )
+    if shape is not None and tuple(images.shape[1:]) != shape:
+        raise UserError(f"{where} has images of {tuple(images.shape[1:])}, wanted are {shape}: give images of one size")
+    bad = ~torch.isfinite(images).flatten(1).all(1)
+    if bad.any():
+        raise UserError(f"{where}: image {int(bad.nonzero()[0])} holds what is no finite number (NaN or infinity)")
+    return tuple(images.shape[1:])
+
+
+def _moved(targets: Any, device: torch.device) -> Any:
+    return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, targets)
+
+
+def sliced(targets: Any, start: int, stop: int, count: int) -> Any:
+    """Targets of the images from start to stop, of so many."""
+    if targets is None:
+        return None
+    if isinstance(targets, Mapping):
+        return {key: sliced(part, start, stop, count) for key, part in targets.items()}
+    if isinstance(targets, Tensor) or (isinstance(targets, list) and len(targets) == count):
+        if isinstance(targets, Tensor) and (targets.dim() == 0 or len(targets) != count):
+            raise UserError(f"data: targets of shape {tuple(targets.shape)} beside {count} images: give one for each")
+        return targets[start:stop]
+    if isinstance(targets, (tuple, list)):
+        return type(targets)(sliced(part, start, stop, count) for part in targets)
+    raise UserError(f"data: targets are {short(targets)}: give tensors, or tuples, lists and dicts of them")
+
+
+def _cut(batches: Sequence[tuple[Tensor, Any]], start: int, stop: int) -> list[tuple[Tensor, Any]]:
+    """The images from start to stop, in batches of about equal size."""
+    images, targets = _joined(batches)
+    ends = np.linspace(start, stop, -(-(stop - start) // BATCH) + 1).round().astype(int).tolist()
+    return [(images[a:b], sliced(targets, a, b, len(images))) for a, b in itertools.pairwise(ends)]
+
+
+def _joined(batches: Sequence[tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
+    images, targets = zip(*batches, strict=True)
+    return torch.cat(images), together(targets)
+
+
+def together(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        with failing("data: targets of batches do not fit together"):
+            return torch.cat(list(parts))
+    if isinstance(first, Mapping):
+        return {key: together([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(together(column) for column in zip(*parts, strict=True))
+    return None if first is None else [item for part in parts for item in part]
+
+
+def class_labels(targets: Any) -> list[Tensor]:
+    """The targets that are class numbers, of each head one."""
+    return [t for t in tree_leaves(targets) if isinstance(t, Tensor) and not t.is_floating_point()]
+
+
+def cross_entropy_where(batches: Batches, outputs: Sequence[Tensor]) -> Callable | None:
+    """Cross entropy for class numbers beside one output of class scores (N, classes); None where it is not that."""
+    labels = class_labels(batches[0][1])
+    if len(labels) != 1 or len(outputs) != 1 or labels[0].dim() != 1 or outputs[0].dim() != 2:
+        return None
+    if labels[0].dtype == torch.bool or int(labels[0].max()) >= outputs[0].shape[1]:
+        return None
+    return lambda given, targets: nn.functional.cross_entropy(given, class_labels(targets)[0].long())

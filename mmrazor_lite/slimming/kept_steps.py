@@ -1,0 +1,81 @@
+"""Steps whose results are kept on the disk, so that a run that was interrupted goes on behind the last one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.jsonio import BadJSON, parse, read_bytes, sealed, unsealed
+
+NAME = "slim_state.json"
+FORMAT = "mmrazor_lite.slim_state/1"
+
+
+class Steps:
+    """Runs steps, or reads what they gave; each step's result is plain data of JSON.
+
+    Args:
+        folder: Where they are kept, in :data:`NAME`; None: nowhere.
+        identity: What decides about all of them, as plain data.
+        resume: Read what is there; without it, all begins anew.
+
+    Raises:
+        UserError: The file is damaged, or its steps are of something else; says what differs.
+    """
+
+    def __init__(self, folder: Path | None, identity: Mapping[str, Any], resume: bool = False) -> None:
+        self._path = None if folder is None else folder / NAME
+        self._identity = _plain(dict(identity))
+        self._done: dict[str, Any] = {}
+        if resume and self._path is not None and self._path.exists():
+            self._done = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = unsealed(read_bytes(self._path), numbers=False)
+        except BadJSON as error:
+            raise UserError(f"{self._path}: {error}; start anew without resume") from None
+        if not isinstance(found, dict) or found.get("format") != FORMAT or not isinstance(found.get("steps"), dict):
+            raise UserError(f"{self._path}: it holds no steps of a slimming; start anew without resume")
+        before = found.get("identity") or {}
+        for key, value in self._identity.items():
+            if before.get(key) != value:
+                raise UserError(
+                    f"cannot resume the slimming: {key} was {short(before.get(key))}, now it is {short(value)}; start "
+                    "anew in another work directory, or go back to what it was started with"
+                )
+        return found["steps"]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._done
+
+    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
+        """What the step of this name gives; ``make`` is called where it has not run."""
+        if name not in self._done:
+            self._done[name] = _plain(make())  # so that what is read is what was made
+            if self._path is not None:
+                whole = {"format": FORMAT, "identity": self._identity, "steps": self._done}
+                write_text_atomic(self._path, sealed(whole))
+        return self._done[name]
+
+
+def digest_of(tensors: Iterable[Tensor]) -> str:
+    """A hash of the content of tensors."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return "sha256:" + found.hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON makes of it: what is read later is what was made."""
+    return parse(json.dumps(value).encode(), numbers=False)

@@ -1,0 +1,70 @@
+"""The widths that a search may choose from: a small space inside the one that has every width.
+
+Shapes: n rows, D choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmrazor_lite.search import Cost
+from mmrazor_lite.subnet import Choice, SearchSpace
+
+
+class OfferedCost:
+    """What rows of a space cost that offers some of the candidates of another one; a :class:`Cost`.
+
+    Args:
+        space: Has the same choices with fewer candidates.
+        cost: Of the rows of ``every``.
+        every: The space that has all candidates.
+    """
+
+    def __init__(self, space: SearchSpace, cost: Cost, every: SearchSpace) -> None:
+        self._cost = cost
+        deep = max(len(choice.candidates) for choice in space.values())
+        self._places = np.zeros((len(space), deep), np.int64)
+        for line, (name, choice) in zip(self._places, space.items(), strict=True):
+            line[: len(choice.candidates)] = [every[name].index(value) for value in choice.candidates]
+        self._full = np.array([len(choice.candidates) - 1 for choice in space.values()])
+
+    def __call__(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+        """(n, D) rows to what each of them costs."""
+        return self._cost(self._places[np.arange(len(self._places)), rows])
+
+    def of(self, subnet: Mapping[str, Any]) -> dict[str, int | float]:
+        """Costs of one subnet."""
+        return self._cost.of(subnet)
+
+    def extreme_row(self, resource: str, largest: bool) -> np.ndarray:
+        """The row (D,) of all largest, or smallest, widths: every cost grows with every width."""
+        return self._full if largest else np.zeros_like(self._full)
+
+    def extreme(self, resource: str, largest: bool) -> int | float:
+        """What that row costs."""
+        return self(self.extreme_row(resource, largest)[None])[resource][0].item()
+
+    def max(self) -> dict[str, int | float]:
+        """The largest cost in each resource."""
+        return {name: values[0].item() for name, values in self(self.extreme_row("", True)[None]).items()}
+
+    def min(self) -> dict[str, int | float]:
+        """The smallest cost in each resource."""
+        return {name: values[0].item() for name, values in self(self.extreme_row("", False)[None]).items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the network."""
+        return self._cost.fingerprint
+
+
+def offered(every: SearchSpace, indices: Sequence[np.ndarray]) -> SearchSpace:
+    """The space of those candidates of each choice, by their indices; its subnets are of ``every`` too."""
+    choices = [
+        Choice(name, tuple(choice.candidates[i] for i in found.tolist()))
+        for (name, choice), found in zip(every.items(), indices, strict=True)
+    ]
+    return SearchSpace(choices, every.layers)

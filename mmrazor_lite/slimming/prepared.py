@@ -1,0 +1,112 @@
+"""A copy of a network whose widths can be chosen: the network that was passed in stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from mmrazor_lite.errors import UserError, failing, nearest, short
+from mmrazor_lite.graph import kind_of
+from mmrazor_lite.models.mutators import OneShotChannelMutator
+
+_SLIMMED: WeakKeyDictionary[nn.Module, OneShotChannelMutator] = WeakKeyDictionary()
+SHOWN = 3  # layers that an error names
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A network whose widths can be chosen.
+
+    Attributes:
+        mutator: Has every width that there can be; its ``architecture`` is the copy.
+        least: Group -> channels that must stay.
+        notes: Which layers keep their width, and why.
+    """
+
+    mutator: OneShotChannelMutator
+    least: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def network(self) -> nn.Module:
+        return self.mutator.architecture
+
+
+def prepare(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    keep: Sequence[str] = (),
+    limits: Mapping[str, int | float] | None = None,
+    opaque: Sequence[str] = (),
+    groups: Sequence[Mapping] = (),
+) -> Prepared:
+    """Copy a network and make its widths choices.
+
+    Args:
+        model: Any module; it is not changed. One that was made here before, such as by a cell of a notebook that runs
+            again, is taken with its weights and at its full widths.
+        input_shape: (C, H, W) of one image.
+        keep: Patterns of layers, or of parts that hold layers, that keep their width.
+        limits: Pattern of groups or layers -> the least that stays: a share up to 1.0, or a number of channels.
+        opaque, groups: See :class:`OneShotChannelMutator`.
+
+    Raises:
+        UserError: The network cannot be copied or traced, has no width to choose, or a pattern names nothing.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model={short(model)}: give a module of torch")
+    patterns = _kept_layers(model, keep)
+    held = _SLIMMED.get(model)
+    with failing(f"{type(model).__name__} cannot be copied"):
+        network = held.export(held.search_space.max()) if held is not None else copy.deepcopy(model)
+    mutator = OneShotChannelMutator(exclude=patterns, opaque=tuple(opaque), groups=tuple(groups))
+    mutator.prepare(network, input_shape, any_width=True)
+    _SLIMMED[network] = mutator
+    if all(choice.fixed for choice in mutator.search_space.values()):
+        reasons = "; ".join(f"'{layer.name}': {layer.reason}" for layer in mutator.fixed[:SHOWN])
+        raise UserError(f"{type(model).__name__} has no width that can be chosen ({reasons or 'it has no layers'})")
+    notes = tuple(f"'{layer.name}' keeps its width: {layer.reason}" for layer in mutator.fixed)
+    return Prepared(mutator, _least(mutator, limits or {}), notes)
+
+
+def _kept_layers(model: nn.Module, keep: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of layers, from those of layers or of what holds them."""
+    if isinstance(keep, str):
+        keep = (keep,)
+    layers = [name for name, module in model.named_modules() if kind_of(module) is not None]
+    found = []
+    for pattern in keep:
+        options = [p for p in (pattern, f"{pattern}.*") if any(fnmatchcase(name, p) for name in layers)]
+        if not options:
+            raise UserError(f"keep: '{pattern}' matches no layer of {type(model).__name__}{nearest(pattern, layers)}")
+        found += options
+    return tuple(found)
+
+
+def _least(mutator: OneShotChannelMutator, limits: Mapping[str, Any]) -> dict[str, int]:
+    """Channels that groups must keep, by their names."""
+    space = mutator.search_space
+    layers: dict[str, list[str]] = {name: [name] for name in space}
+    for layer, width in space.layers.items():
+        if width.choice is not None:
+            layers[width.choice].append(layer)
+    found: dict[str, int] = {}
+    for pattern, value in limits.items():
+        share = type(value) is float
+        if type(value) not in (int, float) or not 0 < value <= (1 if share else math.inf):
+            raise UserError(f"limits['{pattern}']={short(value)}: give a share such as 0.5, or a number of channels")
+        groups = [name for name, members in layers.items() if any(fnmatchcase(layer, pattern) for layer in members)]
+        if not groups:
+            names = sorted({layer for members in layers.values() for layer in members})
+            raise UserError(f"limits: '{pattern}' matches no layer whose width is a choice{nearest(pattern, names)}")
+        for name in groups:
+            full = space[name].candidates[-1]
+            found.setdefault(name, min(full, math.ceil(value * full) if share else value))
+    return found

@@ -83,7 +83,7 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
     from mmrazor_lite.checkpoints import read_checkpoint
     from mmrazor_lite.config import load_config
     from mmrazor_lite.models.algorithms.construct import build_architecture
-    from mmrazor_lite.models.algorithms.identity import said_by
+    from mmrazor_lite.models.said import said_by
 
     from . import purpose, subnets
 

@@ -35,6 +35,10 @@ class SubnetError(UserError):
     """The content of a subnet that does not fit the network: the one who has it knows where it comes from."""
 
 
+class DivergedError(UserError):
+    """A training whose loss or weights are not finite any more."""
+
+
 @contextmanager
 def failing(what: str) -> Iterator[None]:
     """Tell what somebody else's code raises as a :class:`UserError` that says ``what`` failed.

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from mmrazor_lite.datasets.resident import ResidentImages, resident
+from mmrazor_lite.datasets.shifts import shifted
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import DATASETS
 
@@ -166,33 +167,11 @@ class DeviceImages:
         return ImageBatch(images, self.images.labels[indices])
 
     def _augmented(self, images: Tensor, draws: np.ndarray) -> Tensor:
-        """Crop and flip: one gather of the pixels that the batch shows, so nothing is padded or copied before."""
-        pad, (height, width) = self.crop_padding, images.shape[2:]
+        """Crop and flip."""
+        pad = self.crop_padding
         starts = (draws[:, :2] * (2 * pad + 1)).astype(np.int64) - pad
         numbers = np.column_stack([starts, draws[:, 2] < self.flip_prob])
-        top, left, mirrored = torch.from_numpy(numbers).to(images.device, non_blocking=True).T[..., None]
-        columns = torch.arange(width, device=images.device)
-        columns = torch.where(mirrored > 0, width - 1 - columns, columns) + left
-        rows = torch.arange(height, device=images.device) + top
-        inside = None
-        if self.padding_mode == "reflect":
-            rows, columns = _reflected(rows, height), _reflected(columns, width)
-        elif pad:
-            inside = _inside(rows, height)[:, None, :, None] & _inside(columns, width)[:, None, None, :]
-            rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-        pixels = rows[:, :, None] * width + columns[:, None, :]
-        planes = images.flatten(2)
-        shown = planes.gather(2, pixels.flatten(1)[:, None].expand_as(planes)).view_as(images)
-        return shown if inside is None else shown * inside
-
-
-def _reflected(places: Tensor, size: int) -> Tensor:
-    places = places.abs()
-    return torch.minimum(places, 2 * (size - 1) - places)
-
-
-def _inside(places: Tensor, size: int) -> Tensor:
-    return (places >= 0) & (places < size)
+        return shifted(images, *torch.from_numpy(numbers).to(images.device, non_blocking=True).T, self.padding_mode)
 
 
 def uniform(seed: int, epochs: np.ndarray, indices: np.ndarray, count: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from .ddp import SubnetDDP
 from .evaluator import ScoringSettings, SubnetEvaluator
-from .hooks import ElasticityHook, ResourceHook, SafeCheckpointHook
+from .hooks import ElasticityHook, ResourceHook, SafeCheckpointHook, TimeLimitHook
 from .optim import SubnetAmpOptimWrapper, SubnetOptimWrapper
 from .paired_loop import PairedTrainLoop
 from .runner import RazorRunner
@@ -32,5 +32,6 @@ __all__ = [
     "SubnetOptimWrapper",
     "SubnetTestLoop",
     "SubnetValLoop",
+    "TimeLimitHook",
     "build_search_loop",
 ]

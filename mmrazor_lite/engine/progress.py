@@ -58,15 +58,24 @@ class StepProgress:
         else:
             print_log(f"{self.title}: {text} ({done:.0%}, {left})", logger="current")
 
+    @property
+    def is_due(self) -> bool:
+        """Whether :meth:`within` would show something now."""
+        return not self._quiet and (self._bar is not None or time.monotonic() - self._said >= CALM_SECONDS)
+
+    def within(self, done: float, text: str) -> None:
+        """As :meth:`update`, for steps that take no time: a log gets a line every :data:`CALM_SECONDS`."""
+        if self.is_due:
+            self.update(done, text)
+
     def inside(self, done: int, total: int, best: float, known: int = 0) -> None:
         """Show that ``done`` of the ``total`` subnets of this step are scored, the best of them ``best``.
 
         On a terminal the line changes; a log gets a line every :data:`CALM_SECONDS`. ``known`` of them took no time.
         """
-        now = time.monotonic()
-        if self._quiet or (self._bar is None and now - self._said < CALM_SECONDS):
+        if not self.is_due:
             return
-        self._said = now
+        now = self._said = time.monotonic()
         seconds = (now - self._step_began) * (total - done) / max(1, done - known)
         left = f"{timedelta(seconds=round(seconds))} left"
         text = f"{done:,} of {total:,} subnets scored, best {best:.6g}"

@@ -6,6 +6,7 @@ from .elasticity import ElasticityHook
 from .learning_rate import RateInfoHook
 from .recipe import RecipeHook
 from .resources import ResourceHook
+from .time_limit import TimeLimitHook
 
 __all__ = [
     "ElasticityHook",
@@ -14,4 +15,5 @@ __all__ = [
     "ResourceHook",
     "ResumableEarlyStoppingHook",
     "SafeCheckpointHook",
+    "TimeLimitHook",
 ]

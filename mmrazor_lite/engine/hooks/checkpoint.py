@@ -15,7 +15,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmrazor_lite.checkpoints import checkpoint_hash
 from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.hooks.best import WHERE, BestSoFar, file_name
-from mmrazor_lite.errors import UserError, check_flag, check_number, nearest
+from mmrazor_lite.errors import DivergedError, UserError, check_flag, check_number, nearest
 from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.registry import HOOKS
 
@@ -201,7 +201,7 @@ def _check_finite(runner: Runner, path: Path) -> None:
     finite = torch.stack([torch.isfinite(value).all() for value in state.values()])
     if not finite.all():
         name = list(state)[int((~finite).to(torch.int64).argmax())]
-        raise UserError(
+        raise DivergedError(
             f"step {runner.iter + 1}: {name} is not finite, so {path.name} was not written and the checkpoints before "
             "it are kept; lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad, then --resume"
         )

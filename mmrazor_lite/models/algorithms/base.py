@@ -19,15 +19,20 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import DivergedError, UserError
 from mmrazor_lite.lost import lost_process
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain_config
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, RESOLUTION, CheckpointIdentity
+from mmrazor_lite.models.algorithms.identity import (
+    FIX_SUBNET,
+    RESOLUTION,
+    CheckpointIdentity,
+    check_computation,
+    check_resources,
+)
 from mmrazor_lite.models.algorithms.loading import Whole, load_pretrained
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
-from mmrazor_lite.models.said import check_computation, check_resources
 from mmrazor_lite.randomness import seed_all
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.shapes import image_shape
@@ -43,7 +48,7 @@ class Pass:
         label: Weight of the loss against the labels; 0 skips it.
         soft: Weight of the distillation loss; 0 skips it.
         teacher: Where the soft labels come from: ``'max'`` is the detached output of this step's pass of
-            :attr:`Algorithm.largest`, which runs first, ``'frozen'`` what :meth:`Algorithm.teacher_logits` gives.
+            :attr:`Algorithm.largest`, which runs first, ``'frozen'`` what :meth:`Algorithm.teacher_outputs` gives.
         name: Prefix in the log, such as ``max_subnet``; empty for none.
     """
 
@@ -79,6 +84,7 @@ class Algorithm(BaseModel):
     kinds: frozenset[str] = frozenset({"supernet"})  # what the class can be, see CheckpointIdentity; ``kind`` is one
     kind: str = "supernet"
     subnet_option: str = FIX_SUBNET  # what in the config says the subnet, for errors
+    any_outputs: bool = False  # whether the distiller compares whatever networks give, and not one tensor of logits
     prepared_otherwise: str | None = None  # what a loaded file says about its images, where that is not as here
     _computation: dict[str, Any] | None = None
     _told_size = False
@@ -126,8 +132,11 @@ class Algorithm(BaseModel):
     def before_first_step(self) -> None:
         """Do what has to be done once, before the first step of a run that does not resume; equal on every rank."""
 
-    def teacher_logits(self, batch: Any, subnet: Subnet) -> Tensor:
-        """Return the soft labels (N, classes) that a frozen network gives for a batch, as ``subnet`` would see it."""
+    def teacher_outputs(self, batch: Any, subnet: Subnet | None) -> Any:
+        """Return what a frozen network gives for a batch, as ``subnet`` would see it: soft labels (N, classes).
+
+        With :attr:`any_outputs`, whatever the network gives.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no frozen teacher")
 
     @property
@@ -274,7 +283,7 @@ class Algorithm(BaseModel):
             ``loss``, the sum that was backpropagated, and the losses of every pass under its name. Detached.
 
         Raises:
-            UserError: The loss of a pass is not finite on some rank; nothing was updated.
+            DivergedError: The loss of a pass is not finite on some rank; nothing was updated.
         """
         forward = forward or self
         step = optim_wrapper.batch_index
@@ -285,9 +294,9 @@ class Algorithm(BaseModel):
         passes = self._max_first(self.passes(step))
         losses: list[Tensor] = []
         log: dict[str, Tensor] = {}
-        soft: dict[str | None, Tensor | None] = {}
+        soft: dict[str | None, Any] = {}
         if any(item.teacher == "frozen" for item in passes):
-            soft["frozen"] = self.teacher_logits(batch, passes[0].subnet)
+            soft["frozen"] = self.teacher_outputs(batch, passes[0].subnet)
         for item in passes:
             if item.subnet is not None:
                 self.mutator.activate(item.subnet)
@@ -351,7 +360,7 @@ class Algorithm(BaseModel):
             self.data_preprocessor = self.architecture.data_preprocessor
 
     def _run_pass(
-        self, forward: Callable, batch: Any, item: Pass, teacher: Tensor | None
+        self, forward: Callable, batch: Any, item: Pass, teacher: Any
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Return the loss of one pass, its parts for the log, and its detached logits."""
         total: Tensor | float = 0.0
@@ -371,7 +380,7 @@ class Algorithm(BaseModel):
         else:
             logits = call(forward, batch, mode="tensor")
         if item.soft:
-            if not (isinstance(logits, Tensor) and isinstance(teacher, Tensor)):
+            if not (self.any_outputs or (isinstance(logits, Tensor) and isinstance(teacher, Tensor))):
                 raise UserError(
                     f"{type(self.logits_module).__name__} gives no single tensor of logits; distillation needs a head "
                     "whose forward() returns them, such as mmpretrain's LinearClsHead"
@@ -401,7 +410,7 @@ class Algorithm(BaseModel):
         if any(flags):
             k = flags.index(1.0)
             name = passes[k].name or "the network"
-            raise UserError(
+            raise DivergedError(
                 f"step {step}: the loss of {name} is {losses[k].item()}; training stopped before the update and the "
                 "checkpoints are kept; lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad, then --resume"
             )
@@ -412,6 +421,11 @@ def resized(images: Tensor, size: int | None) -> Tensor:
     if size is None or images.shape[-2:] == (size, size):
         return images
     return functional.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def inputs_of(batch: Any) -> Tensor:
+    """The images (N, C, H, W) of a batch."""
+    return batch["inputs"] if isinstance(batch, Mapping) else batch[0]
 
 
 def call(forward: Callable, batch: Any, mode: str) -> Any:

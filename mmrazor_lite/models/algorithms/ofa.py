@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, check_number
 from mmrazor_lite.models.algorithms.assumptions import check_distillation
-from mmrazor_lite.models.algorithms.base import Algorithm, Pass, resized
+from mmrazor_lite.models.algorithms.base import Algorithm, Pass, inputs_of, resized
 from mmrazor_lite.models.algorithms.construct import at_width, build_part
 from mmrazor_lite.models.algorithms.loading import load_checked, log_loaded
 from mmrazor_lite.models.algorithms.phases import EXPAND, TEACHER, Phase, phases_of
@@ -200,12 +200,11 @@ class OFA(Algorithm):
         print_log("sorted the channels inside every block by importance", logger="current")
 
     @torch.no_grad()
-    def teacher_logits(self, batch: Any, subnet: Subnet) -> Tensor:
+    def teacher_outputs(self, batch: Any, subnet: Subnet) -> Tensor:
         """Soft labels of the frozen full network, at the resolution of ``subnet``."""
         device = next(self.parameters()).device
         network = self._teacher[0].to(device)
-        inputs = batch["inputs"] if isinstance(batch, Mapping) else batch[0]
-        return main_logits(network(resized(inputs, subnet.get("resolution")), mode="tensor"))
+        return main_logits(network(resized(inputs_of(batch), subnet.get("resolution")), mode="tensor"))
 
     @cached_property
     def _teacher(self) -> tuple[nn.Module]:

@@ -2,5 +2,6 @@
 
 from .binary_kl_divergence import BinaryKLDivergence
 from .kl_divergence import KLDivergence
+from .output_distance import OutputDistance
 
-__all__ = ["BinaryKLDivergence", "KLDivergence"]
+__all__ = ["BinaryKLDivergence", "KLDivergence", "OutputDistance"]

@@ -349,21 +349,21 @@ def test_the_teacher_uses_the_statistics_of_the_batch_and_no_dropout(files):
     algorithm = begun(files, "kernel", architecture=architecture(dropout=0.5))
     images = {"inputs": batch()["inputs"]}
     subnet = algorithm.passes(0)[0].subnet
-    first = algorithm.teacher_logits(images, subnet)
-    assert torch.equal(first, algorithm.teacher_logits(images, subnet))
-    alone = torch.cat([algorithm.teacher_logits({"inputs": image[None]}, subnet) for image in images["inputs"]])
+    first = algorithm.teacher_outputs(images, subnet)
+    assert torch.equal(first, algorithm.teacher_outputs(images, subnet))
+    alone = torch.cat([algorithm.teacher_outputs({"inputs": image[None]}, subnet) for image in images["inputs"]])
     assert not torch.allclose(first, alone)
     for module in algorithm._teacher[0].modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.fill_(7.0)
-    assert torch.equal(first, algorithm.teacher_logits(images, subnet))
+    assert torch.equal(first, algorithm.teacher_outputs(images, subnet))
 
 
 def test_the_teacher_sees_what_the_student_sees(files):
     algorithm = begun(files, "kernel")
     images = batch()["inputs"]
     for size in SIZES:
-        logits = algorithm.teacher_logits({"inputs": images}, {"resolution": size})
+        logits = algorithm.teacher_outputs({"inputs": images}, {"resolution": size})
         torch.testing.assert_close(logits, algorithm._teacher[0](at(images, size)))
         assert not logits.requires_grad
 

@@ -209,7 +209,7 @@ def test_soft_labels_of_two_teachers(make, batch, monkeypatch):
     """A frozen teacher of one pass takes nothing from the pass that learns from the max subnet."""
     algorithm, space = make(), make().search_space
     frozen = torch.full((len(batch()["inputs"]), 5), 0.5)
-    monkeypatch.setattr(algorithm, "teacher_logits", lambda batch, subnet: frozen)
+    monkeypatch.setattr(algorithm, "teacher_outputs", lambda batch, subnet: frozen)
     heard = []
     algorithm.distiller.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[1]))
     soft = [Pass(space.min(), label=0.0, soft=1.0, teacher=teacher) for teacher in ("frozen", "max")]

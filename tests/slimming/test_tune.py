@@ -1,0 +1,198 @@
+"""Tuning by distillation: what it learns from, that it keeps its time, resumes exactly and never ends worse."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.slimming import tuning
+from mmrazor_lite.slimming.tune import Limit, parse_limit, tune
+
+
+def network(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1),
+        nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 4),
+    )  # fmt: skip
+
+
+class TwoHeads(nn.Module):
+    """Class scores and a map."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem, self.classes, self.map = nn.Conv2d(3, width, 3), nn.Linear(width, 4), nn.Conv2d(width, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> dict:
+        x = self.stem(x).relu()
+        return {"classes": self.classes(x.mean((2, 3))), "map": self.map(x)}
+
+
+@pytest.fixture
+def both() -> tuple[nn.Module, nn.Module]:
+    """A small network and its original, whose classes can be learned from the images."""
+    torch.manual_seed(0)
+    full = network(16)
+    with torch.no_grad():
+        full(torch.randn(256, 3, 8, 8))
+    return network(8).eval(), full.eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(300, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ("5min", Limit(seconds=300)), ("300s", Limit(seconds=300)), ("2h", Limit(seconds=7200)),
+        (" 1.5 hours", Limit(seconds=5400)), ("3 epochs", Limit(epochs=3)), ("1 epoch", Limit(epochs=1)),
+        (3, Limit(epochs=3)), ("3", Limit(epochs=3)), (0.5, Limit(epochs=0.5)),
+    ],
+)  # fmt: skip
+def test_limits_are_times_or_epochs(given, limit):
+    assert parse_limit(given) == limit
+
+
+@pytest.mark.parametrize(
+    "given", [0, "0", "0min", -1, "-5min", "soon", "5 parsecs", "", None, True, float("nan"), "1e999s"]
+)
+def test_what_is_no_limit_is_refused(given):
+    with pytest.raises(UserError, match=r"tune=.*give a time above 0 such as '5min'"):
+        parse_limit(given)
+
+
+def test_a_network_comes_nearer_to_its_original_without_labels(both, images):
+    small, full = both
+    before = copy.deepcopy(small), copy.deepcopy(full)
+    state = torch.get_rng_state()
+    found = tune(small, full, images, "12 epochs", show=False)
+    assert found.is_taken and found.after.distance < 0.5 * found.before.distance and found.after.accuracy is None
+    assert found.steps == round(12 * 240 / 64) and found.after.images == 60
+    assert type(found.model) is type(small) and not found.model.training and not same(found.model, small)
+    assert same(small, before[0]) and same(full, before[1]) and not full.training
+    assert all(parameter.requires_grad for parameter in [*small.parameters(), *full.parameters()])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_labels_are_learned_too(both, images):
+    small, full = both
+    with torch.no_grad():
+        labels = (full(images).argmax(1) + 1) % 4  # never what the original says
+    without = tune(small, full, images, 6, show=False)
+    found = tune(small, full, (images, labels), 6, show=False)
+    with torch.no_grad():
+        losses = [F.cross_entropy(net(images), labels).item() for net in (without.model, found.model)]
+    assert losses[1] < losses[0] and found.after.accuracy is not None
+
+
+def test_two_outputs_of_a_network_are_learned(images):
+    torch.manual_seed(0)
+    small, full = TwoHeads(4), TwoHeads(8)
+    found = tune(small, full, [images[:100], images[100:]], "8 epochs", show=False)
+    assert found.is_taken and found.after.distance < 0.5 * found.before.distance
+    with_targets = tune(small, full, (images, torch.randn(300, 7)), 1, show=False)
+    assert "give loss=" in with_targets.notes[0]
+
+
+def test_a_loss_of_ones_own_gets_the_outputs_and_the_targets(images):
+    torch.manual_seed(0)
+    small, full = TwoHeads(4), TwoHeads(8)
+    seen = []
+
+    def loss(outputs: dict, targets: dict) -> torch.Tensor:
+        seen.append((set(outputs), targets["mean"].shape))
+        return (outputs["map"].mean((1, 2, 3)) - targets["mean"].sum(1)).square().mean()
+
+    data = [{"images": images, "targets": {"mean": images.mean((2, 3))}}]
+    found = tune(small, full, data, 2, loss=loss, show=False)
+    assert found.steps == len(seen) and seen == [({"classes", "map"}, (64, 3))] * len(seen)
+    with pytest.raises(UserError, match=r"loss: it gives a tensor \(64,\)"):
+        tune(small, full, (images, images), 1, loss=lambda outputs, targets: targets.mean((1, 2, 3)), show=False)
+
+
+def test_it_never_ends_worse_than_it_began(both, images):
+    _, full = both
+    with torch.no_grad():
+        labels = full(images).argmax(1)
+    found = tune(full, full, (images, labels), 2, show=False)
+    assert not found.is_taken and same(found.model, full) and found.model is not full
+    assert "the weights from before stay" in found.notes[0]
+
+
+def test_a_training_that_diverges_leaves_the_weights_from_before(both, images):
+    small, full = both
+    calls = []
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return outputs.sum() * (float("nan") if len(calls) > 3 else 1.0)
+
+    found = tune(small, full, (images, images), 3, loss=loss, show=False)
+    assert not found.is_taken and same(found.model, small) and "step 3: the loss" in found.notes[0]
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_killed_tuning_resumes_to_the_same_weights(both, images, tmp_path, monkeypatch, augment):
+    monkeypatch.setattr(tuning, "EVERY", 0.0)  # a checkpoint after every step
+    small, full = both
+    with torch.no_grad():
+        labels = full(images).argmax(1)
+    calls = []
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return F.cross_entropy(outputs, targets)
+
+    options = {"augment": augment, "show": False, "seed": 5, "loss": loss}
+    with pytest.raises(KeyboardInterrupt):
+        tune(small, full, (images, labels), 4, tmp_path, **options)
+    resumed = tune(small, full, (images, labels), 4, tmp_path, resume=True, **options)
+    assert len(calls) == 7 + resumed.steps - 6
+    whole = tune(small, full, (images, labels), 4, **options)
+    assert whole.steps == resumed.steps == 15 and same(whole.model, resumed.model)
+    with pytest.raises(UserError, match="that tuning had other seed: leave out resume"):
+        tune(small, full, (images, labels), 4, tmp_path, resume=True, **{**options, "seed": 6})
+
+
+def test_a_time_is_kept(both, images):
+    small, full = both
+    tune(small, full, images, 1, show=False)  # what is imported once
+    began = time.monotonic()
+    found = tune(small, full, images, "4s", show=False)
+    assert 1.0 < time.monotonic() - began < 6.0 and found.steps > 5 and found.notes == ()
+    short = tune(small, full, images, "0.5s", show=False)
+    assert short.steps == 0 and same(short.model, small) and "are over before the first step" in short.notes[0]
+
+
+def test_a_loader_of_a_dataset_is_read_anew_in_every_epoch(both, images):
+    small, full = both
+
+    class Drawn(TensorDataset):
+        seen: list[tuple[int, float]] = []
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            factor = torch.rand(()).item()
+            self.seen.append((index, factor))
+            return super().__getitem__(index)[0] * (1 + factor)
+
+    found = tune(small, full, DataLoader(Drawn(images), batch_size=16), 2, show=False)
+    assert found.steps == 30  # batches of the loader's size
+    held_out, trained = Drawn.seen[:60], Drawn.seen[60:]
+    assert {index for index, _ in held_out}.isdisjoint({index for index, _ in trained})
+    assert {index for index, _ in Drawn.seen} == set(range(300))
+    assert len({factor for _, factor in trained}) == len(trained) == 480

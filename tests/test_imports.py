@@ -29,7 +29,7 @@ ROOMS = (
     ("subnet", "datasets"),
     ("checkpoints", "graph", "search"),
     ("estimators",),
-    ("models.mutables", "models.calibration", "models.calls", "models.classifiers", "models.distillers"),
+    ("models.mutables", "models.calibration", "models.calls", "models.said", "models.classifiers", "models.distillers"),
     ("models.backbones", "models.ops"),
     ("models.mutators",),
     ("models.importance",),
@@ -57,6 +57,7 @@ READERS = {  # what reads a file, or a text, of each kind: the modules that may 
 WITHOUT_TORCH = ("subnet", "search")
 QUICK = ("cli", "config", "recipes")  # their commands say what is wrong with a call before torch is there
 LATE = {  # what else imports inside functions, and why
+    "export": "a network that is given as a module is loaded without mmengine; what builds one from a config needs it",
     "slimming": "a plain network is slimmed without mmengine; a config of a data set, and tuning, need it",
 }
 

@@ -10,10 +10,11 @@ from .checkpoint_file import (
     save_checkpoint,
     state_dict_of,
 )
-from .fitting import Fit, fit
+from .fitting import Fit, MisfitError, fit
 
 __all__ = [
     "Fit",
+    "MisfitError",
     "checkpoint_hash",
     "fit",
     "fitting_weights",

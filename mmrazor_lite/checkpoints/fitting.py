@@ -28,6 +28,19 @@ class InParts(Protocol):
         """Put the parts of this module, whose name is ``prefix``, in the place of the whole; tell if any was cut."""
 
 
+class MisfitError(UserError):
+    """The weights of a file are of another network.
+
+    Attributes:
+        problem: What differs, without the advice of the options of a config.
+        classifier: Whether it is the number of classes alone.
+    """
+
+    def __init__(self, problem: str, advice: str, classifier: bool) -> None:
+        super().__init__(f"{problem}; {advice}")
+        self.problem, self.classifier = problem, classifier
+
+
 @dataclass
 class Fit:
     """What a model gets of a file.
@@ -90,9 +103,9 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     found = zip(labels, (missing, given.unexpected, shapes, kinds), strict=True)
     problems = [f"{len(items)} {label}: {_shown(items)}" for label, items in found if items]
     if problems:
-        hint = _known(state) if reset_head else _hint(model, state, names, where)
+        hint, classifier = (_known(state), False) if reset_head else _hint(model, state, names, where)
         title = type(getattr(model, "architecture", model)).__name__
-        raise UserError(f"{where}: the weights do not fit the {title}; {'; '.join(problems)}; {hint}")
+        raise MisfitError(f"{where}: the weights do not fit the {title}; {'; '.join(problems)}", hint, classifier)
     notes = list(given.notes)
     if head:
         notes.append(f"without the classifier ({', '.join(sorted(head))}), which starts anew")
@@ -178,13 +191,13 @@ def _known(state: Mapping[str, Tensor]) -> str:
     return way_out(state) or "use the network they were made for, or save them under these names"
 
 
-def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> str:
-    """What a user may do about it."""
+def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> tuple[str, bool]:
+    """What a user may do about it; and whether the classifier alone differs."""
     prefix = under(short_names(state, where), names)
     if prefix:
-        return f"those under '{prefix}' do: init_cfg.prefix='{prefix}'"
+        return f"those under '{prefix}' do: init_cfg.prefix='{prefix}'", False
     try:
         fit(model, state, where, reset_head=True)
     except UserError:
-        return _known(state)
-    return "all but the classifier fits: init_cfg.reset_head=True, or tools/train.py --reset-head, leaves it out"
+        return _known(state), False
+    return "all but the classifier fits: init_cfg.reset_head=True, or tools/train.py --reset-head, leaves it out", True

@@ -144,7 +144,7 @@ def _training_names(section: Any) -> list[str]:
 def _carried_names(checkpoint: str | None) -> list[str]:
     from mmrazor_lite.engine.trained_on import TrainedOn
     from mmrazor_lite.export import read_checkpoint
-    from mmrazor_lite.models.algorithms.identity import said_by
+    from mmrazor_lite.models.said import said_by
 
     found = TrainedOn.from_dict(said_by(read_checkpoint(checkpoint)).get("data"), checkpoint) if checkpoint else None
     return list((found and (found.folders or found.classes)) or ())

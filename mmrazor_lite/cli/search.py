@@ -66,7 +66,7 @@ def load_supernet(cfg: Any, args: argparse.Namespace, checkpoint: str) -> tuple[
         UserError: ``cfg`` is of no search, or one of its sections is wrong; the supernet does not fit, or the search
             offers subnets that were never trained.
     """
-    from mmrazor_lite.models.algorithms.identity import said_by
+    from mmrazor_lite.models.said import said_by
 
     environment.apply_run_flags(cfg, args, without=WITHOUT_DATA)
     settings = search_settings(cfg, args.config)

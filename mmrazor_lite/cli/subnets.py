@@ -111,6 +111,6 @@ def _carried(path: str) -> dict[str, Any] | None:
 def _ours(path: str) -> Mapping[str, Any]:
     """Return what a checkpoint says it holds; empty where it says nothing."""
     from mmrazor_lite.export import read_checkpoint
-    from mmrazor_lite.models.algorithms.identity import said_by
+    from mmrazor_lite.models.said import said_by
 
     return said_by(read_checkpoint(path))

@@ -14,8 +14,8 @@ from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_data, validation_is_due
 from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.identity import said_by
 from mmrazor_lite.models.algorithms.loading import load_checked
+from mmrazor_lite.models.said import said_by
 from mmrazor_lite.registry import SCOPE
 
 

@@ -29,7 +29,7 @@ from mmrazor_lite.engine.searchers import build_searcher, searcher_class
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
-from mmrazor_lite.models.algorithms.identity import origin
+from mmrazor_lite.models.said import origin
 from mmrazor_lite.search import AccuracyPredictor, Cost, HasFront, HasHistory, Result, Searcher
 
 SHOW_SECONDS, SAVE_SECONDS = 1.0, 5.0  # between two lines, and two writes of the state, while a predictor scores

@@ -72,7 +72,8 @@ class Bench:
     def timer(self, module: nn.Module, size: Sequence[int]) -> Timer:
         """A timer of ``module``, in eval mode, on images or maps of ``size`` (C, H, W)."""
         module = module.eval()
-        images = torch.randn((self.batch_size, *size), generator=torch.Generator().manual_seed(0))
+        like = next((tensor for tensor in module.parameters() if tensor.is_floating_point()), torch.zeros(()))
+        images = torch.randn((self.batch_size, *size), generator=torch.Generator().manual_seed(0)).to(like.dtype)
         if self.backend == "onnxruntime":
             return _onnx_timer(module, images, self.threads)
         module, images = module.to(self.device), images.to(self.device)

@@ -20,7 +20,7 @@ from mmrazor_lite.checkpoints import (
     save_checkpoint,
 )
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.identity import said_by
+from mmrazor_lite.models.said import said_by
 from mmrazor_lite.registry import SCOPE
 from mmrazor_lite.subnet.space import listed
 

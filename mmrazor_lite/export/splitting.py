@@ -23,9 +23,9 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.extraction import Extract, compare, extract, read_back
 from mmrazor_lite.export.portable import export_pt2
 from mmrazor_lite.fileio import FileSet, check_outputs
-from mmrazor_lite.models.algorithms.identity import check_computation, said_by
 from mmrazor_lite.models.algorithms.loading import check_space
 from mmrazor_lite.models.algorithms.widths import subnet_of
+from mmrazor_lite.models.said import check_computation, said_by
 from mmrazor_lite.subnet import Subnet, parse_document, write_subnet
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from mmrazor_lite.checkpoints import load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
-from mmrazor_lite.models.algorithms.identity import check_computation, check_resources, said_by
 from mmrazor_lite.models.classifiers import plain_module
+from mmrazor_lite.models.said import check_computation, check_resources, said_by
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import parse_document
 

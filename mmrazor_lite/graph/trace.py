@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.shapes import image_shape
 
 from .alike import Remembered
-from .explain import ShapeOfData, explain, find_place, place_of
+from .explain import ShapeOfData, explain, find_place, lines_noted, place_of
 from .inline import inline_blocks
 from .layers.record import LAYER_KINDS
 from .modes import runs_the_same
@@ -197,7 +198,13 @@ def _export(
     model: nn.Module, example: torch.Tensor, training: bool, patterns: Sequence[str]
 ) -> torch.export.ExportedProgram:
     model.train(training)
-    with quiet(), _attributes_kept(model), opaque(model, patterns, example):
+    with (
+        quiet(),
+        lines_noted(),
+        _use_lazy_graph_module(True),
+        _attributes_kept(model),
+        opaque(model, patterns, example),
+    ):
         program = torch.export.export(model, (example,), strict=False)
     for node in program.graph.nodes:
         value = node.meta.get("val")

@@ -57,13 +57,18 @@ def _equal(a: torch.Tensor | None, b: torch.Tensor) -> bool:
     return a is not None and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
+Batch = Mapping[str, Any] | tuple[torch.Tensor, Any]  # preprocessed, or images and their targets
+
+
 @torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> None:
+def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
     """Set the running statistics of ``model`` to the average over ``batches``; leaves it in eval mode.
 
     Args:
-        model: Called as ``model(**batch, mode='tensor')``; the batch norms of the active subnet are measured.
-        batches: Preprocessed batches (``inputs`` and ``data_samples``) of equal size; their order does not matter.
+        model: Called as ``model(**batch, mode='tensor')``, or with the images of a batch; the batch norms of the active
+            subnet are measured.
+        batches: Preprocessed batches (``inputs`` and ``data_samples``), or (images, targets), all of one size; their
+            order does not matter.
     """
     model.eval()
     norms = batch_norms(model)
@@ -75,10 +80,14 @@ def recalibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> None:
         for index, batch in enumerate(batches):
             for norm in norms:
                 norm.momentum = 1 / (index + 1)  # the average so far; momentum=None costs a host sync per layer
-            model(**batch, mode="tensor")
+            _run(model, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+
+
+def _run(model: nn.Module, batch: Batch) -> Any:
+    return model(**batch, mode="tensor") if isinstance(batch, Mapping) else model(batch[0])
 
 
 @contextmanager

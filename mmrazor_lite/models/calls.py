@@ -6,7 +6,7 @@ Seen are the ops themselves, such as ``conv2d``, whoever makes the call: the for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,9 +17,13 @@ from torch.overrides import TorchFunctionMode
 
 from mmrazor_lite.graph import LAYER_KINDS, LayerKind, kind_of
 
-_ORDER = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_OPTIONS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-_CONVS = ("conv1d", "conv2d", "conv3d")
+_CONV_ORDER = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED_ORDER = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_CONV_OPTIONS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_OPTIONS = {
+    **{f"conv{n}d": _CONV_OPTIONS for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": {**_CONV_OPTIONS, "output_padding": 0} for n in (1, 2, 3)},
+}
 
 
 @dataclass(eq=False)
@@ -32,7 +36,9 @@ class Call:
         index: Calls with this weight before, in this run of the network.
         x: What the op reads, (N, C, ...) of a conv, (..., C) of a linear layer; another one may be put in its place.
         weight: What it is multiplied by.
-        options: ``stride``, ``padding``, ``dilation``, ``groups`` of a conv; nothing of any other layer.
+        bias: What is added; None for nothing.
+        options: ``stride``, ``padding``, ``dilation``, ``groups`` of a conv, of a transposed one ``output_padding``
+            too; nothing of any other layer.
     """
 
     layer: str
@@ -40,6 +46,7 @@ class Call:
     index: int
     x: Tensor
     weight: Tensor
+    bias: Tensor | None
     options: Mapping[str, Any]
 
     @property
@@ -50,6 +57,16 @@ class Call:
     @property
     def groups(self) -> int:
         return int(self.options.get("groups", 1))
+
+    @property
+    def transposed(self) -> bool:
+        return "output_padding" in self.options
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that make one output: K, the same as in :meth:`patches`."""
+        size = math.prod(self.weight.shape[2:])
+        return self.weight.shape[0] // self.groups * size if self.transposed else self.weight[0].numel()
 
     def places(self, y: Tensor) -> int:
         """How many outputs of one channel, of all images together, a call gives."""
@@ -65,7 +82,8 @@ class Call:
     def patches(self, places: Tensor | None = None) -> Tensor:
         """What makes the outputs at some places (P,): (P, groups, K), K as in ``weight.flatten(1)``.
 
-        So ``outputs == einsum('pgk,gok->pgo', patches, weight) + bias``. Only of convs and linear layers.
+        So ``outputs == einsum('pgk,gok->pgo', patches, weight) + bias``; of a transposed conv K is as in
+        ``weight.flatten(2)`` with its inputs and kernel, see :meth:`as_weight`.
         """
         if self.kind.dim == -1:  # a linear layer
             rows = self.x.reshape(-1, self.x.shape[-1])
@@ -77,13 +95,25 @@ class Call:
             rows = windows.reshape(-1, *windows.shape[1 + spatial :])
         else:
             rows = windows[torch.unravel_index(places, windows.shape[: 1 + spatial])]
+        if self.transposed:  # what is read last is multiplied by the first weight
+            rows = rows.flip(tuple(range(2, rows.dim())))
         return rows.reshape(len(rows), self.groups, -1)
+
+    def as_weight(self, matrix: Tensor) -> Tensor:
+        """A matrix (groups, K, outputs of a group) that patches are multiplied by, in the shape of the weight."""
+        if not self.transposed:
+            return matrix.transpose(1, 2).reshape(self.weight.shape)
+        inputs, outputs, *kernel = self.weight.shape
+        split = matrix.reshape(self.groups, inputs // self.groups, math.prod(kernel), outputs)
+        return split.transpose(2, 3).reshape(self.weight.shape)
 
     def _windows(self) -> Tensor:
         size = self.weight.shape[2:]
         stride, dilation = (_each(self.options[name], len(size)) for name in ("stride", "dilation"))
         x, padding = self.x, self.options["padding"]
-        if padding == "same":
+        if self.transposed:  # a conv of the input with zeros between its places
+            x, around, stride = self._spread(stride, dilation), [], (1,) * len(size)
+        elif padding == "same":
             total = [d * (k - 1) for d, k in zip(dilation, size, strict=True)]
             around = [(t // 2, t - t // 2) for t in total]
         else:
@@ -93,6 +123,16 @@ class Call:
         for at, (k, s, d) in enumerate(zip(size, stride, dilation, strict=True)):
             x = x.unfold(2 + at, (k - 1) * d + 1, s)[..., ::d]
         return x
+
+    def _spread(self, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+        size = self.weight.shape[2:]
+        padding, extra = (_each(self.options[name], len(size)) for name in ("padding", "output_padding"))
+        space = [(n - 1) * s + 1 for n, s in zip(self.x.shape[2:], stride, strict=True)]
+        x = self.x.new_zeros((*self.x.shape[:2], *space))
+        x[(..., *(slice(None, None, s) for s in stride))] = self.x
+        reach = [d * (k - 1) - p for d, k, p in zip(dilation, size, padding, strict=True)]
+        around = [(r, r + e) for r, e in zip(reach, extra, strict=True)]
+        return F.pad(x, [end for ends in reversed(around) for end in ends])
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:
@@ -136,9 +176,10 @@ class Calls(TorchFunctionMode):
             self._watcher.other(func, args, kwargs, result)
             return result
         layer, kind = self._layers[id(weight)]
-        given = {**dict(zip(_ORDER, args, strict=False)), **kwargs}
-        options = {key: given.get(key, value) for key, value in _OPTIONS.items()} if name in _CONVS else {}
-        call = Call(layer, kind, self._seen.get(layer, 0), given["input"], weight, options)
+        order = _TRANSPOSED_ORDER if "output_padding" in _OPTIONS.get(name, ()) else _CONV_ORDER
+        given = {**dict(zip(order, args, strict=False)), **kwargs}
+        options = {key: given.get(key, value) for key, value in _OPTIONS.get(name, {}).items()}
+        call = Call(layer, kind, self._seen.get(layer, 0), given["input"], weight, given.get("bias"), options)
         self._seen[layer] = call.index + 1
         self._watcher.before(call)
         result = func(call.x, *args[1:], **kwargs) if args else func(**{**kwargs, "input": call.x})

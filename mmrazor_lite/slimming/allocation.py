@@ -66,11 +66,12 @@ class Widths:
             check_number(f"limits['{pattern}']", channels, 1, whole=True)
             if not any(fnmatchcase(name, pattern) for name in space):
                 raise UserError(f"limits: '{pattern}' matches no width group{nearest(pattern, space)}")
-        self.indices, self.losses = [], []  # of each group: rows' entries and losses of its widths, ascending
+        self.indices, self.channels, self.losses = [], [], []  # of each group's widths, ascending; entries of rows
         for name, choice in space.items():
             lowest = next((value for pattern, value in least.items() if fnmatchcase(name, pattern)), 1)
             indices, units = _offered(choice.candidates, len(curves[name]) - 1, divisor, lowest)
             self.indices.append(indices)
+            self.channels.append(np.array([choice.candidates[i] for i in indices.tolist()], np.float64))
             self.losses.append(np.asarray(curves[name], np.float64)[units])
         self.sizes = np.array([len(indices) for indices in self.indices])
         self._table, self._loss = _padded(self.indices), _padded(self.losses)
@@ -139,6 +140,31 @@ def allocate(
     else:
         solution = _Exchange(widths, resources, high).best()
     return widths.rows(solution[None])[0]
+
+
+def uniform(
+    curves: Curves,
+    cost: Cost,
+    space: SearchSpace,
+    limits: Mapping[str, float],
+    divisor: int | str = "auto",
+    least: Mapping[str, int] | None = None,
+) -> np.ndarray:
+    """The row (D,) within all limits in which every group keeps the same share, the largest that there is.
+
+    A group keeps the widest of its widths that is no wider than the share, at least the narrowest. For comparison.
+
+    Raises:
+        UserError: As :func:`allocate`.
+    """
+    widths = Widths(curves, cost, space, divisor, least)
+    resources, high = list(limits), np.array([float(limit) for limit in limits.values()])
+    _reachable(widths, resources, high)
+    kept = [line / line[-1] for line in widths.channels]
+    shares = np.unique(np.concatenate(kept))
+    solutions = np.stack([np.maximum(np.searchsorted(line, shares, side="right") - 1, 0) for line in kept], 1)
+    legal = (widths.costs(solutions, resources) <= high).all(1)
+    return widths.rows(solutions[np.flatnonzero(legal)[-1:]])[0]
 
 
 def path(

@@ -73,6 +73,22 @@ def find_images(folder: str | os.PathLike) -> Found:
     return Found(tuple(paths), tuple(labels), tuple(found), notes)
 
 
+def labels_for(
+    found: Found, folder: str | os.PathLike, outputs: int | None
+) -> tuple[tuple[int, ...] | None, list[str]]:
+    """The labels for a network that tells so many classes apart, and lines for people.
+
+    There are some only where there are as many class folders: nothing else says which class a folder is.
+    """
+    notes, labels = list(found.notes), found.labels
+    if labels is not None and len(found.classes) != outputs:
+        gives = f"tells {outputs} classes apart" if outputs else "gives no class scores"
+        notes.append(f"'{folder}' has {len(found.classes)} class folders, the network {gives}: no labels are taken")
+        labels = None
+    classes = "" if labels is None else f" in {len(found.classes)} classes"
+    return labels, [f"{len(found.paths)} images of '{folder}'{classes}", *notes]
+
+
 class FolderImages(Dataset):
     """Images of a folder: item i is a tensor (C, H, W), or one and its label where there are labels.
 
@@ -123,8 +139,7 @@ def loader(
     Args:
         folder: With class folders, or flat.
         transform: Makes a tensor of an image.
-        outputs: Classes that the network tells apart; None where it gives no class scores. Labels are only taken where
-            there are as many class folders: nothing else says which class a folder is.
+        outputs: Classes that the network tells apart, see :func:`labels_for`; None where it gives no class scores.
         seed: Of the order.
         readable: Leave out what cannot be read, until so many images are found that can; None for all, which reads
             every image once. 0 leaves nothing out: what cannot be read is an error then.
@@ -136,11 +151,7 @@ def loader(
         UserError: See :func:`find_images`; none of the images can be read.
     """
     found = find_images(folder)
-    notes, labels = list(found.notes), found.labels
-    if labels is not None and len(found.classes) != outputs:
-        gives = f"tells {outputs} classes apart" if outputs else "gives no class scores"
-        notes.append(f"'{folder}' has {len(found.classes)} class folders, the network {gives}: no labels are taken")
-        labels = None
+    labels, notes = labels_for(found, folder, outputs)
     order = np.random.default_rng(seed).permutation(len(found.paths))
     if readable != 0:
         order, skipped = _readable([found.paths[at] for at in order], order, transform, readable)
@@ -149,9 +160,6 @@ def loader(
             notes.append(f"{len(skipped)} images cannot be read and are left out: {', '.join(skipped[:_SHOWN])}{more}")
     images = FolderImages(
         [found.paths[at] for at in order], None if labels is None else [labels[at] for at in order], transform
-    )
-    notes.insert(
-        0, f"{len(images)} images of '{folder}'{'' if labels is None else f' in {len(found.classes)} classes'}"
     )
     return DataLoader(images, batch_size=BATCH), notes
 

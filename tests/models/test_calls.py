@@ -7,6 +7,15 @@ from torch import nn
 from mmrazor_lite.models.calls import Call, Calls, weights_of
 
 
+def matrix_of(call: Call) -> torch.Tensor:
+    """(groups, K, outputs of a group): where ``as_weight`` takes each number from, turned round."""
+    shape = (call.groups, call.inputs, call.weight.numel() // call.groups // call.inputs)
+    numbers = call.as_weight(torch.arange(call.weight.numel()).reshape(shape))
+    return (
+        torch.empty_like(call.weight).flatten().index_copy(0, numbers.flatten(), call.weight.flatten()).reshape(shape)
+    )
+
+
 class Rebuild:
     """A watcher that computes the outputs of each call from its patches."""
 
@@ -21,10 +30,8 @@ class Rebuild:
         some = torch.tensor([0, call.places(y) - 1, call.places(y) // 2])
         for places in (None, some):
             patches = call.patches(places)
-            weight = call.weight.reshape(call.groups, -1, patches.shape[-1])
-            found = torch.einsum("pgk,gok->pgo", patches, weight).flatten(1)
-            bias = self.network.get_submodule(call.layer).bias
-            found = found if bias is None else found + bias
+            found = torch.einsum("pgk,gko->pgo", patches, matrix_of(call)).flatten(1)
+            found = found if call.bias is None else found + call.bias
             self.error = max(self.error, float((found - call.outputs(y, places)).abs().max()))
 
     def other(self, *_: object) -> None:
@@ -41,6 +48,10 @@ LAYERS = {
     "depthwise": (nn.Conv2d(6, 6, 3, groups=6, padding=1), (2, 6, 9, 8)),
     "1d": (nn.Conv1d(3, 5, 3, 2), (2, 3, 9)),
     "3d": (nn.Conv3d(2, 3, 2, padding=(1, 0, 1)), (2, 2, 4, 5, 3)),
+    "transposed": (nn.ConvTranspose2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 0)), (2, 4, 5, 4)),
+    "transposed, groups": (nn.ConvTranspose2d(4, 6, 3, 2, groups=2, dilation=2, bias=False), (2, 4, 5, 4)),
+    "transposed, padding beyond": (nn.ConvTranspose1d(3, 5, 2, 3, 2), (2, 3, 6)),
+    "transposed 3d": (nn.ConvTranspose3d(2, 3, 2, 2), (2, 2, 3, 2, 3)),
     "linear": (nn.Linear(7, 4), (3, 7)),
     "linear of tokens": (nn.Linear(7, 4), (3, 5, 7)),
 }

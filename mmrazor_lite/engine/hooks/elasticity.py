@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.identity import origin
+from mmrazor_lite.models.said import origin
 from mmrazor_lite.registry import HOOKS
 from mmrazor_lite.subnet.subnet_file import write_subnet
 

@@ -22,17 +22,12 @@ from torch.nn import functional
 from mmrazor_lite.errors import DivergedError, UserError
 from mmrazor_lite.lost import lost_process
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain_config
-from mmrazor_lite.models.algorithms.identity import (
-    FIX_SUBNET,
-    RESOLUTION,
-    CheckpointIdentity,
-    check_computation,
-    check_resources,
-)
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, RESOLUTION, CheckpointIdentity
 from mmrazor_lite.models.algorithms.loading import Whole, load_pretrained
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
+from mmrazor_lite.models.said import check_computation, check_resources
 from mmrazor_lite.randomness import seed_all
 from mmrazor_lite.registry import MUTATORS
 from mmrazor_lite.shapes import image_shape

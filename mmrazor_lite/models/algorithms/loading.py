@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from mmrazor_lite.checkpoints import Fit, checkpoint_hash, fit, load_weights, log_taken, put_weights, state_dict_of
 from mmrazor_lite.checkpoints.weight_names import of_several_widths, operators
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.identity import check_computation, said_by
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.models.algorithms.pretrained import read_pretrained, take_pretrained
+from mmrazor_lite.models.said import check_computation, said_by
 from mmrazor_lite.subnet import Subnet
 
 FROM_SUPERNET = "model.init_weight_from_supernet"

@@ -14,7 +14,7 @@ from torch import nn
 from mmrazor_lite.errors import SubnetError, UserError
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import at_width, plain_config
-from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, check_found, said_by
+from mmrazor_lite.models.algorithms.identity import FIX_SUBNET
 from mmrazor_lite.models.algorithms.loading import (
     FROM_SUPERNET,
     load_checked,
@@ -24,6 +24,7 @@ from mmrazor_lite.models.algorithms.loading import (
 )
 from mmrazor_lite.models.algorithms.pretrained import is_pretrained, read_pretrained
 from mmrazor_lite.models.algorithms.published import check_net_config
+from mmrazor_lite.models.said import check_found, said_by
 from mmrazor_lite.registry import MODELS
 from mmrazor_lite.subnet import Subnet, SubnetFile, parse_document
 from mmrazor_lite.subnet.yamlio import load_yaml

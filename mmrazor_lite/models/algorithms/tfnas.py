@@ -18,8 +18,8 @@ from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass, call
 from mmrazor_lite.models.algorithms.elasticity_scaling import scale_widths
-from mmrazor_lite.models.algorithms.identity import said_by
 from mmrazor_lite.models.algorithms.tfnas_parts import ArchParameters, BlockLatency, Current, blocks_of
+from mmrazor_lite.models.said import said_by
 from mmrazor_lite.registry import MODELS
 from mmrazor_lite.subnet import Stage, Subnet, parse_budget, subnet_document
 

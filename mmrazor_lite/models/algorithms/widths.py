@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.algorithms.identity import check_found
+from mmrazor_lite.models.said import check_found
 from mmrazor_lite.subnet import Subnet, read_subnet
 
 

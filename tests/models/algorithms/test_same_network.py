@@ -13,11 +13,11 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint
-from mmrazor_lite.models.algorithms.identity import check_computation, check_found, check_resources, origin
 from mmrazor_lite.models.algorithms.loading import load_checked
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.models.backbones import SearchableMobileNet, SearchableShuffleNetV2
 from mmrazor_lite.models.mutators import NasMutator, OneShotChannelMutator
+from mmrazor_lite.models.said import check_computation, check_found, check_resources, origin
 from mmrazor_lite.subnet import read_subnet, write_subnet
 
 from .conftest import tiny_classifier

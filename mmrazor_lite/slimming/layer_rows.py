@@ -1,0 +1,224 @@
+"""Rows: which outputs of a layer a fit looks at, and what the full network gives there.
+
+A place is an index into the outputs of one channel of a batch. The places are drawn by the name of the layer, the call
+and the batch, so that both networks, and every run, look at the same.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmrazor_lite.models.calls import Call, Calls, Enough, weights_of
+
+from .layer_flow import LayerFlow
+from .trails import Trail, tensors_in
+
+ROWS_PER_INPUT = 30  # rows of a fit, for each number that makes an output
+LEAST_ROWS = 4000
+DENSEST = 0.1  # of the places of an image, where there are more images
+LEAST_IMAGES = 200
+BATCH = 64  # images at a time
+CHECKED = 8  # one image of so many judges a fit and is not used for it
+
+
+class Images:
+    """Images in batches of the type that a network wants.
+
+    Attributes:
+        starts: How many images come before each batch, and how many there are.
+    """
+
+    def __init__(self, batches: Iterable[tuple[Tensor, Any]], like: Tensor) -> None:
+        self._batches = [part for images, _ in batches if len(images) for part in images.split(BATCH)]
+        self._like = like
+        self.starts = [0, *np.cumsum([len(images) for images in self._batches]).tolist()]
+
+    def first(self, batches: int) -> Iterator[tuple[int, Tensor]]:
+        """(number of the batch, images) of the first batches."""
+        for batch, images in enumerate(self._batches[:batches]):
+            yield batch, images.to(self._like)
+
+    def batches_with(self, count: float) -> int:
+        """How many batches have so many images, all of them where there are fewer."""
+        return min(int(np.searchsorted(self.starts, count)), len(self._batches))
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """How many rows a layer gets, of how many batches and images."""
+
+    rows: int
+    batches: int
+    images: int
+
+    @staticmethod
+    def of(flow: LayerFlow, images: Images) -> RowPlan:
+        """The plan for a layer."""
+        each = sum(flow.places)
+        rows = max(ROWS_PER_INPUT * flow.inputs, LEAST_ROWS)
+        batches = images.batches_with(max(LEAST_IMAGES, rows / (DENSEST * each)))
+        used = images.starts[batches]
+        return RowPlan(math.ceil(min(rows, each * used)), batches, used)
+
+    def places(self, flow: LayerFlow, index: int, batch: int, images: int) -> Tensor:
+        """Places (P,) of a call in a batch of so many images, in rising order."""
+        total = round(flow.places[index] * images)
+        count = min(total, math.ceil(self.rows / (sum(flow.places) * self.images) * total))
+        if count == total:
+            return torch.arange(total)
+        rng = np.random.default_rng([zlib.crc32(flow.name.encode()), index, batch])
+        return torch.from_numpy(np.sort(rng.choice(total, count, replace=False)))
+
+
+@dataclass(eq=False)
+class Target:
+    """Rows of one call in one batch: where they are, which of them judge, and what there should be."""
+
+    places: Tensor
+    judges: Tensor  # (P,) of bools
+    y: Tensor  # (P, O) of the kept channels
+
+
+@dataclass(eq=False)
+class _Open:
+    """A call whose trail is followed to its sum."""
+
+    call: Call
+    y: Tensor
+    trail: Trail
+    steps: int
+    done: Callable[[Tensor], None]  # called with the other tensor, of the shape of the output
+
+
+class Follower:
+    """A watcher that hands over calls of some layers, each as soon as it is known what its output is added to.
+
+    Args:
+        flows: The layers; the run is stopped behind their last call.
+        visit: Called with a call, its output and the tensor added to it, of the shape of the output; None where it does
+            not matter. It is called in front of the sum: what is looked at has not been changed in place.
+    """
+
+    def __init__(self, flows: Mapping[str, LayerFlow], visit: Callable[[Call, Tensor], Callable]) -> None:
+        self._flows, self._visit = flows, visit
+        self._left = sum(len(flow.places) for flow in flows.values())
+        self._open: list[_Open] = []
+
+    def before(self, call: Call) -> None:
+        pass
+
+    def after(self, call: Call, y: Tensor) -> None:
+        self._step(None, (call.x, call.weight), {}, y)
+        flow = self._flows.get(call.layer)
+        if flow is None:
+            return
+        finish = self._visit(call, y)
+        if flow.gain is None:
+            self._finish(finish, None)
+        else:
+            self._open.append(_Open(call, y, Trail(y), flow.steps[call.index], finish))
+
+    def other(self, function: Callable, args: tuple, kwargs: Mapping, result: Any) -> None:
+        if self._open and isinstance(result, Tensor):
+            self._step(function, args, kwargs, result)
+
+    def _step(self, function: Callable | None, args: tuple, kwargs: Mapping, result: Tensor) -> None:
+        read = {id(tensor) for tensor in tensors_in((args, kwargs))} if self._open else ()
+        for entry in [entry for entry in self._open if id(entry.trail.value) in read]:
+            trail = entry.trail
+            step = Trail.step(trail.value, function, args, kwargs)
+            if len(trail.steps) < entry.steps:
+                trail.steps.append(step)
+                trail.value = result
+                continue
+            trail.sum, trail.result = step, result
+            self._open.remove(entry)
+            self._finish(entry.done, trail.back(trail.other(), entry.y))
+
+    def _finish(self, finish: Callable, other: Tensor | None) -> None:
+        finish(other)
+        self._left -= 1
+        if self._left == 0:
+            raise Enough
+
+
+def run_until(network: nn.Module, images: Tensor, watcher: Any) -> None:
+    """Run a network until a watcher has seen enough."""
+    try:
+        with Calls(weights_of(network), watcher):
+            network(images)
+    except Enough:
+        pass
+
+
+@dataclass(eq=False)
+class Targets:
+    """What layers should give: rows of the full network's outputs at the channels that are kept.
+
+    Where an output is added to another tensor, that tensor's numbers times the gain are in them.
+    """
+
+    by_call: dict[tuple[str, int, int], Target] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        full: nn.Module,
+        flows: Mapping[str, LayerFlow],
+        plans: Mapping[str, RowPlan],
+        kept: Mapping[str, Tensor],
+        images: Images,
+    ) -> Targets:
+        """Run the full network for some layers. ``kept`` is a mask (channels,) of the outputs of each that changed."""
+        targets = Targets()
+        for batch, inputs in images.first(max(plans[name].batches for name in flows)):
+            due = {name: flow for name, flow in flows.items() if plans[name].batches > batch}
+
+            def visit(call: Call, y: Tensor, batch: int = batch, size: int = len(inputs)) -> Callable:
+                flow, mask = flows[call.layer], kept.get(call.layer)
+                places = plans[call.layer].places(flow, call.index, batch, size)
+                where = places.to(y.device)
+                rows = _some(call.outputs(y, where), mask)
+
+                def finish(other: Tensor | None) -> None:
+                    found = rows
+                    if other is not None:
+                        found = rows + _some(call.outputs(other, where), mask) * flow.gain.to(rows)
+                    image = images.starts[batch] + places * size // round(flow.places[call.index] * size)
+                    targets.by_call[call.layer, call.index, batch] = Target(
+                        where, image % CHECKED == CHECKED - 1, found
+                    )
+
+                return finish
+
+            run_until(full, inputs, Follower(due, visit))
+        return targets
+
+
+def _some(rows: Tensor, mask: Tensor | None) -> Tensor:
+    return rows if mask is None else rows[:, mask.to(rows.device)]
+
+
+def bytes_of_targets(flow: LayerFlow, plan: RowPlan, size: int) -> int:
+    """Memory that the targets of a layer take, with numbers of ``size`` bytes."""
+    return plan.rows * (flow.outputs * size + 9)
+
+
+def in_chunks(names: Sequence[str], sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Names in their order, as many together as the limit allows, at least one."""
+    chunks: list[list[str]] = []
+    room = -1
+    for name in names:
+        if sizes[name] > room:
+            chunks.append([])
+            room = limit
+        chunks[-1].append(name)
+        room -= sizes[name]
+    return chunks

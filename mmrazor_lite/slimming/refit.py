@@ -1,0 +1,315 @@
+"""Refit: the weights that are left after a cut, fitted anew so that each layer gives what the original's gave.
+
+Layer by layer, in the order in which the network calls them, in closed form: the input is what the small network gives
+now, its earlier layers already fitted, the target is what the full network gives there. So a layer makes up for what
+was cut in front of it (Channel Pruning, arXiv:1707.06168, sections 3.1 and 3.2). Where the output is added to another
+tensor, the target makes up for that tensor's error too (section 3.3).
+
+Shape letters: N images, P rows, G groups of a conv, K numbers that make one output, O outputs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmrazor_lite.graph import kind_of
+from mmrazor_lite.models.calls import Call, weights_of
+from mmrazor_lite.models.mutators import OneShotChannelMutator
+from mmrazor_lite.models.ops import active_of
+
+from .layer_flow import LayerFlow, layer_flows
+from .layer_rows import Follower, Images, RowPlan, Targets, bytes_of_targets, in_chunks, run_until
+from .least_squares import Fit, Moments, solve
+
+Kept = Mapping[str, tuple[np.ndarray, np.ndarray]]  # layer -> its inputs, its outputs: whether each channel is kept
+UNCHANGED = 1e-5  # relative error of a layer to which nothing happened; single precision stays below
+MOST_INPUTS = 4608  # numbers that make an output; of more, some are fitted after others
+FEWEST_INPUTS = 64
+TARGET_BYTES = 256 * 2**20  # what the full network gives is kept for as many layers at a time
+
+
+@dataclass
+class LayerFit:
+    """What a fit did to a layer.
+
+    Attributes:
+        layer: Its name.
+        before, after: Error of its output relative to how much the target varies, root of the mean square.
+        rows: Outputs of each channel that were looked at.
+        intercept: Where a constant went: ``'bias'``, ``'norm'`` (the mean of the batch norm behind), ``'none'``.
+        shortcut: Whether the target makes up for the error of the tensor that the output is added to.
+    """
+
+    layer: str
+    before: float
+    after: float
+    rows: int
+    intercept: str
+    shortcut: bool
+
+
+@dataclass
+class RefitReport:
+    """What :func:`refit` did: the layers in their order, those that stay, with the reason, and what else to know."""
+
+    layers: list[LayerFit] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def kept_channels(
+    mutator: OneShotChannelMutator, subnet: Mapping[str, int]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each layer that makes channels and has some that may go: which inputs and which outputs a subnet keeps."""
+    full = mutator.search_space.max()
+    kept = np.array([subnet[group] * units // full[group] for group, units in mutator.unit_counts.items()])
+    found = {}
+    for member in mutator.members:
+        if member.kind is not None and member.kind.makes_channels and member.name == "weight":
+            active = active_of(mutator.architecture.get_submodule(member.layer))
+            found[member.layer] = tuple(side.side.active(kept) for side in (active.inputs, active.outputs))
+    return found
+
+
+@torch.no_grad()
+def refit(
+    small: nn.Module,
+    full: nn.Module,
+    kept: Kept,
+    batches: Iterable[tuple[Tensor, Any]],
+    ridge: float = 1e-3,
+    most_inputs: int = MOST_INPUTS,
+    target_bytes: int = TARGET_BYTES,
+) -> RefitReport:
+    """Fit every layer of ``small`` whose input changed, in place, to what ``full`` gives.
+
+    Args:
+        small: The network that is left, plain, with the first channels of ``full``.
+        full: The network before, all widths active.
+        kept: See :func:`kept_channels`; what is not named keeps all channels.
+        batches: (images (N, C, H, W), targets, which are not looked at); normalised.
+        ridge: Of the mean square of an input: how much a change of the weights costs.
+        most_inputs: Of a layer with more numbers that make an output, some are fitted after others.
+        target_bytes: Memory for outputs of the full network; with less, it runs more often.
+    """
+    start = time.perf_counter()
+    with _evaluating(small), _evaluating(full):
+        work = _Refit(small, full, kept, batches, ridge, most_inputs, target_bytes)
+        work.run()
+    work.report.seconds = time.perf_counter() - start
+    return work.report
+
+
+class _Refit:
+    def __init__(
+        self,
+        small: nn.Module,
+        full: nn.Module,
+        kept: Kept,
+        batches: Iterable,
+        ridge: float,
+        most_inputs: int,
+        target_bytes: int,
+    ) -> None:
+        self.small, self.full, self.ridge = small, full, ridge
+        self.most_inputs, self.target_bytes = most_inputs, target_bytes
+        self.like = next(small.parameters())
+        self.images = Images(batches, self.like)
+        self.outputs = {name: torch.from_numpy(outputs) for name, (_, outputs) in kept.items() if not outputs.all()}
+        self.report = RefitReport()
+
+    def run(self) -> None:
+        _, first = next(self.images.first(1))
+        self.flows = layer_flows(self.small, first[:2])
+        self.plans = {name: RowPlan.of(flow, self.images) for name, flow in self.flows.items()}
+        self._name_the_unseen()
+        size = self.like.element_size()
+        sizes = {name: bytes_of_targets(flow, self.plans[name], size) for name, flow in self.flows.items()}
+        for chunk in in_chunks(list(self.flows), sizes, self.target_bytes):
+            flows = {name: self.flows[name] for name in chunk}
+            self.targets = Targets.of(self.full, flows, self.plans, self.outputs, self.images)
+            changed = self._changed(chunk)
+            for stage in self._stages(changed):
+                self._fit_stage(stage)
+
+    def _name_the_unseen(self) -> None:
+        known = {name for name, _ in weights_of(self.small).values()}
+        for name, module in self.small.named_modules():
+            kind = kind_of(module)
+            multiplies = (kind is not None and kind.makes_channels) or isinstance(module, nn.MultiheadAttention)
+            if multiplies and name not in self.flows:
+                self.report.skipped[name] = (
+                    "no image runs through it" if name in known else "it computes with its weight before the call"
+                )
+
+    def _changed(self, names: Sequence[str]) -> list[str]:
+        """The layers whose output is not what it should be, by the first images."""
+        moments: dict[str, list[float]] = {name: [0.0, 0.0] for name in names}
+
+        def look(call: Call, x: Tensor | None, target: Tensor, lacks: Tensor, judges: Tensor) -> None:
+            moments[call.layer][0] += float(lacks.double().square().sum())
+            moments[call.layer][1] += float((target - target.mean(0)).double().square().sum())
+
+        self._meet({name: self.flows[name] for name in names}, 1, look, patches=False)
+        changed = []
+        for name in names:
+            lacks, varies = moments[name]
+            if lacks <= UNCHANGED**2 * max(varies, 1e-30):
+                self.report.skipped[name] = "nothing changed in front of it"
+            else:
+                changed.append(name)
+        return changed
+
+    def _stages(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Layers that do not depend on each other, so that one pass is for all of them."""
+        stage: list[str] = []
+        for name in names:
+            if stage and not self.flows[name].before.isdisjoint(stage):
+                yield stage
+                stage = []
+            stage.append(name)
+        if stage:
+            yield stage
+
+    def _meet(self, flows: Mapping[str, LayerFlow], batches: int, look: Callable, patches: bool = True) -> None:
+        """Run the small network; ``look(call, x, target, what the output lacks, which rows judge)`` for each call."""
+        for batch, inputs in self.images.first(batches):
+            due = {name: flow for name, flow in flows.items() if self.plans[name].batches > batch}
+
+            def visit(call: Call, y: Tensor, batch: int = batch) -> Callable:
+                flow, target = flows[call.layer], self.targets.by_call[call.layer, call.index, batch]
+                now = call.outputs(y, target.places)
+                x = call.patches(target.places) if patches else None
+
+                def finish(other: Tensor | None) -> None:
+                    lacks = target.y - now
+                    if other is not None:
+                        lacks = lacks - call.outputs(other, target.places) * flow.gain.to(now)
+                    look(call, x, target.y, lacks, target.judges)
+
+                return finish
+
+            run_until(self.small, inputs, Follower(due, visit))
+
+    # fits -----------------------------------------------------------------------------------------------------
+
+    def _fit_stage(self, stage: Sequence[str]) -> None:
+        large = [name for name in stage if self.flows[name].inputs > self.most_inputs]
+        together = [name for name in stage if name not in large]
+        if together:
+            self._guarded(together, None)
+        for name in large:
+            self._in_pieces(name, self.most_inputs)
+
+    def _guarded(self, names: Sequence[str], piece: slice | None) -> None:
+        """Fit; where memory runs out, one layer at a time, and of one layer some inputs at a time."""
+        try:
+            self._fit(names, piece)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        else:
+            return
+        for name in names:
+            if len(names) > 1:
+                self._guarded([name], None)
+            else:
+                size = self.flows[name].inputs if piece is None else piece.stop - piece.start
+                self._smaller(name, size // 2, piece)
+
+    def _smaller(self, name: str, size: int, within: slice | None) -> None:
+        if size < FEWEST_INPUTS:
+            self.report.skipped[name] = "memory ran out"
+            return
+        self.report.notes.append(f"{name}: memory ran out, so {size} inputs are fitted at a time")
+        self._in_pieces(name, size, within)
+
+    def _in_pieces(self, name: str, size: int, within: slice | None = None) -> None:
+        total = self.flows[name].inputs
+        if within is None and size == self.most_inputs:
+            self.report.notes.append(f"{name}: {total} numbers make an output, {size} of them are fitted at a time")
+        start, stop = (0, total) if within is None else (within.start, within.stop)
+        for at in range(start, stop, size):
+            self._guarded([name], slice(at, min(at + size, stop)))
+
+    def _fit(self, names: Sequence[str], piece: slice | None) -> None:
+        fitted, judged = ({name: Moments() for name in names} for _ in range(2))
+        varies: dict[str, list] = {name: [0, 0.0, 0.0] for name in names}
+        calls: dict[str, Call] = {}
+
+        def look(call: Call, x: Tensor, target: Tensor, lacks: Tensor, judges: Tensor) -> None:
+            calls[call.layer] = call
+            x = x if piece is None else x[:, :, piece]
+            x, lacks = (t if t.dtype in (torch.float32, torch.float64) else t.float() for t in (x, lacks))
+            judges = judges.to(x.device)
+            for moments, rows in ((fitted, ~judges), (judged, judges)):
+                if rows.any():
+                    moments[call.layer].add(x[rows], lacks[rows])
+            known = varies[call.layer]
+            known[0] += len(target)
+            known[1] = known[1] + target.sum(0).double()
+            known[2] = known[2] + target.double().square().sum(0)
+
+        flows = {name: self.flows[name] for name in names}
+        self._meet(flows, max(self.plans[name].batches for name in names), look)
+        for name in names:
+            rows, total, squares = varies[name]
+            variation = float((squares - total.square() / rows).clamp_min(0).sum())
+            self._take(name, calls[name], fitted[name], judged[name], variation, piece)
+
+    def _take(
+        self, name: str, call: Call, fitted: Moments, judged: Moments, variation: float, piece: slice | None
+    ) -> None:
+        flow, every = self.flows[name], fitted + judged
+        has_intercept = flow.bias or flow.norm is not None
+        fit = solve(every, self.ridge, has_intercept)
+        if fitted.rows and judged.rows:
+            trial = solve(fitted, self.ridge, has_intercept)
+            fit = fit.only(judged.left(trial) < judged.left(None))
+        self._write(call, flow, fit, piece)
+        scale = max(variation, 1e-30)
+        before, after = (float((moments.sum() / scale).sqrt()) for moments in (every.left(None), every.left(fit)))
+        known = next((entry for entry in self.report.layers if entry.layer == name), None)
+        if known is not None:  # another piece of it
+            known.after = after
+            return
+        where = "bias" if flow.bias else "norm" if flow.norm is not None else "none"
+        self.report.layers.append(LayerFit(name, before, after, every.rows, where, flow.gain is not None))
+
+    def _write(self, call: Call, flow: LayerFlow, fit: Fit, piece: slice | None) -> None:
+        change = fit.weight
+        if piece is not None:
+            change = change.new_zeros((flow.groups, flow.inputs, change.shape[2]))
+            change[:, piece] = fit.weight
+        module = self.small.get_submodule(flow.name)
+        module.weight += call.as_weight(change).to(module.weight)
+        if flow.bias:
+            module.bias += fit.intercept.to(module.bias)
+        elif flow.norm is not None:
+            mean = self.small.get_submodule(flow.norm).running_mean
+            mean -= fit.intercept.to(mean)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or ("memory" in text and "alloc" in text)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,54 @@
+"""How long both networks take, measured in turns, so that what slows the machine down for a while meets both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmrazor_lite.estimators.measure import Bench, interleaved
+
+from .report import Latency
+
+REPEATS, MIN_SECONDS = 21, 0.05  # rounds, and how long a network runs in each
+
+
+def compare_latency(
+    original: nn.Module,
+    slimmed: nn.Module,
+    input_shape: Sequence[int],
+    batch_size: int = 1,
+    threads: int | None = None,
+    repeats: int = REPEATS,
+    min_seconds: float = MIN_SECONDS,
+    seed: int = 0,
+) -> Latency:
+    """Run both networks on the device that the slimmed one is on, in rounds of a new random order.
+
+    Args:
+        original, slimmed: Plain modules; their modes are as before afterwards.
+        input_shape: (C, H, W) of one image.
+        batch_size: Images per run.
+        threads: That compute on the CPU, inside the call; by default those of the process.
+        repeats: Rounds.
+        min_seconds: How long each network runs in a round.
+
+    Raises:
+        UserError: A number below 1.
+    """
+    before = torch.get_num_threads()
+    device = next((tensor.device for tensor in slimmed.parameters()), torch.device("cpu"))
+    modes = [(module, module.training) for network in (original, slimmed) for module in network.modules()]
+    try:
+        bench = Bench(device.type, threads=threads, batch_size=batch_size)
+        timers = {
+            name: bench.timer(network, input_shape) for name, network in (("original", original), ("slimmed", slimmed))
+        }
+        times = interleaved(timers, repeats, min_seconds, np.random.default_rng(seed))
+    finally:
+        torch.set_num_threads(before)
+        for module, training in modes:
+            module.training = training
+    return Latency(tuple(times["original"]), tuple(times["slimmed"]), bench.facts())

@@ -1,0 +1,191 @@
+"""The refit: exact where nothing is lost, better where something is, and never much worse."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from zoo import ZOO, prepared, randomise
+
+from mmrazor_lite.models.mutators import OneShotChannelMutator
+from mmrazor_lite.models.mutators.check import tensors_of
+from mmrazor_lite.slimming.refit import kept_channels, refit
+
+
+def conv(inputs: int, outputs: int, size: int = 3, **options: object) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, **options)
+
+
+class Concat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = conv(3, 6), conv(6, 4), nn.Conv2d(10, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        return self.c(torch.cat([x, self.b(x).tanh()], 1))
+
+
+class Residual(nn.Module):
+    """Two blocks: an addition in place, and one behind layer scale with channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b = conv(3, 8), conv(8, 6), conv(6, 8, bias=False)
+        self.norm, self.scale = nn.BatchNorm2d(8), nn.Parameter(torch.rand(8) + 0.5)
+        self.c, self.d, self.head = nn.Linear(8, 10), nn.Linear(10, 8), conv(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        y = self.norm(self.b(self.a(x).relu()))
+        y += x
+        x = y.relu()
+        y = self.d(F.gelu(self.c(x.permute(0, 2, 3, 1)))) * self.scale
+        return self.head(x + y.permute(0, 3, 1, 2))
+
+
+class Attention(nn.Module):
+    """Four heads of two channels on tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.norm, self.out = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.q, self.k, self.v, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        y = self.norm(x)
+        q, k, v = (layer(y).unflatten(-1, (-1, 2)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.head(x.mean(1))
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = conv(3, 8), conv(8, 6), nn.Linear(6, 4), conv(6, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.b(self.a(x).relu()).relu()
+        return {"class": self.c(x.mean((2, 3))), "map": self.d(x)}
+
+
+class Shared(nn.Module):
+    """One head for two sizes of a map."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = conv(3, 8), conv(8, 6), conv(6, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.a(x).relu()
+        return tuple(self.c(self.b(level).relu()) for level in (x, F.avg_pool2d(x, 2)))
+
+
+def chain(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*layers)
+
+
+NETWORKS = {
+    "plain": lambda: chain(conv(3, 8), nn.ReLU(), conv(8, 6), nn.ReLU(), conv(6, 4)),
+    "norms": lambda: chain(
+        conv(3, 8, bias=False), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 6, bias=False), nn.BatchNorm2d(6)
+    ),
+    "depthwise": lambda: chain(
+        conv(3, 8), nn.ReLU(), conv(8, 8, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU6(), conv(8, 5, 1)
+    ),
+    "groups": lambda: chain(conv(3, 8), nn.ReLU(), conv(8, 8, groups=4), nn.ReLU(), conv(8, 5)),
+    "transposed": lambda: chain(conv(3, 8), nn.ReLU(), nn.ConvTranspose2d(8, 6, 3, 2, 1, 1), nn.ReLU(), conv(6, 2)),
+    "no bias, no norm": lambda: chain(conv(3, 8), nn.ReLU(), conv(8, 6, bias=False), nn.ReLU(), conv(6, 4, bias=False)),
+    "concat": Concat,
+    "residual": Residual,
+    "attention": Attention,
+    "two outputs": TwoOutputs,
+    "shared": Shared,
+}
+SHAPE = (3, 8, 8)
+
+
+def images(count: int = 48, shape: tuple = SHAPE, dtype: torch.dtype = torch.float64) -> list:
+    """Batches without targets."""
+    generator = torch.Generator().manual_seed(3)
+    every = torch.randn(count, *shape, generator=generator, dtype=torch.float64).to(dtype)
+    return [(part, None) for part in every.split(16)]
+
+
+def mutator_of(network: nn.Module, dtype: torch.dtype = torch.float64) -> OneShotChannelMutator:
+    mutator = OneShotChannelMutator(divisor=1)
+    mutator.prepare(randomise(network).to(dtype).eval(), SHAPE, any_width=True)
+    return mutator
+
+
+def halves(mutator: OneShotChannelMutator) -> dict[str, int]:
+    """Half of the units of every group."""
+    full = mutator.search_space.max()
+    return {name: (units // 2) * full[name] // units for name, units in mutator.unit_counts.items()}
+
+
+@torch.no_grad()
+def repeat_units(mutator: OneShotChannelMutator) -> None:
+    """Make the second half of every group give what the first half gives; what reads them weighs them differently."""
+    for member in mutator.members:
+        if member.role == "inputs":
+            continue
+        index = torch.arange(len(member.side))
+        for group, units in enumerate(mutator.unit_counts.values()):
+            mine = [(member.side.group == group) & (member.side.unit == unit) for unit in range(units)]
+            for unit in range(units // 2, units):
+                index[torch.from_numpy(mine[unit])] = index[torch.from_numpy(mine[unit - units // 2])]
+        member.tensor.copy_(member.tensor.index_select(member.dim, index))
+
+
+@torch.no_grad()
+def error(network: nn.Module, mutator: OneShotChannelMutator, batches: list) -> float:
+    """Largest difference to the outputs of the full network, relative to the largest output."""
+    pairs = [pair for x, _ in batches for pair in zip(tensors_of(network.eval()(x)), mutator.run(x), strict=True)]
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
+@torch.no_grad()
+def distance(network: nn.Module, mutator: OneShotChannelMutator, batches: list) -> float:
+    """Root of the squared error of the outputs, relative to their size."""
+    pairs = [pair for x, _ in batches for pair in zip(tensors_of(network.eval()(x)), mutator.run(x), strict=True)]
+    return (
+        sum(float((a - b).square().sum()) for a, b in pairs) / sum(float(b.square().sum()) for _, b in pairs)
+    ) ** 0.5
+
+
+def slimmed(mutator: OneShotChannelMutator, subnet: dict, batches: list, **options: object) -> tuple:
+    small = mutator.export(subnet)
+    report = refit(small, mutator.architecture, kept_channels(mutator, subnet), batches, **options)
+    return small, report
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_can_be_made_up_for_is(name):
+    torch.manual_seed(0)
+    mutator = mutator_of(NETWORKS[name]())
+    repeat_units(mutator)
+    before = error(mutator.export(halves(mutator)), mutator, images())
+    small, report = slimmed(mutator, halves(mutator), images(), ridge=0)
+    assert before > 1e-2
+    assert error(small, mutator, images()) < 1e-8, report
+    assert mutator.unit_counts and all(entry.after < 1e-7 for entry in report.layers)
+
+
+QUICK = "demo mobilenet_v1 vgg vit convnext regnet squeezenet".split()
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
+)
+def test_no_network_gets_much_worse(name):
+    variant = copy.deepcopy(prepared(name))
+    mutator, full = variant.mutator, variant.mutator.search_space.max()
+    batches = images(16, variant.input_shape, torch.float32)
+    subnet = {name: max(1, units * 2 // 3) * full[name] // units for name, units in mutator.unit_counts.items()}
+    before = distance(mutator.export(subnet), mutator, batches)
+    small, report = slimmed(mutator, subnet, batches)
+    assert report.layers
+    assert distance(small, mutator, batches) < 1.1 * before

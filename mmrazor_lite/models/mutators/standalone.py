@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph.alike import Remembered
 from mmrazor_lite.models.ops import export
 
 from .check import TOLERANCE, backward_error, untouched
 
+_KNOWN = Remembered()  # what stands alone
 MAX_DEPTH = 6  # of objects inside objects that are looked through
 HOOKS = {
     "_forward_hooks": "a forward hook",
@@ -44,6 +46,8 @@ def check_standalone(
 ) -> None:
     """Check that an export of the active subnet computes what the subnet does, whatever ran before and after.
 
+    What is built like a model that was checked before is not checked again.
+
     Args:
         images: (2, C, H, W).
         replaced: Layers that dynamic ones stand for; what refers to one of them refers to the network.
@@ -53,6 +57,10 @@ def check_standalone(
         UserError: It cannot be copied, or the copy depends on the network it was made of; names the module and what
             stands in the way.
     """
+    _KNOWN.get(model, (images.shape, quick), lambda: _check(model, images, replaced, quick))
+
+
+def _check(model: nn.Module, images: Tensor, replaced: Collection[nn.Module], quick: bool) -> None:
     with untouched(model), _seeded():
         model.eval()
         if not quick:

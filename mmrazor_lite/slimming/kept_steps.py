@@ -32,6 +32,7 @@ class Steps:
     """
 
     def __init__(self, folder: Path | None, identity: Mapping[str, Any], resume: bool = False) -> None:
+        self.folder = folder
         self._path = None if folder is None else folder / NAME
         self._identity = _plain(dict(identity))
         self._done: dict[str, Any] = {}

@@ -70,9 +70,9 @@ def prepare(
     mutator.prepare(network, input_shape, any_width=True)
     _SLIMMED[network] = mutator
     if all(choice.fixed for choice in mutator.search_space.values()):
-        reasons = "; ".join(f"'{layer.name}': {layer.reason}" for layer in mutator.fixed[:SHOWN])
+        reasons = "; ".join(f"'{layer.layer}': {layer.reason}" for layer in mutator.fixed[:SHOWN])
         raise UserError(f"{type(model).__name__} has no width that can be chosen ({reasons or 'it has no layers'})")
-    notes = tuple(f"'{layer.name}' keeps its width: {layer.reason}" for layer in mutator.fixed)
+    notes = tuple(f"'{layer.layer}' keeps its width: {layer.reason}" for layer in mutator.fixed)
     return Prepared(mutator, _least(mutator, limits or {}), notes)
 
 

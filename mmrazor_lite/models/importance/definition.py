@@ -85,7 +85,7 @@ def build(name: str | Importance, where: str = "importance") -> Importance:
         UserError: There is none.
     """
     if callable(name):
-        return _checked(name, where)
+        return name if name in IMPORTANCES.values() else _checked(name, where)
     found = IMPORTANCES.get(name) if isinstance(name, str) else None
     if found is None:
         names = sorted(IMPORTANCES)

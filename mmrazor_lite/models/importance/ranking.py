@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .definition import Batches, Ranking, Widths, build
+from .definition import Batches, Importance, Ranking, Widths, build
 from .moments import Moments, gather
 from .reconstruction import by_scores, rank_by_reconstruction, reconstruction
 
@@ -12,7 +12,7 @@ from .reconstruction import by_scores, rank_by_reconstruction, reconstruction
 def rank(
     network: Widths,
     batches: Batches,
-    importance: str,
+    importance: str | Importance,
     loss: Callable | None = None,
     moments: Mapping[str, Moments] | None = None,
 ) -> dict[str, Ranking]:
@@ -24,7 +24,7 @@ def rank(
     Args:
         network: A width mutator; it is not changed.
         batches: (images (N, C, H, W), targets) of which the targets may be None.
-        importance: Name of a measure.
+        importance: Name of a measure, or a function, see :class:`Importance`.
         loss: Of (outputs, targets), for measures that take one.
         moments: Of what the readers read, where they are there already.
 

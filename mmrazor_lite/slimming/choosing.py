@@ -1,0 +1,195 @@
+"""Which subnet it is: of allocations within a budget the best by trial, or along a path by what is measured.
+
+Shapes: n rows, D choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.measure import Bench, interleaved
+from mmrazor_lite.models.importance import Batches
+from mmrazor_lite.subnet import Subnet
+
+from .allocation import Curves, allocate, path
+from .budgets import Budget, Floor
+from .images import Images
+from .judging import Judge
+from .prepared import Prepared
+from .repair import repair
+from .report import Quality
+
+FEW = 100  # images that a trial is repaired with
+PLACES = 128  # of a path that are looked at, spread evenly over what its rows cost
+ROUNDS, CONFIRMED, MIN_SECONDS = 5, 15, 0.03  # of a measurement in the search, of the last one; of a round
+SLACK = 0.02  # of the path that is given up where the last measurement is above the limit
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What subnets are chosen from.
+
+    Attributes:
+        prepared: The network, its channels sorted.
+        curves: What is lost by the width of each group.
+        divisor: Widths are multiples of it, see :func:`step_of`.
+        images, judge: What trials are repaired with, and judged by.
+    """
+
+    prepared: Prepared
+    curves: Curves
+    divisor: int | str
+    images: Images
+    judge: Judge
+
+    def path(self, resources: Sequence[str]) -> list[Subnet]:
+        """Subnets from the full network down to the smallest one, evenly spread over the macs."""
+        mutator = self.prepared.mutator
+        rows = path(self.curves, mutator.cost_model, mutator.search_space, resources, self.divisor, self.prepared.least)
+        macs = mutator.cost_model(rows)["macs"].astype(np.float64)
+        marks = np.linspace(macs[0], macs[-1], PLACES)
+        places = sorted({int(np.abs(macs - mark).argmin()) for mark in marks})
+        return [mutator.search_space.subnet(rows[place]) for place in places]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The subnet that was chosen, and what is to be said of the way there."""
+
+    subnet: Subnet
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"subnet": dict(self.subnet), "notes": list(self.notes)}
+
+
+def choose(setting: Setting, goal: Budget | Floor, original: Quality) -> Choice:
+    """The subnet for a goal.
+
+    Raises:
+        UserError: Nothing meets it; says what can be reached.
+    """
+    if isinstance(goal, Floor):
+        return _above(setting, goal, original)
+    if goal.latency is not None:
+        return _fast_enough(setting, goal)
+    return _within(setting, goal)
+
+
+def _within(setting: Setting, goal: Budget) -> Choice:
+    """Of a few allocations that meet a counted budget, the one whose repaired network is nearest to the original."""
+    mutator = setting.prepared.mutator
+    row = allocate(
+        setting.curves,
+        mutator.cost_model,
+        mutator.search_space,
+        goal.counted,
+        setting.divisor,
+        setting.prepared.least,
+    )
+    return Choice(mutator.search_space.subnet(row))
+
+
+def _fast_enough(setting: Setting, goal: Budget) -> Choice:
+    """The largest subnet of a path that takes no longer than the limit, measured beside the original."""
+    cost = setting.prepared.mutator.cost_model
+    subnets = setting.path(list(goal.counted) or ["macs"])
+    costs = [cost.of(subnet) for subnet in subnets]
+    subnets = [s for s, c in zip(subnets, costs, strict=True) if all(c[n] <= v for n, v in goal.counted.items())]
+    if not subnets:
+        ends = ", ".join(f"{name} {costs[-1][name]:,.10g} to {costs[0][name]:,.10g}" for name in goal.counted)
+        raise UserError(f"budget {goal.asked} is out of reach: subnets cost {ends}")
+    times = _Times(setting.prepared)
+    first = times(subnets[-1], ROUNDS)
+    limit = goal.milliseconds(first.original)
+    if first.slimmed > limit:
+        raise UserError(
+            f"budget {goal.asked} is out of reach: the smallest subnet takes {first.slimmed:.3g} ms, the full network "
+            f"{first.original:.3g} ms"
+        )
+
+    if limit >= first.original:
+        raise UserError(f"budget {goal.asked}: the network meets it as it is, it takes {first.original:.3g} ms")
+
+    def too_slow(place: int, rounds: int = ROUNDS) -> bool:
+        found = times(subnets[place], rounds)
+        return found.slimmed > goal.milliseconds(found.original)
+
+    last = len(subnets) - 1
+    place = min(_last(len(subnets), too_slow) + 1, last)
+    while place < last and too_slow(place, CONFIRMED):
+        place = min(place + max(1, round(SLACK * last)), last)
+    found = times(subnets[place], CONFIRMED)
+    note = f"chosen by measurement: {found.slimmed:.3g} ms beside {found.original:.3g} ms of the original"
+    return Choice(subnets[place], (note,))
+
+
+def _above(setting: Setting, goal: Floor, original: Quality) -> Choice:
+    """The smallest subnet of a path whose repaired network keeps the accuracy on the images held out."""
+    name, full = ("accuracy", original.accuracy) if original.accuracy is not None else ("agreement", 100.0)
+    if original.agreement is None:
+        raise UserError(f"{goal.asked}: the network gives no class scores (N, classes) to judge by; give a budget")
+    least = goal.least(full)
+    told = f"{goal.asked}, judged by {name}" + " with the original, as there are no labels" * (name == "agreement")
+    if least > full:
+        raise UserError(f"{told} is out of reach: the network itself has {full:.2f}% on {original.images} images")
+    subnets = setting.path(["macs"])
+
+    def keeps(place: int, images: Batches) -> bool:
+        return getattr(repair(setting.prepared, subnets[place], images, setting.judge).quality, name) >= least
+
+    place, step = _last(len(subnets), lambda place: keeps(place, setting.images.first(FEW))), 1
+    while place > 0 and not keeps(place, setting.images.seen):  # with more images it is seldom worse
+        place, step = max(place - step, 0), 2 * step
+    while step == 1 and place + 1 < len(subnets) and keeps(place + 1, setting.images.seen):
+        place += 1
+    if place == 0:
+        raise UserError(f"{told} is out of reach: nothing smaller keeps {least:.2f}% of the network's {full:.2f}%")
+    one = 100 / original.images
+    return Choice(subnets[place], (f"{told} on {original.images} images, of which one is {one:.2g} points",))
+
+
+def _last(count: int, holds: Callable[[int], bool]) -> int:
+    """By bisection the last place of 1 to count - 1 up to which something holds; 0 where it holds at none."""
+    low, high = 0, count - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@dataclass(frozen=True)
+class _Pair:
+    original: float  # milliseconds, medians
+    slimmed: float
+
+
+class _Times:
+    """Measures subnets beside the full network, each as a plain module of its own."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._mutator, self._shape = prepared.mutator, prepared.mutator.input_shape
+        self._threads = torch.get_num_threads()
+        device = next(prepared.network.parameters()).device
+        self._bench = Bench(device.type)
+        self._original = self._bench.timer(self._plain(self._mutator.search_space.max()), self._shape)
+
+    def _plain(self, subnet: Mapping[str, Any]) -> nn.Module:
+        return self._mutator.export(subnet)
+
+    def __call__(self, subnet: Subnet, rounds: int) -> _Pair:
+        """Medians over the rounds."""
+        timers = {"original": self._original, "slimmed": self._bench.timer(self._plain(subnet), self._shape)}
+        found = interleaved(timers, rounds, MIN_SECONDS, np.random.default_rng(0))
+        return _Pair(*(float(np.median(found[name])) for name in ("original", "slimmed")))

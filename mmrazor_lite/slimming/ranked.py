@@ -1,0 +1,92 @@
+"""The units of a network's width groups in their order of worth, and what is lost by the width of each group.
+
+Letters: U units of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils._pytree import tree_leaves
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.importance import Importance, Ranking, build, gather, rank, reconstruction, unranked
+from mmrazor_lite.models.importance.reconstruction import scores_of
+
+from .images import Images, cross_entropy_where
+from .kept_steps import Steps
+from .prepared import Prepared
+from .sensitivity import sensitivity
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """What was found of a network before its channels were sorted by it.
+
+    Attributes:
+        rankings: Of every group.
+        curves: Of every group, (U + 1,): what its outputs lose where the best units of it alone stay.
+        notes: What is to be said, a line each.
+    """
+
+    rankings: Mapping[str, Ranking]
+    curves: Mapping[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Of every unit, falling along the order."""
+        return {name: scores_of(ranking) for name, ranking in self.rankings.items()}
+
+
+def ranked(
+    prepared: Prepared,
+    images: Images,
+    importance: str | Importance = "reconstruction",
+    loss: Callable | None = None,
+    steps: Steps | None = None,
+) -> Ranked:
+    """Rank the units of every group by a measure, and measure what groups are worth.
+
+    Args:
+        importance: Name of a measure, or a function of (network, images, loss) that gives scores by group.
+        loss: Of (outputs, targets); cross entropy where the targets are class numbers.
+        steps: Where what was found is kept.
+
+    Raises:
+        UserError: There is no such measure; a loss without targets; or the measure tells no two units apart.
+    """
+    measure = build(importance)
+    if loss is not None and not images.have_targets:
+        raise UserError("loss is given, and the data has no targets for it: give (images, targets), or no loss")
+
+    def make() -> dict[str, Any]:
+        mutator = prepared.mutator
+        moments = gather(mutator, images.seen)
+        used = loss or cross_entropy_where(images.seen, mutator.run(images.seen[0][0][:1]))
+        rankings = rank(mutator, images.seen, importance, used, moments)
+        _refuse_equal(rankings, importance)
+        curves = sensitivity(mutator, rankings, moments, images.seen)
+        return {
+            "order": {name: ranking.order.tolist() for name, ranking in rankings.items()},
+            "errors": {name: ranking.errors.tolist() for name, ranking in rankings.items()},
+            "curves": {name: [x if np.isfinite(x) else None for x in curve] for name, curve in curves.items()},
+            "unranked": unranked(mutator, moments) if measure is reconstruction else [],
+        }
+
+    found = make() if steps is None else steps("rankings", make)
+    return Ranked(
+        {name: Ranking(np.array(order), np.array(found["errors"][name])) for name, order in found["order"].items()},
+        {name: np.array([np.inf if x is None else x for x in curve]) for name, curve in found["curves"].items()},
+        tuple(f"'{name}' is ordered by its weights: what reads it cannot be seen" for name in found["unranked"]),
+    )
+
+
+def _refuse_equal(rankings: Mapping[str, Ranking], importance: str | Importance) -> None:
+    losses = [np.diff(ranking.errors) for ranking in rankings.values() if len(ranking.order) > 1]
+    if losses and all(np.ptp(part) <= 1e-12 * max(float(np.abs(part).max()), 1e-300) for part in losses):
+        name = f"'{importance}'" if isinstance(importance, str) else "the function"
+        raise UserError(f"importance: {name} scores all units of every group alike, none is better; take another")

@@ -1,0 +1,117 @@
+"""What is done for a network that was cut: weights refitted, statistics measured anew, whichever is better."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmrazor_lite.checkpoints import load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.models.calibration import activated, batch_norms, recalibrate
+from mmrazor_lite.models.importance import Batches
+
+from .judging import Judge
+from .kept_steps import Steps
+from .prepared import Prepared
+from .refit import kept_channels, refit
+from .report import Quality, Stage
+
+CUT, REFIT, RECALIBRATED, BOTH = "cut", "refit", "recalibrated", "refit and recalibrated"
+UNTOUCHED = "nothing changed in front of it"  # what a refit says of most layers
+WEIGHTS = "slim_weights.pth"
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """A small network, and what was tried for it.
+
+    Attributes:
+        network: The best one, in eval mode.
+        name: How it was made.
+        tried: Each way, the quality of its network on the judge's images, and seconds that it took.
+        notes: What is to be said, a line each.
+    """
+
+    network: nn.Module
+    name: str
+    tried: Sequence[Stage]
+    notes: Sequence[str] = ()
+
+    @property
+    def quality(self) -> Quality:
+        return next(stage.held_out for stage in self.tried if stage.name == self.name)
+
+    @property
+    def way(self) -> list[Stage]:
+        """The steps that led to the best one."""
+        steps = {CUT: (CUT,), REFIT: (CUT, REFIT), RECALIBRATED: (CUT, RECALIBRATED), BOTH: (CUT, REFIT, BOTH)}
+        return [stage for stage in self.tried if stage.name in steps[self.name]]
+
+
+class _Called(nn.Module):
+    """A plain network, called as :func:`recalibrate` calls an algorithm."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor, mode: str) -> Any:
+        return self.network(inputs)
+
+
+def repair(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, judge: Judge) -> Repaired:
+    """Cut a subnet out of a prepared network, whose channels are sorted, and repair it.
+
+    Ways are the cut alone, a refit, statistics of batch norms measured anew on the same images, and both. That with
+    the smallest distance from the original is taken; of equal ones the first.
+    """
+    cut = prepared.mutator.export(subnet).eval()
+    networks, tried = {}, []
+
+    def candidate(name: str, network: nn.Module, began: float) -> None:
+        networks[name] = network.eval()
+        tried.append(Stage(name, judge(network), time.perf_counter() - began))
+
+    candidate(CUT, cut, time.perf_counter())
+    began = time.perf_counter()
+    fitted = copy.deepcopy(cut)
+    with activated(prepared.mutator, prepared.mutator.search_space.max()):
+        refitted = refit(fitted, prepared.network, kept_channels(prepared.mutator, subnet), seen)
+    candidate(REFIT, fitted, began)
+    if batch_norms(cut):
+        for name, network in ((BOTH, fitted), (RECALIBRATED, cut)):
+            began = time.perf_counter()
+            candidate(name, recalibrated(network, seen), began)
+    best = min(tried, key=lambda stage: stage.distance)
+    others = [f"{stage.name} {stage.distance:.3g}" for stage in tried if stage is not best]
+    notes = [f"nearest to the original is {best.name}: distance {best.distance:.3g}, of {', '.join(others)}"]
+    notes += [f"'{layer}' is not refitted: {why}" for layer, why in refitted.skipped.items() if why != UNTOUCHED]
+    return Repaired(networks[best.name], best.name, tried, (*notes, *refitted.notes))
+
+
+def repaired_once(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, judge: Judge, steps: Steps) -> Repaired:
+    """As :func:`repair`, a step that is kept: its weights are in a file beside the steps."""
+    path = None if steps.folder is None else steps.folder / WEIGHTS
+    if "repair" in steps and path is not None and path.exists():
+        kept = steps("repair", dict)
+        network = prepared.mutator.export(subnet).eval()
+        load_weights(network, read_checkpoint(path), path)
+        tried = [Stage(part["name"], Quality(**part["held_out"]), part["seconds"]) for part in kept["tried"]]
+        return Repaired(network, kept["name"], tried, kept["notes"])
+    found = repair(prepared, subnet, seen, judge)
+    if path is not None:
+        save_checkpoint({"state_dict": found.network.state_dict()}, path)
+    tried = [{"name": s.name, "held_out": asdict(s.held_out), "seconds": s.seconds} for s in found.tried]
+    steps("repair", lambda: {"name": found.name, "tried": tried, "notes": list(found.notes)})
+    return found
+
+
+def recalibrated(network: nn.Module, seen: Batches) -> nn.Module:
+    """A copy whose batch norms have the statistics of these images."""
+    network = copy.deepcopy(network)
+    recalibrate(_Called(network), ({"inputs": images} for images, _ in seen))
+    return network

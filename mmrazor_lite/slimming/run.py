@@ -1,0 +1,176 @@
+"""Slim a trained network: from images and a budget to a plain module, and what to say of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mmrazor_lite.errors import UserError, check_number
+from mmrazor_lite.models.importance import Importance, build
+from mmrazor_lite.models.mutators import OneShotChannelMutator
+from mmrazor_lite.subnet import Subnet
+
+from .budgets import read_goal
+from .choosing import Setting, choose
+from .group_rows import group_rows
+from .images import Images, read_images
+from .judging import Judge
+from .kept_steps import Steps, digest_of
+from .prepared import prepare
+from .ranked import ranked
+from .repair import CUT, repaired_once
+from .report import Report, Stage
+from .slimmed import Slimmed
+from .speed import compare_latency
+
+
+def slim(
+    model: nn.Module,
+    data: Any,
+    budget: Any = None,
+    *,
+    min_accuracy: float | str | None = None,
+    max_drop: float | None = None,
+    importance: str | Importance = "reconstruction",
+    loss: Callable[[Any, Any], Tensor] | None = None,
+    images: int = 500,
+    divisor: int | str = "auto",
+    keep: Sequence[str] = (),
+    limits: Mapping[str, int | float] | None = None,
+    tune: Any = None,
+    work_dir: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    input_shape: Sequence[int] | None = None,
+    opaque: Sequence[str] = (),
+    groups: Sequence[Mapping] = (),
+    name: str | None = None,
+) -> Slimmed:
+    """Make a trained network smaller, in minutes.
+
+    Units of its width groups are ranked, the widths chosen under the budget, the best units kept, and the weights that
+    are left refitted in closed form, all by a few hundred images. No weight is trained unless ``tune`` says so.
+
+    Args:
+        model: Any module that ``torch.export`` traces; it is not changed.
+        data: Images, normalised as the network takes them, with targets or without; see :func:`read_images`.
+        budget: ``'50%'`` of the macs, ``'0.3G'``, ``'12ms'``, ``dict(params='2M', latency='70%')``; what it costs is
+            exact, and latency is measured. See :func:`read_goal`.
+        min_accuracy, max_drop: In the place of a budget: the smallest network that keeps so much accuracy, in percent,
+            or loses so many points at most, on images held out; without labels, of agreement with the original.
+        importance: Name of a measure, or a function of (network, images, loss) that gives scores by group.
+        loss: Of (outputs, targets), for measures that take one; cross entropy where targets are class numbers.
+        images: How many are worked with; as many further ones, where there are any, are held out.
+        divisor: Widths are multiples of it; ``'auto'`` is 1 to 8, by the width of the group.
+        keep: Patterns of layers, or of parts of the network, that keep their width.
+        limits: Pattern of layers -> the least that stays, as a share (0.5) or a number of channels.
+        tune: Fine-tuning by distillation, ``'5min'`` or a number of epochs; needs mmengine.
+        work_dir: Where steps are kept, so that ``resume=True`` goes on behind the last one.
+        resume: Go on with what is in ``work_dir``.
+        seed: Of everything that is drawn.
+        input_shape: (C, H, W) of the images; by default that of the first one.
+        opaque: Patterns of modules that the trace does not look into; what they touch keeps its width.
+        groups: Width groups by hand, see :class:`OneShotChannelMutator`.
+        name: What the report calls the network; by default its class.
+
+    Raises:
+        UserError: In one line, what cannot be done, and why.
+    """
+    if resume and work_dir is None:
+        raise UserError("resume=True needs work_dir: where the steps of the earlier run are kept")
+    check_number("seed", seed, 0, whole=True)
+    build(importance)  # a name that is none is told before the work, and so is a limit
+    limit = None if tune is None else _tuning().parse_limit(tune)
+    clock = _Clock()
+    found = read_images(data, model, images, input_shape, seed)
+    prepared = prepare(model, found.shape, keep, limits, opaque, groups)
+    mutator = prepared.mutator
+    goal = read_goal(budget, min_accuracy, max_drop, mutator.cost_model.of(mutator.search_space.max()))
+    options = {"goal": repr(goal), "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
+    steps = Steps(Path(work_dir) if work_dir is not None else None, _identity(model, found, mutator, options), resume)
+    judge = Judge(prepared.network, found.held_out)
+    original = judge(prepared.network)
+    stages = [Stage("original", original, clock.lap())]
+
+    order = ranked(prepared, found, importance, loss, steps)
+    unsorted = mutator.sort_channels(order.scores)
+    setting = Setting(prepared, order.curves, divisor, found, judge)
+    chosen = steps("subnet", lambda: choose(setting, goal, original).as_dict())
+    subnet = Subnet(chosen["subnet"])
+    cut = clock.lap()
+    repaired = repaired_once(prepared, subnet, found.seen, judge, steps)
+    stages += [replace(stage, seconds=stage.seconds + cut) if stage.name == CUT else stage for stage in repaired.way]
+    clock.lap()
+    network = repaired.network
+    notes = [
+        *found.notes,
+        *(f"'{name}' keeps its first units: what the network computes depends on their order" for name in unsorted),
+        *order.notes,
+        *chosen["notes"],
+        *repaired.notes,
+        *prepared.notes,
+    ]
+    if limit is not None:
+        full = mutator.export(mutator.search_space.max()).eval()
+        tuned = _tuning().tune(
+            network, full, data, limit, work_dir, resume, loss=loss, held_out=found.held_out, seed=seed
+        )
+        network = tuned.model
+        stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))
+        notes += tuned.notes
+    report = Report(
+        model=name or type(model).__name__,
+        input_shape=found.shape,
+        asked=goal.asked,
+        stages=stages,
+        groups=group_rows(mutator, subnet, order.rankings, order.curves),
+        costs={
+            "original": mutator.cost_model.of(mutator.search_space.max()),
+            "slimmed": mutator.cost_model.of(subnet),
+        },
+        latency=compare_latency(mutator.export(mutator.search_space.max()), network, found.shape, seed=seed),
+        notes=tuple(notes),
+    )
+    return Slimmed(model=network, subnet=subnet, report=report, space=mutator.search_space)
+
+
+def _tuning() -> ModuleType:
+    from . import tune  # needs mmengine, as nothing else does
+
+    return tune
+
+
+class _Clock:
+    """Seconds since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before
+
+
+def _named(importance: Any) -> str:
+    return importance if isinstance(importance, str) else getattr(importance, "__qualname__", repr(importance))
+
+
+def _identity(
+    model: nn.Module, images: Images, mutator: OneShotChannelMutator, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What decides about the steps of a run."""
+    leaves = (leaf for batch in (*images.seen, *images.held_out) for leaf in tree_leaves(batch))
+    return {
+        "network": digest_of(model.state_dict().values()),
+        "space": mutator.search_space.fingerprint,
+        "costs": mutator.cost_model.fingerprint,
+        "images": digest_of(leaf for leaf in leaves if isinstance(leaf, Tensor)),
+        **options,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_subnet"]
+__all__ = ["Slimmer", "__version__", "load_subnet", "slim"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +14,8 @@ def __getattr__(name: str) -> Any:
         from mmrazor_lite.export import load_subnet
 
         return load_subnet
+    if name in ("slim", "Slimmer"):
+        from mmrazor_lite import slimming
+
+        return getattr(slimming, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -41,7 +41,10 @@ ROOMS = (
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
-ALLOWED = {("version", "export"): "mmrazor_lite.load_subnet, which is looked up when somebody asks for it"}
+ALLOWED = {
+    ("version", "export"): "mmrazor_lite.load_subnet, which is looked up when somebody asks for it",
+    ("version", "slimming"): "mmrazor_lite.slim and Slimmer, which are too",
+}
 READERS = {  # what reads a file, or a text, of each kind: the modules that may call it
     "json.load": set(),
     "json.loads": {"jsonio", "folder_lock"},  # a lock holds a line of its own, of at most 4096 bytes

@@ -132,6 +132,23 @@ class Searcher(Protocol):
         """Go on from a saved state; refuses the state of another search."""
 
 
+def run(searcher: Searcher, score: Callable[[np.ndarray], float]) -> list[Result]:
+    """Search to the end, in one process, with nothing kept on the way.
+
+    Args:
+        score: Of a row (D,); higher is better.
+
+    Raises:
+        UserError: A score is not finite, or the searcher asks for nothing and is not done.
+    """
+    while not searcher.done:
+        rows = np.asarray(searcher.ask())
+        if not len(rows):
+            raise UserError(f"search: the {type(searcher).__name__} asks for no subnet, and is not done")
+        searcher.tell(rows, [{"score": score(row)} for row in rows])
+    return searcher.results()
+
+
 @runtime_checkable
 class HasHistory(Protocol):
     """A searcher that keeps a record of its steps, which go into the log of the search."""

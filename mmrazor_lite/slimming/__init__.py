@@ -1,1 +1,23 @@
-"""Slim a trained network: which channels stay, how many where, and the weights that are left repaired."""
+"""Slim a trained network in minutes: which channels to keep, how many where, and the repair of what is left.
+
+Needs no mmengine; but a config of a data set, and tuning, do.
+"""
+
+from .images import Images, read_images
+from .report import GroupRow, Latency, Quality, Report, Stage
+from .run import slim
+from .slimmed import Slimmed
+from .slimmer import Slimmer
+
+__all__ = [
+    "GroupRow",
+    "Images",
+    "Latency",
+    "Quality",
+    "Report",
+    "Slimmed",
+    "Slimmer",
+    "Stage",
+    "read_images",
+    "slim",
+]

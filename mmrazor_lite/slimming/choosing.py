@@ -15,16 +15,17 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.measure import Bench, interleaved
-from mmrazor_lite.models.importance import Batches
+from mmrazor_lite.models.importance import Batches, Ranking
 from mmrazor_lite.subnet import Subnet
 
-from .allocation import Curves, allocate, path
+from .allocation import Curves, path
 from .budgets import Budget, Floor
 from .images import Images
 from .judging import Judge
 from .prepared import Prepared
-from .repair import repair
+from .repair import refit_of, repair
 from .report import Quality
+from .rival_rows import candidates, streams_of
 
 FEW = 100  # images that a trial is repaired with
 PLACES = 128  # of a path that are looked at, spread evenly over what its rows cost
@@ -38,12 +39,14 @@ class Setting:
 
     Attributes:
         prepared: The network, its channels sorted.
+        rankings: Of the units of every group.
         curves: What is lost by the width of each group.
         divisor: Widths are multiples of it, see :func:`step_of`.
         images, judge: What trials are repaired with, and judged by.
     """
 
     prepared: Prepared
+    rankings: Mapping[str, Ranking]
     curves: Curves
     divisor: int | str
     images: Images
@@ -87,15 +90,26 @@ def choose(setting: Setting, goal: Budget | Floor, original: Quality) -> Choice:
 def _within(setting: Setting, goal: Budget) -> Choice:
     """Of a few allocations that meet a counted budget, the one whose repaired network is nearest to the original."""
     mutator = setting.prepared.mutator
-    row = allocate(
+    rows = candidates(
         setting.curves,
+        setting.rankings,
         mutator.cost_model,
         mutator.search_space,
         goal.counted,
         setting.divisor,
         setting.prepared.least,
+        streams_of(mutator),
     )
-    return Choice(mutator.search_space.subnet(row))
+    subnets = {name: mutator.search_space.subnet(row) for name, row in rows.items()}
+    few = setting.images.first(FEW)
+    if len(subnets) == 1:
+        return Choice(*subnets.values())
+    lost = {
+        name: setting.judge.distance(refit_of(setting.prepared, subnet, few)[0]) for name, subnet in subnets.items()
+    }
+    best = min(lost, key=lost.__getitem__)
+    told = ", ".join(f"{name} {value:.3g}" for name, value in lost.items())
+    return Choice(subnets[best], (f"of {len(lost)} allocations '{best}' is taken: distances {told} with few images",))
 
 
 def _fast_enough(setting: Setting, goal: Budget) -> Choice:

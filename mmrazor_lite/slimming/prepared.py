@@ -60,8 +60,6 @@ def prepare(
     Raises:
         UserError: The network cannot be copied or traced, has no width to choose, or a pattern names nothing.
     """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"model={short(model)}: give a module of torch")
     patterns = _kept_layers(model, keep)
     held = _SLIMMED.get(model)
     with failing(f"{type(model).__name__} cannot be copied"):
@@ -103,9 +101,8 @@ def _least(mutator: OneShotChannelMutator, limits: Mapping[str, Any]) -> dict[st
         if type(value) not in (int, float) or not 0 < value <= (1 if share else math.inf):
             raise UserError(f"limits['{pattern}']={short(value)}: give a share such as 0.5, or a number of channels")
         groups = [name for name, members in layers.items() if any(fnmatchcase(layer, pattern) for layer in members)]
-        if not groups:
-            names = sorted({layer for members in layers.values() for layer in members})
-            raise UserError(f"limits: '{pattern}' matches no layer whose width is a choice{nearest(pattern, names)}")
+        if not groups and not any(fnmatchcase(layer, pattern) for layer in space.layers):
+            raise UserError(f"limits: '{pattern}' matches no layer{nearest(pattern, space.layers)}")
         for name in groups:
             full = space[name].candidates[-1]
             found.setdefault(name, min(full, math.ceil(value * full) if share else value))

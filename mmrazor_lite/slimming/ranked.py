@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.importance import Importance, Ranking, build, gather, rank, reconstruction, unranked

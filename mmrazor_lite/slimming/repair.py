@@ -6,9 +6,8 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmrazor_lite.checkpoints import load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.models.calibration import activated, batch_norms, recalibrate
@@ -17,7 +16,7 @@ from mmrazor_lite.models.importance import Batches
 from .judging import Judge
 from .kept_steps import Steps
 from .prepared import Prepared
-from .refit import kept_channels, refit
+from .refit import RefitReport, kept_channels, refit
 from .report import Quality, Stage
 
 CUT, REFIT, RECALIBRATED, BOTH = "cut", "refit", "recalibrated", "refit and recalibrated"
@@ -52,24 +51,13 @@ class Repaired:
         return [stage for stage in self.tried if stage.name in steps[self.name]]
 
 
-class _Called(nn.Module):
-    """A plain network, called as :func:`recalibrate` calls an algorithm."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: Tensor, mode: str) -> Any:
-        return self.network(inputs)
-
-
 def repair(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, judge: Judge) -> Repaired:
     """Cut a subnet out of a prepared network, whose channels are sorted, and repair it.
 
     Ways are the cut alone, a refit, statistics of batch norms measured anew on the same images, and both. That with
     the smallest distance from the original is taken; of equal ones the first.
     """
-    cut = prepared.mutator.export(subnet).eval()
+    cut = prepared.mutator.export(subnet)
     networks, tried = {}, []
 
     def candidate(name: str, network: nn.Module, began: float) -> None:
@@ -78,9 +66,7 @@ def repair(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, judge: 
 
     candidate(CUT, cut, time.perf_counter())
     began = time.perf_counter()
-    fitted = copy.deepcopy(cut)
-    with activated(prepared.mutator, prepared.mutator.search_space.max()):
-        refitted = refit(fitted, prepared.network, kept_channels(prepared.mutator, subnet), seen)
+    fitted, refitted = refit_of(prepared, subnet, seen)
     candidate(REFIT, fitted, began)
     if batch_norms(cut):
         for name, network in ((BOTH, fitted), (RECALIBRATED, cut)):
@@ -110,8 +96,16 @@ def repaired_once(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, 
     return found
 
 
+def refit_of(prepared: Prepared, subnet: Mapping[str, int], seen: Batches) -> tuple[nn.Module, RefitReport]:
+    """A subnet as a plain network whose weights are refitted."""
+    network = prepared.mutator.export(subnet).eval()
+    with activated(prepared.mutator, prepared.mutator.search_space.max()):
+        report = refit(network, prepared.network, kept_channels(prepared.mutator, subnet), seen)
+    return network, report
+
+
 def recalibrated(network: nn.Module, seen: Batches) -> nn.Module:
     """A copy whose batch norms have the statistics of these images."""
     network = copy.deepcopy(network)
-    recalibrate(_Called(network), ({"inputs": images} for images, _ in seen))
+    recalibrate(network, seen)
     return network

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mmrazor_lite.errors import UserError, check_number
+from mmrazor_lite.errors import UserError, check_flag, check_number, short
 from mmrazor_lite.models.importance import Importance, build
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.subnet import Subnet
@@ -52,6 +52,8 @@ def slim(
     opaque: Sequence[str] = (),
     groups: Sequence[Mapping] = (),
     name: str | None = None,
+    latency: bool = True,
+    notes: Sequence[str] = (),
 ) -> Slimmed:
     """Make a trained network smaller, in minutes.
 
@@ -79,13 +81,18 @@ def slim(
         opaque: Patterns of modules that the trace does not look into; what they touch keeps its width.
         groups: Width groups by hand, see :class:`OneShotChannelMutator`.
         name: What the report calls the network; by default its class.
+        latency: Whether both networks are timed at the end.
+        notes: More lines for the report.
 
     Raises:
         UserError: In one line, what cannot be done, and why.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model={short(model)}: give a module of torch")
     if resume and work_dir is None:
         raise UserError("resume=True needs work_dir: where the steps of the earlier run are kept")
     check_number("seed", seed, 0, whole=True)
+    check_flag("latency", latency)
     build(importance)  # a name that is none is told before the work, and so is a limit
     limit = None if tune is None else _tuning().parse_limit(tune)
     clock = _Clock()
@@ -101,7 +108,7 @@ def slim(
 
     order = ranked(prepared, found, importance, loss, steps)
     unsorted = mutator.sort_channels(order.scores)
-    setting = Setting(prepared, order.curves, divisor, found, judge)
+    setting = Setting(prepared, order.rankings, order.curves, divisor, found, judge)
     chosen = steps("subnet", lambda: choose(setting, goal, original).as_dict())
     subnet = Subnet(chosen["subnet"])
     cut = clock.lap()
@@ -110,6 +117,7 @@ def slim(
     clock.lap()
     network = repaired.network
     notes = [
+        *notes,
         *found.notes,
         *(f"'{name}' keeps its first units: what the network computes depends on their order" for name in unsorted),
         *order.notes,
@@ -117,8 +125,8 @@ def slim(
         *repaired.notes,
         *prepared.notes,
     ]
+    full = mutator.export(mutator.search_space.max()).eval()
     if limit is not None:
-        full = mutator.export(mutator.search_space.max()).eval()
         tuned = _tuning().tune(
             network, full, data, limit, work_dir, resume, loss=loss, held_out=found.held_out, seed=seed
         )
@@ -135,10 +143,10 @@ def slim(
             "original": mutator.cost_model.of(mutator.search_space.max()),
             "slimmed": mutator.cost_model.of(subnet),
         },
-        latency=compare_latency(mutator.export(mutator.search_space.max()), network, found.shape, seed=seed),
+        latency=compare_latency(full, network, found.shape, seed=seed) if latency else None,
         notes=tuple(notes),
     )
-    return Slimmed(model=network, subnet=subnet, report=report, space=mutator.search_space)
+    return Slimmed(network, subnet, report, mutator)
 
 
 def _tuning() -> ModuleType:

@@ -154,7 +154,7 @@ def test_every_package_is_in_the_reference_once():
     assert len(reference()) == len(set(reference()))
     folders = [path.parent for path in (ROOT / "mmrazor_lite").rglob("__init__.py") if "__all__" in path.read_text()]
     packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    # The root has load_subnet alone, models lists its packages; commands and hooks are no names to import.
+    # The root has names of other packages, models lists its packages; commands and hooks are no names to import.
     assert packages - {f"mmrazor_lite{name}" for name in ("", ".models", ".cli", ".engine.hooks")} <= set(reference())
 
 

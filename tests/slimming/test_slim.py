@@ -1,0 +1,221 @@
+"""A trained network is slimmed by one call: budgets are met exactly, the network passed in stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from functools import cache, partial
+
+import pytest
+import torch
+from small_nets import NETS, build, images
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+import mmrazor_lite
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.resource import plain_cost
+from mmrazor_lite.slimming import Slimmed
+
+slim = partial(mmrazor_lite.slim, latency=False)
+LABELS = torch.arange(80) % 5
+
+
+BUDGETS = {"Tokens": 0.8}  # what queries, keys and values are projected from stays
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+@cache
+def slimmed(name: str) -> tuple[nn.Module, Slimmed]:
+    network = build(name)
+    return network, slim(network, images(), f"{BUDGETS.get(name, 0.5):.0%}", images=60)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_any_network_meets_its_budget(name):
+    """What is counted on the small network is what was promised, and little of the budget is left."""
+    network, result = slimmed(name)
+    found, full = plain_cost(result.model, (3, 16, 16)), plain_cost(network, (3, 16, 16))
+    assert found == dict(result.report.costs["slimmed"]) and full == dict(result.report.costs["original"])
+    budget = BUDGETS.get(name, 0.5)
+    assert (budget - 0.1) * full["macs"] < found["macs"] <= budget * full["macs"]
+    assert type(result.model) is type(network) and not result.model.training
+    own = [leaf.shape for leaf in tree_leaves(result.model(images(2)))]
+    assert own == [leaf.shape for leaf in tree_leaves(build(name)(images(2)))]
+
+
+@pytest.mark.parametrize("name", ["Residual", "UNet"])
+def test_the_network_passed_in_is_not_changed(name):
+    network = build(name)
+    network.eval()
+    network.train(name == "UNet")  # either mode
+    next(network.parameters()).requires_grad_(False)
+    before = copy.deepcopy(network)
+    result = slim(network, images(), "60%", images=40, importance="l1")
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.state_dict().values(), before.state_dict().values(), strict=True)
+    )
+    assert [m.training for m in network.modules()] == [m.training for m in before.modules()]
+    assert [type(m) for m in network.modules()] == [type(m) for m in before.modules()]
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    assert frozen == [name for name, parameter in result.model.named_parameters() if not parameter.requires_grad]
+    assert all(parameter.grad is None for parameter in network.parameters())
+    storages = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+    assert not storages & {tensor.untyped_storage().data_ptr() for tensor in result.model.state_dict().values()}
+
+
+def test_a_refit_is_nearer_to_the_original_than_the_cut():
+    _, result = slimmed("Residual")
+    stages = {stage.name: stage for stage in result.report.stages}
+    assert list(stages)[:2] == ["original", "cut"] and stages["original"].distance == 0
+    assert result.report.stages[-1].distance < 0.5 * stages["cut"].distance
+
+
+def test_twice_gives_the_same():
+    network, result = slimmed("Residual")
+    again = slim(network, images(), "50%", images=60)
+    assert again.subnet == result.subnet
+    assert same(again.model, result.model)
+
+
+def test_several_resources_keep_and_limits():
+    network = build("Residual")
+    result = slim(
+        network,
+        (images(), LABELS),
+        {"macs": "85%", "params": "90%"},
+        images=60,
+        keep=["block1"],
+        limits={"stem.*": 0.75, "block2.0.0*": 12},
+        importance="taylor",
+        divisor=2,
+    )
+    costs = result.report.costs
+    assert costs["slimmed"]["macs"] <= 0.85 * costs["original"]["macs"]
+    assert costs["slimmed"]["params"] <= 0.9 * costs["original"]["params"]
+    assert result.model.block1[0][0].out_channels == 24 and result.model.stem[0].out_channels == 16  # added to block1's
+    assert result.model.block2[0][0].out_channels >= 12 and result.model.block2[0][0].out_channels % 2 == 0
+    assert result.report.stages[0].accuracy is not None
+
+
+def test_a_function_as_importance():
+    """The channels that it likes are those that stay."""
+
+    def last(network, batches, loss):
+        return {name: range(units) for name, units in network.unit_counts.items()}
+
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 5, 3))
+    result = slim(network, images(), "50%", images=40, importance=last, divisor=1)
+    assert torch.equal(result.model[0].weight, network[0].weight[-8:].flip(0))
+
+
+def test_a_floor_of_agreement():
+    network = build("Residual")
+    result = slim(network, images(), min_accuracy="85%", images=40, importance="l1")
+    assert result.report.stages[-1].agreement >= 85
+    assert result.report.costs["slimmed"]["macs"] < result.report.costs["original"]["macs"]
+    assert any("agreement with the original, as there are no labels" in note for note in result.report.notes)
+
+
+def test_a_measured_budget():
+    network = build("UNet")
+    result = slim(network, images(), {"latency": "95%"}, images=40, importance="l1")
+    assert any("chosen by measurement" in note for note in result.report.notes)
+    assert result.report.costs["slimmed"]["macs"] < result.report.costs["original"]["macs"]
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_what_cannot_be_done_is_told_in_one_line():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    cases = [
+        (network, images(), {"budget": "1%"}, "budget macs=.* is out of reach: .* the smallest subnet"),
+        (network, images(), {"budget": "0.001ms"}, "out of reach: the smallest subnet takes .* ms, the full network"),
+        (network, images(), {"budget": "50%", "importance": "bn"}, "'bn' scores all units of every group alike"),
+        (network, images(), {"budget": "50%", "importance": "l3"}, "importance='l3': allowed are activation, bn"),
+        (network, images(), {"budget": "50%", "loss": nn.MSELoss()}, "the data has no targets for it"),
+        (network, images(), {"budget": "50%", "keep": ["9"]}, "keep: '9' matches no layer of Sequential"),
+        (network, images(), {"budget": "50%", "limits": {"0": 2.5}}, r"limits\['0'\]=2.5: give a share"),
+        (network, images(), {"budget": "50%", "importance": lambda *_: {}}, "must give {group: scores}, 8 finite"),
+        (network, images(), {"min_accuracy": 90}, "gives no class scores"),
+        (network, images(), {"budget": "50%", "resume": True}, "resume=True needs work_dir"),
+        (nn.Sequential(nn.Conv2d(3, 8, 3)), images(), {"budget": "50%"}, "has no width that can be chosen"),
+        (nn.Sequential(Branches(), network), images(), {"budget": "50%"}, "Branches|cannot be traced"),
+        ("resnet50", images(), {"budget": "50%"}, "model='resnet50': give a module of torch"),
+    ]
+    for model, data, options, problem in cases:
+        with pytest.raises(UserError, match=problem) as caught:
+            slim(model, data, **options)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    from mmrazor_lite.slimming import run
+
+    network = build("TwoOutputs")
+    whole = slim(network, images(), "50%", images=40, work_dir=tmp_path / "whole")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "choose", killed)
+        with pytest.raises(KeyboardInterrupt):
+            slim(network, images(), "50%", images=40, work_dir=tmp_path / "parts")
+    state = json.loads((tmp_path / "parts/slim_state.json").read_text())
+    assert list(state["steps"]) == ["rankings"]
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "ranked", _without_work(run.ranked))
+        parts = slim(network, images(), "50%", images=40, work_dir=tmp_path / "parts", resume=True)
+    assert parts.subnet == whole.subnet
+    own, other = (tmp_path / name / "slim_weights.pth" for name in ("whole", "parts"))
+    assert own.read_bytes() == other.read_bytes()
+    again = slim(network, images(), "50%", images=40, work_dir=tmp_path / "parts", resume=True)
+    assert same(again.model, whole.model)
+    with pytest.raises(UserError, match="cannot resume the slimming: goal was "):
+        slim(network, images(), "40%", images=40, work_dir=tmp_path / "parts", resume=True)
+
+
+def _without_work(ranked):
+    def wrapper(prepared, found, importance, loss, steps):
+        assert "rankings" in steps
+        return ranked(prepared, found, importance, loss, steps)
+
+    return wrapper
+
+
+WITHOUT = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("mmengine", "mmcv", "mmpretrain"):
+            raise ImportError(f"{name} is not there")
+
+sys.meta_path.insert(0, Blocked())
+import torch, mmrazor_lite
+from torch import nn
+network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3))
+result = mmrazor_lite.slim(network, torch.randn(30, 3, 12, 12), "50%", latency=False)
+slimmer = mmrazor_lite.Slimmer(network, (3, 12, 12))
+slimmer.rank(torch.randn(30, 3, 12, 12))
+slimmer.save(sys.argv[1], slimmer.search("50%", score=lambda net: 1.0, max_epochs=1, num_candidates=10, top_k=5,
+                                         num_mutation=5, num_crossover=5))
+print(slimmer.load_subnet(sys.argv[1]), result.report)
+"""
+
+
+def test_a_plain_network_needs_no_mm_package(tmp_path):
+    code = [sys.executable, "-c", WITHOUT, str(tmp_path / "subnet.yaml")]
+    done = subprocess.run(code, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Subnet(0=" in done.stdout

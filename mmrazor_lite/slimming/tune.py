@@ -5,11 +5,8 @@ What trains is the project's one training step and runner, so mmengine and mmpre
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,10 +125,11 @@ def tune(
     limit = parse_limit(limit)
     check_number("batch_size", batch_size, 1, whole=True, optional=True)
     check_flag("augment", augment)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # what others say while they are imported
-        from .tuning import Tuning
-        from .tuning_images import tuning_images
+    from mmrazor_lite.config.build import register_quietly
+
+    register_quietly()
+    from .tuning import Tuning
+    from .tuning_images import tuning_images
 
     like = next((p for p in small.parameters() if p.is_floating_point()), None)
     if like is None:

@@ -6,10 +6,12 @@ import copy
 import hashlib
 import json
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ class Tuning:
     """One tuning: both networks, the images, and the loss.
 
     Args:
-        small, full: As for :func:`.tune`; copies are made of both.
+        small, full: As for :func:`.tune`; what trains are copies.
         images: What is trained on and what decides.
         loss: Called with (outputs, targets); None for what fits the targets.
         augment: Mirror and move images.
@@ -85,7 +87,10 @@ class Tuning:
     ) -> None:
         self.small, self.images, self.augment, self.seed, self._began = small, images, augment, seed, began
         device = next(small.parameters()).device
-        self.full = copy.deepcopy(full).requires_grad_(False).eval()
+        self.full = full
+        if augment and images.held_out[0][0].dim() != 4:
+            shape = tuple(images.held_out[0][0].shape[1:])
+            raise UserError(f"augment: images of {shape} cannot be mirrored and moved, (C, H, W) can; leave it out")
         batches = [(found.to(device), targets) for found, targets in images.held_out]
         self.judge = Judge(self.full, batches)
         self.notes = list(images.notes)
@@ -170,7 +175,6 @@ class Tuning:
             default_scope="mmengine",
             log_level="WARNING",  # what a run says of itself when it is built
         )
-        runner.logger.setLevel(logging.INFO)
         _calm(runner.logger, show)
         return runner
 
@@ -205,7 +209,8 @@ class Tuning:
             if other:
                 raise UserError(f"{path}: that tuning had other {other[0]}: leave out resume, or give another work_dir")
             return
-        (folder / LAST).unlink(missing_ok=True)
+        for left in (folder / LAST, *folder.glob("iter_*.pth")):  # of a tuning before, that is not gone on with
+            left.unlink(missing_ok=True)
         write_text_atomic(path, json.dumps(mine, indent=1) + "\n")
 
     def _identity(self) -> dict[str, Any]:
@@ -273,12 +278,17 @@ def _folder(work_dir: str | Path | None) -> Iterator[Path]:
 
 
 def _calm(logger: logging.Logger, show: bool) -> None:
-    """Leave the terminal to the progress and to warnings; the log file has everything."""
+    """Leave the terminal to the progress and to warnings, and the standard output to others; the log file has all."""
+    logger.setLevel(logging.INFO)
     for handler in logger.handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(
-                lambda record: record.levelno > logging.INFO or (show and str(record.msg).startswith(TITLE))
-            )
+        handler.setLevel(logging.INFO)
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setStream(sys.stderr)
+            handler.addFilter(partial(_is_told, show))
+
+
+def _is_told(show: bool, record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or (show and str(record.msg).startswith(TITLE))
 
 
 def _tensors(outputs: Any) -> list[Tensor]:

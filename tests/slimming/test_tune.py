@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.slimming import tuning
 from mmrazor_lite.slimming.tune import Limit, parse_limit, tune
+from mmrazor_lite.slimming.tuning_images import tuning_images
 
 
 def network(width: int) -> nn.Module:
@@ -167,6 +168,36 @@ def test_a_killed_tuning_resumes_to_the_same_weights(both, images, tmp_path, mon
     assert whole.steps == resumed.steps == 15 and same(whole.model, resumed.model)
     with pytest.raises(UserError, match="that tuning had other seed: leave out resume"):
         tune(small, full, (images, labels), 4, tmp_path, resume=True, **{**options, "seed": 6})
+
+
+def test_a_new_tuning_begins_anew_in_the_folder_of_another(both, images, tmp_path):
+    small, full = both
+    tune(small, full, images, 4, tmp_path, show=False)
+    found = tune(small, full, images, 1, tmp_path, show=False)
+    assert found.steps == 4 and [path.name for path in tmp_path.glob("*.pth")] == ["iter_4.pth"]
+    ended = tune(small, full, images, 1, tmp_path, resume=True, show=False)
+    assert ended.steps == 4 and same(ended.model, found.model)
+
+
+def test_images_that_decide_are_not_trained_on(both, images):
+    small, full = both
+    batch = [(images[:50], None), (images[50:100], None)]
+    found = tune(small, full, images, 1, held_out=batch, show=False)
+    assert found.after.images == 100 and found.steps == round(200 / 64)
+    loader = tuning_images(DataLoader(TensorDataset(images)), images, 300, batch)
+    seen = loader.collate([(image,) for image in images])["inputs"]
+    assert len(seen) == 300 and {float(x) for x in seen.sum((1, 2, 3))} == {
+        float(x) for x in images[100:].sum((1, 2, 3))
+    }
+
+
+def test_options_that_are_none_are_refused(both, images):
+    small, full = both
+    for options, words in (({"batch_size": 0}, "batch_size=0"), ({"augment": "yes"}, "augment='yes'")):
+        with pytest.raises(UserError, match=words):
+            tune(small, full, images, 1, show=False, **options)
+    with pytest.raises(UserError, match="1 image is too few to tune on"):
+        tune(small, full, images[:1], 1, show=False)
 
 
 def test_a_time_is_kept(both, images):

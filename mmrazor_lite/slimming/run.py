@@ -127,8 +127,9 @@ def slim(
     ]
     full = mutator.export(mutator.search_space.max()).eval()
     if limit is not None:
+        folder = None if work_dir is None else Path(work_dir) / "tuning"
         tuned = _tuning().tune(
-            network, full, data, limit, work_dir, resume, loss=loss, held_out=found.held_out, seed=seed
+            network, full, data, limit, folder, resume, loss=loss, held_out=found.held_out, seed=seed
         )
         network = tuned.model
         stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))

@@ -158,19 +158,23 @@ class Tuning:
             collate_fn=self.images.collate,
             **self.images.options,
         )
+        settings = {
+            "train_cfg": {"by_epoch": False, "max_iters": UNLIMITED, "val_interval": UNLIMITED},
+            "optim_wrapper": optimizer_of(net),
+            "randomness": {"seed": self.seed},
+        }
         runner = RazorRunner(
             model=algorithm,
             work_dir=str(folder),
             train_dataloader=loader,
-            train_cfg={"by_epoch": False, "max_iters": UNLIMITED, "val_interval": UNLIMITED},
-            optim_wrapper=optimizer_of(net),
+            **copy.deepcopy(settings),
+            cfg=settings,
             default_hooks={
                 **dict.fromkeys(("runtime_info", "timer", "logger", "param_scheduler", "sampler_seed")),
                 "checkpoint": self._checkpoints(keep),
             },
             custom_hooks=[hook],
             resume=resume,
-            randomness={"seed": self.seed},
             experiment_name=f"tune_{id(self)}",
             default_scope="mmengine",
             log_level="WARNING",  # what a run says of itself when it is built

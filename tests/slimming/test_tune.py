@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import mmrazor_lite
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.slimming import tuning
 from mmrazor_lite.slimming.tune import Limit, parse_limit, tune
@@ -227,3 +228,16 @@ def test_a_loader_of_a_dataset_is_read_anew_in_every_epoch(both, images):
     assert {index for index, _ in held_out}.isdisjoint({index for index, _ in trained})
     assert {index for index, _ in Drawn.seen} == set(range(300))
     assert len({factor for _, factor in trained}) == len(trained) == 480
+
+
+def test_slim_tunes_and_resumes(both, images, tmp_path):
+    _, full = both
+    with torch.no_grad():
+        labels = (full(images).argmax(1) + 1) % 4
+    options = {"images": 100, "tune": 3, "latency": False, "work_dir": tmp_path}
+    first = mmrazor_lite.slim(full, (images, labels), "50%", **options)
+    again = mmrazor_lite.slim(full, (images, labels), "50%", resume=True, **options)
+    stage = first.report.stages[-1]
+    assert stage.name == "tuned" and stage.accuracy > first.report.stages[-2].accuracy
+    assert same(first.model, again.model) and (tmp_path / "tuning" / "tuning.json").is_file()
+    assert first.model[0].weight.shape[0] < 16

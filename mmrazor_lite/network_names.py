@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -19,6 +19,16 @@ from torch import nn
 from mmrazor_lite.errors import UserError, nearest, reason
 
 LIBRARIES = ("torchvision", "timm")
+# Arguments of torchvision's and timm's builders with which they fetch or read a file.
+FETCHING = frozenset(
+    "weights weights_backbone pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict checkpoint_path "
+    "cache_dir progress".split()
+)
+# What torchvision's pretrained weights change in the network itself.
+_BY_WEIGHTS = {
+    "googlenet": {"transform_input": True, "aux_logits": False},
+    "inception_v3": {"transform_input": True},
+}
 _TASKS = {"torchvision": ("segmentation", "detection", "video", "optical flow", "quantization")}
 
 
@@ -36,6 +46,14 @@ def library_name(kind: str) -> tuple[str, str]:
     if name.startswith("models.") and name.count(".") == 1:
         name = name.removeprefix("models.")
     return package, name
+
+
+def without_fetching(net: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the same network of a library, without what would fetch its weights."""
+    implied = _BY_WEIGHTS.get(library_name(net["type"])[1], {}) if net.get("weights") else {}
+    # A dict of pretrained_cfg can set widths too, so it stays and is refused when the file is read.
+    drop = FETCHING - {"pretrained_cfg", "pretrained_cfg_overlay"}
+    return {**implied, **{key: value for key, value in net.items() if key not in drop}}
 
 
 def find_builder(kind: str, where: str) -> Callable[..., nn.Module]:

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.export.allowed_text import is_word
 from mmrazor_lite.export.build_limit import bounded
+from mmrazor_lite.export.carried_data import check_plain
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
-from mmrazor_lite.models.classifiers.nets import FETCHING, is_wrapper
-from mmrazor_lite.network_names import LIBRARIES, check_library_name
+from mmrazor_lite.models.classifiers.nets import is_wrapper
+from mmrazor_lite.network_names import FETCHING, LIBRARIES, check_library_name
 from mmrazor_lite.plain_data import plain
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
@@ -35,7 +36,6 @@ from mmrazor_lite.registry import MODELS, MUTATORS, SCOPE
 _SCOPES = (SCOPE, "mmpretrain", "mmengine", "mmcv")
 _TRAINING_KEYS = ("init_cfg", "train_cfg", "batch_augments")  # the weights are given, and it is not trained
 _LOADS = ("pretrained", "checkpoint", "prototype", "weights", "load_from")  # what is not False there is fetched or read
-MAX_ENTRIES, MAX_TEXT, MAX_NUMBER = 20_000, 200, 100_000  # of a carried config
 MAX_MODULES, MAX_ELEMENTS = 20_000, 1 << 31  # of what it builds, where no weights are given to compare with
 _GATEWAYS = ("HuggingFaceClassifier", "ImageToImageRetriever")  # they exist to fetch or read something
 
@@ -142,7 +142,7 @@ def put_around(net: nn.Module, architecture: Any, where: str) -> nn.Module:
 def rebuild_mutator(config: Any, where: str) -> Any:
     """Build the mutator of a carried config; errors as :func:`rebuild`."""
     _register()
-    _check_plain(config, where, "mutator")
+    check_plain(config, where, "mutator")
     name = str(config.get("type")).removeprefix(f"{SCOPE}.") if isinstance(config, dict) else None
     if name not in MUTATORS.module_dict:
         known = MUTATORS.module_dict
@@ -163,7 +163,7 @@ def check_config(config: Any, where: str, key: str) -> None:
     """
     if not isinstance(config, dict):
         raise UserError(f"{where}: carries no {key} to build (expected a config dict)")
-    _check_plain(config, where, key)
+    check_plain(config, where, key)
     for path, name, value, builder in _entries(config, key):
         if name == "type" and _known_builder(value) is None:
             raise UserError(f"{where}: {path}: {value!r} is not a registered model or layer; nothing was run")
@@ -190,28 +190,6 @@ def _check_library_net(net: Mapping[str, Any], where: str) -> None:
             raise UserError(
                 f"{where}: architecture.{key}: {str(net[key])!r} would load another file; a carried config must not"
             )
-
-
-def _check_plain(value: Any, where: str, path: str) -> None:
-    for count, (place, item) in enumerate(_items(value, path)):
-        if count > MAX_ENTRIES:
-            raise UserError(f"{where}: {path}: has more than {MAX_ENTRIES:,} entries; no network needs so many")
-        if isinstance(item, dict):
-            wrong = next((key for key in item if not isinstance(key, (str, int)) or len(str(key)) > MAX_TEXT), None)
-            if wrong is not None:
-                raise UserError(f"{where}: {place}: the key {short(wrong)} is not text, or longer than {MAX_TEXT}")
-        elif not (item is None or isinstance(item, (str, int, float, bool, list, tuple))):
-            raise UserError(f"{where}: {place}: holds a {type(item).__name__}; a carried config is plain data")
-        elif (isinstance(item, str) and len(item) > MAX_TEXT) or (isinstance(item, int) and abs(item) > MAX_NUMBER):
-            raise UserError(f"{where}: {place}: {short(item)} is more than a network needs ({MAX_NUMBER:,})")
-
-
-def _items(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    yield path[-120:], value
-    if isinstance(value, (dict, list, tuple)):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in pairs:
-            yield from _items(item, f"{path}.{key}" if isinstance(value, dict) else f"{path}[{key}]")
 
 
 def _entries(

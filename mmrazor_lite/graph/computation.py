@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,9 @@ _FLOAT = re.compile(r"=.*(?:[0-9]\.|[0-9]e-?[0-9]|nan|inf)")
 _POOLS = frozenset({"avg_pool2d", "max_pool2d"})
 _WHOLE = "whole_map"  # of a pool over all places, and a division by their number: both follow the size of images
 _OF_A_MAP = ("kernel_size", "stride", "padding", "other", "ceil_mode")
+_WITH_STATISTICS = frozenset({"batch_norm", "instance_norm"})
 _IMAGE = "image"
+_OUTPUT = "output"
 _CONSTANT = "values"
 _PLAIN_FLOAT = re.compile(rf"(?!{_CONSTANT}=)\w+=-?(?:\d+\.\d*|\d+(?:\.\d+)?e-?\d+)")
 
@@ -94,7 +96,8 @@ def _hashed(lines: Iterable[str]) -> str:
 
 def lines_of(traced: TracedModel) -> list[str]:
     """One line for every op of eval mode, and for every layer that runs in train mode only."""
-    persistent = set(traced.model.state_dict(keep_vars=True))
+    saved = {id(tensor) for tensor in traced.model.state_dict(keep_vars=True).values()}  # under other names, maybe
+    persistent = {name for name, buffer in traced.model.named_buffers(remove_duplicate=False) if id(buffer) in saved}
     found = list(_lines(traced.eval, traced.model, persistent))
     if traced.train is not traced.eval:
         known = {op.layer for op in traced.eval}
@@ -111,6 +114,28 @@ def placed(lines: Iterable[str], prefix: str) -> Iterator[str]:
     for line in lines:
         place, _, rest = line.partition("\t")
         yield f"{prefix}.{place}\t{rest}" if place else f"{prefix}\t{rest}"
+
+
+def inside(computation: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a module computes that only calls the network of a :func:`document`, which it holds by this name."""
+    return _renamed(computation, lambda place: f"{name}.{place}" if place else name)
+
+
+def held(computation: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the network computes by itself that the one of a :func:`document` only calls: undoes :func:`inside`."""
+    return _renamed(computation, lambda place: f"{place}.".removeprefix(f"{name}.").rstrip("."))
+
+
+def _renamed(computation: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, Any]:
+    lines = []
+    for line in computation["lines"]:
+        place, told, reads = line.split("\t")
+        named = [
+            read if not read or read in (_IMAGE, _CONSTANT) or _NUMBER.fullmatch(read) else rename(read)
+            for read in reads.split(",")
+        ]
+        lines.append(_joined(place if told == _OUTPUT else rename(place), [told], named))
+    return {**computation, "lines": lines}
 
 
 def with_kernel(lines: Iterable[str], layer: str, size: int) -> list[str]:
@@ -160,7 +185,7 @@ def _lines(graph: TracedGraph, model: nn.Module, persistent: set[str]) -> Iterat
         yield _joined(op.layer or op.module_path, told, shown)
         numbers[op.node] = count
         count += 1
-    yield _joined("", ["output"], [_shown(_read(node, graph, numbers), count) for node in graph.outputs])
+    yield _joined("", [_OUTPUT], [_shown(_read(node, graph, numbers), count) for node in graph.outputs])
 
 
 def _is_whole(op: Op, places: set[int]) -> bool:
@@ -307,6 +332,8 @@ def _parsed(line: str, where: str) -> _Line:
     kind, *words = parts[1].split(" ")
     told = dict(word.partition("=")[::2] for word in words)
     whole = told.pop(_WHOLE, None) is not None
+    if kind in _WITH_STATISTICS:  # of a network inside a classifier, files of before say them as if they were constants
+        told.pop(_CONSTANT, None)
     reads = tuple(int(word) if _NUMBER.fullmatch(word) else word for word in parts[2].split(",") if word)
     return _Line(parts[0], kind, told, reads, whole)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.graph.computation import difference, digest, same_digest
+from mmrazor_lite.graph.computation import difference, digest, held, inside, same_digest
 from mmrazor_lite.note import note
-from mmrazor_lite.subnet import SubnetFile
+from mmrazor_lite.subnet import NET, SubnetFile
 
 ENTRY = "mmrazor_lite"  # of the meta of a checkpoint
 
@@ -101,7 +101,9 @@ def check_found(found: SubnetFile, mutator: Any, where: str) -> None:
     check_resources(found.resources, mutator.cost_model.of(found.subnet), where, shape, mutator.input_shape)
     if not isinstance(theirs, str) or "computation" not in mine or shape != mine["input_shape"]:
         return
-    if not same_digest(theirs, mine["computation"]):
+    # The file may be of a classifier around this network, or of the network inside this one.
+    others = [digest(moved(mutator.computation, NET.rstrip("."))) for moved in (inside, held)]
+    if not any(same_digest(theirs, own) for own in (mine["computation"], *others)):
         note(
             f"{where} was found for a network that computes something else (activations, shortcuts, strides, the eps "
             "of norms ...), though its layers are as wide: how good its subnet is here was not searched",

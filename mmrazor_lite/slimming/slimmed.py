@@ -1,15 +1,33 @@
-"""What comes of slimming: a plain network, which subnet it is, and what is told of it."""
+"""A network that was slimmed: the module, its subnet, the report, and the files of all of them."""
 
 from __future__ import annotations
 
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from mmrazor_lite import __version__
+from mmrazor_lite.checkpoints import checkpoint_hash, read_checkpoint, save_checkpoint, state_dict_of
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export import export_pt2
+from mmrazor_lite.fileio import FileSet, check_outputs
 from mmrazor_lite.models.mutators import OneShotChannelMutator
-from mmrazor_lite.subnet import Subnet
+from mmrazor_lite.note import note
+from mmrazor_lite.subnet import Subnet, write_document
 
+from .origin import Origin, carried_architecture
 from .report import Report
+
+SUFFIXES = (".pth", ".pt2", ".yaml", "_report.json", "_report.png")
+TOLERANCE = 1e-5  # of the outputs of a .pt2, relative to the largest of them or to 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +39,117 @@ class Slimmed:
         subnet: Group -> channels that stayed.
         report: Everything that is told of it.
         mutator: Of the original, its channels sorted: what space the subnet is of, and what subnets cost.
+        architecture: Config that builds that network, such as ``{'type': 'torchvision.resnet18'}``; with it, files are
+            read without a module being given. None of a network that only code builds.
     """
 
     model: nn.Module
     subnet: Subnet
     report: Report
     mutator: OneShotChannelMutator
+    architecture: Mapping[str, Any] | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image."""
+        return tuple(self.mutator.input_shape)
+
+    def save(self, path: str | os.PathLike) -> list[Path]:
+        """Write ``small.pth``, ``small.pt2``, ``small.yaml``, ``small_report.json`` and ``small_report.png``.
+
+        Each is read back or run and compared before the first one gets its name. What cannot be written of this network
+        (``.pt2`` of code that a trace does not hold, the picture without matplotlib) is said in one line.
+
+        Args:
+            path: Name of the files without an ending, such as ``"small"``.
+
+        Returns:
+            The files, in this order, without those that cannot be.
+
+        Raises:
+            UserError: A file cannot be written, or says something else than the network when it is read back; all files
+                of before are kept.
+        """
+        targets = _targets(path)
+        check_outputs(targets)
+        weights, programme, widths, data, picture = targets
+        origin = Origin.of(self.mutator)
+        twin = copy.deepcopy(self.model).cpu()
+        twin.eval()  # some backbones return None from it
+        with FileSet() as files:
+            # The old .pth goes first, the new one comes last: where it stands, all others are of the same network.
+            files.replace(weights)
+            drafts = {target: files.new(target) for target in (programme, picture, widths, data, weights)}
+            self._write_weights(drafts[weights], twin, origin, weights)
+            made_by = {"tool": "slim", "asked": self.report.asked, "weights": checkpoint_hash(drafts[weights])}
+            costs = self.report.costs["slimmed"]
+            score = {} if not self.report.stages else _score(self.report.stages[-1])
+            document = origin.document(self.subnet, costs, score, {**made_by, "version": __version__})
+            write_document(drafts[widths], document)
+            drafts[data].write_text(json.dumps(self.report.as_dict(), indent=1) + "\n", encoding="utf-8")
+            for target, write in (
+                (programme, lambda draft: _write_programme(draft, twin, self.input_shape)),
+                (picture, self.report.plot),
+            ):
+                if not _written(write, drafts[target], target):
+                    files.without(target)
+        return [target for target in targets if target.is_file()]
+
+    def _write_weights(self, draft: Path, twin: nn.Module, origin: Origin, path: Path) -> None:
+        """Write the weights with what they are, and read them back."""
+        costs, architecture = self.report.costs["slimmed"], carried_architecture(self.architecture)
+        meta = origin.meta(self.subnet, costs, twin, architecture)
+        save_checkpoint({"state_dict": twin.state_dict(), "meta": meta}, draft)
+        found, own = state_dict_of(read_checkpoint(draft), draft), twin.state_dict()
+        wrong = [name for name in own if name not in found or not _same(own[name], found[name])]
+        if wrong or len(found) != len(own):
+            raise UserError(f"{path}: not written, '{(wrong or list(found))[0]}' is another when it is read back")
+
+
+def _targets(path: str | os.PathLike) -> list[Path]:
+    """The files by the name they have in common."""
+    path = Path(path)
+    ending = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
+    stem = path.name.removesuffix(ending)
+    if not stem or path.name in (".", ".."):
+        raise UserError(f"save({str(path)!r}): give a name for the files, such as {str(path / 'small')!r}")
+    return [path.with_name(stem + suffix) for suffix in SUFFIXES]
+
+
+def _score(stage: Any) -> dict[str, float]:
+    """What the subnet's file says of how good it is."""
+    named = {"accuracy": stage.accuracy, "agreement": stage.agreement, "distance": stage.distance}
+    return {name: value for name, value in named.items() if value is not None and abs(value) != float("inf")}
+
+
+def _written(write: Callable[[Path], None], draft: Path, target: Path) -> bool:
+    """Write a file that not every network has; say in one line where this one has not."""
+    try:
+        write(draft)
+    except UserError as error:
+        note(f"no {target.name}: {error}", 30)
+        return False
+    return True
+
+
+def _write_programme(draft: Path, twin: nn.Module, input_shape: Sequence[int]) -> None:
+    """Write the program of ``torch.export``, run it and compare every output."""
+    export_pt2(twin, draft, input_shape)
+    with open(draft, "rb") as file:
+        programme = torch.export.load(file).module()
+    like = next((tensor for tensor in twin.parameters() if tensor.is_floating_point()), torch.zeros(()))
+    images = torch.randn((2, *input_shape), generator=torch.Generator().manual_seed(0)).to(like.dtype)
+    with torch.no_grad():
+        pairs = list(zip(_tensors(twin(images)), _tensors(programme(images)), strict=True))
+    worst = max((float((a - b).abs().max()) / max(1.0, float(b.abs().max())) for b, a in pairs if b.numel()), default=0)
+    if not worst <= TOLERANCE:
+        raise UserError(f"the program computes something else, by {worst:.3g} of its outputs")
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [leaf.double() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def _same(own: Tensor, found: Tensor) -> bool:
+    """Bit for bit."""
+    return own.dtype == found.dtype and own.shape == found.shape and torch.equal(own, found)

@@ -6,16 +6,19 @@ from mmrazor_lite.subnet.space import SearchSpace
 from mmrazor_lite.subnet.subnet import Subnet
 from mmrazor_lite.subnet.subnet_file import (
     FORMAT,
+    NET,
     SubnetFile,
     parse_document,
     read_subnet,
     subnet_document,
+    write_document,
     write_subnet,
 )
 
 __all__ = [
     "FORMAT",
     "KINDS",
+    "NET",
     "RESOURCE_UNITS",
     "Choice",
     "LayerWidth",
@@ -27,5 +30,6 @@ __all__ = [
     "parse_document",
     "read_subnet",
     "subnet_document",
+    "write_document",
     "write_subnet",
 ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -82,6 +83,22 @@ class SearchSpace(Mapping[str, Choice]):
     def __reduce__(self) -> tuple:
         # The read-only views cannot be copied or pickled, so a copy is built anew.
         return SearchSpace, (list(self._choices.values()), dict(self.layers), dict(self.aliases), self.stages)
+
+    def renamed(self, rename: Callable[[str], str]) -> SearchSpace:
+        """The same space where choices and layers have other names."""
+        choices = [
+            replace(
+                choice,
+                name=rename(name),
+                active_if=choice.active_if and (rename(choice.active_if[0]), choice.active_if[1]),
+            )
+            for name, choice in self.items()
+        ]
+        layers = {
+            rename(layer): replace(width, choice=None if width.choice is None else rename(width.choice))
+            for layer, width in self.layers.items()
+        }
+        return SearchSpace(choices, layers, {alias: rename(name) for alias, name in self.aliases.items()}, self.stages)
 
     # -- identity ------------------------------------------------------------------------------------------------
 

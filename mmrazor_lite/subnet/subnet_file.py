@@ -26,6 +26,7 @@ from mmrazor_lite.subnet.tfnas_config import is_tfnas_config, read_tfnas_config
 from mmrazor_lite.subnet.yamlio import load_yaml
 
 FORMAT = "mmrazor_lite.subnet/1"
+NET = "net."  # begins the names of a network that a classifier is around
 
 _KEYS = ("format", "space", "choices", "resources", "score", "made_by")
 
@@ -151,8 +152,12 @@ def write_subnet(
     Raises:
         UserError, ValueError: As :func:`subnet_document`; a file that is there stays as it is.
     """
-    document = subnet_document(subnet, space, resources, score, made_by)
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=False, allow_unicode=True, width=120)
+    write_document(path, subnet_document(subnet, space, resources, score, made_by))
+
+
+def write_document(path: str | os.PathLike, document: Mapping[str, Any]) -> None:
+    """Write what :func:`subnet_document` gives, whole or not at all."""
+    text = yaml.safe_dump(dict(document), sort_keys=False, default_flow_style=False, allow_unicode=True, width=120)
     write_text_atomic(path, text)
 
 
@@ -167,7 +172,8 @@ def _parse_ours(document: dict[str, Any], space: SearchSpace, where: str, path: 
     choices = document.get("choices")
     if not isinstance(choices, dict):
         raise UserError(f"{where}: 'choices' must map names to values, got {short(choices)}")
-    if "space" in document and document["space"] != space.fingerprint:
+    choices, written = _named_as_here(choices, space)
+    if "space" in document and document["space"] != written.fingerprint:
         raise UserError(
             f"{where}: a subnet of another space: the file is of {short(document['space'])}, this model has "
             f"'{space.fingerprint}'{_differences(choices, space)}; use the config that the subnet was made with"
@@ -180,6 +186,29 @@ def _parse_ours(document: dict[str, Any], space: SearchSpace, where: str, path: 
         made_by=_mapping(document, "made_by", where),
         path=path,
     )
+
+
+def _named_as_here(choices: dict[str, Any], space: SearchSpace) -> tuple[dict[str, Any], SearchSpace]:
+    """The choices of a file by the names of ``space``, and the space by those of the file.
+
+    A classifier around a network holds it as ``net``: what is found for one of them is of the other, too.
+    """
+    if set(choices) == set(space):
+        return choices, space
+    theirs, ours = (all(name.startswith(NET) for name in names) for names in (map(str, choices), space))
+    if {f"{NET}{name}" for name in choices} == set(space) or (ours and not theirs):
+        return {f"{NET}{name}": value for name, value in choices.items()}, space.renamed(_without_net)
+    if {f"{NET}{name}" for name in space} == set(choices) or (theirs and not ours):
+        return {_without_net(str(name)): value for name, value in choices.items()}, space.renamed(_with_net)
+    return choices, space
+
+
+def _with_net(name: str) -> str:
+    return NET + name
+
+
+def _without_net(name: str) -> str:
+    return name.removeprefix(NET)
 
 
 def _differences(choices: dict[str, Any], space: SearchSpace) -> str:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import trace
-from mmrazor_lite.graph.computation import difference, document, lines_of
+from mmrazor_lite.graph.computation import difference, document, held, inside, lines_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from tests.zoo import SMALL, ZOO
 
@@ -195,6 +195,36 @@ def test_architectures_are_described_alike_whatever_their_weights(name):
     channels, height, width = variant.input_shape
     larger = described(variant.build(), (channels, 2 * height, 2 * width))
     assert difference(larger, first, "a.pth") is None
+
+
+def test_what_only_holds_a_network_computes_the_same_under_its_name(base):
+    """A file of a classifier and one of the network inside say the same, whatever the statistics of its norms are."""
+
+    class Held(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+            self.register_state_dict_post_hook(without_prefix)
+
+        def forward(self, x):
+            return self.net(x)
+
+    def without_prefix(module, state, prefix, metadata):
+        for key in list(state):
+            state[key.removeprefix("net.")] = state.pop(key)
+
+    net = Net()
+    with torch.no_grad():
+        net.layer1.norm.running_var.uniform_(0.5, 2)
+    alone, around = (document(lines_of(trace(module, SHAPE)), SHAPE) for module in (net, Held(net)))
+    assert inside(alone, "net") == around and held(around, "net") == alone
+    assert alone["lines"] == base["lines"], "statistics of norms are weights, not constants"
+    assert any("values=" in line for line in around["lines"]), "a table that is not saved is one"
+
+
+def test_statistics_that_files_of_before_say_as_constants_are_not_compared(base):
+    lines = [line.replace("batch_norm", "batch_norm values=1,1,0.5") for line in base["lines"]]
+    assert lines != base["lines"] and difference({**base, "lines": lines}, base, "a.pth") is None
 
 
 @pytest.mark.parametrize(

@@ -21,26 +21,16 @@ from mmrazor_lite.network_names import (
     LIBRARIES,
     call_builder,
     check_library_name,
-    library_name,
     library_of,
     require_module,
     title,
+    without_fetching,
 )
 from mmrazor_lite.registry import SCOPE
 
 WRAPPER = f"{SCOPE}.PlainClassifier"
 # What PlainClassifier takes out of the short form; the rest are arguments of the network.
 AROUND = ("loss", "neck", "head", "aux_weight", "topk", "cal_acc", "train_cfg", "data_preprocessor", "init_cfg")
-# Arguments of torchvision's and timm's builders with which they fetch or read a file.
-FETCHING = frozenset(
-    "weights weights_backbone pretrained pretrained_cfg pretrained_cfg_overlay pretrained_strict checkpoint_path "
-    "cache_dir progress".split()
-)
-# What torchvision's pretrained weights change in the network itself.
-_BY_WEIGHTS = {
-    "googlenet": {"transform_input": True, "aux_logits": False},
-    "inception_v3": {"transform_input": True},
-}
 _SCOPES = (SCOPE, "mmpretrain", "mmengine", "mmcv")
 
 
@@ -106,10 +96,7 @@ def offline(config: Any) -> Any:
     config = explicit(config)
     net = config.get("net")
     if is_wrapper(config) and isinstance(net, Mapping) and source_of(net.get("type")) in LIBRARIES:
-        implied = _BY_WEIGHTS.get(library_name(net["type"])[1], {}) if net.get("weights") else {}
-        # A dict of pretrained_cfg can set widths too, so it stays and is refused when the file is read.
-        drop = FETCHING - {"pretrained_cfg", "pretrained_cfg_overlay"}
-        config["net"] = {**implied, **{key: value for key, value in net.items() if key not in drop}}
+        config["net"] = without_fetching(net)
     return config
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from glob import escape
 from types import MethodType
 from typing import Any
 
@@ -29,6 +30,7 @@ from mmrazor_lite.graph.computation import document, lines_of
 from mmrazor_lite.models.calibration import activated
 from mmrazor_lite.models.mutables import ChannelSlice, MutableChannel
 from mmrazor_lite.models.ops import SwitchableBatchNorm, active_of, export, make_dynamic
+from mmrazor_lite.plain_data import plain
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
@@ -47,6 +49,8 @@ from .check import (
 from .given import as_subnet, check_widths
 from .once import hold, preparation
 from .standalone import check_standalone
+
+CHECK_FAILED = "the check of a small subnet failed"
 
 
 def _is_of_a_subnet(module: nn.Module) -> bool:
@@ -252,7 +256,7 @@ class OneShotChannelMutator:
             for suspects in (assumed, names):
                 if suspects and not found:
                     self._isolate(suspects, found, raises)
-        return found or dict.fromkeys(names, f"the check of a small subnet failed: {problem}")
+        return found or dict.fromkeys(names, f"{CHECK_FAILED}: {problem}")
 
     def _isolate(self, suspects: list[str], found: dict[str, str], raises: bool) -> None:
         """Halve the suspects until each one that fails stands alone."""
@@ -266,13 +270,13 @@ class OneShotChannelMutator:
         if problem is None:
             return
         if len(suspects) == 1:
-            found[suspects[0]] = f"the check of a small subnet failed: {problem}"
+            found[suspects[0]] = f"{CHECK_FAILED}: {problem}"
             return
         before, half = len(found), len(suspects) // 2
         self._isolate(suspects[:half], found, raises)
         self._isolate(suspects[half:], found, raises)
         if len(found) == before:  # only together
-            found.update(dict.fromkeys(suspects, f"the check of a small subnet failed: {problem}"))
+            found.update(dict.fromkeys(suspects, f"{CHECK_FAILED}: {problem}"))
 
     def _problem(self, widths: dict[str, int], train: bool = True, compare: bool = True) -> str | None:
         """What happens to a subnet in one step of training, and in eval mode beside the masked full network."""
@@ -369,6 +373,19 @@ class OneShotChannelMutator:
         """
         with activated(self, as_subnet(subnet)):
             return export(self.architecture)
+
+    @property
+    def restrictions(self) -> dict[str, Any]:
+        """Arguments by which another mutator finds the same groups in this network, whatever its weights: plain data.
+
+        Which groups are, depends on them and on the network alone; but a check of small subnets runs with the weights
+        of the network, so what it has found is named.
+        """
+        checked = [layer.layer for layer in self.fixed if layer.reason.startswith(CHECK_FAILED)]
+        exclude = [*self._exclude, *(escape(layer) for layer in checked)]
+        found = {"include": self._include, "exclude": exclude, "opaque": self._opaque}
+        given = {key: list(patterns) for key, patterns in found.items() if patterns}
+        return {**given, **({"groups": plain(self._by_hand)} if self._by_hand else {})}
 
     # order ----------------------------------------------------------------------------------------------------
 

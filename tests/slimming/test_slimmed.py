@@ -1,0 +1,231 @@
+"""The files of a network that was slimmed, and what comes back of them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from slim_nets import NETWORKS, Residual, TwoHeads
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+import mmrazor_lite
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.export.own_network import Around, held_by
+from mmrazor_lite.models.mutators import OneShotChannelMutator
+from mmrazor_lite.slimming.group_rows import group_rows
+from mmrazor_lite.slimming.report import Quality, Report, Stage
+from mmrazor_lite.slimming.slimmed import Slimmed
+from mmrazor_lite.subnet import Subnet, read_subnet
+
+SHAPE = (3, 16, 16)
+
+
+def slimmed(network: nn.Module, shape=SHAPE, **options) -> Slimmed:
+    """A network with its units in a drawn order and about half of each group; ``Around(network)`` gives the same."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    for name, tensor in network.named_buffers():
+        if "running" in name:
+            tensor.data = torch.rand(tensor.shape).add(0.5).to(tensor.dtype)
+    mutator = OneShotChannelMutator(**options)
+    mutator.prepare(network.eval(), shape, any_width=True)
+    mutator.sort_channels({name: rng.random(units) for name, units in mutator.unit_counts.items()})
+    widths = {name: choice.candidates[len(choice.candidates) // 2] for name, choice in mutator.search_space.items()}
+    subnet, costs = Subnet(widths), mutator.cost_model
+    stages = [Stage("original", Quality(None, 100.0, 0.0, 8)), Stage("cut", Quality(None, 50.0, float("inf"), 8))]
+    report = Report(
+        type(network).__name__,
+        shape,
+        "macs 50%",
+        stages,
+        group_rows(mutator, subnet, {}),
+        {"original": costs.max(), "slimmed": costs.of(subnet)},
+    )
+    return Slimmed(held_by(mutator.export(subnet).eval()), subnet, report, mutator)
+
+
+def outputs(network: nn.Module, shape=SHAPE) -> list[torch.Tensor]:
+    like = next(network.parameters())
+    images = torch.randn((3, *shape), generator=torch.Generator().manual_seed(1)).to(like.dtype)
+    with torch.no_grad():
+        return tree_leaves(network(images))
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[str]:
+    """What is worth a line of the log."""
+    lines: list[str] = []
+    monkeypatch.setattr("mmrazor_lite.slimming.slimmed.note", lambda text, level: lines.append(text))
+    return lines
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "Split by itself"])
+def test_a_file_of_own_code_comes_back_bit_for_bit(name, tmp_path):
+    """Prepared by itself or inside of what holds it: then numbers and buffers of the outermost module follow, too."""
+    name, alone, _ = name.partition(" ")
+    found = slimmed(NETWORKS[name]() if alone else Around(NETWORKS[name]()))
+    before = {key: value.clone() for key, value in found.model.state_dict().items()}
+    files = found.save(tmp_path / "new" / "small")
+    assert [file.name for file in files] == [
+        "small.pth", "small.pt2", "small.yaml", "small_report.json", "small_report.png",
+    ]  # fmt: skip
+    assert sorted(files) == sorted(files[0].parent.iterdir()), "and nothing else"
+    torch.manual_seed(7)
+    loaded = mmrazor_lite.load_subnet(files[0], model=NETWORKS[name]())
+    assert type(loaded) is NETWORKS[name] and not any(module.training for module in loaded.modules())
+    assert not [module for module in loaded.modules() if type(module).__module__.startswith("mmrazor_lite")]
+    programme = torch.export.load(files[1]).module()
+    for own, back, other in zip(outputs(found.model), outputs(loaded), outputs(programme), strict=True):
+        assert torch.equal(own, back)
+        torch.testing.assert_close(other, own, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(before[key], value) for key, value in found.model.state_dict().items())
+    assert any(group.kept < group.full for group in found.report.groups)
+
+
+def test_the_subnets_file_is_of_the_project_s_one_format(tmp_path):
+    found = slimmed(Residual())
+    files = found.save(tmp_path / "small.pth")  # the ending of one of the files is no part of the name
+    document = yaml.safe_load(files[2].read_text())
+    assert document["format"] == "mmrazor_lite.subnet/1" and document["choices"] == dict(found.subnet)
+    assert document["resources"] == found.report.costs["slimmed"]
+    assert document["score"] == {"agreement": 50.0}, "what is not finite is no score"
+    assert document["made_by"]["weights"] == mmrazor_lite.export.checkpoint_hash(files[0])
+    bare, around = OneShotChannelMutator(), OneShotChannelMutator()
+    bare.prepare(Residual(), SHAPE, any_width=True)
+    around.prepare(classifier(Residual()), SHAPE, any_width=True)
+    assert read_subnet(files[2], bare.search_space).subnet == found.subnet
+    wrapped = read_subnet(files[2], around.search_space).subnet  # a config's classifier holds it as 'net'
+    assert {f"net.{name}": width for name, width in found.subnet.items()} == dict(wrapped)
+    assert json.loads(files[3].read_text()) == found.report.as_dict()
+
+
+def classifier(net: nn.Module) -> nn.Module:
+    from mmrazor_lite.models.classifiers import as_classifier
+
+    return as_classifier(net)
+
+
+def test_equal_networks_give_equal_files(tmp_path):
+    first = slimmed(Residual())
+    first, second = (copy.deepcopy(first).save(tmp_path / name / "a") for name in ("x", "y"))
+    for one, other in zip(first, second, strict=True):
+        if one.suffix != ".pt2":  # torch writes the time into it
+            assert one.read_bytes() == other.read_bytes(), one.name
+
+
+class NoShortcut(Residual):
+    def forward(self, x):
+        return self.fc(self.back(self.deep(self.branch(self.stem(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (
+            TwoHeads,
+            "only in the file: stem.0.weight, stem.1.weight, stem.1.bias and .* more; only in the network: body",
+        ),
+        (lambda: Residual(20), "another space.*same names, but other full widths"),
+        (NoShortcut, "another space.*only in the model: 'back'"),
+        (lambda: nn.Conv2d(3, 5, 1), "another network than Conv2d: only in the file: stem"),
+    ],
+)
+def test_another_network_is_refused_by_what_differs_first(build, says, tmp_path):
+    file = slimmed(Residual()).save(tmp_path / "small")[0]
+    with pytest.raises(UserError, match=says) as error:
+        mmrazor_lite.load_subnet(file, model=build())
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_names_that_compute_something_else_are_refused(tmp_path):
+    class Without(Residual):
+        def forward(self, x):
+            x = self.stem(x)
+            return self.fc((x + self.back(self.deep(self.branch(x).neg()))).mean((2, 3)))
+
+    file = slimmed(Residual()).save(tmp_path / "small")[0]
+    with pytest.raises(UserError, match="is of another network, with weights of the same names and shapes: .*neg"):
+        mmrazor_lite.load_subnet(file, model=Without())
+
+
+def test_a_network_must_be_given_where_only_code_builds_it(tmp_path):
+    file = slimmed(Residual()).save(tmp_path / "small")[0]
+    with pytest.raises(UserError, match="give a fresh one"):
+        mmrazor_lite.load_subnet(file)
+    with pytest.raises(UserError, match="two names of one argument"):
+        mmrazor_lite.load_subnet(file, Residual(), model=Residual())
+    with pytest.raises(UserError, match="give a module of torch"):
+        mmrazor_lite.load_subnet(file, model=Residual)
+
+
+def test_what_was_excluded_is_found_again(tmp_path):
+    found = slimmed(Residual(), exclude=["stem.*"])
+    assert "stem.0" not in found.subnet
+    loaded = mmrazor_lite.load_subnet(found.save(tmp_path / "small")[0], model=Residual())
+    assert torch.equal(outputs(loaded)[0], outputs(found.model)[0])
+
+
+def test_the_precision_of_the_weights_comes_back(tmp_path):
+    found = slimmed(Residual().double())
+    loaded = mmrazor_lite.load_subnet(found.save(tmp_path / "small")[0], model=Residual())
+    assert torch.equal(outputs(loaded)[0], outputs(found.model)[0]) and outputs(loaded)[0].dtype == torch.float64
+
+
+class Counting(Residual):
+    """Its code fixes the number of images, so there is no program for any number of them."""
+
+    def forward(self, x):
+        return super().forward(x) if x.shape[0] < 5 else super().forward(x[:5])
+
+
+def test_what_cannot_be_written_is_said_and_the_rest_is_there(tmp_path, told):
+    (tmp_path / "small.pt2").write_text("of an earlier network")
+    files = slimmed(Counting()).save(tmp_path / "small")
+    assert [file.name for file in files] == ["small.pth", "small.yaml", "small_report.json", "small_report.png"]
+    assert not (tmp_path / "small.pt2").exists(), "none that is of another network"
+    assert "no small.pt2: Counting cannot be exported with a free batch size" in told[0] and len(told) == 1
+
+
+def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch, told):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "small_report.png" not in [file.name for file in slimmed(Residual()).save(tmp_path / "small")]
+    assert "no small_report.png: plots need matplotlib" in told[0] and len(told) == 1
+
+
+def test_all_files_or_none(tmp_path, monkeypatch):
+    """What is there stays where a file cannot be written, and where one is not what the network is."""
+    found = slimmed(Residual())
+    kept = {file: file.read_bytes() for file in found.save(tmp_path / "small")}
+    costs, report = found.report.costs, found.report
+    broken = dataclasses.replace(found, report=Report("other", SHAPE, "x", [], report.groups, costs, notes=[object()]))
+    with pytest.raises(TypeError):
+        broken.save(tmp_path / "small")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+    (tmp_path / "b_report.json").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        slimmed(Residual()).save(tmp_path / "b")
+    with pytest.raises(UserError, match="give a name for the files"):
+        found.save(tmp_path / ".pth")
+
+
+def test_own_code_needs_no_mmengine(tmp_path):
+    file = slimmed(Residual()).save(tmp_path / "small")[0]
+    code = f"""
+import sys
+sys.path.insert(0, {str(NETWORKS["Residual"].__module__ and sys.modules["slim_nets"].__file__.rpartition("/")[0])!r})
+for name in ("mmengine", "mmcv", "mmpretrain"):
+    sys.modules[name] = None
+import mmrazor_lite
+from slim_nets import Residual
+print(type(mmrazor_lite.load_subnet({str(file)!r}, model=Residual())).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "Residual", done.stderr

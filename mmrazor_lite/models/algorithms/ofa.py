@@ -20,7 +20,6 @@ from mmrazor_lite.models.algorithms.construct import at_width, build_part
 from mmrazor_lite.models.algorithms.loading import load_checked, log_loaded
 from mmrazor_lite.models.algorithms.phases import EXPAND, TEACHER, Phase, phases_of
 from mmrazor_lite.models.algorithms.pretrained import read_pretrained
-from mmrazor_lite.models.calibration import activated
 from mmrazor_lite.models.classifiers import main_logits
 from mmrazor_lite.models.mutables import ElasticBlock
 from mmrazor_lite.registry import DISTILLERS, MODELS
@@ -192,12 +191,30 @@ class OFA(Algorithm):
 
     def sort_channels(self) -> None:
         """Order the channels inside every block by importance; what the full network computes stays the same."""
-        trained = self.phase.trained(".expand_ratio") if self.phase else {}
-        with activated(self.mutator, self.search_space.max()):
-            for name, block in self.architecture.named_modules():
-                if isinstance(block, ElasticBlock) and len(block.expand_ratios) > 1:
-                    block.sort_channels(trained.get(f"{name}.expand_ratio", ()))
+        blocks = {
+            name: block
+            for name, block in self.architecture.named_modules()
+            if isinstance(block, ElasticBlock) and len(block.expand_ratios) > 1
+        }
+        for place in range(max((len(block.inner_groups) for block in blocks.values()), default=0)):
+            found = [(n, block) for n, block in blocks.items() if place < len(block.inner_groups)]
+            scores = {self.mutator.inner_groups[n][place]: self._importance(n, block, place) for n, block in found}
+            self.mutator.sort_channels(scores)
         print_log("sorted the channels inside every block by importance", logger="current")
+
+    def _importance(self, name: str, block: ElasticBlock, place: int) -> Tensor:
+        """How important the channels of a group are, as ranks: those of ratios already trained before all others.
+
+        A channel is as important as the weights of the group's last reader that read it, in absolute sum.
+        """
+        reader = block.get_submodule(block.inner_groups[place]["into"][-1])
+        importance = reader._parameters["weight"].detach().abs().sum((0, 2, 3))
+        segment = torch.zeros_like(importance, dtype=torch.long)  # 0 for what the narrowest trained width holds
+        for ratio in self.phase.trained(".expand_ratio").get(f"{name}.expand_ratio", ()) if self.phase else ():
+            segment[block.inner_widths(ratio)[place] :] += 1
+        order = importance.argsort(descending=True, stable=True)
+        order = order[segment[order].argsort(stable=True)]
+        return -order.argsort().double()
 
     @torch.no_grad()
     def teacher_outputs(self, batch: Any, subnet: Subnet) -> Tensor:

@@ -185,11 +185,15 @@ class TFNAS(Algorithm):
             lambda proposed: self.latency.of_network(blocks, chosen, proposed),
             self.target,
         )
+        scores = {}
         for block, op, old, new in zip(blocks, chosen, widths, scaled, strict=True):
             if new != old:
                 self.widths[block, op] = new
-                module = self._blocks[block].module
-                module.candidate(module.names[op]).sort_channels()
+                form, candidate = self._blocks[block].candidate(op)
+                (group,) = self.mutator.inner_groups[form]
+                scores[group] = candidate.importance
+        if scores:
+            self.mutator.sort_channels(scores)
         self._forget()
         return {"before": before, "after": self.latency.of_network(blocks, chosen, scaled), "target": self.target}
 

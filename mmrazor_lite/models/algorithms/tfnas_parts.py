@@ -19,6 +19,7 @@ from torch.nn import functional
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.models.mutables import MutableDepth, MutableOP
+from mmrazor_lite.models.mutables.operator import CANDIDATES
 from mmrazor_lite.models.mutators import NasMutator
 from mmrazor_lite.subnet import Stage
 
@@ -43,6 +44,11 @@ class Block:
     def choices(self, operator: int, width: int) -> dict[str, Any]:
         """The choices that make it an operator of a width."""
         return {self.name: self.module.names[operator], self.widths[operator]: width}
+
+    def candidate(self, operator: int) -> tuple[str, nn.Module]:
+        """Where in the network an operator is, and its module."""
+        name = self.module.names[operator]
+        return f"{self.name}.{CANDIDATES}.{name}", self.module.candidate(name)
 
     def runs(self, depths: Mapping[str, int]) -> bool:
         """Whether it runs at these depths of the stages; a stage that has none runs whole."""

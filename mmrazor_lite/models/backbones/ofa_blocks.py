@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from torch import Tensor, nn
 
 from mmrazor_lite.models.mutables import ElasticBlock, KernelConv2d
-
-_BY_CHANNEL = ("weight", "bias", "running_mean", "running_var")
 
 
 class SqueezeExcite(nn.Module):
@@ -98,27 +95,6 @@ class OFABlock(ElasticBlock):
         mid = expanded(self.in_channels, ratio)
         return (mid, squeezed(mid)) if self.use_se else (mid,)
 
-    @torch.no_grad()
-    def sort_channels(self, widths: Sequence[int | float]) -> None:
-        """See :class:`ElasticBlock`. A channel is as important as the weights that read it, in absolute sum.
-
-        Inside the squeeze-and-excitation, those are the weights of its last layer.
-        """
-        kept = [self.inner_widths(ratio) for ratio in widths]
-        project, depth = self.point_linear.conv, self.depth_conv
-        order = _order(project.weight, [width[0] for width in kept])
-        layers = [depth.conv, depth.bn]
-        if self.inverted_bottleneck is not None:
-            layers += [self.inverted_bottleneck.conv, self.inverted_bottleneck.bn]
-        readers = [project]
-        if self.use_se:
-            layers.append(depth.se.expand)
-            readers.append(depth.se.reduce)
-        permute(layers, readers, order)
-        if self.use_se:
-            inner = _order(depth.se.expand.weight, [width[1] for width in kept])
-            permute([depth.se.reduce], [depth.se.expand], inner)
-
 
 def conv_norm_act(conv: nn.Module, norm_cfg: dict | None, act_cfg: dict | None) -> nn.Sequential:
     """``conv``, then ``bn`` and ``act`` where they are given."""
@@ -151,23 +127,3 @@ def _depthwise(channels: int, kernel_sizes: tuple[int, ...], stride: int) -> nn.
         return KernelConv2d(channels, kernel_sizes, stride)
     size = kernel_sizes[0]
     return nn.Conv2d(channels, channels, size, stride, size // 2, groups=channels, bias=False)
-
-
-def _order(reader: Tensor, kept: Sequence[int]) -> Tensor:
-    """Input channels of the weights ``reader`` (out, in, 1, 1) by falling absolute sum, inside each trained width."""
-    importance = reader.abs().sum((0, 2, 3))
-    rank = torch.zeros_like(importance, dtype=torch.long)  # 0 for what the narrowest trained width holds
-    for width in kept:
-        rank[width:] += 1
-    by_importance = importance.argsort(descending=True, stable=True)
-    return by_importance[rank[by_importance].argsort(stable=True)]
-
-
-def permute(layers: Sequence[nn.Module], readers: Sequence[nn.Module], order: Tensor) -> None:
-    """Put the output channels of ``layers``, and the input channels of ``readers``, in another order."""
-    for layer in layers:
-        for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):
-            if tensor is not None and name in _BY_CHANNEL:
-                tensor.copy_(tensor[order])
-    for layer in readers:
-        layer._parameters["weight"].copy_(layer._parameters["weight"][:, order])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import MODELS
 
-from .ofa_blocks import conv_norm_act, permute
+from .ofa_blocks import conv_norm_act
 
 
 @MODELS.register_module()
@@ -104,20 +103,10 @@ class TFNASBlock(BaseModule):
             out, into = [*out, "squeeze_excite.conv_expand"], ["squeeze_excite.conv_reduce", *into]
         return ({"out": out, "into": into},)
 
-    @torch.no_grad()
-    def sort_channels(self) -> None:
-        """Order the inner channels by the absolute sum of their depthwise kernels, largest first.
-
-        What the block computes with all of them stays the same; with the first n, it is the n largest.
-        """
-        order = self.depth_conv.conv._parameters["weight"].abs().sum((1, 2, 3)).argsort(descending=True, stable=True)
-        layers = [self.depth_conv.conv, self.depth_conv.bn]
-        layers += [self.inverted_bottleneck.conv, self.inverted_bottleneck.bn] if self.inverted_bottleneck else []
-        readers = [self.point_linear.conv]
-        if self.squeeze_excite is not None:
-            layers.append(self.squeeze_excite.conv_expand)
-            readers.append(self.squeeze_excite.conv_reduce)
-        permute(layers, readers, order)
+    @property
+    def importance(self) -> Tensor:
+        """Of the inner channels: the absolute sums of their depthwise kernels."""
+        return self.depth_conv.conv._parameters["weight"].detach().abs().sum((1, 2, 3))
 
 
 class SqueezeExcite(nn.Module):

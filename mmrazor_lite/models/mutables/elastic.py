@@ -158,7 +158,10 @@ class ElasticBlock(BaseModule):
 
     @property
     def inner_groups(self) -> tuple[dict[str, list[str]], ...]:
-        """The layers that share a width, as groups of a width mutator with names inside the block."""
+        """The layers that share a width, as groups of a width mutator with names inside the block.
+
+        The weights of the last reader of a group (``into``) say how important its channels are.
+        """
         raise NotImplementedError
 
     def inner_widths(self, ratio: int | float) -> tuple[int, ...]:
@@ -183,14 +186,6 @@ class ElasticBlock(BaseModule):
     def settled(self) -> nn.Module:
         """Itself: what it holds is settled."""
         return self
-
-    def sort_channels(self, widths: Sequence[int]) -> None:
-        """Order the inner channels by importance, most important first, without a change of what the block computes.
-
-        Args:
-            widths: Expand ratios already trained, ascending; their channels stay in front of the others.
-        """
-        raise NotImplementedError
 
 
 def _kernel_sizes(values: Sequence[int]) -> tuple[int, ...]:

@@ -6,9 +6,10 @@ that the channels of the group run through.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.graph import LayerKind, Side, kind_of
 from mmrazor_lite.models.ops import active_of
+
+from .check import probe_images
 
 EXACT = 1e-10  # of the largest output, in double precision: more than another order of summation changes
 
@@ -112,6 +115,42 @@ def orders_of(scores: Mapping[str, Sequence[float]], units: Mapping[str, int]) -
             raise UserError(f"sort_channels: '{name}' needs {units[name]} finite scores, got {found}")
         orders[list(units).index(name)] = np.argsort(-values, kind="stable")
     return orders
+
+
+class HasOrder(Protocol):
+    """A mutator whose groups may be sorted."""
+
+    architecture: nn.Module
+    input_shape: tuple[int, ...]
+
+    @property
+    def unit_counts(self) -> Mapping[str, int]: ...  # group -> its units, in the order of their indices
+
+    @property
+    def members(self) -> list[Member]: ...
+
+    def run(self, images: Tensor) -> list[Tensor]: ...  # what must stay the same
+
+
+def sort_groups(network: HasOrder, scores: Mapping[str, Sequence[float]]) -> list[str]:
+    """Order the units of groups by falling score, in place; equal ones stay as they are.
+
+    What an order would change is found on a copy in double precision before, and such a group stays.
+
+    Returns:
+        Groups that stay.
+
+    Raises:
+        UserError: A group is unknown, or its scores are not one finite number for each unit.
+    """
+    names = list(network.unit_counts)
+    orders = orders_of(scores, network.unit_counts)
+    twin = copy.deepcopy(network)
+    twin.architecture.double()
+    images = probe_images(network.architecture, network.input_shape).double()
+    stay = sort_what_may(twin.members, orders, lambda: twin.run(images))
+    reorder(network.members, {index: order for index, order in orders.items() if index not in stay})
+    return [names[index] for index in stay]
 
 
 @torch.no_grad()

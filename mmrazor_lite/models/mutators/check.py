@@ -37,6 +37,17 @@ def untouched(model: nn.Module) -> Iterable[None]:
             parameter.grad = gradient
 
 
+@contextmanager
+def in_eval(model: nn.Module) -> Iterable[nn.Module]:
+    """``model`` in eval mode inside the block; after it, every module has the mode it had."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def probe_images(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
     """Two random images for the check; small ones where the model takes them, as widths do not depend on their size."""
     channels, *space = input_shape

@@ -6,19 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.estimators.cells import Cell
 from mmrazor_lite.graph import FixedLayer, LayerTable, Side
 from mmrazor_lite.graph.computation import document
+from mmrazor_lite.models.calibration import activated
 from mmrazor_lite.models.mutables import ChannelSlice, ChoiceModule, InnerWidths, MutableChannel
 from mmrazor_lite.models.ops import export, make_dynamic
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
-from .check import probe_images
+from .channel_order import Member, members, sort_groups
+from .check import in_eval, probe_images, tensors_of
 from .choice_costs import RESOLUTION, ChoiceCosts, Form, Maps, resolutions_of
 from .given import as_subnet
 from .once import hold, preparation
@@ -92,7 +95,8 @@ class NasMutator:
         costs = ChoiceCosts(architecture, self.input_shape, self._places)
         self.mutables: list[MutableChannel] = []
         self._slices: dict[tuple, ChannelSlice] = {}
-        self._inner: list[tuple[Choice, InnerWidths, list[MutableChannel]]] = []
+        self._dynamic: dict[str, nn.Module] = {}
+        self._inner: dict[str, tuple[Choice, InnerWidths, list[MutableChannel]]] = {}  # by the name of the form
         for place in self._places:
             for name, inner in place.offer.inner.items():
                 forms = [form for form in costs.forms[place.name] if form.name == within(place.name, name)]
@@ -132,7 +136,7 @@ class NasMutator:
         ]
         for group, offered in zip(groups, candidates, strict=True):
             self.mutables.append(MutableChannel(replace(group, name=f"{form.name}.{group.name}"), offered))
-        self._inner.append((choice, form.inner, self.mutables[offset:]))
+        self._inner[form.name] = choice, form.inner, self.mutables[offset:]
         module = self.architecture.get_submodule(form.name)
         for layer, sides in layers.items():
             if all(side.is_fixed for side in sides):
@@ -141,7 +145,8 @@ class NasMutator:
             holder = module.get_submodule(parent)
             slices = [self._slice(side.renumbered(offset)) for side in sides]
             self._replaced.append((holder, child, holder._modules[child]))
-            holder._modules[child] = make_dynamic(holder._modules[child], *slices)
+            dynamic = make_dynamic(holder._modules[child], *slices)
+            holder._modules[child] = self._dynamic[f"{form.name}.{layer}"] = dynamic
 
     def _slice(self, side: Side) -> ChannelSlice:
         return self._slices.setdefault(side.key(), ChannelSlice(side, self.mutables))
@@ -200,7 +205,7 @@ class NasMutator:
         self._set_widths(subnet)
 
     def _set_widths(self, subnet: Mapping[str, int | float | str]) -> None:
-        for choice, inner, mutables in self._inner:
+        for choice, inner, mutables in self._inner.values():
             widths = inner.at(subnet.get(choice.name, choice.candidates[0]), len(mutables))
             for mutable, width in zip(mutables, widths, strict=True):
                 mutable.width = width
@@ -223,3 +228,49 @@ class NasMutator:
             return export(self.architecture.get_submodule(name))
         finally:
             self.activate(before)
+
+    # order ----------------------------------------------------------------------------------------------------
+
+    @property
+    def unit_counts(self) -> dict[str, int]:
+        """Units of every group of inner widths, in the order of their indices."""
+        return {mutable.name: mutable.group.units for mutable in self.mutables}
+
+    @property
+    def members(self) -> list[Member]:
+        """What follows the groups: every such dimension of a parameter or buffer."""
+        return list(members(self._dynamic))
+
+    @property
+    def inner_groups(self) -> dict[str, list[str]]:
+        """Name of each form with inner widths, where it is in the network -> its groups, as it declares them."""
+        return {name: [mutable.name for mutable in mutables] for name, (_, _, mutables) in self._inner.items()}
+
+    def run(self, images: Tensor) -> list[Tensor]:
+        """What the network gives for images (N, C, H, W) in eval mode with all widths full: all tensors of its output.
+
+        It runs several times, so that each candidate that sets no width is chosen once; depths stay whole.
+        """
+        deciding = [place.choices[own] for place in self._places if not place.offer.stage for own in place.deciding]
+        found = []
+        for back in range(max((len(choice.candidates) for choice in deciding), default=1)):
+            row = np.array([len(choice.candidates) - 1 for choice in self.search_space.values()])
+            for choice in deciding:
+                at = list(self.search_space).index(choice.name)
+                row[at] = max(row[at] - back, 0)
+            with activated(self, self.search_space.subnet(row)), in_eval(self.architecture) as network:
+                found += tensors_of(network(images))
+        return found
+
+    def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
+        """Order the units of groups of inner widths by falling score, see :meth:`OneShotChannelMutator.sort_channels`.
+
+        In place; with all widths full, every candidate computes the same as before.
+
+        Returns:
+            Groups that stay, since what the network computes depends on the order of their channels.
+
+        Raises:
+            UserError: A group is unknown, or its scores are not one finite number for each unit.
+        """
+        return sort_groups(self, scores)

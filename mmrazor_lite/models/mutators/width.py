@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from glob import escape
@@ -35,11 +34,12 @@ from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .candidates import TWELFTHS, CandidateRule, any_width, rule_for
-from .channel_order import Member, members, orders_of, reorder, sort_what_may
+from .channel_order import Member, members, sort_groups
 from .check import (
     backward_error,
     can_mask,
     failure,
+    in_eval,
     masked_inputs,
     number_variants,
     on_active_channels,
@@ -401,13 +401,8 @@ class OneShotChannelMutator:
 
     def run(self, images: Tensor) -> list[Tensor]:
         """What the full network gives for images (N, C, H, W) in eval mode: all tensors of its output."""
-        modes = {module: module.training for module in self.architecture.modules()}
-        with activated(self, self.search_space.max()):
-            try:
-                return tensors_of(self.architecture.eval()(images))
-            finally:
-                for module, training in modes.items():
-                    module.training = training
+        with activated(self, self.search_space.max()), in_eval(self.architecture) as network:
+            return tensors_of(network(images))
 
     def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
         """Order the units of groups by falling score, so that subnets keep the best; equal ones stay as they are.
@@ -427,13 +422,7 @@ class OneShotChannelMutator:
         """
         if self._sets:
             raise UserError("sort_channels: this network holds norms of several subnets; sort it before")
-        orders = orders_of(scores, self.unit_counts)
-        twin = copy.deepcopy(self)
-        twin.architecture.double()
-        images = probe_images(self.architecture, self.input_shape).double()
-        stay = sort_what_may(twin.members, orders, lambda: twin.run(images))
-        reorder(self.members, {index: order for index, order in orders.items() if index not in stay})
-        return [self.mutables[index].name for index in stay]
+        return sort_groups(self, scores)
 
     def make_switchable(self, subnets: Sequence[Subnet]) -> None:
         """Give every jointly trained subnet batch norms of its own, each a copy of the slice it used so far."""

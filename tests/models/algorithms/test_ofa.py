@@ -9,83 +9,29 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from elastic import randomised
+from ofa_runs import (
+    LR,
+    NUMBER,
+    PHASES,
+    SHRINKING,
+    SIZES,
+    architecture,
+    at,
+    batch,
+    labels,
+    make,
+    save,
+    sgd,
+    start,
+)
 
-from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint, save_checkpoint
 from mmrazor_lite.models.algorithms import OFA, SubModel
 from mmrazor_lite.models.algorithms.base import resized
-from mmrazor_lite.models.algorithms.loading import load_checked
 from mmrazor_lite.models.calibration import batch_norms, recalibrated
 from mmrazor_lite.models.mutables import ElasticBlock
 from mmrazor_lite.registry import MODELS, SCOPE
-
-CLASSES, LR, SIZES = 5, 0.1, (6, 8)
-PHASES = ["teacher", "kernel", "depth_1", "expand_1", "expand_2"]
-NUMBER = {"teacher": 1, "kernel": 1, "depth_1": 2, "expand_1": 4, "expand_2": 4}
-SHRINKING = pytest.mark.parametrize("phase", PHASES[1:])
-
-
-def architecture(**backbone) -> dict:
-    return {
-        "type": "mmpretrain.ImageClassifier",
-        "backbone": {
-            "type": "mmrazor_lite.OFAMobileNetV3",
-            "arch_setting": [[16, 2, 2, "HSwish", True], [24, 1, 1, "ReLU", False]],
-            "depths": [1, 2],
-            "kernel_sizes": [3, 5],
-            "expand_ratios": [2, 3, 4],
-            "tail_channels": [24, 32],
-            "stem_stride": 1,
-            "dropout": 0.0,
-            **backbone,
-        },
-        "head": {"type": "LinearClsHead", "num_classes": CLASSES, "in_channels": 32},
-    }
-
-
-def make(architecture: dict | None = None, seed: int = 0, **options) -> OFA:
-    """In float64, with random norms and kernel matrices."""
-    from mmengine.model import BaseDataPreprocessor
-
-    torch.manual_seed(seed)
-    options = {"mutator": {"type": "NasMutator", "resolutions": list(SIZES)}, "input_shape": (3, 8, 8), **options}
-    algorithm = OFA(architecture or globals()["architecture"](), data_preprocessor=BaseDataPreprocessor(), **options)
-    randomised(algorithm)
-    return algorithm.double().train()
-
-
-def batch(seed: int = 0, n: int = 4) -> dict:
-    from mmpretrain.structures import DataSample
-
-    images = torch.randn((n, 3, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return {"inputs": images, "data_samples": [DataSample().set_gt_label(i % CLASSES) for i in range(n)]}
-
-
-def labels(data: dict) -> torch.Tensor:
-    return torch.cat([sample.gt_label for sample in data["data_samples"]])
-
-
-def sgd(algorithm: OFA, **options) -> SubnetOptimWrapper:
-    return SubnetOptimWrapper(torch.optim.SGD(algorithm.parameters(), lr=LR), **options)
-
-
-def save(algorithm: OFA, path) -> str:
-    meta = {SCOPE: algorithm.checkpoint_meta()}
-    save_checkpoint({"state_dict": algorithm.state_dict(), "meta": meta}, path)
-    return str(path)
-
-
-def start(algorithm: OFA, file: str) -> OFA:
-    load_checked(algorithm, read_checkpoint(file), file)
-    return algorithm
-
-
-def at(images: torch.Tensor, size: int) -> torch.Tensor:
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 @pytest.fixture(scope="module")
@@ -535,69 +481,3 @@ def test_a_phase_that_goes_on_from_its_own_checkpoint_keeps_its_order(files, tmp
     following = start(make(phase="expand_2", teacher=files["teacher"]), file)
     following.before_first_step()
     assert orders(following) != before
-
-
-def test_sorting_by_hand_is_by_importance(registered):
-    algorithm = make()
-    algorithm.mutator.activate(algorithm.search_space.min())
-    algorithm.sort_channels()
-    algorithm.mutator.activate(algorithm.search_space.max())
-    for block in blocks(algorithm):
-        importance = block.point_linear.conv.weight.detach().abs().sum((0, 2, 3))
-        assert (importance.diff() <= 0).all()
-
-
-# options ----------------------------------------------------------------------------------------------------------
-
-
-def test_width_mult_overrides_that_of_the_backbone_and_the_head(registered):
-    wide = make(width_mult=2.0)
-    assert wide.architecture.head.fc.in_features == wide.architecture.backbone.out_channels == 64
-    assert wide.cost_model.max()["params"] > 2 * make().cost_model.max()["params"]
-    with pytest.raises(UserError, match="width_mult"):
-        make({"type": "mmpretrain.ImageClassifier", "backbone": {"type": "ResNet", "depth": 18}}, width_mult=2.0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"training": "shrinking"}, r"algorithm\.training='shrinking' is unknown \(allowed: progressive_shrinking, s"),
-        ({"training": "progressive_shrinking"}, r"needs algorithm\.phase"),
-        ({"training": "sandwich", "phase": "kernel"}, r"algorithm\.phase='kernel' is of progressive shrinking"),
-        ({"phase": "depth_2"}, r"algorithm\.phase='depth_2' is unknown.*teacher, kernel, depth_1, expand_1, expand_2"),
-        ({"num_subnets": 0}, r"algorithm\.num_subnets=0: give a whole number from 1"),
-        ({"num_subnets": 1.5}, r"algorithm\.num_subnets=1\.5: give a"),
-        ({"num_subnets": True}, r"algorithm\.num_subnets=True: give a"),
-        ({"num_random_samples": -1}, r"algorithm\.num_random_samples=-1: give a whole number from 0"),
-        ({"kd_ratio": -0.5}, r"algorithm\.kd_ratio=-0\.5: give a number of 0 or more"),
-        ({"kd_ratio": "1"}, r"algorithm\.kd_ratio='1': give a"),
-        ({"kd_ratio": True}, r"algorithm\.kd_ratio=True: give a"),
-        ({"kd_ratio": float("nan")}, r"algorithm\.kd_ratio=nan: give a"),
-        ({"input_shape": (3, 6, 6)}, r"mutator\.resolutions end at 8"),
-        ({"mutator": {"type": "NasMutator", "resolutions": [8, 6]}}, r"mutator\.resolutions=\[8, 6\]"),
-    ],
-)
-def test_options_that_contradict_are_refused(registered, options, message):
-    with pytest.raises(UserError, match=message) as error:
-        make(**options)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"phase": "kernel", "num_random_samples": 2},
-        {"num_subnets": 3},
-        {"teacher": "x.pth"},
-        {"kd_ratio": 0.5},
-        {"phase": "teacher", "num_subnets": 3},
-        {"phase": "teacher", "teacher": "x.pth"},
-        {"phase": "teacher", "kd_ratio": 0.5},
-        {"phase": "teacher", "distiller": {"type": "KLDivergence"}},
-        {"phase": "kernel", "kd_ratio": 0, "distiller": {"type": "KLDivergence"}},
-    ],
-)
-def test_options_of_the_other_training_are_refused(registered, options):
-    """Nothing accepted is ignored."""
-    with pytest.raises(UserError, match=rf"algorithm\.{list(options)[-1]}"):
-        make(**options)

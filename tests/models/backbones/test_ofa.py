@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from elastic import BACKBONES, INSIDE, WIDTHS, build, by_hand, images
@@ -14,7 +12,7 @@ from torch import nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.backbones import OFAMobileNetV3, OFAProxylessNAS
 from mmrazor_lite.models.backbones.ofa_blocks import OFABlock
-from mmrazor_lite.models.mutables import ElasticBlock, KernelConv2d, MutableDepth
+from mmrazor_lite.models.mutables import KernelConv2d, MutableDepth
 from mmrazor_lite.registry import MODELS
 
 ALL = pytest.mark.parametrize("name", BACKBONES)
@@ -157,89 +155,3 @@ def test_options_that_make_no_network_are_refused(options, message):
     with pytest.raises(UserError, match=message) as error:
         BACKBONES["mobilenet_v3"](**options)
     assert "\n" not in str(error.value)
-
-
-# the order of channels --------------------------------------------------------------------------------------------
-
-
-def elastic_blocks(net: nn.Module) -> list[OFABlock]:
-    return [module for module in net.modules() if isinstance(module, ElasticBlock) and module.is_elastic]
-
-
-def importance(block: OFABlock) -> torch.Tensor:
-    return block.point_linear.conv.weight.detach().abs().sum((0, 2, 3))
-
-
-def se_importance(block: OFABlock) -> torch.Tensor:
-    return block.depth_conv.se.expand.weight.detach().abs().sum((0, 2, 3))
-
-
-def set_net(net: nn.Module, size: int, depth: int) -> nn.Module:
-    for module in net.modules():
-        if isinstance(module, ElasticBlock) and module.is_elastic:
-            module.activate({"kernel_size": size})
-        if isinstance(module, MutableDepth):
-            module.active_depth = min(depth, module.depths[-1])
-    return net
-
-
-@ALL
-@pytest.mark.parametrize("trained", [(), (4,), (3, 4), (2, 3, 4)])
-def test_sorting_changes_nothing_at_the_full_width(name, trained):
-    net = build(name).double()
-    other = copy.deepcopy(net)
-    for block in elastic_blocks(other):
-        block.sort_channels(trained)
-    assert any(not torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
-    for size in (3, 5, 7):  # one matrix for all channels: smaller kernels and depths stay, too
-        for depth in (1, 3):
-            for mode in (False, True):
-                first, second = (set_net(copy.deepcopy(n), size, depth).train(mode)(images()) for n in (net, other))
-                assert_close(first, second, 1e-12)
-
-
-@ALL
-def test_the_order_is_by_importance(name):
-    net = build(name).double()
-    for block in elastic_blocks(net):
-        weights = importance(block)
-        inside = se_importance(block) if block.use_se else None
-        block.sort_channels(())
-        assert_close(importance(block), weights.sort(descending=True).values, 1e-12)
-        if block.use_se:
-            assert_close(se_importance(block), inside.sort(descending=True).values, 1e-12)
-        for ratio, width in WIDTHS[block.in_channels].items():  # what a smaller block keeps is the most important
-            kept = importance(block)[:width].sum()
-            assert kept == pytest.approx(weights.topk(block.inner_widths(ratio)[0]).values.sum().item(), rel=1e-12)
-
-
-@ALL
-@pytest.mark.parametrize("trained", [(4,), (3, 4), (2, 3, 4), (2, 4)])
-def test_channels_of_trained_widths_stay_in_front(name, trained):
-    net = build(name).double()
-    for block in elastic_blocks(net):
-        with torch.no_grad():  # a number of its own in every channel
-            block.depth_conv.bn.running_mean.copy_(torch.arange(WIDTHS[block.in_channels][4]))
-        weights = importance(block)
-        widths = [WIDTHS[block.in_channels][ratio] for ratio in trained]
-        block.sort_channels(trained)
-        order = block.depth_conv.bn.running_mean.long()
-        assert order.sort().values.tolist() == list(range(widths[-1]))
-        begin = 0
-        for end in widths:
-            segment = order[begin:end]
-            assert segment.sort().values.tolist() == list(range(begin, end))
-            assert (weights[segment].diff() <= 0).all()
-            begin = end
-        assert torch.equal(importance(block), weights[order])
-
-
-def test_sorting_twice_is_sorting_once():
-    net = build("mobilenet_v3")
-    for block in elastic_blocks(net):
-        block.sort_channels(())
-    before = copy.deepcopy(net.state_dict())
-    for block in elastic_blocks(net):
-        block.sort_channels(())
-        block.sort_channels((2, 3, 4))
-    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from oracles import assert_close, assert_same_bits, count, memory
 from tfnas import BLOCKS, OPERATORS, SHAPE, images, operators, prepared
-from torch import nn
 
 from mmrazor_lite.estimators.resource import plain_cost
-from mmrazor_lite.models.backbones import TFNASBlock
 from mmrazor_lite.models.mutators import NasMutator
 from mmrazor_lite.subnet import read_subnet, write_subnet
 
@@ -127,16 +124,18 @@ def test_files_of_both_grids(tmp_path):
         assert read_subnet(tmp_path / "b.yaml", mutator.search_space).subnet == subnet
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_sorting_channels_keeps_the_block(operator):
-    torch.manual_seed(0)
-    most = 4 * 6 if "e3" in operator else 8 * 6
-    se = (6 if "e3" in operator else 12) if "se" in operator else 0
-    block = TFNASBlock(6, 6, most, 5 if "k5" in operator else 3, 1, se, range(most // 2, most + 1)).double().eval()
-    nn.init.normal_(block.depth_conv.bn.running_mean)
-    x = torch.randn(2, 6, 8, 8, dtype=torch.float64)
-    before = block(x)
-    block.sort_channels()
-    assert_close(block(x), before)
-    sums = block.depth_conv.conv.weight.abs().sum((1, 2, 3))
-    assert bool((sums[:-1] >= sums[1:]).all())
+def test_sorting_by_the_kernels_keeps_what_every_operator_computes():
+    plain, network, mutator = prepared()
+    scores = {}
+    for name, groups in mutator.inner_groups.items():
+        (group,) = groups
+        scores[group] = network.get_submodule(name).importance
+    assert mutator.sort_channels(scores) == []
+    for operator, name in enumerate(OPERATORS):
+        for block in BLOCKS:
+            old, new = (net.get_submodule(block).candidate(name) for net in (plain, network))
+            assert torch.equal(new.importance, old.importance.sort(descending=True).values)
+            plain.get_submodule(block).activate({".": name})
+        row = [operator if n in BLOCKS else len(c.candidates) - 1 for n, c in mutator.search_space.items()]
+        mutator.activate(mutator.search_space.subnet(np.array(row)))
+        assert_close(network.eval()(images()), plain.eval()(images()))

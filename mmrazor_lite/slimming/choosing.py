@@ -15,7 +15,7 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.measure import Bench, interleaved
-from mmrazor_lite.models.importance import Batches, Ranking
+from mmrazor_lite.models.importance import Ranking
 from mmrazor_lite.subnet import Subnet
 
 from .allocation import Curves, path
@@ -157,13 +157,19 @@ def _above(setting: Setting, goal: Floor, original: Quality) -> Choice:
         raise UserError(f"{told} is out of reach: the network itself has {full:.2f}% on {original.images} images")
     subnets = setting.path(["macs"])
 
-    def keeps(place: int, images: Batches) -> bool:
-        return getattr(repair(setting.prepared, subnets[place], images, setting.judge).quality, name) >= least
+    def tried(place: int) -> bool:
+        network, _ = refit_of(setting.prepared, subnets[place], setting.images.first(FEW))
+        return getattr(setting.judge(network), name) >= least
 
-    place, step = _last(len(subnets), lambda place: keeps(place, setting.images.first(FEW))), 1
-    while place > 0 and not keeps(place, setting.images.seen):  # with more images it is seldom worse
+    def keeps(place: int) -> bool:
+        return (
+            getattr(repair(setting.prepared, subnets[place], setting.images.seen, setting.judge).quality, name) >= least
+        )
+
+    place, step = _last(len(subnets), tried), 1
+    while place > 0 and not keeps(place):  # with more images it is seldom worse
         place, step = max(place - step, 0), 2 * step
-    while step == 1 and place + 1 < len(subnets) and keeps(place + 1, setting.images.seen):
+    while step == 1 and place + 1 < len(subnets) and keeps(place + 1):
         place += 1
     if place == 0:
         raise UserError(f"{told} is out of reach: nothing smaller keeps {least:.2f}% of the network's {full:.2f}%")

@@ -31,10 +31,12 @@ class Steps:
         UserError: The file is damaged, or its steps are of something else; says what differs.
     """
 
-    def __init__(self, folder: Path | None, identity: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None = None, identity: Mapping[str, Any] | None = None, resume: bool = False
+    ) -> None:
         self.folder = folder
         self._path = None if folder is None else folder / NAME
-        self._identity = _plain(dict(identity))
+        self._identity = _plain(dict(identity or {}))
         self._done: dict[str, Any] = {}
         if resume and self._path is not None and self._path.exists():
             self._done = self._read()

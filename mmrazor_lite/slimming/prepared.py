@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from mmrazor_lite.errors import UserError, failing, nearest, short
 from mmrazor_lite.graph import kind_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
+from mmrazor_lite.models.ops import whole_copy
 
-_SLIMMED: WeakKeyDictionary[nn.Module, OneShotChannelMutator] = WeakKeyDictionary()
-SHOWN = 3  # layers that an error names
+SHOWN = 3  # layers that a line names
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +59,26 @@ def prepare(
         UserError: The network cannot be copied or traced, has no width to choose, or a pattern names nothing.
     """
     patterns = _kept_layers(model, keep)
-    held = _SLIMMED.get(model)
     with failing(f"{type(model).__name__} cannot be copied"):
-        network = held.export(held.search_space.max()) if held is not None else copy.deepcopy(model)
+        network = whole_copy(model)
     mutator = OneShotChannelMutator(exclude=patterns, opaque=tuple(opaque), groups=tuple(groups))
     mutator.prepare(network, input_shape, any_width=True)
-    _SLIMMED[network] = mutator
     if all(choice.fixed for choice in mutator.search_space.values()):
         reasons = "; ".join(f"'{layer.layer}': {layer.reason}" for layer in mutator.fixed[:SHOWN])
         raise UserError(f"{type(model).__name__} has no width that can be chosen ({reasons or 'it has no layers'})")
-    notes = tuple(f"'{layer.layer}' keeps its width: {layer.reason}" for layer in mutator.fixed)
+    kept = by_reason((layer.layer, layer.reason) for layer in mutator.fixed)
+    notes = tuple(f"{names} {'keep their' if several else 'keeps its'} width: {why}" for names, several, why in kept)
     return Prepared(mutator, _least(mutator, limits or {}), notes)
+
+
+def by_reason(found: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bool, str]]:
+    """Names that have one reason in common, in words; whether they are several; the reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found:
+        reasons.setdefault(reason, []).append(f"'{name}'")
+    for reason, names in reasons.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield ", ".join(names[:SHOWN]) + more, len(names) > 1, reason
 
 
 def _kept_layers(model: nn.Module, keep: Sequence[str]) -> tuple[str, ...]:

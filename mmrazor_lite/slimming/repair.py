@@ -15,7 +15,7 @@ from mmrazor_lite.models.importance import Batches
 
 from .judging import Judge
 from .kept_steps import Steps
-from .prepared import Prepared
+from .prepared import Prepared, by_reason
 from .refit import RefitReport, kept_channels, refit
 from .report import Quality, Stage
 
@@ -75,7 +75,8 @@ def repair(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, judge: 
     best = min(tried, key=lambda stage: stage.distance)
     others = [f"{stage.name} {stage.distance:.3g}" for stage in tried if stage is not best]
     notes = [f"nearest to the original is {best.name}: distance {best.distance:.3g}, of {', '.join(others)}"]
-    notes += [f"'{layer}' is not refitted: {why}" for layer, why in refitted.skipped.items() if why != UNTOUCHED]
+    skipped = by_reason((layer, why) for layer, why in refitted.skipped.items() if why != UNTOUCHED)
+    notes += [f"{names} {'are' if several else 'is'} not refitted: {why}" for names, several, why in skipped]
     return Repaired(networks[best.name], best.name, tried, (*notes, *refitted.notes))
 
 

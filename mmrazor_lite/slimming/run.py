@@ -100,8 +100,12 @@ def slim(
     prepared = prepare(model, found.shape, keep, limits, opaque, groups)
     mutator = prepared.mutator
     goal = read_goal(budget, min_accuracy, max_drop, mutator.cost_model.of(mutator.search_space.max()))
-    options = {"goal": repr(goal), "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
-    steps = Steps(Path(work_dir) if work_dir is not None else None, _identity(model, found, mutator, options), resume)
+    if work_dir is None:
+        steps = Steps()
+    else:
+        options = {"goal": repr(goal), "importance": _named(importance), "divisor": divisor}
+        options["least"] = dict(prepared.least)
+        steps = Steps(Path(work_dir), _identity(model, found, mutator, options), resume)
     judge = Judge(prepared.network, found.held_out)
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
@@ -177,7 +181,7 @@ def _identity(
     """What decides about the steps of a run."""
     leaves = (leaf for batch in (*images.seen, *images.held_out) for leaf in tree_leaves(batch))
     return {
-        "network": digest_of(model.state_dict().values()),
+        "network": digest_of(leaf for leaf in model.state_dict().values() if isinstance(leaf, Tensor)),
         "space": mutator.search_space.fingerprint,
         "costs": mutator.cost_model.fingerprint,
         "images": digest_of(leaf for leaf in leaves if isinstance(leaf, Tensor)),

@@ -76,6 +76,12 @@ class ChannelSlice:
         self.width = sum(length for _, length in self.pieces)
         self._index = None
 
+    def widen(self) -> None:
+        """Make all units of its groups active."""
+        for mutable in self._own:
+            mutable.width = mutable.group.full
+        self.refresh()
+
     @property
     def full(self) -> bool:
         return self.width == self.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .dynamic import Active, active_of, export, make_dynamic, settle
 from .switchable import SwitchableBatchNorm
+from .whole import whole_copy
 
 __all__ = [
     "Active",
@@ -12,4 +13,5 @@ __all__ = [
     "export",
     "make_dynamic",
     "settle",
+    "whole_copy",
 ]

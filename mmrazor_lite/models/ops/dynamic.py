@@ -69,6 +69,14 @@ class Active:
     running: bool = field(default=False)  # inside the forward of a norm with statistics
     copies: dict[str, Tensor] = field(default_factory=dict)  # its statistics, where they are no view
 
+    def slices(self) -> Iterator[ChannelSlice]:
+        """The channels that anything of the module follows."""
+        yield from (part for part in (self.inputs, self.outputs) if part is not None)
+        yield from (channels for where in self.tensors.values() for _, channels in where)
+        for number in self.numbers.values():
+            parts = (number.inputs, number.outputs) if isinstance(number, Number) else number.channels
+            yield from parts if isinstance(parts, tuple) else (parts,)
+
 
 def take(tensor: Tensor | None, where: Iterable[tuple[int, ChannelSlice]]) -> Tensor | None:
     """The active part of a tensor: a view where it is one piece along every dimension."""

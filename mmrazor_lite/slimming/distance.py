@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+SOFT = 4.0  # temperature at which scores that a network is sure of still differ
+
 Distance = Callable[[Any, Any], float]  # (outputs, those of the original) -> 0 where they are equal
 
 
 @torch.no_grad()
-def distance(outputs: Any, reference: Any) -> float:
+def distance(outputs: Any, reference: Any, temperature: float = 1.0) -> float:
     """What is lost of the reference: a sum over the outputs of a network.
 
     Of class scores (N, C), that is of two dimensions and more than one column, it is the Kullback-Leibler divergence of
-    the softmax from the reference's in nats, a mean over the images (as in distillation, arXiv:1503.02531). Of any
-    other tensor of numbers it is the squared error relative to the mean square of the reference. Numbers that are not
-    finite are infinitely far.
+    the softmax from the reference's in nats, a mean over the images, at a temperature and times its square (as in
+    distillation, arXiv:1503.02531, section 2.1). Of any other tensor of numbers it is the squared error relative to the
+    mean square of the reference. Numbers that are not finite are infinitely far.
 
     Args:
         outputs, reference: A tensor, or tensors in lists and dictionaries of one structure.
+        temperature: What class scores are divided by. At 1 an image that the network is sure of counts for nothing, as
+            nearly all images are that it was trained with.
     """
     pairs = zip(_tensors(outputs), _tensors(reference), strict=True)
-    total = sum(float(_one(a.detach().double(), b.detach().double())) for a, b in pairs)
+    total = sum(float(_one(a.detach().double(), b.detach().double(), temperature)) for a, b in pairs)
     return total if total == total else float("inf")
+
+
+softened: Distance = partial(distance, temperature=SOFT)
 
 
 def mean_distance(outputs: Iterable[Any], references: Sequence[Any], measure: Distance = distance) -> float:
@@ -38,10 +46,10 @@ def mean_distance(outputs: Iterable[Any], references: Sequence[Any], measure: Di
     return total / max(count, 1.0)
 
 
-def _one(own: Tensor, reference: Tensor) -> Tensor:
+def _one(own: Tensor, reference: Tensor, temperature: float) -> Tensor:
     if own.dim() == 2 and own.shape[1] > 1:
-        own, reference = own.log_softmax(1), reference.log_softmax(1)
-        return (reference.exp() * (reference - own)).sum(1).mean().clamp(min=0.0)
+        own, reference = (own / temperature).log_softmax(1), (reference / temperature).log_softmax(1)
+        return temperature**2 * (reference.exp() * (reference - own)).sum(1).mean().clamp(min=0.0)
     return (own - reference).square().sum() / reference.square().sum().clamp(min=torch.finfo(torch.float64).tiny)
 
 

@@ -16,7 +16,7 @@ from mmrazor_lite.models.calls import Call, Calls
 from mmrazor_lite.models.importance import Batches, Moments, Ranking
 from mmrazor_lite.models.importance.definition import Widths
 
-from .distance import Distance, distance, mean_distance
+from .distance import Distance, mean_distance, softened
 
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of the units kept, at which a group is measured
 IMAGES = 200
@@ -29,7 +29,7 @@ def sensitivity(
     rankings: Mapping[str, Ranking],
     moments: Mapping[str, Moments],
     batches: Batches,
-    distance: Distance = distance,
+    distance: Distance = softened,
     images: int = IMAGES,
     shares: Sequence[float] = SHARES,
 ) -> dict[str, np.ndarray]:
@@ -43,6 +43,8 @@ def sensitivity(
         rankings: Of every group, see ``rank``; the network's channels are in their own order.
         moments: See ``gather``; a reader without any keeps its weights.
         batches: (images, targets).
+        distance: Of the outputs from those of the full network; by default at a temperature that tells apart what a
+            network is sure of.
         images: At most so many are looked at, the first ones.
     """
     looked_at = first_images(batches, images)

@@ -11,7 +11,7 @@ from torch import nn
 from zoo import Prepared, prepare, prepared
 
 from mmrazor_lite.models.importance import gather, rank
-from mmrazor_lite.slimming.distance import distance, mean_distance
+from mmrazor_lite.slimming.distance import distance, mean_distance, softened
 from mmrazor_lite.slimming.sensitivity import curve, first_images, sensitivity
 
 
@@ -20,6 +20,8 @@ def test_distance_of_class_scores_is_a_divergence() -> None:
     p, q = reference[0].softmax(0), own[0].softmax(0)
     assert distance(own, reference) == pytest.approx(float((p * (p / q).log()).sum()) / 2)
     assert distance(own + 7, own) == pytest.approx(0, abs=1e-12)
+    p, q = (reference[0] / 4).softmax(0), (own[0] / 4).softmax(0)
+    assert softened(own, reference) == pytest.approx(16 * float((p * (p / q).log()).sum()) / 2)
 
 
 def test_distance_of_other_outputs_is_the_squared_error() -> None:
@@ -57,7 +59,7 @@ def test_a_curve_goes_through_what_is_measured(small: Prepared) -> None:
             for images, _ in batches:
                 seen = body[:3](images)
                 made = nn.functional.conv2d(seen, weight.T.reshape(5, 8, 2, 2), body[3].bias + constant)
-                values.append(distance(body[4:](made), body(images)))
+                values.append(softened(body[4:](made), body(images)))
         assert found[kept] == pytest.approx(np.mean(values), rel=1e-6)
     assert found[0] == np.inf
     assert found[8] == 0

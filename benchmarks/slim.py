@@ -129,7 +129,7 @@ def tuned(network: nn.Module, original: nn.Module, case: Case, job: Job, work: P
     images = case.data.training(work, job.seed)
     data = DataLoader(TensorDataset(images.images, images.labels), batch_size=64, shuffle=True)
     folder = work / "tune" / job.name
-    return tune(network, original, data, TUNING, folder, folder.exists(), augment=True, seed=job.seed).model
+    return tune(network, original, data, TUNING, folder, folder.exists(), seed=job.seed).model
 
 
 # all of them ----------------------------------------------------------------------------------------------------

@@ -130,11 +130,11 @@ def report(work: Path) -> str:
             rows = [Row(work, name, share, method) for method in METHODS if method != "none"]
             text = table([row for row in rows if row.records])
             if text:
-                parts += [f"### {case.title}, {share}% of the macs", text]
+                parts += [f"### {case.title}, {share}% of the macs", text, failures(work, rows)]
     tuned = [Row(work, case, share, method) for case, share in TUNED_CASES.items() for method in TUNED]
     text = table([row for row in tuned if row.records])
     if text:
-        parts += [f"### Tuned for {TUNING}", text]
+        parts += [f"### Tuned for {TUNING}", text, failures(work, tuned)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -165,6 +165,20 @@ def table(rows: list[Row]) -> str:
             cells = [METHODS[row.method.removesuffix("_tuned")], STAGES.get(stage, stage), row.macs()]
             cells += [str(row.lost(stage)), str(row.agreement(stage)), str(len(row.records))]
             lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def failures(work: Path, rows: list[Row]) -> str:
+    """What ended the methods that have no record, though they were run."""
+    lines = []
+    for row in rows:
+        logs = [work / "logs" / f"{row.case}-{row.share}-{row.method}-{seed}.log" for seed in SEEDS]
+        log = next((log for log in logs if log.exists()), None)
+        if log is not None and not row.records:
+            said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            lines.append(
+                f"- {METHODS[row.method.removesuffix('_tuned')]} did not end: {said[-1][:300] if said else ''}"
+            )
     return "\n".join(lines)
 
 

@@ -181,6 +181,13 @@ def test_the_report_tells_every_stage_and_where_it_was_measured(bench, measured)
     json.dumps(record)
 
 
+def test_a_method_that_failed_is_told(bench, measured):
+    log = bench.jobs.result_file(measured, bench.jobs.Job("resnet20", 73, "tp_bn", 1)).parents[1] / "logs"
+    log.mkdir(exist_ok=True)
+    (log / "resnet20-73-tp_bn-1.log").write_text("Traceback ...\nKeyError: 'no such layer'\n\n")
+    assert "- Torch-Pruning, BN scale did not end: KeyError: 'no such layer'" in bench.report.report(measured)
+
+
 def test_norms_are_recalibrated_on_all_images(bench):
     import torch
     from torch import nn

@@ -35,26 +35,27 @@ class MemoryImages(Dataset):
     Args:
         images: (N, C, H, W).
         targets: Tensors of N rows in any structure; or None.
+        places: Which of them are shown; all by default.
     """
 
-    def __init__(self, images: Tensor, targets: Any) -> None:
+    def __init__(self, images: Tensor, targets: Any, places: np.ndarray | None = None) -> None:
         self.images, self.targets = images, targets
+        self.places = np.arange(len(images)) if places is None else places
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.seeded_batch([index], 0, [0])
 
     def seeded_batch(self, indices: Sequence[int], seed: int, epochs: Sequence[int]) -> dict[str, Any]:
         """The images of these numbers; nothing is drawn."""
-        places = torch.from_numpy(np.asarray(indices, dtype=np.int64))
-        return {"inputs": self.images[places], "data_samples": _rows(self.targets, places)}
+        places = torch.from_numpy(self.places[np.asarray(indices, dtype=np.int64)])
+        return {"inputs": self.images[places.to(self.images.device)], "data_samples": _rows(self.targets, places)}
 
-    def chosen(self, places: np.ndarray) -> MemoryImages:
-        """Those images alone."""
-        kept = torch.from_numpy(places)
-        return MemoryImages(self.images[kept], _rows(self.targets, kept))
+    def chosen(self, indices: np.ndarray) -> MemoryImages:
+        """Those images alone, in the same memory."""
+        return MemoryImages(self.images, self.targets, self.places[indices])
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,9 @@ SMALL = [
     "mmpretrain/ResNet_CIFAR",
 ]
 HEAVY = ("timm/dla46x_c", "timm/hgnetv2_b0", "timm/rexnet_100", "timm/skresnet18")  # tests/graph has their rules
+IN_THE_ZOO = (
+    "torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 torchvision/mobilenet_v3_small mmpretrain/ResNet_CIFAR"
+).split()  # the same rules, held by test_invariants.py
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,13 @@ def test_every_model_of_the_sources_is_listed_or_left_out(any_model):
 # the models -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [pytest.param(key, marks=[pytest.mark.slow] * (key in HEAVY)) for key in SMALL])
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key, marks=[pytest.mark.slow] * (key in HEAVY) + [pytest.mark.wide] * (key in IN_THE_ZOO))
+        for key in SMALL
+    ],
+)
 def test_a_small_model_passes_every_invariant(any_model, key):
     entry = entry_of(any_model, key)
     entry = replace(entry, size=min(entry.size, PIXELS), check=min(entry.check, PIXELS))

@@ -18,13 +18,14 @@ from mmrazor_lite.estimators import RESOURCES, ResourceEstimator
 MEMORY = ["demo", "resnet18", "densenet", "squeezenet", "vgg"]  # the rest take the same rules, and export is slow
 
 
+@pytest.mark.parametrize("draws", [(16, 2), pytest.param((100, 4), marks=pytest.mark.wide)], ids=["few", "many"])
 @pytest.mark.parametrize("name", ZOO)
-def test_cost_equals_a_count_on_the_export(name):
+def test_cost_equals_a_count_on_the_export(name, draws):
     twin = prepared(name)
     space = twin.mutator.search_space
     mutator = copy.deepcopy(twin.mutator)
     rng = np.random.default_rng(0)
-    rows = space.sample_indices(rng, 100 if name in SMALL else 4)
+    rows = space.sample_indices(rng, draws[0] if name in SMALL else draws[1])
     rows = np.concatenate([rows, [space.index(space.max())], [space.index(space.min())]])
     costs = twin.mutator.cost_model(rows)
     for number, row in enumerate(rows):

@@ -22,6 +22,7 @@ SHIPPED = {
     "OFA_SUBNET_NOTE8_LAT22.yaml": "note8_lat-22ms_top1-70.4_finetune-25",
     "OFA_SUBNET_NOTE8_LAT31.yaml": "note8_lat-31ms_top1-72.8_finetune-25",
 }
+pytestmark = pytest.mark.wide  # a minute of traces; test_flops_ofa.py has one network in the usual run
 PUBLISHED = specialised()
 BUILT = ("note8_lat-22ms_top1-70.4_finetune-25", "1080ti_gpu64-12ms_top1-72.6_finetune-25")
 

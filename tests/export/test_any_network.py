@@ -97,7 +97,9 @@ def train(algorithm, steps: int = 2) -> list[dict]:
     return logs
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["head", "own", *(pytest.param(name, marks=pytest.mark.wide) for name in ("timm", "torchvision"))]
+)
 def test_whole_path(build, tmp_path, monkeypatch, name):
     config, size, auxiliary = NETWORKS[name]
     if name == "torchvision":  # seconds for a large network: what the others have, and what is compared below

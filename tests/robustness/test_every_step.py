@@ -121,7 +121,7 @@ def result(place: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("step", "ranks", "which"),
-    [(step, ranks, "few") for step, ranks in FEW]
+    [pytest.param(step, ranks, "few", marks=[pytest.mark.wide] * (step == "specialize")) for step, ranks in FEW]
     + [pytest.param(step, ranks, "rest", marks=pytest.mark.slow) for step, ranks in ALL],
 )
 def test_killed_at_drawn_moments(command, made, root, tmp_path, step, ranks, which):

@@ -69,7 +69,7 @@ TRAINING = {
 }
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("epochs", 0), ("iterations", 2)])
+@pytest.mark.parametrize(("kind", "workers"), [pytest.param("epochs", 0, marks=pytest.mark.wide), ("iterations", 2)])
 def test_training(command, tmp_path, kind, workers, kills):
     hooks, writes = TRAINING[kind]
     options = [*DATA, *hooks, f"train_dataloader.num_workers={workers}"]

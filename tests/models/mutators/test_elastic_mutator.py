@@ -219,11 +219,12 @@ def test_a_subnet_is_the_full_network_with_channels_zeroed_and_blocks_left_out(n
         assert (own - model(images(subnet["resolution"], seed=1))).abs().max() > 1e-3 * own.abs().max()
 
 
+@pytest.mark.parametrize("draws", [20, pytest.param(100, marks=pytest.mark.wide)])
 @ALL
-def test_costs_equal_a_count_on_the_export(name):
+def test_costs_equal_a_count_on_the_export(name, draws):
     _, _, mutator = prepared(name)
-    rows = mutator.search_space.sample_indices(np.random.default_rng(1), 100)
-    rows[:, 0] = np.arange(100) % len(RESOLUTIONS)
+    rows = mutator.search_space.sample_indices(np.random.default_rng(1), draws)
+    rows[:, 0] = np.arange(draws) % len(RESOLUTIONS)
     costs = mutator.cost_model(rows)
     for i, row in enumerate(rows):
         subnet = mutator.search_space.subnet(row)

@@ -61,10 +61,11 @@ def test_prepare_keeps_parameters_and_keys(name):
 
 
 @ALL
-def test_subnets_in_double_precision(name):
+@pytest.mark.parametrize("draws", [1, pytest.param(2, marks=pytest.mark.wide)])
+def test_subnets_in_double_precision(name, draws):
     """Outputs and gradients of the export, outputs of the zeroed full network, and its counted cost."""
     twin = prepared(name).double()
-    for subnet in subnets(twin, 2):
+    for subnet in subnets(twin, draws):
         assert_subnet_is_right(twin, subnet)
 
 

@@ -153,11 +153,12 @@ def _exported_name(key: str, subnet) -> str | None:
     return f"{head}.{rest}" if subnet[head] == candidate else None
 
 
+@pytest.mark.parametrize("draws", [(16, 5), pytest.param((100, 10), marks=pytest.mark.wide)], ids=["few", "many"])
 @ALL
-def test_costs_equal_a_count_on_the_export(name):
+def test_costs_equal_a_count_on_the_export(name, draws):
     _, _, mutator = prepared(name)
     rng = np.random.default_rng(1)
-    number = 100 if name == "shuffle_channels" else 10
+    number = draws[0] if name == "shuffle_channels" else draws[1]
     rows = mutator.search_space.sample_indices(rng, number)
     costs = mutator.cost_model(rows)
     for i, row in enumerate(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from oracles import assert_close, assert_same_bits, count, memory
 from tfnas import BLOCKS, OPERATORS, SHAPE, images, operators, prepared
@@ -88,16 +89,17 @@ def _zeroed(out: torch.Tensor, width: int) -> torch.Tensor:
     return torch.cat([out[:, :width], torch.zeros_like(out[:, width:])], 1)
 
 
-def test_costs_equal_a_count_on_the_export():
+@pytest.mark.parametrize("draws", [8, pytest.param(24, marks=pytest.mark.wide)])
+def test_costs_equal_a_count_on_the_export(draws):
     _, _, mutator = prepared()
     model = mutator.cost_model
-    drawn = subnets(mutator, 24)
+    drawn = subnets(mutator, draws)
     costs = model(np.stack([mutator.search_space.index(subnet) for subnet in drawn]))
     for index, subnet in enumerate(drawn):
         static = mutator.export(subnet).float()
         counted = count(static, SHAPE)
         assert {key: int(costs[key][index]) for key in counted} == counted, subnet
-        if index < 4:
+        if index < 3:
             assert int(costs["memory"][index]) == memory(static, SHAPE)
             assert plain_cost(static, SHAPE)["macs"] == counted["macs"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mmrazor_lite.errors import failing
+from mmrazor_lite.errors import UserError, failing
 from mmrazor_lite.models.importance import Batches
 
 from .distance import mean_distance
@@ -33,6 +33,8 @@ class Judge:
         self.batches = list(batches)
         with failing("the network cannot take the images"):
             self.reference = self.outputs(original)
+        if not all(bool(torch.isfinite(leaf).all()) for leaf in _tensors(self.reference)):
+            raise UserError("the network gives what is no finite number (NaN or infinity) for some of the images")
         self.images = sum(len(images) for images, _ in self.batches)
 
     def outputs(self, network: nn.Module) -> list[Any]:

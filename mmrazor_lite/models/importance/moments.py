@@ -19,6 +19,7 @@ from mmrazor_lite.models.mutators.channel_order import Member
 from .definition import Batches, Widths
 
 ROWS = 30  # sampled for each input of a fit: more changed nothing on CIFAR-10
+ROUNDING = 1e-10  # of the mean square of inputs that are single precision
 LARGEST = 5000  # inputs of a fit: beyond, a matrix of them takes more than 200 MB
 
 
@@ -51,6 +52,14 @@ class Moments:
         product = self.gram / max(self.rows, 1)
         return product - torch.outer(self.mean, self.mean) if centred else product
 
+    def ridge(self, share: float) -> float:
+        """What is added to the diagonal of the covariance: relative to its mean, and no less than rounding errors.
+
+        These are larger where inputs hardly vary around a large mean.
+        """
+        size = float(self.gram.diagonal().mean()) / max(self.rows, 1)
+        return max(share * float(self.covariance().diagonal().mean()), ROUNDING * size, 1e-150)
+
     def weight(self) -> Tensor:
         """The weight of the layer as it is now, (K, O) float64."""
         weight = self.reader.tensor.detach().double().cpu().movedim(self.reader.dim, 0)  # (C, outputs, kernel..)
@@ -77,7 +86,7 @@ class Moments:
         that is there. The constant (outputs of the layer,) belongs behind the layer.
         """
         covariance, weight, mean = self.covariance(), self.weight(), self.mean
-        held = ridge_of(covariance, ridge)
+        held = self.ridge(ridge)
         inside = covariance[keep][:, keep]
         inside.diagonal().add_(held)
         fitted = torch.zeros_like(weight)
@@ -89,11 +98,6 @@ class Moments:
     def _outputs(self) -> int:
         tensor = self.reader.tensor
         return tensor.movedim(self.reader.dim, 0).shape[1]
-
-
-def ridge_of(covariance: Tensor, ridge: float) -> float:
-    """What is added to the diagonal: relative to its mean, never nothing."""
-    return max(ridge * float(covariance.diagonal().mean()), torch.finfo(torch.float64).tiny ** 0.5)
 
 
 def gather(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .definition import Batches, Ranking, Scores, Widths, measure
-from .moments import Moments, gather, ridge_of
+from .moments import Moments, gather
 from .weight_size import l2
 
 
@@ -82,7 +82,7 @@ class _Reader:
         covariance = moments.covariance()
         weight = moments.weight()
         size = float((weight * (covariance @ weight)).sum())
-        covariance.diagonal().add_(ridge_of(covariance, ridge))
+        covariance.diagonal().add_(moments.ridge(ridge))
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
         if weight.shape[1] > weight.shape[0]:  # as many columns as rows say the same of all sums of squares
             weight = torch.linalg.qr(weight.T, mode="r")[1].T

@@ -11,9 +11,9 @@ from torch import nn
 from zoo import Prepared, prepare, prepared
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.models.importance import build, gather, rank, unranked
+from mmrazor_lite.models.importance import IMPORTANCES, build, gather, rank, unranked
 from mmrazor_lite.models.importance.reconstruction import by_scores, scores_of
-from mmrazor_lite.registry import IMPORTANCES
+from mmrazor_lite.models.mutators import OneShotChannelMutator
 
 
 def data(network: Prepared, count: int = 3, size: int = 4) -> list:
@@ -190,7 +190,7 @@ def test_a_plain_measure_loses_the_scores_of_what_goes() -> None:
     assert by_scores(np.array([-2.0, -1.0])).errors.tolist() == [1.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("name", sorted(IMPORTANCES.module_dict))
+@pytest.mark.parametrize("name", sorted(IMPORTANCES))
 def test_every_measure_ranks_every_group(name: str) -> None:
     own = prepared("densenet")
     batches = [(own.images(), None)]
@@ -207,3 +207,18 @@ def test_every_measure_ranks_every_group(name: str) -> None:
 def test_no_image(many: Prepared) -> None:
     with pytest.raises(UserError, match="no image"):
         gather(many.mutator, [])
+
+
+def test_inputs_that_hardly_vary_have_a_fit() -> None:
+    """Rounding leaves no matrix that can be decomposed, unless the ridge is above it."""
+    network = nn.Sequential(nn.Conv2d(3, 24, 1), nn.Conv2d(24, 5, 1))
+    with torch.no_grad():
+        network[0].weight.mul_(1e-7)
+        network[0].bias.fill_(1e3)
+    mutator = OneShotChannelMutator()
+    mutator.prepare(network, (3, 4, 4), any_width=True)
+    images = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    moments = gather(mutator, [(images, None)])
+    weight, constant = moments["1"].fit(torch.arange(24) < 9)
+    assert torch.isfinite(weight).all() and torch.isfinite(constant).all()
+    assert np.isfinite(rank(mutator, [(images, None)], "reconstruction", moments=moments)["0"].errors).all()

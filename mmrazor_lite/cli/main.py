@@ -31,6 +31,7 @@ from . import (
     print_config,
     search,
     signals,
+    slim,
     specialize,
     split,
     test,
@@ -39,14 +40,14 @@ from . import (
 
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 _MODULES = (
-    *(train, search, specialize, test, split, convert_ofa, convert_tfnas_table, parse_tfnas, analyze, flops),
+    *(train, search, specialize, test, split, convert_ofa, convert_tfnas_table, parse_tfnas, analyze, flops, slim),
     *(predictor_collect, predictor_train, latency, image_lists, print_config),
     *RECIPES,
 )
 SUBCOMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}
 # Arguments of any of them that name files.
 OUTPUTS = ("out", "output", "plot", "model_config")
-INPUTS = ("config", "checkpoint", "scores", "table", "predictor", "latency_table", "official")
+INPUTS = ("config", "checkpoint", "weights", "scores", "table", "predictor", "latency_table", "official")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -27,6 +27,8 @@ class TrainedNetwork:
         module: A plain module in eval mode.
         title: What it is called, for people.
         name: Its name in torchvision or timm, which says how it reads images; None of other networks.
+        architecture: Config that builds it at full width, for the files of the result; None of code of the user's own,
+            which no file may name, and of a subnet.
         preprocessor: Config of the data preprocessor of its config; None without one.
         cfg: Its config; None of a network by its name.
         notes: What is to be said of it, a line each.
@@ -35,6 +37,7 @@ class TrainedNetwork:
     module: nn.Module
     title: str
     name: str | None = None
+    architecture: Mapping[str, Any] | None = None
     preprocessor: Mapping[str, Any] | None = None
     cfg: Any = None
     notes: list[str] = field(default_factory=list)
@@ -63,7 +66,10 @@ def by_name(name: str, weights: str | None, options: Sequence[str], seed: int) -
         _load(module, weights, numbered="num_classes")
     elif not any(arguments.get(key) for key in ("weights", "pretrained")):
         notes.append(f"no --weights: {name} has the weights that its own code gives it")
-    return TrainedNetwork(module.eval(), name, name if library_of(name) else None, notes=notes)
+    own = not library_of(name)
+    return TrainedNetwork(
+        module.eval(), name, None if own else name, None if own else {"type": name, **arguments}, notes=notes
+    )
 
 
 def of_config(config: str, weights: str | None, options: Sequence[str]) -> TrainedNetwork:
@@ -83,7 +89,9 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
     from mmrazor_lite.checkpoints import read_checkpoint
     from mmrazor_lite.config import load_config
     from mmrazor_lite.models.algorithms.construct import build_architecture
+    from mmrazor_lite.models.classifiers import source_of
     from mmrazor_lite.models.said import said_by
+    from mmrazor_lite.plain_data import plain
 
     from . import purpose, subnets
 
@@ -99,7 +107,9 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
     if kind == "subnet":
         from mmrazor_lite.export import load_subnet
 
-        return TrainedNetwork(load_subnet(weights).eval(), f"the subnet of {weights}", None, preprocessor, cfg)
+        return TrainedNetwork(
+            load_subnet(weights).eval(), f"the subnet of {weights}", preprocessor=preprocessor, cfg=cfg
+        )
     if kind == "joint":
         raise UserError(f"--weights {weights}: holds a joint model of several subnets: {_JOINT}")
     if subnets.is_sub_model(section):
@@ -114,7 +124,9 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
     else:
         _init_weights(model)
         notes.append(f"no --weights: the network has the weights that '{config}' gives it")
-    return TrainedNetwork(*_plain(model, architecture), preprocessor, cfg, notes)
+    module, title, name = _plain(model, architecture)
+    own = source_of(_net(architecture).get("type")) == "own"
+    return TrainedNetwork(module, title, name, None if own else plain(architecture), preprocessor, cfg, notes)
 
 
 def _plain(model: nn.Module, architecture: Mapping) -> tuple[nn.Module, str, str | None]:
@@ -125,11 +137,16 @@ def _plain(model: nn.Module, architecture: Mapping) -> tuple[nn.Module, str, str
 
     module = plain_module(model)
     module.eval()  # some backbones return None from it
-    net = architecture.get("net") if kind_of(architecture) == "PlainClassifier" else architecture
-    kind = net.get("type") if isinstance(net, Mapping) else None
+    kind = _net(architecture).get("type")
     name = kind if source_of(kind) in LIBRARIES else None
     parts = (kind_of(part) for part in (architecture, architecture.get("backbone")))
     return module, name or " of ".join(filter(None, parts)), name
+
+
+def _net(architecture: Mapping) -> Mapping:
+    """The config of the network itself: what a classifier is put around, where that is all."""
+    net = architecture.get("net")
+    return net if isinstance(net, Mapping) else architecture
 
 
 def _preprocessor(section: Mapping, cfg: Any) -> Mapping[str, Any] | None:

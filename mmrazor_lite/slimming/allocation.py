@@ -134,7 +134,7 @@ def allocate(
     widths = Widths(curves, cost, space, divisor, least)
     resources = list(limits)
     high = np.array([float(limits[name]) for name in resources])
-    _reachable(widths, resources, high)
+    check_reachable(widths, resources, high)
     if widths.sizes.prod(dtype=np.float64) <= LISTED:
         solution = _best_of_all(widths, resources, high)
     else:
@@ -159,7 +159,7 @@ def uniform(
     """
     widths = Widths(curves, cost, space, divisor, least)
     resources, high = list(limits), np.array([float(limit) for limit in limits.values()])
-    _reachable(widths, resources, high)
+    check_reachable(widths, resources, high)
     kept = [line / line[-1] for line in widths.channels]
     shares = np.unique(np.concatenate(kept))
     solutions = np.stack([np.maximum(np.searchsorted(line, shares, side="right") - 1, 0) for line in kept], 1)
@@ -184,7 +184,8 @@ def path(
     return widths.rows(np.array(steps))
 
 
-def _reachable(widths: Widths, resources: list[str], high: np.ndarray) -> None:
+def check_reachable(widths: Widths, resources: list[str], high: np.ndarray) -> None:
+    """Raise :class:`UserError` where a limit of a resource is below what the smallest widths cost; says both ends."""
     ends = widths.costs(np.stack([np.zeros_like(widths.full), widths.full]), resources)
     for name, limit, lowest, full in zip(resources, high, *ends, strict=True):
         if lowest > limit:

@@ -18,7 +18,7 @@ from mmrazor_lite.estimators.measure import Bench, interleaved
 from mmrazor_lite.models.importance import Ranking
 from mmrazor_lite.subnet import Subnet
 
-from .allocation import Curves, path
+from .allocation import Curves, Widths, check_reachable, path
 from .budgets import Budget, Floor
 from .images import Images
 from .judging import Judge
@@ -72,6 +72,16 @@ class Choice:
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
         return {"subnet": dict(self.subnet), "notes": list(self.notes)}
+
+
+def check_goal(prepared: Prepared, goal: Budget | Floor, divisor: int | str) -> None:
+    """Raise :class:`UserError` where no subnet costs as little as a counted limit: before the work."""
+    if isinstance(goal, Floor) or not goal.counted:
+        return
+    mutator = prepared.mutator
+    flat = {name: np.zeros(units + 1) for name, units in mutator.unit_counts.items()}  # costs alone count
+    widths = Widths(flat, mutator.cost_model, mutator.search_space, divisor, prepared.least)
+    check_reachable(widths, list(goal.counted), np.array([float(limit) for limit in goal.counted.values()]))
 
 
 def choose(setting: Setting, goal: Budget | Floor, original: Quality) -> Choice:

@@ -16,6 +16,9 @@ FLAGS = {
     "split": {"config", "--cfg-options", "checkpoint", "--channel-cfgs", "--output-dir"},
     "analyze": {"config", "--cfg-options", "--input-shape", "--shape", "--sort", "--top", "--full", "--plot", "--json"},
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
+    "slim": {"config", "--cfg-options", "--model", "--weights", "--data", "--size", "--mean", "--std", "--budget"}
+    | {"--min-accuracy", "--max-drop", "--importance", "--tune", "--images", "--divisor", "--keep", "--opaque"}
+    | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json"},
     "print-config": {"config", "--cfg-options"},
     "demo": {"--work-dir"},
     "original": {"original", "flags"},

@@ -17,6 +17,7 @@ SCRIPTS = {
     "search.py": "search",
     "test.py": "test",
     "analyze.py": "analyze",
+    "slim.py": "slim",
     "mmcls/train_mmcls.py": "train",
     "mmcls/search_mmcls.py": "search",
     "mmcls/test_mmcls.py": "test",

@@ -55,6 +55,7 @@ NO_KEYS = {
     r"num_sample_training|tracer_type|demo_input|default_args": "MMRazor 1.x's",
     r"any_width|weights_only": "arguments of functions",
     r"model\.x|identity|name": "an example's name",
+    r"model\.num_classes": "an argument of a net that slim is given by its name",
     r"net|pretrained|weights|alpha|augments": "of a net of torchvision, timm or one's own",
     r"reset_head": "of init_cfg: tests/checkpoints/test_weight_names.py",
     r"into|out": "of mutator.groups, which are layers of one network: tests/models/mutators/test_width_mutator.py",

@@ -37,6 +37,21 @@ class Slimmer:
     network that was passed in stays as it is, so that a cell that makes a slimmer may run again. What one slimmer has
     made of a network may be passed to the next one: it takes over the weights.
 
+    Without a training of one's own::
+
+        slimmer = Slimmer(model, (3, 32, 32))
+        slimmer.rank(images)
+        small = slimmer.export(slimmer.search("50%"), data=images)
+
+    With one, of all subnets at once, and a search by what they reach::
+
+        for images, labels in loader:
+            optimizer.zero_grad()  # of slimmer.model.parameters()
+            for subnet in slimmer.passes():
+                loss(slimmer.model(images), labels).backward()
+            optimizer.step()
+        best = slimmer.search("50%", score=accuracy)  # accuracy(network) -> float
+
     Args:
         model: Any module that ``torch.export`` traces.
         input_shape: (C, H, W) of one image.

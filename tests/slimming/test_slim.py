@@ -149,6 +149,7 @@ def test_what_cannot_be_done_is_told_in_one_line():
         (network, images(), {"min_accuracy": 90}, "gives no class scores"),
         (network, images(), {"budget": "50%", "resume": True}, "resume=True needs work_dir"),
         (nn.Sequential(nn.Conv2d(3, 8, 3)), images(), {"budget": "50%"}, "has no width that can be chosen"),
+        (nn.Sequential(nn.ReLU()), images(), {"budget": "50%"}, "has no width that can be chosen .it has no layers"),
         (nn.Sequential(Branches(), network), images(), {"budget": "50%"}, "Branches|cannot be traced"),
         ("resnet50", images(), {"budget": "50%"}, "model='resnet50': give a module of torch"),
     ]

@@ -51,7 +51,7 @@ def in_eval(model: nn.Module) -> Iterable[nn.Module]:
 def probe_images(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
     """Two random images for the check; small ones where the model takes them, as widths do not depend on their size."""
     channels, *space = input_shape
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.zeros(()))  # a network without any has no width, which is told later
     generator = torch.Generator().manual_seed(0)
     sizes = [[min(size, 64) for size in space]] if min(space, default=0) >= 128 else []
     for size in sizes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from mmrazor_lite.graph import LAYER_KINDS, LayerKind, kind_of
+from mmrazor_lite.graph.layers.entries import LINEAR
 
 _CONV_ORDER = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED_ORDER = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -168,6 +170,9 @@ class Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func in _OPENED:
+            with self:
+                return _OPENED[func](*args, **kwargs)
         name = getattr(func, "__name__", "")
         found = LAYER_KINDS.of_op(name)
         weight = args[1] if len(args) > 1 else kwargs.get("weight")
@@ -187,13 +192,25 @@ class Calls(TorchFunctionMode):
         return result
 
 
+def _opened(function: FunctionType) -> FunctionType:
+    """The same code, that does not hand itself over as a whole where somebody looks on."""
+    look = {**function.__globals__, "has_torch_function": lambda _: False}
+    return FunctionType(function.__code__, look, function.__name__, function.__defaults__, function.__closure__)
+
+
+_OPENED = {F.multi_head_attention_forward: _opened(F.multi_head_attention_forward)}
+
+
 def weights_of(network: nn.Module) -> dict[int, tuple[str, LayerKind]]:
     """The convs and linear layers of a network, by the identity of their weights; a shared weight has one name.
 
-    Those that compute with their weight before the call (weight standardisation) are left out.
+    The projection in front of an ``nn.MultiheadAttention`` has the name of its weight. Those that compute with their
+    weight before the call (weight standardisation) are left out.
     """
     found: dict[int, tuple[str, LayerKind]] = {}
     for name, module in network.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            found.setdefault(id(module.in_proj_weight), (f"{name}.in_proj_weight".lstrip("."), LINEAR))
         kind = kind_of(module)
         if kind is not None and kind.makes_channels and not kind.own_forward:
             weight = module._parameters.get("weight")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.models.calls import Call, Calls, weights_of
 
-from .trails import Trail, tensors_in
+from .trails import Step, Trail, tensors_in
 
 SMALL_SLOPE = 0.05  # of the mean one: outputs of a channel that counts as little are not to make up for errors
 
@@ -31,11 +31,13 @@ class LayerFlow:
         outputs: Channels of its output.
         places: Outputs of one channel that the calls give, for one image.
         before: Layers whose outputs its input, or what is added to its output, is made of.
-        bias: Whether its call adds its own parameter ``bias``.
+        bias: Whether its call adds a parameter of its own.
         norm: The batch norm that reads its output, and reads nothing else, where nothing else reads it.
         gain: What an error of the tensor that it is added to is multiplied by, to make up for it: (outputs,). None
             where there is no such tensor, or it is not final when the layer is fitted.
         steps: Ops between the output of each call and the sum.
+        activation: What the output goes through next, alone: behind these ops, and behind the sum where there is one.
+        line: What these ops make of a number of each channel: slope and offset, each (outputs,).
     """
 
     name: str
@@ -48,12 +50,19 @@ class LayerFlow:
     norm: str | None = None
     gain: Tensor | None = None
     steps: tuple[int, ...] = ()
+    activation: Step | None = None
+    line: tuple[Tensor, Tensor] | None = None
 
 
 @torch.no_grad()
-def layer_flows(network: nn.Module, images: Tensor) -> dict[str, LayerFlow]:
-    """What is known of each layer, in the order of their first calls; ``images`` (N, C, H, W), a few are enough."""
-    scout = _Scout(network, images)
+def layer_flows(network: nn.Module, images: Tensor, sums: bool = True) -> dict[str, LayerFlow]:
+    """What is known of each layer, in the order of their first calls.
+
+    Args:
+        images: (N, C, H, W), a few are enough.
+        sums: Look for what outputs are added to.
+    """
+    scout = _Scout(network, images, sums)
     with Calls(weights_of(network), scout):
         network(images)
     return {name: scout.flow(name) for name in scout.seen}
@@ -71,13 +80,20 @@ class _Seen:
     read_again: int | None = None  # index of the first tensor of the trail that something else reads as well
     passed: list[Tensor] = field(default_factory=list)
     others: frozenset[str] = frozenset()  # layers that what is added is made of
+    activation: Step | None = None
+    line: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else reads what is on the trail before the sum."""
+        return self.read_again is None or self.read_again > len(self.trail.steps)
 
 
 class _Scout:
     """A watcher that keeps all tensors of a run, so that identities stay valid."""
 
-    def __init__(self, network: nn.Module, images: Tensor) -> None:
-        self._network, self._images = network, len(images)
+    def __init__(self, network: nn.Module, images: Tensor, sums: bool) -> None:
+        self._images, self._sums = len(images), sums
         self._own = {id(t): name for name, t in [*network.named_parameters(), *network.named_buffers()]}
         self.seen: dict[str, list[_Seen]] = {}
         self._kept: list[Any] = []
@@ -134,11 +150,16 @@ class _Scout:
     def _go_on(self, seen: _Seen, op: tuple | None) -> None:
         """Take the trail of a call over the first op that reads where it is."""
         trail = seen.trail
-        value, result = trail.value, op[3] if op else None
+        value, result = trail.value if trail.sum is None else trail.result, op[3] if op else None
         step = Trail.step(value, *op[:3]) if op else None
         if value is not result:
-            self._past.setdefault(id(value), []).append((seen, len(trail.steps)))
+            self._past.setdefault(id(value), []).append((seen, len(trail.steps) + (trail.sum is not None)))
         if step is None or result is None:
+            return
+        if step.is_activation:
+            seen.activation = step
+            return
+        if trail.sum is not None:
             return
         if step.is_norm:
             self._norm_inputs.setdefault(self._own.get(id(step.statistic), ""), []).append(value)
@@ -149,6 +170,7 @@ class _Scout:
                 self._at.setdefault(id(result), []).append(seen)
         elif step.is_sum and result.numel() == value.numel() and step.others:
             trail.sum, trail.result = step, result
+            self._at.setdefault(id(result), []).append(seen)
             seen.others = frozenset().union(*(self._layers_of_other(t, result, seen) for t in step.others))
 
     def _layers_of_other(self, tensor: Tensor, result: Tensor, seen: _Seen) -> set[str]:
@@ -161,9 +183,11 @@ class _Scout:
         """What the run told of a layer."""
         calls = self.seen[name]
         first = calls[0].call
-        module = self._network.get_submodule(name)
         earlier = set(list(self.seen)[: list(self.seen).index(name)])
-        gain = self._gain(calls, earlier)
+        line = self._line(calls)
+        gain = self._gain(calls, earlier, line)
+        sums = {seen.trail.sum is not None for seen in calls}
+        follows = line is not None and sums == {gain is not None} and all(seen.read_again is None for seen in calls)
         before = frozenset().union(*(seen.before for seen in calls))
         return LayerFlow(
             name,
@@ -172,10 +196,12 @@ class _Scout:
             calls[0].y.shape[first.dim],
             tuple(seen.call.places(seen.y) / self._images for seen in calls),
             before if gain is None else before.union(*(seen.others for seen in calls)),
-            module.bias is not None and all(seen.call.bias is module.bias for seen in calls),
+            first.bias is not None and {id(seen.call.bias) for seen in calls} <= self._own.keys(),
             self._norm(calls),
             gain,
             tuple(len(seen.trail.steps) for seen in calls),
+            calls[0].activation if follows else None,
+            line,
         )
 
     def _norm(self, calls: list[_Seen]) -> str | None:
@@ -190,19 +216,31 @@ class _Scout:
             return None
         return name.removesuffix(".running_mean")
 
-    def _gain(self, calls: list[_Seen], earlier: set[str]) -> Tensor | None:
-        slopes = []
-        for seen in calls:
-            if seen.trail.sum is None or seen.read_again is not None or not seen.others <= earlier:
-                return None
-            rows = seen.call.outputs(seen.trail.slope(seen.y)).double()
-            if not torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6):
-                return None
-            slopes.append(rows[0])
-        slope = slopes[0]
-        if any(not torch.allclose(other, slope, rtol=1e-3, atol=1e-6) for other in slopes):
+    def _gain(self, calls: list[_Seen], earlier: set[str], line: tuple[Tensor, Tensor] | None) -> Tensor | None:
+        if (
+            not self._sums
+            or line is None
+            or any(s.trail.sum is None or not s.is_alone or not s.others <= earlier for s in calls)
+        ):
             return None
+        slope = line[0]
         return slope / (slope.square() + (SMALL_SLOPE * slope.abs().mean()).square()).clamp_min(1e-30)
+
+    @staticmethod
+    def _line(calls: list[_Seen]) -> tuple[Tensor, Tensor] | None:
+        """Slope and offset (outputs,) of the steps of all calls, None where they are not the same everywhere."""
+        lines = []
+        for seen in calls:
+            for of_numbers in seen.trail.line(seen.y):
+                rows = seen.call.outputs(of_numbers).double()
+                if not torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6):
+                    return None
+                lines.append(rows[0])
+        pairs = list(zip(lines[::2], lines[1::2], strict=True))
+        same = all(
+            torch.allclose(a, b, rtol=1e-3, atol=1e-6) for pair in pairs for a, b in zip(pair, pairs[0], strict=True)
+        )
+        return pairs[0] if same else None
 
 
 def _storage(tensor: Tensor) -> int:

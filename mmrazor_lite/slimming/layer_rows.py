@@ -24,7 +24,7 @@ from .trails import Trail, tensors_in
 ROWS_PER_INPUT = 30  # rows of a fit, for each number that makes an output
 LEAST_ROWS = 4000
 DENSEST = 0.1  # of the places of an image, where there are more images
-LEAST_IMAGES = 200
+FEW_PLACES, MANY_IMAGES, LEAST_IMAGES = 2048, 500, 200  # small maps are cheap: many images for them
 BATCH = 64  # images at a time
 CHECKED = 8  # one image of so many judges a fit and is not used for it
 
@@ -64,7 +64,8 @@ class RowPlan:
         """The plan for a layer."""
         each = sum(flow.places)
         rows = max(ROWS_PER_INPUT * flow.inputs, LEAST_ROWS)
-        batches = images.batches_with(max(LEAST_IMAGES, rows / (DENSEST * each)))
+        least = MANY_IMAGES if each <= FEW_PLACES else LEAST_IMAGES
+        batches = images.batches_with(max(least, rows / (DENSEST * each)))
         used = images.starts[batches]
         return RowPlan(math.ceil(min(rows, each * used)), batches, used)
 

@@ -25,15 +25,16 @@ from mmrazor_lite.models.calls import Call, weights_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import active_of
 
+from .activation_fit import Activation
 from .layer_flow import LayerFlow, layer_flows
 from .layer_rows import Follower, Images, RowPlan, Targets, bytes_of_targets, in_chunks, run_until
-from .least_squares import Fit, Moments, solve
+from .layer_work import LayerWork
+from .least_squares import Fit
+from .trails import name_of
 
 Kept = Mapping[str, tuple[np.ndarray, np.ndarray]]  # layer -> its inputs, its outputs: whether each channel is kept
 UNCHANGED = 1e-5  # relative error of a layer to which nothing happened; single precision stays below
-MOST_INPUTS = 4608  # numbers that make an output; of more, some are fitted after others
 FEWEST_INPUTS = 64
-TARGET_BYTES = 256 * 2**20  # what the full network gives is kept for as many layers at a time
 
 
 @dataclass
@@ -46,6 +47,7 @@ class LayerFit:
         rows: Outputs of each channel that were looked at.
         intercept: Where a constant went: ``'bias'``, ``'norm'`` (the mean of the batch norm behind), ``'none'``.
         shortcut: Whether the target makes up for the error of the tensor that the output is added to.
+        activation: What the output is compared behind; None where it is compared as it is.
     """
 
     layer: str
@@ -54,6 +56,28 @@ class LayerFit:
     rows: int
     intercept: str
     shortcut: bool
+    activation: str | None
+
+
+@dataclass(frozen=True)
+class RefitOptions:
+    """How layers are fitted.
+
+    Attributes:
+        ridge: Of the mean square of an input: how much a change of the weights costs.
+        shortcuts: Make up for the error of the tensor that an output is added to.
+        activations: Compare outputs behind the activation that they go through.
+        most_inputs: Of a layer with more numbers that make an output, some are fitted after others.
+        target_bytes: Memory for outputs of the full network; with less, it runs more often.
+        row_bytes: Memory for inputs of a layer, which are kept for a fit that looks behind the activation.
+    """
+
+    ridge: float = 1e-3
+    shortcuts: bool = True
+    activations: bool = True
+    most_inputs: int = 4608
+    target_bytes: int = 256 * 2**20
+    row_bytes: int = 128 * 2**20
 
 
 @dataclass
@@ -87,8 +111,7 @@ def refit(
     kept: Kept,
     batches: Iterable[tuple[Tensor, Any]],
     ridge: float = 1e-3,
-    most_inputs: int = MOST_INPUTS,
-    target_bytes: int = TARGET_BYTES,
+    **options: Any,
 ) -> RefitReport:
     """Fit every layer of ``small`` whose input changed, in place, to what ``full`` gives.
 
@@ -98,30 +121,19 @@ def refit(
         kept: See :func:`kept_channels`; what is not named keeps all channels.
         batches: (images (N, C, H, W), targets, which are not looked at); normalised.
         ridge: Of the mean square of an input: how much a change of the weights costs.
-        most_inputs: Of a layer with more numbers that make an output, some are fitted after others.
-        target_bytes: Memory for outputs of the full network; with less, it runs more often.
+        options: Others of :class:`RefitOptions`.
     """
     start = time.perf_counter()
     with _evaluating(small), _evaluating(full):
-        work = _Refit(small, full, kept, batches, ridge, most_inputs, target_bytes)
+        work = _Refit(small, full, kept, batches, RefitOptions(ridge, **options))
         work.run()
     work.report.seconds = time.perf_counter() - start
     return work.report
 
 
 class _Refit:
-    def __init__(
-        self,
-        small: nn.Module,
-        full: nn.Module,
-        kept: Kept,
-        batches: Iterable,
-        ridge: float,
-        most_inputs: int,
-        target_bytes: int,
-    ) -> None:
-        self.small, self.full, self.ridge = small, full, ridge
-        self.most_inputs, self.target_bytes = most_inputs, target_bytes
+    def __init__(self, small: nn.Module, full: nn.Module, kept: Kept, batches: Iterable, options: RefitOptions) -> None:
+        self.small, self.full, self.options = small, full, options
         self.like = next(small.parameters())
         self.images = Images(batches, self.like)
         self.outputs = {name: torch.from_numpy(outputs) for name, (_, outputs) in kept.items() if not outputs.all()}
@@ -129,12 +141,12 @@ class _Refit:
 
     def run(self) -> None:
         _, first = next(self.images.first(1))
-        self.flows = layer_flows(self.small, first[:2])
+        self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
         self.plans = {name: RowPlan.of(flow, self.images) for name, flow in self.flows.items()}
         self._name_the_unseen()
         size = self.like.element_size()
         sizes = {name: bytes_of_targets(flow, self.plans[name], size) for name, flow in self.flows.items()}
-        for chunk in in_chunks(list(self.flows), sizes, self.target_bytes):
+        for chunk in in_chunks(list(self.flows), sizes, self.options.target_bytes):
             flows = {name: self.flows[name] for name in chunk}
             self.targets = Targets.of(self.full, flows, self.plans, self.outputs, self.images)
             changed = self._changed(chunk)
@@ -143,26 +155,25 @@ class _Refit:
 
     def _name_the_unseen(self) -> None:
         known = {name for name, _ in weights_of(self.small).values()}
+        for name in sorted(known - self.flows.keys()):
+            self.report.skipped[name] = "no image runs through it"
         for name, module in self.small.named_modules():
             kind = kind_of(module)
-            multiplies = (kind is not None and kind.makes_channels) or isinstance(module, nn.MultiheadAttention)
-            if multiplies and name not in self.flows:
-                self.report.skipped[name] = (
-                    "no image runs through it" if name in known else "it computes with its weight before the call"
-                )
+            if kind is not None and kind.makes_channels and name not in known:
+                self.report.skipped[name] = "it computes with its weight before the call, or shares it"
 
     def _changed(self, names: Sequence[str]) -> list[str]:
         """The layers whose output is not what it should be, by the first images."""
-        moments: dict[str, list[float]] = {name: [0.0, 0.0] for name in names}
+        sums: dict[str, list[float]] = {name: [0.0, 0.0] for name in names}
 
         def look(call: Call, x: Tensor | None, target: Tensor, lacks: Tensor, judges: Tensor) -> None:
-            moments[call.layer][0] += float(lacks.double().square().sum())
-            moments[call.layer][1] += float((target - target.mean(0)).double().square().sum())
+            sums[call.layer][0] += float(lacks.double().square().sum())
+            sums[call.layer][1] += float((target - target.mean(0)).double().square().sum())
 
-        self._meet({name: self.flows[name] for name in names}, 1, look, patches=False)
+        self._meet({name: self.flows[name] for name in names}, 1, dict.fromkeys(names, look), patches=False)
         changed = []
         for name in names:
-            lacks, varies = moments[name]
+            lacks, varies = sums[name]
             if lacks <= UNCHANGED**2 * max(varies, 1e-30):
                 self.report.skipped[name] = "nothing changed in front of it"
             else:
@@ -180,7 +191,9 @@ class _Refit:
         if stage:
             yield stage
 
-    def _meet(self, flows: Mapping[str, LayerFlow], batches: int, look: Callable, patches: bool = True) -> None:
+    def _meet(
+        self, flows: Mapping[str, LayerFlow], batches: int, looks: Mapping[str, Callable], patches: bool = True
+    ) -> None:
         """Run the small network; ``look(call, x, target, what the output lacks, which rows judge)`` for each call."""
         for batch, inputs in self.images.first(batches):
             due = {name: flow for name, flow in flows.items() if self.plans[name].batches > batch}
@@ -194,7 +207,7 @@ class _Refit:
                     lacks = target.y - now
                     if other is not None:
                         lacks = lacks - call.outputs(other, target.places) * flow.gain.to(now)
-                    look(call, x, target.y, lacks, target.judges)
+                    looks[call.layer](call, x, target.y, lacks, target.judges)
 
                 return finish
 
@@ -203,12 +216,12 @@ class _Refit:
     # fits -----------------------------------------------------------------------------------------------------
 
     def _fit_stage(self, stage: Sequence[str]) -> None:
-        large = [name for name in stage if self.flows[name].inputs > self.most_inputs]
+        large = [name for name in stage if self.flows[name].inputs > self.options.most_inputs]
         together = [name for name in stage if name not in large]
         if together:
             self._guarded(together, None)
         for name in large:
-            self._in_pieces(name, self.most_inputs)
+            self._in_pieces(name, self.options.most_inputs)
 
     def _guarded(self, names: Sequence[str], piece: slice | None) -> None:
         """Fit; where memory runs out, one layer at a time, and of one layer some inputs at a time."""
@@ -235,65 +248,54 @@ class _Refit:
 
     def _in_pieces(self, name: str, size: int, within: slice | None = None) -> None:
         total = self.flows[name].inputs
-        if within is None and size == self.most_inputs:
+        if within is None and size == self.options.most_inputs:
             self.report.notes.append(f"{name}: {total} numbers make an output, {size} of them are fitted at a time")
         start, stop = (0, total) if within is None else (within.start, within.stop)
         for at in range(start, stop, size):
             self._guarded([name], slice(at, min(at + size, stop)))
 
     def _fit(self, names: Sequence[str], piece: slice | None) -> None:
-        fitted, judged = ({name: Moments() for name in names} for _ in range(2))
-        varies: dict[str, list] = {name: [0, 0.0, 0.0] for name in names}
-        calls: dict[str, Call] = {}
-
-        def look(call: Call, x: Tensor, target: Tensor, lacks: Tensor, judges: Tensor) -> None:
-            calls[call.layer] = call
-            x = x if piece is None else x[:, :, piece]
-            x, lacks = (t if t.dtype in (torch.float32, torch.float64) else t.float() for t in (x, lacks))
-            judges = judges.to(x.device)
-            for moments, rows in ((fitted, ~judges), (judged, judges)):
-                if rows.any():
-                    moments[call.layer].add(x[rows], lacks[rows])
-            known = varies[call.layer]
-            known[0] += len(target)
-            known[1] = known[1] + target.sum(0).double()
-            known[2] = known[2] + target.double().square().sum(0)
-
+        works = {name: LayerWork(self._activation(name, piece), piece) for name in names}
         flows = {name: self.flows[name] for name in names}
-        self._meet(flows, max(self.plans[name].batches for name in names), look)
-        for name in names:
-            rows, total, squares = varies[name]
-            variation = float((squares - total.square() / rows).clamp_min(0).sum())
-            self._take(name, calls[name], fitted[name], judged[name], variation, piece)
+        self._meet(flows, max(self.plans[name].batches for name in names), works)
+        for name, work in works.items():
+            self._take(name, work)
 
-    def _take(
-        self, name: str, call: Call, fitted: Moments, judged: Moments, variation: float, piece: slice | None
-    ) -> None:
-        flow, every = self.flows[name], fitted + judged
-        has_intercept = flow.bias or flow.norm is not None
-        fit = solve(every, self.ridge, has_intercept)
-        if fitted.rows and judged.rows:
-            trial = solve(fitted, self.ridge, has_intercept)
-            fit = fit.only(judged.left(trial) < judged.left(None))
-        self._write(call, flow, fit, piece)
-        scale = max(variation, 1e-30)
-        before, after = (float((moments.sum() / scale).sqrt()) for moments in (every.left(None), every.left(fit)))
+    def _activation(self, name: str, piece: slice | None) -> Activation | None:
+        """What the output of a layer goes through, where its rows may be kept."""
+        flow, plan = self.flows[name], self.plans[name]
+        kept = plan.rows * flow.groups * flow.inputs * self.like.element_size()
+        if (
+            not self.options.activations
+            or flow.activation is None
+            or piece is not None
+            or kept > self.options.row_bytes
+        ):
+            return None
+        return Activation(lambda z: flow.activation(z.clone()), *flow.line)
+
+    def _take(self, name: str, work: LayerWork) -> None:
+        flow = self.flows[name]
+        fit, before, after = work.solved(self.options.ridge, flow.bias or flow.norm is not None)
+        self._write(work.call, flow, fit, work.piece)
         known = next((entry for entry in self.report.layers if entry.layer == name), None)
         if known is not None:  # another piece of it
             known.after = after
             return
         where = "bias" if flow.bias else "norm" if flow.norm is not None else "none"
-        self.report.layers.append(LayerFit(name, before, after, every.rows, where, flow.gain is not None))
+        behind = None if work.activation is None else name_of(flow.activation.function)
+        self.report.layers.append(
+            LayerFit(name, before, after, work.judged.rows + work.fitted.rows, where, flow.gain is not None, behind)
+        )
 
     def _write(self, call: Call, flow: LayerFlow, fit: Fit, piece: slice | None) -> None:
         change = fit.weight
         if piece is not None:
             change = change.new_zeros((flow.groups, flow.inputs, change.shape[2]))
             change[:, piece] = fit.weight
-        module = self.small.get_submodule(flow.name)
-        module.weight += call.as_weight(change).to(module.weight)
+        call.weight.add_(call.as_weight(change).to(call.weight))
         if flow.bias:
-            module.bias += fit.intercept.to(module.bias)
+            call.bias.add_(fit.intercept.to(call.bias))
         elif flow.norm is not None:
             mean = self.small.get_submodule(flow.norm).running_mean
             mean -= fit.intercept.to(mean)

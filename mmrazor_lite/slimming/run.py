@@ -54,6 +54,7 @@ def slim(
     name: str | None = None,
     latency: bool = True,
     notes: Sequence[str] = (),
+    architecture: Mapping[str, Any] | None = None,
 ) -> Slimmed:
     """Make a trained network smaller, in minutes.
 
@@ -83,6 +84,7 @@ def slim(
         name: What the report calls the network; by default its class.
         latency: Whether both networks are timed at the end.
         notes: More lines for the report.
+        architecture: Config that builds the network, for the files of the result, see :class:`Slimmed`.
 
     Raises:
         UserError: In one line, what cannot be done, and why.
@@ -99,14 +101,11 @@ def slim(
     found = read_images(data, model, images, input_shape, seed)
     prepared = prepare(model, found.shape, keep, limits, opaque, groups)
     mutator = prepared.mutator
-    goal = read_goal(budget, min_accuracy, max_drop, mutator.cost_model.of(mutator.search_space.max()))
+    costs = mutator.cost_model.of(mutator.search_space.max())
+    goal = read_goal(budget, min_accuracy, max_drop, costs)
     check_goal(prepared, goal, divisor)
-    if work_dir is None:
-        steps = Steps()
-    else:
-        options = {"goal": repr(goal), "importance": _named(importance), "divisor": divisor}
-        options["least"] = dict(prepared.least)
-        steps = Steps(Path(work_dir), _identity(model, found, mutator, options), resume)
+    options = {"goal": repr(goal), "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
+    steps = _steps(work_dir, resume, model, found, mutator, options)
     judge = Judge(prepared.network, found.held_out)
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
@@ -115,22 +114,13 @@ def slim(
     unsorted = mutator.sort_channels(order.scores)
     setting = Setting(prepared, order.rankings, order.curves, divisor, found, judge)
     chosen = steps("subnet", lambda: choose(setting, goal, original).as_dict())
-    subnet = Subnet(chosen["subnet"])
-    cut = clock.lap()
+    subnet, spent = Subnet(chosen["subnet"]), clock.lap()
     repaired = repaired_once(prepared, subnet, found.seen, judge, steps)
-    stages += [replace(stage, seconds=stage.seconds + cut) if stage.name == CUT else stage for stage in repaired.way]
-    clock.lap()
-    network = repaired.network
-    notes = [
-        *notes,
-        *found.notes,
-        *(f"'{name}' keeps its first units: what the network computes depends on their order" for name in unsorted),
-        *order.notes,
-        *chosen["notes"],
-        *repaired.notes,
-        *prepared.notes,
-    ]
-    full = mutator.export(mutator.search_space.max()).eval()
+    stages += [replace(stage, seconds=stage.seconds + spent) if stage.name == CUT else stage for stage in repaired.way]
+    stay = (f"'{name}' keeps its first units: what the network computes depends on their order" for name in unsorted)
+    notes = [*notes, *found.notes, *stay, *order.notes, *chosen["notes"], *repaired.notes, *prepared.notes]
+
+    network, full = repaired.network, mutator.export(mutator.search_space.max()).eval()
     if limit is not None:
         folder = None if work_dir is None else Path(work_dir) / "tuning"
         tuned = _tuning().tune(
@@ -145,14 +135,32 @@ def slim(
         asked=goal.asked,
         stages=stages,
         groups=group_rows(mutator, subnet, order.rankings, order.curves),
-        costs={
-            "original": mutator.cost_model.of(mutator.search_space.max()),
-            "slimmed": mutator.cost_model.of(subnet),
-        },
+        costs={"original": costs, "slimmed": mutator.cost_model.of(subnet)},
         latency=compare_latency(full, network, found.shape, seed=seed) if latency else None,
         notes=tuple(notes),
     )
-    return Slimmed(network, subnet, report, mutator)
+    return Slimmed(network, subnet, report, mutator, architecture)
+
+
+def _steps(
+    work_dir: str | Path | None,
+    resume: bool,
+    model: nn.Module,
+    images: Images,
+    mutator: OneShotChannelMutator,
+    options: Mapping[str, Any],
+) -> Steps:
+    """Where results of steps are kept, with what decides about them."""
+    if work_dir is None:
+        return Steps()
+    leaves = (leaf for batch in (*images.seen, *images.held_out) for leaf in tree_leaves(batch))
+    identity = {
+        "network": digest_of(leaf for leaf in model.state_dict().values() if isinstance(leaf, Tensor)),
+        "space": mutator.search_space.fingerprint,
+        "costs": mutator.cost_model.fingerprint,
+        "images": digest_of(leaf for leaf in leaves if isinstance(leaf, Tensor)),
+    }
+    return Steps(Path(work_dir), {**identity, **options}, resume)
 
 
 def _tuning() -> ModuleType:
@@ -174,17 +182,3 @@ class _Clock:
 
 def _named(importance: Any) -> str:
     return importance if isinstance(importance, str) else getattr(importance, "__qualname__", repr(importance))
-
-
-def _identity(
-    model: nn.Module, images: Images, mutator: OneShotChannelMutator, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What decides about the steps of a run."""
-    leaves = (leaf for batch in (*images.seen, *images.held_out) for leaf in tree_leaves(batch))
-    return {
-        "network": digest_of(leaf for leaf in model.state_dict().values() if isinstance(leaf, Tensor)),
-        "space": mutator.search_space.fingerprint,
-        "costs": mutator.cost_model.fingerprint,
-        "images": digest_of(leaf for leaf in leaves if isinstance(leaf, Tensor)),
-        **options,
-    }

@@ -15,22 +15,24 @@ from torch import Tensor
 from mmrazor_lite.models.calls import Call, Calls
 from mmrazor_lite.models.importance import Batches, Moments, Ranking
 from mmrazor_lite.models.importance.definition import Widths
+from mmrazor_lite.models.mutators import OneShotChannelMutator
 
 from .distance import Distance, mean_distance, softened
 
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of the units kept, at which a group is measured
-IMAGES = 200
+IMAGES, FEWEST = 200, 16  # that are looked at
+WORK = 1.5e12  # macs of all forward passes: a minute or two
 LEAST = 1e-9  # a loss below this is none
 
 
 @torch.no_grad()
 def sensitivity(
-    network: Widths,
+    network: OneShotChannelMutator,
     rankings: Mapping[str, Ranking],
     moments: Mapping[str, Moments],
     batches: Batches,
     distance: Distance = softened,
-    images: int = IMAGES,
+    images: int | None = None,
     shares: Sequence[float] = SHARES,
 ) -> dict[str, np.ndarray]:
     """Curves (U + 1,) of each group: the distance of the outputs where it keeps its best w units and no other is cut.
@@ -45,9 +47,10 @@ def sensitivity(
         batches: (images, targets).
         distance: Of the outputs from those of the full network; by default at a temperature that tells apart what a
             network is sure of.
-        images: At most so many are looked at, the first ones.
+        images: At most so many are looked at, the first ones; by default :func:`images_for`.
+        shares: Of the units, at which a group is measured.
     """
-    looked_at = first_images(batches, images)
+    looked_at = first_images(batches, images or images_for(network, len(shares)))
     reference = [network.run(found) for found in looked_at]
     curves = {}
     for index, (name, units) in enumerate(network.unit_counts.items()):
@@ -58,6 +61,12 @@ def sensitivity(
                 points[kept] = mean_distance((network.run(found) for found in looked_at), reference, distance)
         curves[name] = curve(ranking.errors, points)
     return curves
+
+
+def images_for(network: OneShotChannelMutator, points: int) -> int:
+    """How many images to measure so many points of every group with: fewer of a network that takes long."""
+    passes = max(points * len(network.unit_counts) * network.cost_model.max()["macs"], 1)
+    return int(min(max(WORK / passes, FEWEST), IMAGES))
 
 
 def first_images(batches: Batches, count: int) -> list[Tensor]:

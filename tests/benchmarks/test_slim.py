@@ -19,10 +19,16 @@ def bench():
     """The modules of the benchmark, which are imported from the root of the repository."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(ROOT), *sys.path])
-        from benchmarks import slim, slim_jobs, slim_networks, slim_peers, slim_report
+        from benchmarks import slim, slim_costs, slim_jobs, slim_networks, slim_peers, slim_report
 
         yield SimpleNamespace(
-            run=slim, jobs=slim_jobs, networks=slim_networks, peers=slim_peers, report=slim_report, patch=patch
+            run=slim,
+            costs=slim_costs,
+            jobs=slim_jobs,
+            networks=slim_networks,
+            peers=slim_peers,
+            report=slim_report,
+            patch=patch,
         )
 
 
@@ -146,6 +152,20 @@ def test_a_job_that_fails_leaves_no_file(bench, tiny, tmp_path):
     job = bench.jobs.Job("resnet20", 73, "fastnas", 0)
     assert bench.run.run_one(job, options(tmp_path, peers=Path("/bin/false")))
     assert not (tmp_path / "jobs").exists()
+
+
+def test_memory_is_what_the_work_adds(bench, tiny, tmp_path):
+    import numpy as np
+
+    kept = np.ones(50_000_000, np.uint8)  # held before: no part of it
+    found = bench.costs.measure_costs(bench.jobs.Job("resnet20", 73, "forward", 0), tmp_path)
+    assert found["base_mb"] > 50 and 0 <= found["above_mb"] < 40 and kept.all()
+    assert found["weights_mb"] == pytest.approx(
+        4 * sum(p.numel() for p in tiny.build(None).parameters()) / 2**20, abs=0.1
+    )
+    base = bench.costs.peak(reset=True)
+    more = np.ones(100_000_000, np.uint8)
+    assert bench.costs.peak() - base > 90e6 and more.all()
 
 
 # what is made of the records ------------------------------------------------------------------------------------

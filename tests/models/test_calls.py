@@ -87,3 +87,15 @@ def test_an_input_put_in_place_of_another_is_the_one_that_is_read():
     with torch.no_grad(), Calls(weights_of(network), Zero(network)):
         found = network(torch.randn(5, 3))
     assert torch.equal(found, network[0].bias.relu().expand(5, 2))
+
+
+def test_the_projections_of_an_attention_are_seen():
+    network = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)).double().eval()
+    x, watcher = torch.randn(3, 5, 8, dtype=torch.float64), Rebuild(network)
+    with torch.no_grad(), Calls(weights_of(network), watcher):
+        seen = network(x)
+    names = ["0.self_attn.in_proj_weight", "0.self_attn.out_proj", "0.linear1", "0.linear2"]
+    assert watcher.seen == [(name, 0) for name in names]
+    assert watcher.error < 1e-12
+    with torch.no_grad():
+        assert torch.allclose(seen, network(x), atol=1e-12)

@@ -61,6 +61,20 @@ class Attention(nn.Module):
         return self.head(x.mean(1))
 
 
+class Encoder(nn.Module):
+    """An encoder layer of torch, whose attention is one call from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=True)
+        self.other = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        return self.head(self.other(self.layer(x)).mean(1))
+
+
 class TwoOutputs(nn.Module):
     def __init__(self):
         super().__init__()
@@ -101,6 +115,7 @@ NETWORKS = {
     "concat": Concat,
     "residual": Residual,
     "attention": Attention,
+    "encoder": Encoder,
     "two outputs": TwoOutputs,
     "shared": Shared,
 }
@@ -189,3 +204,117 @@ def test_no_network_gets_much_worse(name):
     small, report = slimmed(mutator, subnet, batches)
     assert report.layers
     assert distance(small, mutator, batches) < 1.1 * before
+
+
+def test_every_run_gives_the_same_bits():
+    mutator = mutator_of(Residual(), torch.float32)
+    networks = [slimmed(mutator, halves(mutator), images(dtype=torch.float32))[0].state_dict() for _ in range(2)]
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
+
+
+def test_the_full_network_stays_as_it_is():
+    mutator = mutator_of(Residual())
+    mutator.architecture.train()
+    before = copy.deepcopy(mutator.architecture.state_dict())
+    slimmed(mutator, halves(mutator), images())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in mutator.architecture.state_dict().items())
+    assert mutator.architecture.training
+
+
+def test_layers_to_which_nothing_happened_stay():
+    mutator = mutator_of(NETWORKS["plain"]())
+    full = mutator.search_space.max()
+    small, report = slimmed(mutator, full, images())
+    assert set(report.skipped) == {"0", "2", "4"} and not report.layers
+    small, report = slimmed(mutator, {**full, "2": 3}, images())
+    assert set(report.skipped) == {"0", "2"} and [entry.layer for entry in report.layers] == ["4"]
+    assert torch.equal(small[2].weight, mutator.architecture[2]._parameters["weight"][:3])
+
+
+@pytest.mark.parametrize("most", [20, 1])
+def test_in_pieces_it_comes_near_the_same(most):
+    mutator = mutator_of(NETWORKS["plain"]())
+    repeat_units(mutator)
+    subnet, batches = halves(mutator), images()
+    cut = error(mutator.export(subnet), mutator, batches)
+    small, report = slimmed(mutator, subnet, batches, most_inputs=most)
+    assert [entry.layer for entry in report.layers] == ["2", "4"]
+    assert report.notes == [f"{n}: {k} numbers make an output, {most} of them are fitted at a time" for n, k in NUMBERS]
+    assert error(small, mutator, batches) < 0.5 * cut
+
+
+NUMBERS = [("2", 36), ("4", 27)]
+
+
+def test_with_little_memory_for_targets_the_result_is_the_same():
+    mutator = mutator_of(Residual())
+    many, few = (slimmed(mutator, halves(mutator), images(), target_bytes=size)[0] for size in (2**20, 1))
+    assert all(torch.equal(a, b) for a, b in zip(many.state_dict().values(), few.state_dict().values(), strict=True))
+
+
+def test_where_memory_runs_out_fewer_inputs_are_fitted_at_a_time(monkeypatch):
+    real = torch.linalg.cholesky_ex
+
+    def limited(system: Tensor) -> tuple:
+        if system.shape[-1] > 150:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return real(system)
+
+    mutator = mutator_of(chain(conv(3, 40), nn.ReLU(), conv(40, 6)))
+    subnet = {"0": 30}
+    cut = distance(mutator.export(subnet), mutator, images())
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", limited)
+    small, report = slimmed(mutator, subnet, images())
+    assert report.notes == ["2: memory ran out, so 135 inputs are fitted at a time"]
+    assert distance(small, mutator, images()) < 0.6 * cut
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    def broken(system: Tensor) -> tuple:
+        raise RuntimeError("something else")
+
+    mutator = mutator_of(NETWORKS["plain"]())
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        slimmed(mutator, halves(mutator), images())
+
+
+class Blocks(nn.Module):
+    """Two blocks of functions of one place."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = conv(3, 12, 1), conv(12, 3, 1), conv(3, 48, 1), conv(48, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.b(self.a(x).relu())
+        return x + self.d(self.c(x).relu())
+
+
+def test_a_layer_makes_up_for_the_tensor_that_it_is_added_to():
+    """The second block has all its channels: what the first one lost is found in the sum alone."""
+    torch.manual_seed(0)
+    mutator = mutator_of(Blocks())
+    subnet, batches = {**mutator.search_space.max(), "a": 4}, images()
+    with_sum, report = slimmed(mutator, subnet, batches)
+    assert [(entry.layer, entry.shortcut) for entry in report.layers] == [("b", True), ("c", False), ("d", True)]
+    without, _ = slimmed(mutator, subnet, batches, shortcuts=False)
+    assert distance(with_sum, mutator, batches) < 0.7 * distance(without, mutator, batches)
+
+
+def test_behind_a_rectifier_what_is_cut_off_need_not_be_right():
+    """x is what is above zero minus what is below; of that, the rectifier needs the first part alone."""
+    torch.manual_seed(0)
+    mutator = mutator_of(chain(conv(3, 8, 1), nn.ReLU(), conv(8, 4, 1), nn.ReLU()))
+    one = torch.eye(4, dtype=torch.float64)
+    with torch.no_grad():
+        first, _, second, _ = (module._parameters for module in mutator.architecture)
+        first["weight"][4:], first["bias"][4:] = -first["weight"][:4], -first["bias"][:4]
+        second["weight"].copy_(torch.cat([one, -one], 1).reshape(4, 8, 1, 1))
+        second["bias"].zero_()
+    subnet, batches, found = {"0": 4}, images(), {}
+    for activations in (True, False):
+        small, report = slimmed(mutator, subnet, batches, activations=activations)
+        assert [(entry.layer, entry.activation) for entry in report.layers] == [("2", "relu" if activations else None)]
+        found[activations] = distance(small, mutator, batches)
+    assert found[True] < 0.1 * found[False]

@@ -12,7 +12,7 @@ from zoo import Prepared, prepare, prepared
 
 from mmrazor_lite.models.importance import gather, rank
 from mmrazor_lite.slimming.distance import distance, mean_distance, softened
-from mmrazor_lite.slimming.sensitivity import curve, first_images, sensitivity
+from mmrazor_lite.slimming.sensitivity import curve, first_images, images_for, sensitivity
 
 
 def test_distance_of_class_scores_is_a_divergence() -> None:
@@ -79,6 +79,13 @@ def test_first_images() -> None:
     assert [len(images) for images in first_images(batches, 4)] == [3, 1]
     assert [len(images) for images in first_images(batches, 3)] == [3]
     assert [len(images) for images in first_images(batches, 9)] == [3, 3]
+
+
+def test_a_network_that_takes_long_is_measured_with_fewer_images(small: Prepared, monkeypatch) -> None:
+    macs = small.mutator.cost_model.max()["macs"]
+    for work, expected in ((1e15, 200), (2 * macs * 50, 50), (macs, 16)):
+        monkeypatch.setattr("mmrazor_lite.slimming.sensitivity.WORK", work)
+        assert images_for(small.mutator, 2) == expected
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "vit"])

@@ -15,6 +15,8 @@ from .definition import Batches, Ranking, Scores, Widths, measure
 from .moments import Moments, gather
 from .weight_size import l2
 
+SPARSE = 5  # one line in so many is gone: the matrices are made smaller
+
 
 @measure("images")
 def reconstruction(network: Widths, batches: Batches, loss: Callable | None = None) -> Scores:
@@ -88,6 +90,7 @@ class _Reader:
             weight = torch.linalg.qr(weight.T, mode="r")[1].T
         self._weight = weight / max(size, torch.finfo(torch.float64).tiny) ** 0.5
         self._places = moments.places(group)
+        self._there = torch.ones(len(weight), dtype=torch.bool)
 
     def costs(self, left: Sequence[int]) -> Tensor:
         """What each of the units (L,) costs, (L,)."""
@@ -107,3 +110,14 @@ class _Reader:
         factor = torch.linalg.solve(inverse[p][:, p], inverse[p]).T  # (K, B)
         weight -= factor @ weight[p]
         inverse.addmm_(factor, inverse[p], alpha=-1)
+        self._there[p] = False
+        if (~self._there).sum() * SPARSE > len(self._there):
+            self._compress()
+
+    def _compress(self) -> None:
+        """Let go of the lines of what is gone: they cost time only."""
+        index = self._there.nonzero()[:, 0]
+        now = torch.full((len(self._there),), -1)
+        now[index] = torch.arange(len(index))
+        self._inverse, self._weight = self._inverse[index][:, index], self._weight[index]
+        self._places, self._there = now[self._places], torch.ones(len(index), dtype=torch.bool)

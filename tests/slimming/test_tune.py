@@ -241,12 +241,10 @@ def test_a_loader_of_a_dataset_is_read_anew_in_every_epoch(both, images):
 
 def test_slim_tunes_and_resumes(both, images, tmp_path):
     _, full = both
-    with torch.no_grad():
-        labels = (full(images).argmax(1) + 1) % 4
-    options = {"images": 100, "tune": 3, "latency": False, "work_dir": tmp_path}
-    first = mmrazor_lite.slim(full, (images, labels), "50%", **options)
-    again = mmrazor_lite.slim(full, (images, labels), "50%", resume=True, **options)
-    stage = first.report.stages[-1]
-    assert stage.name == "tuned" and stage.accuracy > first.report.stages[-2].accuracy
-    assert same(first.model, again.model) and (tmp_path / "tuning" / "tuning.json").is_file()
+    options = {"images": 100, "tune": 2, "latency": False, "work_dir": tmp_path}
+    first = mmrazor_lite.slim(full, images, "50%", **options)
+    again = mmrazor_lite.slim(full, images, "50%", resume=True, **options)
+    assert first.report.stages[-1].name in ("tuned", "tuned, not taken")
+    assert first.report.stages[-1].held_out.images == 100
+    assert same(first.model, again.model) and (tmp_path / "tuning" / "iter_6.pth").is_file()
     assert first.model[0].weight.shape[0] < 16

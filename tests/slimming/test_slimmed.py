@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from slim_nets import NETWORKS, Residual, TwoHeads
@@ -229,3 +230,20 @@ print(type(mmrazor_lite.load_subnet({str(file)!r}, model=Residual())).__name__)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "Residual", done.stderr
+
+
+@pytest.mark.slow
+def test_where_a_config_builds_the_network_its_name_is_enough(registered, tmp_path):
+    """And the files are those of any other subnet: they are tested, and trained on, with a config of the network."""
+    from mmrazor_lite.models.algorithms import SubModel
+
+    config = {"type": "timm.resnet10t", "num_classes": 4, "stem_width": 8}
+    shape, net = (3, 32, 32), timm.create_model("resnet10t", num_classes=4, stem_width=8)
+    found = dataclasses.replace(slimmed(net, shape), architecture={**config, "pretrained": False})
+    weights, _, widths, *_ = found.save(tmp_path / "small")
+    expected, loaded = outputs(found.model, shape)[0], mmrazor_lite.load_subnet(weights)
+    assert type(loaded) is type(net) and torch.equal(outputs(loaded, shape)[0], expected)
+    init = {"type": "Pretrained", "checkpoint": str(weights)}
+    mutator = {"type": "OneShotChannelMutator"}
+    trained = SubModel(config, str(widths), mutator=mutator, input_shape=shape, init_cfg=init).eval()
+    assert torch.equal(outputs(trained.architecture.net, shape)[0], expected)

@@ -93,11 +93,11 @@ def test_the_picture_shows_channels_curves_and_stages(tmp_path):
 
 
 def test_the_picture_of_many_groups_and_of_distances(tmp_path):
-    groups = [dataclasses.replace(report().groups[0], name=f"g{index}") for index in range(150)]
+    groups = [dataclasses.replace(report().groups[0], name=f"g{index}") for index in range(70)]
     stages = [Stage("original", Quality(None, None, 0.0, 4)), Stage("cut", Quality(None, None, math.inf, 4))]
     with shown() as pictures:
         dataclasses.replace(report(), groups=groups, stages=stages).plot(tmp_path / "a.png")
     channels, curves, drawn = pictures
-    assert len(ticks(channels)) == 50 and len(bars(channels)[0]) == 150
+    assert len(ticks(channels)) == 35 and len(bars(channels)[0]) == 70
     assert len(curves.get_legend().get_texts()) == 12
     assert bars(drawn)[0][0] == 0 and math.isnan(bars(drawn)[0][1])

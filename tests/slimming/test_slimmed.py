@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,13 @@ def outputs(network: nn.Module, shape=SHAPE) -> list[torch.Tensor]:
         return tree_leaves(network(images))
 
 
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory) -> tuple[Slimmed, list[Path]]:
+    """A network and its files, which tests only read."""
+    found = slimmed(Residual())
+    return found, found.save(tmp_path_factory.mktemp("residual") / "small.pth")  # an ending is no part of the name
+
+
 @pytest.fixture
 def told(monkeypatch) -> list[str]:
     """What is worth a line of the log."""
@@ -91,9 +99,8 @@ def test_a_file_of_own_code_comes_back_bit_for_bit(name, tmp_path):
     assert any(group.kept < group.full for group in found.report.groups)
 
 
-def test_the_subnets_file_is_of_the_project_s_one_format(tmp_path):
-    found = slimmed(Residual())
-    files = found.save(tmp_path / "small.pth")  # the ending of one of the files is no part of the name
+def test_the_subnets_file_is_of_the_project_s_one_format(residual):
+    found, files = residual
     document = yaml.safe_load(files[2].read_text())
     assert document["format"] == "mmrazor_lite.subnet/1" and document["choices"] == dict(found.subnet)
     assert document["resources"] == found.report.costs["slimmed"]
@@ -114,10 +121,10 @@ def classifier(net: nn.Module) -> nn.Module:
     return as_classifier(net)
 
 
-def test_equal_networks_give_equal_files(tmp_path):
-    first = slimmed(Residual())
-    first, second = (copy.deepcopy(first).save(tmp_path / name / "a") for name in ("x", "y"))
-    for one, other in zip(first, second, strict=True):
+def test_equal_networks_give_equal_files(residual, tmp_path):
+    found, first = residual
+    twin = dataclasses.replace(found, model=copy.deepcopy(found.model))
+    for one, other in zip(first, twin.save(tmp_path / "small"), strict=True):
         if one.suffix != ".pt2":  # torch writes the time into it
             assert one.read_bytes() == other.read_bytes(), one.name
 
@@ -139,26 +146,25 @@ class NoShortcut(Residual):
         (lambda: nn.Conv2d(3, 5, 1), "another network than Conv2d: only in the file: stem"),
     ],
 )
-def test_another_network_is_refused_by_what_differs_first(build, says, tmp_path):
-    file = slimmed(Residual()).save(tmp_path / "small")[0]
+def test_another_network_is_refused_by_what_differs_first(build, says, residual):
     with pytest.raises(UserError, match=says) as error:
-        mmrazor_lite.load_subnet(file, model=build())
+        mmrazor_lite.load_subnet(residual[1][0], model=build())
     assert "\n" not in str(error.value)
 
 
-def test_the_same_names_that_compute_something_else_are_refused(tmp_path):
+def test_the_same_names_that_compute_something_else_are_refused(residual):
     class Without(Residual):
         def forward(self, x):
             x = self.stem(x)
             return self.fc((x + self.back(self.deep(self.branch(x).neg()))).mean((2, 3)))
 
-    file = slimmed(Residual()).save(tmp_path / "small")[0]
+    file = residual[1][0]
     with pytest.raises(UserError, match="is of another network, with weights of the same names and shapes: .*neg"):
         mmrazor_lite.load_subnet(file, model=Without())
 
 
-def test_a_network_must_be_given_where_only_code_builds_it(tmp_path):
-    file = slimmed(Residual()).save(tmp_path / "small")[0]
+def test_a_network_must_be_given_where_only_code_builds_it(residual):
+    file = residual[1][0]
     with pytest.raises(UserError, match="give a fresh one"):
         mmrazor_lite.load_subnet(file)
     with pytest.raises(UserError, match="two names of one argument"):
@@ -201,10 +207,12 @@ def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch, told):
     assert "no small_report.png: plots need matplotlib" in told[0] and len(told) == 1
 
 
-def test_all_files_or_none(tmp_path, monkeypatch):
-    """What is there stays where a file cannot be written, and where one is not what the network is."""
-    found = slimmed(Residual())
-    kept = {file: file.read_bytes() for file in found.save(tmp_path / "small")}
+def test_all_files_or_none(residual, tmp_path):
+    """What is there stays where a file cannot be written."""
+    found, files = residual
+    kept = {tmp_path / file.name: file.read_bytes() for file in files}
+    for path, data in kept.items():
+        path.write_bytes(data)
     costs, report = found.report.costs, found.report
     broken = dataclasses.replace(found, report=Report("other", SHAPE, "x", [], report.groups, costs, notes=[object()]))
     with pytest.raises(TypeError):
@@ -212,16 +220,16 @@ def test_all_files_or_none(tmp_path, monkeypatch):
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
     (tmp_path / "b_report.json").mkdir()
     with pytest.raises(UserError, match="is a folder"):
-        slimmed(Residual()).save(tmp_path / "b")
+        found.save(tmp_path / "b")
     with pytest.raises(UserError, match="give a name for the files"):
         found.save(tmp_path / ".pth")
 
 
-def test_own_code_needs_no_mmengine(tmp_path):
-    file = slimmed(Residual()).save(tmp_path / "small")[0]
+def test_own_code_needs_no_mmengine(residual):
+    file = residual[1][0]
     code = f"""
 import sys
-sys.path.insert(0, {str(NETWORKS["Residual"].__module__ and sys.modules["slim_nets"].__file__.rpartition("/")[0])!r})
+sys.path.insert(0, {str(Path(sys.modules["slim_nets"].__file__).parent)!r})
 for name in ("mmengine", "mmcv", "mmpretrain"):
     sys.modules[name] = None
 import mmrazor_lite

@@ -69,7 +69,7 @@ def test_nothing_within_the_limits_loses_less(tiny: Prepared, shares: dict, list
     limits = {name: share * full[name] for name, share in shares.items()}
     if not listed:
         monkeypatch.setattr(allocation, "LISTED", 0)
-    for seed in range(8):
+    for seed in range(4):
         curves = falling(tiny, seed)
         row = allocate(curves, tiny.mutator.cost_model, tiny.mutator.search_space, limits, divisor=1)
         costs = tiny.mutator.cost_model(row[None])

@@ -192,7 +192,7 @@ def test_a_plain_measure_loses_the_scores_of_what_goes() -> None:
 
 @pytest.mark.parametrize("name", sorted(IMPORTANCES))
 def test_every_measure_ranks_every_group(name: str) -> None:
-    own = prepared("densenet")
+    own = prepared("mobilenet_v1")
     batches = [(own.images(), None)]
     found, scores = rank(own.mutator, batches, name), build(name)(own.mutator, batches)
     for group, units in own.mutator.unit_counts.items():

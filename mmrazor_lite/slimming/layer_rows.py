@@ -23,8 +23,9 @@ from .trails import Trail, tensors_in
 
 ROWS_PER_INPUT = 30  # rows of a fit, for each number that makes an output
 LEAST_ROWS = 4000
-DENSEST = 0.1  # of the places of an image, where there are more images
-FEW_PLACES, MANY_IMAGES, LEAST_IMAGES = 2048, 500, 200  # small maps are cheap: many images for them
+LEAST_IMAGES, MOST_IMAGES = 128, 500
+SPARSE, DENSE = 0.1, 0.5  # of the places of an image that are looked at, before more images are taken
+CHEAP = 1e8  # multiplications for an image: with so many, all images are run for a layer
 BATCH = 64  # images at a time
 CHECKED = 8  # one image of so many judges a fit and is not used for it
 
@@ -60,12 +61,18 @@ class RowPlan:
     images: int
 
     @staticmethod
-    def of(flow: LayerFlow, images: Images) -> RowPlan:
-        """The plan for a layer."""
+    def all_of(flows: Mapping[str, LayerFlow], images: Images) -> dict[str, RowPlan]:
+        """The plans of all layers: the more a run of the network costs, the fewer images and the more of each."""
+        cost = sum(sum(flow.places) * flow.outputs * flow.inputs for flow in flows.values()) / CHEAP
+        least = min(max(MOST_IMAGES / cost, LEAST_IMAGES), MOST_IMAGES)
+        share = min(max(SPARSE * cost, SPARSE), DENSE)
+        return {name: RowPlan._of(flow, images, least, share) for name, flow in flows.items()}
+
+    @staticmethod
+    def _of(flow: LayerFlow, images: Images, least: float, share: float) -> RowPlan:
         each = sum(flow.places)
         rows = max(ROWS_PER_INPUT * flow.inputs, LEAST_ROWS)
-        least = MANY_IMAGES if each <= FEW_PLACES else LEAST_IMAGES
-        batches = images.batches_with(max(least, rows / (DENSEST * each)))
+        batches = images.batches_with(max(least, rows / (share * each)))
         used = images.starts[batches]
         return RowPlan(math.ceil(min(rows, each * used)), batches, used)
 

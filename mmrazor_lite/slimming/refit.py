@@ -142,7 +142,7 @@ class _Refit:
     def run(self) -> None:
         _, first = next(self.images.first(1))
         self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
-        self.plans = {name: RowPlan.of(flow, self.images) for name, flow in self.flows.items()}
+        self.plans = RowPlan.all_of(self.flows, self.images)
         self._name_the_unseen()
         size = self.like.element_size()
         sizes = {name: bytes_of_targets(flow, self.plans[name], size) for name, flow in self.flows.items()}

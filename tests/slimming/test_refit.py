@@ -1,6 +1,7 @@
 """The refit: exact where nothing is lost, better where something is, and never much worse."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from zoo import ZOO, prepared, randomise
 
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.mutators.check import tensors_of
+from mmrazor_lite.slimming.layer_flow import layer_flows
+from mmrazor_lite.slimming.layer_rows import Images, RowPlan
 from mmrazor_lite.slimming.refit import kept_channels, refit
 
 
@@ -318,3 +321,16 @@ def test_behind_a_rectifier_what_is_cut_off_need_not_be_right():
         assert [(entry.layer, entry.activation) for entry in report.layers] == [("2", "relu" if activations else None)]
         found[activations] = distance(small, mutator, batches)
     assert found[True] < 0.1 * found[False]
+
+
+def test_a_costly_network_runs_fewer_images_and_gives_more_places_of_each():
+    network = chain(conv(3, 8), nn.ReLU(), conv(8, 8)).eval()
+    flows = layer_flows(network, torch.randn(2, 3, 32, 32))
+    every = Images([(torch.randn(600, 3, 32, 32), None)], torch.zeros(()))
+    cheap = RowPlan.all_of(flows, every)["2"]
+    flows = {name: replace(flow, places=(2000 * flow.places[0],)) for name, flow in flows.items()}
+    costly = RowPlan.all_of(flows, every)["2"]
+    assert (cheap.images, costly.images) == (512, 128) and cheap.rows == costly.rows == 4000
+    for plan, flow in ((cheap, replace(flows["2"], places=(1024.0,))), (costly, flows["2"])):
+        total = sum(len(plan.places(flow, 0, batch, 64)) for batch in range(plan.batches))
+        assert plan.rows <= total < 1.05 * plan.rows

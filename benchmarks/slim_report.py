@@ -33,7 +33,7 @@ STAGES = {
     "refit": "refitted",
     "recalibrated": "cut, norms recalibrated",
     "refit and recalibrated": "refitted, norms recalibrated",
-    "slim": "**the one that is handed back**",
+    "slim": "**what slim hands back**",
     "norms": "norms recalibrated",
     "tuned": f"tuned for {TUNING}",
 }
@@ -102,6 +102,14 @@ class Row:
         """Percent of the images that get the class that the original gives them."""
         return paired({seed: _by_image(record, same) for seed, record, same in self._each(stage, "same")})
 
+    def shown(self) -> dict[str, str]:
+        """Stage -> what the table calls it; one that every seed handed back is not shown twice."""
+        taken = {record.get("taken") for record in self.records.values()}
+        names = {stage: STAGES.get(stage, stage) for stage in self.stages if stage not in taken or len(taken) > 1}
+        if "slim" in names and len(taken) == 1:
+            names["slim"] = f"**{STAGES[taken.pop()]}: what slim hands back**"
+        return names
+
     def macs(self) -> str:
         """Percent of the macs that are left, by our cost model: the range of the seeds."""
         shares = [100 * r["left"]["macs"] / r["full"]["macs"] for r in self.records.values()]
@@ -161,8 +169,8 @@ def table(rows: list[Row]) -> str:
         "|---|---|--:|--:|--:|--:|",
     ]
     for row in rows:
-        for stage in row.stages:
-            cells = [METHODS[row.method.removesuffix("_tuned")], STAGES.get(stage, stage), row.macs()]
+        for stage, called in row.shown().items():
+            cells = [METHODS[row.method.removesuffix("_tuned")], called, row.macs()]
             cells += [str(row.lost(stage)), str(row.agreement(stage)), str(len(row.records))]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

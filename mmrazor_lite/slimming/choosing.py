@@ -132,7 +132,7 @@ def _fast_enough(setting: Setting, goal: Budget) -> Choice:
         ends = ", ".join(f"{name} {costs[-1][name]:,.10g} to {costs[0][name]:,.10g}" for name in goal.counted)
         raise UserError(f"budget {goal.asked} is out of reach: subnets cost {ends}")
     times = _Times(setting.prepared)
-    first = times(subnets[-1], ROUNDS)
+    first = times(subnets[-1], CONFIRMED)
     limit = goal.milliseconds(first.original)
     if first.slimmed > limit:
         raise UserError(

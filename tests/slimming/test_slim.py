@@ -50,11 +50,9 @@ def test_any_network_meets_its_budget(name):
     assert own == [leaf.shape for leaf in tree_leaves(build(name)(images(2)))]
 
 
-@pytest.mark.parametrize("name", ["Residual", "UNet"])
-def test_the_network_passed_in_is_not_changed(name):
-    network = build(name)
-    network.eval()
-    network.train(name == "UNet")  # either mode
+def test_the_network_passed_in_is_not_changed():
+    network = build("Residual").train()
+    network.block1.eval()  # either mode
     next(network.parameters()).requires_grad_(False)
     before = copy.deepcopy(network)
     result = slim(network, images(), "60%", images=40, importance="l1")
@@ -75,13 +73,6 @@ def test_a_refit_is_nearer_to_the_original_than_the_cut():
     stages = {stage.name: stage for stage in result.report.stages}
     assert list(stages)[:2] == ["original", "cut"] and stages["original"].distance == 0
     assert result.report.stages[-1].distance < 0.5 * stages["cut"].distance
-
-
-def test_twice_gives_the_same():
-    network, result = slimmed("Residual")
-    again = slim(network, images(), "50%", images=60)
-    assert again.subnet == result.subnet
-    assert same(again.model, result.model)
 
 
 def test_several_resources_keep_and_limits():
@@ -159,7 +150,7 @@ def test_what_cannot_be_done_is_told_in_one_line():
         assert "\n" not in str(caught.value)
 
 
-def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+def test_a_run_that_was_interrupted_ends_in_the_same_weights(tmp_path, monkeypatch):
     from mmrazor_lite.slimming import run
 
     network = build("TwoOutputs")
@@ -184,6 +175,10 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     assert same(again.model, whole.model)
     with pytest.raises(UserError, match="cannot resume the slimming: goal was "):
         slim(network, images(), "40%", images=40, work_dir=tmp_path / "parts", resume=True)
+    state = tmp_path / "parts/slim_state.json"
+    state.write_bytes(state.read_bytes().replace(b"order", b"0rder", 1))
+    with pytest.raises(UserError, match="its checksum does not fit .*; start anew without resume"):
+        slim(network, images(), "50%", images=40, work_dir=tmp_path / "parts", resume=True)
 
 
 def _without_work(ranked):

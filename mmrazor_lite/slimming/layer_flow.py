@@ -6,6 +6,7 @@ output and nothing else does, and to which tensor its output is added.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.models.calls import Call, Calls, weights_of
 
-from .trails import Step, Trail, tensors_in
+from .trails import Step, Trail, name_of, tensors_in
 
 SMALL_SLOPE = 0.05  # of the mean one: outputs of a channel that counts as little are not to make up for errors
 
@@ -102,7 +103,7 @@ class _Scout:
         self._constant: set[int] = set(self._own)
         self._at: dict[int, list[_Seen]] = {}  # tensor -> trails that are there now
         self._past: dict[int, list[tuple[_Seen, int]]] = {}  # tensor -> trails that were there
-        self._norm_inputs: dict[str, list[Tensor]] = {}
+        self._norm_calls: Counter[int] = Counter()  # running mean -> calls of a norm with it
 
     # what runs ------------------------------------------------------------------------------------------------
 
@@ -125,6 +126,8 @@ class _Scout:
         if not results:
             return
         self._kept.append((given, results))
+        if name_of(function) == "batch_norm":
+            self._norm_calls.update(id(tensor) for tensor in given)
         if all(id(tensor) in self._constant for tensor in given):
             self._constant.update(map(id, results))
         else:
@@ -161,8 +164,6 @@ class _Scout:
             return
         if trail.sum is not None:
             return
-        if step.is_norm:
-            self._norm_inputs.setdefault(self._own.get(id(step.statistic), ""), []).append(value)
         if step.keeps_channels_apart(lambda tensor: id(tensor) in self._constant):
             if result.numel() == value.numel():
                 trail.steps.append(step)
@@ -211,8 +212,9 @@ class _Scout:
             if not steps or not steps[0].is_norm or seen.read_again == 0:
                 return None
             names.add(self._own.get(id(steps[0].statistic), ""))
+            used = self._norm_calls[id(steps[0].statistic)]
         name = names.pop()
-        if names or not name.endswith(".running_mean") or len(self._norm_inputs[name]) != len(calls):
+        if names or not name.endswith(".running_mean") or used != len(calls):
             return None
         return name.removesuffix(".running_mean")
 

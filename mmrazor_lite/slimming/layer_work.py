@@ -39,6 +39,11 @@ class LayerWork:
         self._total = self._total + target.sum(0).double()
         self._squares = self._squares + target.double().square().sum(0)
 
+    @property
+    def is_finite(self) -> bool:
+        every = self.fitted + self.judged
+        return bool(every.xx.isfinite().all() and every.ee.isfinite().all())
+
     def solved(self, ridge: float, intercept: bool) -> tuple[Fit, float, float]:
         """The fit, and the relative error before and after; an output that it makes worse where it judges stays."""
         moments = self.fitted + self.judged

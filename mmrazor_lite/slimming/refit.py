@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import kind_of
 from mmrazor_lite.models.calls import Call, weights_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
@@ -122,6 +123,9 @@ def refit(
         batches: (images (N, C, H, W), targets, which are not looked at); normalised.
         ridge: Of the mean square of an input: how much a change of the weights costs.
         options: Others of :class:`RefitOptions`.
+
+    Raises:
+        UserError: There is no image.
     """
     start = time.perf_counter()
     with _evaluating(small), _evaluating(full):
@@ -140,7 +144,9 @@ class _Refit:
         self.report = RefitReport()
 
     def run(self) -> None:
-        _, first = next(self.images.first(1))
+        _, first = next(self.images.first(1), (0, None))
+        if first is None:
+            raise UserError("refit: the data yields no image; at least one is needed")
         self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
         self.plans = RowPlan.all_of(self.flows, self.images)
         self._name_the_unseen()
@@ -259,7 +265,10 @@ class _Refit:
         flows = {name: self.flows[name] for name in names}
         self._meet(flows, max(self.plans[name].batches for name in names), works)
         for name, work in works.items():
-            self._take(name, work)
+            if work.is_finite:
+                self._take(name, work)
+            else:
+                self.report.skipped[name] = "what it reads, or should give, is not finite"
 
     def _activation(self, name: str, piece: slice | None) -> Activation | None:
         """What the output of a layer goes through, where its rows may be kept."""

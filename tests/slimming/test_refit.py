@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from zoo import ZOO, prepared, randomise
 
+from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.mutators.check import tensors_of
 from mmrazor_lite.slimming.layer_flow import layer_flows
@@ -334,3 +335,32 @@ def test_a_costly_network_runs_fewer_images_and_gives_more_places_of_each():
     for plan, flow in ((cheap, replace(flows["2"], places=(1024.0,))), (costly, flows["2"])):
         total = sum(len(plan.places(flow, 0, batch, 64)) for batch in range(plan.batches))
         assert plan.rows <= total < 1.05 * plan.rows
+
+
+class OneNorm(nn.Module):
+    """A norm behind a layer that is called a second time, on something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.norm = conv(3, 8), conv(8, 6, bias=False), nn.BatchNorm2d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        return self.norm(self.b(x)) + self.norm(x[:, :6].exp())
+
+
+def test_the_mean_of_a_norm_that_something_else_goes_through_stays():
+    flows = layer_flows(randomise(OneNorm()).eval(), torch.randn(2, *SHAPE))
+    assert flows["b"].norm is None
+    assert layer_flows(chain(conv(3, 4), nn.BatchNorm2d(4)).eval(), torch.randn(2, *SHAPE))["0"].norm == "1"
+
+
+def test_no_image_and_numbers_that_are_not_finite_are_told():
+    mutator = mutator_of(NETWORKS["plain"]())
+    with pytest.raises(UserError, match="no image"):
+        slimmed(mutator, halves(mutator), [])
+    (x, _), *others = images()
+    x[-1] = float("nan")
+    small, report = slimmed(mutator, halves(mutator), [(x, None), *others])
+    assert report.skipped["4"] == "what it reads, or should give, is not finite"
+    assert all(tensor.isfinite().all() for tensor in small.state_dict().values())

@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from .command_images import images_of
 from .trained_network import TrainedNetwork, by_name, of_config
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mmrazor_lite.slimming import Slimmed
 
 RESOURCES = ("macs", "flops", "params", "memory", "latency")
@@ -88,13 +89,17 @@ def _slimmed(args: argparse.Namespace, budget: Any, work: Path) -> Slimmed:
     _on_device(network, args.device)
     data, notes = images_of(network, args)
     notes = [*network.notes, *notes]
+    module = network.module
+    if network.of_supernet:
+        module = _with_own_statistics(module, data, args)
+        notes.append("a supernet's batch norms are of all its subnets: those of the full network are measured first")
     for note in notes:
         print(note, flush=True)
 
     from mmrazor_lite.slimming import slim
 
-    result = slim(
-        network.module,
+    return slim(
+        module,
         data,
         budget,
         min_accuracy=args.min_accuracy,
@@ -110,8 +115,15 @@ def _slimmed(args: argparse.Namespace, budget: Any, work: Path) -> Slimmed:
         seed=args.seed,
         name=network.title,
         notes=notes,
+        architecture=network.architecture,
     )
-    return replace(result, architecture=network.architecture)
+
+
+def _with_own_statistics(module: nn.Module, data: Any, args: argparse.Namespace) -> nn.Module:
+    from mmrazor_lite.slimming import read_images
+    from mmrazor_lite.slimming.repair import recalibrated
+
+    return recalibrated(module, read_images(data, module, args.images, seed=args.seed).seen)
 
 
 def _network(args: argparse.Namespace) -> TrainedNetwork:

@@ -32,6 +32,7 @@ class TrainedNetwork:
         preprocessor: Config of the data preprocessor of its config; None without one.
         cfg: Its config; None of a network by its name.
         notes: What is to be said of it, a line each.
+        of_supernet: Whether its batch norms hold statistics of all subnets that were trained, not its own.
     """
 
     module: nn.Module
@@ -41,6 +42,7 @@ class TrainedNetwork:
     preprocessor: Mapping[str, Any] | None = None
     cfg: Any = None
     notes: list[str] = field(default_factory=list)
+    of_supernet: bool = False
 
 
 def by_name(name: str, weights: str | None, options: Sequence[str], seed: int) -> TrainedNetwork:
@@ -126,7 +128,9 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
         notes.append(f"no --weights: the network has the weights that '{config}' gives it")
     module, title, name = _plain(model, architecture)
     own = source_of(_net(architecture).get("type")) == "own"
-    return TrainedNetwork(module, title, name, None if own else plain(architecture), preprocessor, cfg, notes)
+    return TrainedNetwork(
+        module, title, name, None if own else plain(architecture), preprocessor, cfg, notes, kind == "supernet"
+    )
 
 
 def _plain(model: nn.Module, architecture: Mapping) -> tuple[nn.Module, str, str | None]:

@@ -119,10 +119,16 @@ def test_plain_configs(here):
     save_checkpoint({"state_dict": trained.state_dict()}, "w.pth")
     found = of_config("plain.py", "w.pth", [])
     assert equal(found.module, trained) and type(found.module) is type(trained) and not found.module.training
+    assert found.architecture["net"] == {"type": "torchvision.mobilenet_v3_small", "num_classes": 3}
     assert found.name == found.title == "torchvision.mobilenet_v3_small" and found.preprocessor["mean"] == [1.0]
     (here / "own.py").write_text(PLAIN.format("net_of_the_test.MyNet"))
     found = of_config("own.py", None, ["model.width=7"])
-    assert found.module.conv.out_channels == 7 and found.name is None and "gives it" in found.notes[0]
+    assert (
+        found.module.conv.out_channels == 7
+        and found.name is None
+        and found.architecture is None
+        and "gives it" in found.notes[0]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +150,8 @@ def test_a_config_of_ours(supernet):
     weights = torch.load(folder / "supernet.pth", weights_only=True)["state_dict"]
     assert all(torch.equal(weights[f"architecture.{key}"], value) for key, value in found.module.state_dict().items())
     assert found.title == "ImageClassifier of InvertedResidualNet" and found.preprocessor["num_classes"] == 10
-    assert found.module(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+    assert found.module(torch.zeros(2, 3, 8, 8)).shape == (2, 10) and found.of_supernet
+    assert found.architecture["backbone"]["type"].endswith("InvertedResidualNet")
     small = of_config(str(config), str(folder / "subnet.pth"), []).module
     assert small(torch.zeros(2, 3, 8, 8)).shape == (2, 10) and small.backbone.conv1.conv.out_channels == 8
     with pytest.raises(UserError, match="joint model of several subnets: split it first"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def _import_custom_modules(custom: Mapping[str, Any]) -> None:
 
     names = custom.get("imports") or []
     for name in [names] if isinstance(names, str) else names:
-        import_from_current_directory(str(name))
+        _check_same_file(str(name), import_from_current_directory(str(name)))
     try:
         import_modules_from_strings(**custom)
     except ImportError as error:
@@ -96,6 +97,19 @@ def _import_custom_modules(custom: Mapping[str, Any]) -> None:
             f"custom_imports: {error} ({reason(why)}); modules are searched in the current directory, then among the "
             "installed packages"
         ) from error
+
+
+def _check_same_file(name: str, folder: str) -> None:
+    """Refuse a module of the current directory whose name an imported one of another folder has: Python keeps that."""
+    top = name.partition(".")[0]
+    held = getattr(sys.modules.get(top), "__file__", None)
+    files = [os.path.join(folder, f"{top}.py"), os.path.join(folder, top, "__init__.py")]
+    here = next((file for file in files if os.path.isfile(file)), None)
+    if held and here and os.path.realpath(held) != os.path.realpath(here):
+        raise UserError(
+            f"custom_imports: '{name}' is {held} already, in this process, and would not be read from {folder}: give "
+            "one of the two another name"
+        )
 
 
 def _check_numbers(source: str, tree: ast.Module, text: str) -> None:

@@ -9,9 +9,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.estimators.cells import Cell, CellTable
 from mmrazor_lite.graph.channels import Side, WidthGroup
 from mmrazor_lite.graph.layer_table import LayerTable
@@ -145,14 +147,35 @@ class CostModel:
         return {"macs": macs, "flops": macs + extra, "params": params, "memory": memory}
 
     def of(self, subnet: Mapping[str, int | float | str]) -> dict[str, int]:
-        """Costs of one subnet as plain integers. Choices that do not matter in it may be left out."""
+        """Costs of one subnet as plain integers. Choices that do not matter in it may be left out.
+
+        Raises:
+            UserError: A choice that matters is missing, or one is unknown or has a value that it cannot have.
+        """
+        if not isinstance(subnet, Mapping):
+            raise UserError(f"a subnet maps the names of choices to candidates, got {short(subnet)}")
         indices, values = np.zeros((1, len(self.space)), np.int64), np.zeros((1, len(self.space)))
-        for column in self.cells.columns.tolist():
-            choice = self._choices[column]
-            if choice.name in subnet:
-                indices[0, column] = choice.index(subnet[choice.name])
-        for column in set(self._columns.tolist()):  # any width, also one that is no candidate
-            values[0, column] = float(subnet[self._choices[column].name])
+        widths = dict(zip(self._columns.tolist(), self._unit.tolist(), strict=True))
+        for column, choice in enumerate(self._choices):
+            if choice.name not in subnet:
+                continue
+            value = subnet[choice.name]
+            if column in widths:  # any width, also one that is no candidate
+                unit, full = int(widths[column]), choice.candidates[-1]
+                whole = isinstance(value, Integral) and not isinstance(value, bool)
+                if not whole or not 0 < value <= full or value % unit:
+                    steps = f" in steps of {unit}" if unit > 1 else ""
+                    raise UserError(
+                        f"choice '{choice.name}' cannot be {short(value)} (allowed: {unit} to {full}{steps})"
+                    )
+                values[0, column] = value
+            else:
+                indices[0, column] = choice.index(value)
+        for choice, matters in zip(self._choices, self.space.active(indices)[0], strict=True):
+            if matters and choice.name not in subnet:
+                raise UserError(f"choice '{choice.name}' is missing (allowed: {choice.allowed})")
+        if unknown := [name for name in subnet if name not in self.space]:
+            raise UserError(f"unknown choice {short(unknown[0])}{nearest(unknown[0], self.space)}")
         return {name: int(value[0]) for name, value in self._costs(values, indices).items()}
 
     @cached_property

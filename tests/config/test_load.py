@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from mmrazor_lite.config.files import read
 from mmrazor_lite.config.load import load_config
 from mmrazor_lite.config.overrides import parse
 from mmrazor_lite.errors import UserError
@@ -216,3 +218,21 @@ def test_the_usual_wrapper_of_mmengine_is_ours(digits, tmp_path, scope):
     text = f"_base_ = {str(digits)!r}\nmodel_wrapper_cfg = dict(type='{scope}MMDistributedDataParallel')\n"
     cfg = load_config(write(tmp_path, text + "find_unused_parameters = False\n"))
     assert cfg.model_wrapper_cfg == {"type": "mmrazor_lite.SubnetDDP", "find_unused_parameters": False}
+
+
+def test_a_module_of_another_folder_with_the_same_name_is_told(tmp_path, monkeypatch):
+    """Python reads a module once: the second would be the first one, without a word."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my_parts_of_a_test.py").write_text(f"WHERE = {folder!r}\n")
+        (tmp_path / folder / "config.py").write_text("custom_imports = dict(imports=['my_parts_of_a_test'])\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path / "a")
+    try:
+        read("config.py")
+        read("config.py")  # the same file again is no other module
+        monkeypatch.chdir(tmp_path / "b")
+        with pytest.raises(UserError, match=r"'my_parts_of_a_test' is .*a/my_parts_of_a_test\.py already"):
+            read("config.py")
+    finally:
+        sys.modules.pop("my_parts_of_a_test", None)

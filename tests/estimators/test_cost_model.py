@@ -121,3 +121,24 @@ def test_transposed_convs_products_and_shared_parameters_are_counted():
     model = _Odd().eval()
     costs = ResourceEstimator((3, 5, 5)).estimate(model)
     assert {key: costs[key] for key in ("macs", "flops", "params")} == count(model, (3, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict, "choice '.*' is missing"),
+        (lambda subnet: list(subnet), "a subnet maps the names"),
+        (lambda subnet: {**subnet, next(iter(subnet)): "wide"}, "cannot be 'wide'"),
+        (lambda subnet: {**subnet, next(iter(subnet)): 0}, "cannot be 0"),
+        (lambda subnet: {**subnet, next(iter(subnet)): 2.5}, "cannot be 2.5"),
+        (lambda subnet: {**subnet, next(iter(subnet)): True}, "cannot be True"),
+        (lambda subnet: {**subnet, next(iter(subnet)): 10**6}, "cannot be 1000000"),
+        (lambda subnet: {**subnet, "none": 3}, "unknown choice 'none'"),
+    ],
+)
+def test_what_is_no_subnet_has_no_cost(change, message):
+    mutator = prepared("demo").mutator
+    given = {} if change is dict else change(mutator.search_space.max())
+    with pytest.raises(UserError, match=message) as error:
+        mutator.cost_model.of(given)
+    assert "\n" not in str(error.value)

@@ -226,3 +226,19 @@ def test_a_field_that_cannot_be_is_named(field, value):
 def test_a_class_has_one_kind():
     with pytest.raises(UserError, match="'another'.*ScaledConv2d.*'scaled conv' already"):
         LAYER_KINDS.register(LayerKind("another", (ScaledConv2d,), ("conv2d",), flow.conv))
+
+
+def test_a_class_has_one_kind_under_its_dotted_name_too():
+    with pytest.raises(UserError, match="'another'.*torch.nn.modules.conv.Conv2d is of kind 'conv' already"):
+        LAYER_KINDS.register(LayerKind("another", ("torch.nn.modules.conv.Conv2d",), ("conv2d",), flow.conv))
+    with pytest.raises(UserError, match="'another'.*ScaledConv2d'?>? is of kind 'scaled conv' already"):
+        LAYER_KINDS.register(replace(SCALED, name="another"))
+
+
+def test_a_name_is_of_one_kind():
+    class Other(nn.Conv2d):
+        pass
+
+    with pytest.raises(UserError, match="'scaled conv': the name is taken"):
+        LAYER_KINDS.register(replace(SCALED, types=(Other,)))
+    assert LAYER_KINDS.of(Other(1, 1, 1)) is LAYER_KINDS.of(nn.Conv2d(1, 1, 1))

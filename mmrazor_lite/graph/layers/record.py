@@ -104,6 +104,10 @@ class LayerKind:
         }
 
 
+def _dotted(cls: type | str) -> str:
+    return cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+
+
 class LayerKinds:
     """The kinds that are known, by the classes of their modules and by their ops."""
 
@@ -116,11 +120,14 @@ class LayerKinds:
         """Add a kind. An op that several have is treated as the first one's where no module of a kind runs it.
 
         Raises:
-            UserError: One of its classes is of another kind.
+            UserError: One of its classes is of another kind, under its dotted name too; or another kind has its name.
         """
+        taken = {_dotted(cls): known for cls, known in self._by_type.items()}
         for cls in kind.types:
-            if cls in self._by_type:
-                raise UserError(f"kind of layer '{kind.name}': {cls} is of kind '{self._by_type[cls].name}' already")
+            if _dotted(cls) in taken:
+                raise UserError(f"kind of layer '{kind.name}': {cls} is of kind '{taken[_dotted(cls)].name}' already")
+        if any(known.name == kind.name for known in taken.values()):
+            raise UserError(f"kind of layer '{kind.name}': the name is taken by another kind; give yours another")
         self._by_type.update(dict.fromkeys(kind.types, kind))
         for op in kind.ops:
             self._by_op.setdefault(op, kind)
@@ -131,7 +138,7 @@ class LayerKinds:
         """The kind of a layer, None for any other module."""
         cls = type(module)
         if cls not in self._found:
-            names = [name for base in cls.__mro__ for name in (base, f"{base.__module__}.{base.__qualname__}")]
+            names = [name for base in cls.__mro__ for name in (base, _dotted(base))]
             self._found[cls] = next((self._by_type[name] for name in names if name in self._by_type), None)
         return self._found[cls]
 

@@ -31,6 +31,7 @@ from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.said import origin
 from mmrazor_lite.search import AccuracyPredictor, Cost, HasFront, HasHistory, Result, Searcher
+from mmrazor_lite.search.protocols import asked_of, state_of
 
 SHOW_SECONDS, SAVE_SECONDS = 1.0, 5.0  # between two lines, and two writes of the state, while a predictor scores
 
@@ -97,6 +98,7 @@ class SearchLoop:
         made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
         self.output = SearchOutput(algorithm, self.state, self.evaluator, made_by | origin(algorithm.mutator))
         self._shown = StepProgress("search", quiet=True)
+        self._told_twice = False
         self._clock = self._saved = time.perf_counter()  # end of the last step, what was written after it included
 
     def run(self, resume: bool = False, began: Callable[[], None] | None = None) -> list[dict[str, Any]]:
@@ -130,9 +132,14 @@ class SearchLoop:
         return results
 
     def _step(self) -> None:
-        rows = np.asarray(self.searcher.ask())
-        if not len(rows):
-            raise UserError(f"search: the {type(self.searcher).__name__} asks for no subnet, and is not done")
+        rows = asked_of(self.searcher, self.space)
+        if len(np.unique(rows, axis=0)) < len(rows) and not self._told_twice:
+            self._told_twice = True
+            print_log(
+                f"the {type(self.searcher).__name__} asks for subnets more than once; each is scored once",
+                logger="current",
+                level=logging.WARNING,
+            )
         if self.predictor is None:
             metrics, scored, spent = self.scorer(rows, self._shown.inside)
         else:
@@ -150,7 +157,7 @@ class SearchLoop:
         # A step of predictions takes milliseconds: writing a file after each would take most of the time.
         due = self.predictor is None or self.searcher.done or time.perf_counter() - self._saved > SAVE_SECONDS
         if self.rank == 0 and due:
-            self.state.searcher = self.searcher.state_dict()
+            self.state.searcher = state_of(self.searcher)
             self.output.write_log()
             self.state.save()
             self._saved = time.perf_counter()

@@ -5,6 +5,7 @@ Shapes: n rows, D choices; see :mod:`mmrazor_lite.subnet.space` for what a row i
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import numpy as np
 
 from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.choice import plain_scalar
 
 
@@ -44,6 +46,55 @@ def check_told(asked: np.ndarray, rows: np.ndarray, metrics: Sequence[Mapping[st
         raise ValueError("tell() takes the rows that ask() returned last")
     if len(metrics) != len(asked):
         raise ValueError(f"{len(asked)} rows were asked for, metrics of {len(metrics)} were told")
+
+
+def asked_of(searcher: Any, space: SearchSpace) -> np.ndarray:
+    """The rows (n, D) that a searcher asks for.
+
+    Raises:
+        UserError: There are none, or they are no rows of the space.
+    """
+    who, asked = f"search: the {type(searcher).__name__}", searcher.ask()
+    try:
+        rows = np.asarray(asked)
+    except ValueError:  # of several lengths
+        rows = np.empty(0, object)
+    if not rows.size and rows.dtype != object:
+        raise UserError(f"{who} asks for no subnet, and is not done")
+    if rows.ndim != 2 or rows.shape[1] != len(space) or rows.dtype.kind not in "iu":
+        raise UserError(
+            f"{who} asks for {short(asked)}: rows (n, {len(space)}) of whole numbers are needed, the index of a "
+            "candidate for every choice"
+        )
+    sizes = np.array([len(choice.candidates) for choice in space.values()])
+    wrong = (rows < 0) | (rows >= sizes)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        name = list(space)[column]
+        raise UserError(
+            f"{who} asks for candidate {rows[row, column]} of choice '{name}', which has {sizes[column]}: an index is "
+            f"from 0 to {sizes[column] - 1}"
+        )
+    return rows
+
+
+def state_of(searcher: Any) -> dict[str, Any]:
+    """The state of a searcher, which is plain JSON data.
+
+    Raises:
+        UserError: It is not.
+    """
+    state = searcher.state_dict()
+    try:
+        if isinstance(state, dict):
+            json.dumps(state, allow_nan=False)
+            return state
+        problem = f"it is {short(state)}"
+    except (TypeError, ValueError) as error:
+        problem = str(error).splitlines()[0]
+    raise UserError(
+        f"search: state_dict() of the {type(searcher).__name__} must give a dict of plain JSON data: {problem}"
+    )
 
 
 def check_same_search(state: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

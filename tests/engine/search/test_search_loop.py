@@ -296,6 +296,42 @@ def test_what_is_no_searcher(make, searchers, lacks, message):
         make(target_macs=None, searcher={"type": "Other"})
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ([[0, 0, 99, 0, 0]], r"the Wrong asks for candidate 99 of choice '.*', which has \d+: an index is from 0"),
+        ([[-1, 0, 0, 0, 0]], r"the Wrong asks for candidate -1 of choice"),
+        ([[0]], r"rows \(n, 5\) of whole numbers are needed"),
+        ([[0.5] * 5], r"rows \(n, 5\) of whole numbers are needed"),
+        ([[0] * 5, [0]], r"rows \(n, 5\) of whole numbers are needed"),
+        ("rows", r"rows \(n, 5\) of whole numbers are needed"),
+        ([], "the Wrong asks for no subnet"),
+    ],
+)
+def test_rows_that_are_none_of_the_space(make, searchers, asked, message):
+    searchers.register_module(module=type("Wrong", (Blind,), {"ask": lambda self: asked}))
+    with pytest.raises(UserError, match=message) as error:
+        make(target_macs=None, searcher={"type": "Wrong"}).run()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("state", [{"rows": np.zeros(2)}, {"score": float("nan")}, [1], {"of": object}])
+def test_a_state_that_is_no_plain_data(make, searchers, state):
+    searchers.register_module(module=type("Wrong", (Blind,), {"state_dict": lambda self: state}))
+    with pytest.raises(UserError, match=r"state_dict\(\) of the Wrong must give a dict of plain JSON data: ") as error:
+        make(target_macs=None, searcher={"type": "Wrong"}).run()
+    assert "\n" not in str(error.value)
+
+
+def test_rows_asked_for_twice_are_told(make, searchers, monkeypatch):
+    lines = []
+    monkeypatch.setattr("mmrazor_lite.engine.search_loop.print_log", lambda text, *a, **k: lines.append(text))
+    twice = {"ask": lambda self: np.repeat(Blind.ask(self), 2, axis=0)}
+    searchers.register_module(module=type("Twice", (Blind,), twice))
+    make(target_macs=None, searcher={"type": "Twice"}).run()
+    assert len([line for line in lines if "the Twice asks for subnets more than once" in line]) == 1
+
+
 def test_what_the_search_sets_is_no_option(make):
     with pytest.raises(UserError, match=r"'seed' is set by the search; give --seed"):
         make(searcher={"type": "GreedySearcher", "seed": 1})

@@ -21,7 +21,7 @@ from mmrazor_lite.models.mutables import ITSELF, HasStaticForm, InnerWidths
 from mmrazor_lite.models.ops import settle
 
 from .check import untouched
-from .part_trace import NO_WIDTHS, PartTrace, is_known, trace_alone
+from .part_trace import NO_WIDTHS, PartTrace, build_of, trace_alone
 from .places import Gate, Place, within
 from .standalone import copied
 
@@ -62,7 +62,8 @@ class ChoiceCosts:
         traced = trace(_skeleton(architecture, input_shape, self._parts), input_shape, eval_only=True)
         self.lines, self._whole = lines_of(traced), layer_table(traced, NO_WIDTHS)
         sizes, self._held = _surroundings(traced, self._whole, self._parts)
-        self.forms = {name: _forms(place, sizes[name]) for name, place in self._parts.items()}
+        traced_here: set[tuple] = set()
+        self.forms = {name: _forms(place, sizes[name], traced_here) for name, place in self._parts.items()}
         for forms in self.forms.values():
             self.lines += _lines(forms)
         runs = [(place, child, gate) for place in places for child, gate in place.children.items()]
@@ -120,8 +121,12 @@ def _fixed(table: LayerTable, maps: Maps, name: str = "") -> np.ndarray:
     return np.concatenate([PartCosts(at, 0)(np.zeros((1, 0))) for at in maps.tables(table, name)])
 
 
-def _forms(place: Place, size: tuple[int, ...]) -> list[Form]:
-    """Every form of a choice module that reads images of ``size`` (C, H, W)."""
+def _forms(place: Place, size: tuple[int, ...], before: set[tuple]) -> list[Form]:
+    """Every form of a choice module that reads images of ``size`` (C, H, W).
+
+    New layers draw weights. Those of a form that is the first of its build in the network, which ``before`` tells, do
+    so for good: what is drawn next depends on the network alone, and not on what the process has traced.
+    """
     twin, found = _twin(place.module), []
     inside = {id(part): name or ITSELF for name, part in twin.named_modules()}
     for values in reversed(list(place.form_values())):
@@ -132,8 +137,10 @@ def _forms(place: Place, size: tuple[int, ...]) -> list[Form]:
         static = _plain(static)
         inner, name = place.offer.inner.get(own), within(place.name, own)
         groups = () if inner is None else _present(inner.groups, twin if own == ITSELF else static, static)
-        if is_known(static, size, groups):
-            torch.set_rng_state(drawn)  # new layers draw weights; those of a form that is traced always did
+        build = build_of(static, size, groups)
+        if build in before:
+            torch.set_rng_state(drawn)
+        before.add(build)
         found.append(Form(name, inner, trace_alone(static, size, groups)))
         if inner is not None:
             _check_widths(place, found[-1])

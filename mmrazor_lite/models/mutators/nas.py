@@ -26,7 +26,7 @@ from .choice_costs import RESOLUTION, ChoiceCosts, Form, Maps, resolutions_of
 from .given import as_subnet
 from .once import hold, preparation
 from .places import places_in, stages_in, within
-from .standalone import check_standalone
+from .standalone import check_forms, check_standalone
 
 
 class NasMutator:
@@ -108,12 +108,17 @@ class NasMutator:
         self._check_exports()
 
     def _check_exports(self) -> None:
-        """The largest and the smallest subnet stand alone."""
+        """The largest and the smallest subnet stand alone, and so does every form of each choice module."""
         images, largest = probe_images(self.architecture, self.input_shape), self.active
         self.activate(self.search_space.min())
         check_standalone(self.architecture, images)
         self.activate(largest)
         check_standalone(self.architecture, images, quick=True)
+        forms = {place.name: (place.module, list(place.form_values())) for place in self._places}
+        try:
+            check_forms(self.architecture, images, forms)
+        finally:
+            self._set(largest)
 
     def _check_resolutions(self) -> None:
         if self.resolutions is not None and self.input_shape[1:] != (self.resolutions[-1],) * 2:

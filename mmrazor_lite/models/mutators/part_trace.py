@@ -52,9 +52,9 @@ def trace_alone(module: nn.Module, size: tuple[int, ...], groups: Sequence[Mappi
     return replace(part, table=table, lines=lines)
 
 
-def is_known(module: nn.Module, size: tuple[int, ...], groups: Sequence[Mapping] = ()) -> bool:
-    """Whether :func:`trace_alone` need not trace."""
-    return _key(module, size, groups, _padded_kernels(module)) in _KNOWN
+def build_of(module: nn.Module, size: tuple[int, ...], groups: Sequence[Mapping] = ()) -> tuple:
+    """What is equal for parts that one trace serves."""
+    return _key(module, size, groups, _padded_kernels(module))
 
 
 def _key(module: nn.Module, size: tuple[int, ...], groups: Sequence[Mapping], padded: Mapping[str, int]) -> tuple:

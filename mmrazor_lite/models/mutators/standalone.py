@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, MethodType
@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph.alike import Remembered
+from mmrazor_lite.models.mutables import ChoiceModule
 from mmrazor_lite.models.ops import export
 
 from .check import TOLERANCE, backward_error, untouched
@@ -74,6 +75,49 @@ def _check(model: nn.Module, images: Tensor, replaced: Collection[nn.Module], qu
         holder = next(_holders(model, clone, replaced), None)
         where = holder or f"{type(model).__name__} keeps state outside of its modules and their attributes"
         raise UserError(f"{where}; a copy of the network, such as a subnet's, {problem}. Way out: {WAY_OUT}")
+
+
+def check_forms(
+    model: nn.Module, images: Tensor, forms: Mapping[str, tuple[ChoiceModule, Sequence[Mapping[str, Any]]]]
+) -> None:
+    """Check of each choice module by itself that what it leaves behind computes what it does, whatever is chosen.
+
+    The modules have other choices active afterwards.
+
+    Args:
+        images: (N, C, H, W).
+        forms: Name of a choice module -> itself, and the values that it is given one after the other.
+
+    Raises:
+        UserError: Names the module and the values.
+    """
+    read: dict[str, Tensor] = {}
+
+    def record(name: str, module: nn.Module, args: tuple) -> None:
+        read.setdefault(name, args[0].clone())
+
+    with untouched(model), _seeded(), torch.no_grad():
+        model.eval()
+        handles = [module.register_forward_pre_hook(partial(record, name)) for name, (module, _) in forms.items()]
+        try:
+            model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, (module, every) in forms.items():
+            for values in every if name in read else ():
+                module.activate(values)
+                about = (read[name].shape, repr(values))
+                _KNOWN.get(module, about, lambda n=name, m=module, v=values: _check_form(n, m, v, read[n]))
+
+
+def _check_form(name: str, module: nn.Module, values: Mapping[str, Any], x: Tensor) -> None:
+    static = copied(module).eval()
+    problem = _differs(module, static, [x])
+    if problem is not None:
+        raise UserError(
+            f"NasMutator: '{name}' ({type(module).__name__}): what settled() leaves behind for {dict(values)} {problem}"
+        )
 
 
 def copied(model: nn.Module, make: Callable[[nn.Module], nn.Module] = export) -> nn.Module:

@@ -161,7 +161,8 @@ EXAMPLES = {
 
 
 def test_all_kinds_are_examples():
-    kinds = {kind for kind in vars(mutables).values() if isinstance(kind, type) and issubclass(kind, nn.Module)}
+    named = [getattr(mutables, name) for name in mutables.__all__]
+    kinds = {kind for kind in named if isinstance(kind, type) and issubclass(kind, nn.Module)}
     offering = {kind for kind in kinds if "offer" in vars(kind)}
     assert offering == {MutableOP, MutableDepth, mutables.ElasticBlock}
     assert all(any(isinstance(make(), kind) for make in EXAMPLES.values()) for kind in offering)
@@ -368,6 +369,21 @@ def test_what_does_not_fit_is_refused(build, message):
     model = build()
     with pytest.raises(UserError, match=message):
         NasMutator().prepare(model, SHAPE)
+
+
+class _WrongInTheMiddle(ActivationChoice):
+    def settled(self) -> nn.Module:
+        return nn.ReLU() if self.active == "hardswish" else super().settled()
+
+
+def test_a_static_form_that_computes_something_else_is_refused():
+    """The largest and the smallest subnet do not have it."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), _WrongInTheMiddle(), nn.Conv2d(8, 8, 1))
+    with pytest.raises(
+        UserError, match=r"'1' \(_WrongInTheMiddle\): .*settled\(\).*'hardswish'.* computes something else"
+    ):
+        NasMutator().prepare(model, SHAPE)
+    assert model[1].active == "relu"
 
 
 class _First(nn.Module):

@@ -35,8 +35,10 @@ def slimmed(network: nn.Module, shape=SHAPE, **options) -> Slimmed:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     for name, tensor in network.named_buffers():
-        if "running" in name:
-            tensor.data = torch.rand(tensor.shape).add(0.5).to(tensor.dtype)
+        if "running" in name:  # small means: a unit that is never above them would hide what it is
+            tensor.data = (0.1 * torch.randn(tensor.shape) if "mean" in name else torch.rand(tensor.shape) + 0.1).to(
+                tensor
+            )
     mutator = OneShotChannelMutator(**options)
     mutator.prepare(network.eval(), shape, any_width=True)
     mutator.sort_channels({name: rng.random(units) for name, units in mutator.unit_counts.items()})
@@ -93,6 +95,7 @@ def test_a_file_of_own_code_comes_back_bit_for_bit(name, tmp_path):
     assert not [module for module in loaded.modules() if type(module).__module__.startswith("mmrazor_lite")]
     programme = torch.export.load(files[1]).module()
     for own, back, other in zip(outputs(found.model), outputs(loaded), outputs(programme), strict=True):
+        assert not torch.allclose(own[0], own[1], rtol=1e-3, atol=1e-4), "what it gives depends on the image"
         assert torch.equal(own, back)
         torch.testing.assert_close(other, own, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(before[key], value) for key, value in found.model.state_dict().items())

@@ -201,6 +201,13 @@ def test_what_is_offered_can_be_activated_and_leaves_a_plain_module(name):
 # a network with new kinds -----------------------------------------------------------------------------------------
 
 
+def test_operators_come_first_then_depths_then_the_rest(prepared):
+    """Rows, draws and files follow this order."""
+    firsts = [module.offer().choices[0].kind for module in prepared.modules.values()]
+    assert firsts == ["operator"] * 3 + ["depth"] * 2 + ["value"] * 2
+    assert next(iter(prepared.search_space.values())).kind == "resolution"
+
+
 def test_the_space_has_their_choices(prepared):
     space, one = prepared.search_space, "backbone.one"
     assert set(prepared.modules) == {

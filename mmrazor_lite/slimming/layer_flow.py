@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.models.calls import Call, Calls, weights_of
 
-from .trails import Step, Trail, name_of, tensors_in
+from .trails import Trail, name_of, tensors_in
 
 SMALL_SLOPE = 0.05  # of the mean one: outputs of a channel that counts as little are not to make up for errors
 
@@ -37,8 +37,6 @@ class LayerFlow:
         gain: What an error of the tensor that it is added to is multiplied by, to make up for it: (outputs,). None
             where there is no such tensor, or it is not final when the layer is fitted.
         steps: Ops between the output of each call and the sum.
-        activation: What the output goes through next, alone: behind these ops, and behind the sum where there is one.
-        line: What these ops make of a number of each channel: slope and offset, each (outputs,).
     """
 
     name: str
@@ -51,8 +49,6 @@ class LayerFlow:
     norm: str | None = None
     gain: Tensor | None = None
     steps: tuple[int, ...] = ()
-    activation: Step | None = None
-    line: tuple[Tensor, Tensor] | None = None
 
 
 @torch.no_grad()
@@ -79,10 +75,7 @@ class _Seen:
     trail: Trail
     ended: bool = False
     read_again: int | None = None  # index of the first tensor of the trail that something else reads as well
-    passed: list[Tensor] = field(default_factory=list)
     others: frozenset[str] = frozenset()  # layers that what is added is made of
-    activation: Step | None = None
-    line: tuple[Tensor, Tensor] | None = None
 
     @property
     def is_alone(self) -> bool:
@@ -159,9 +152,6 @@ class _Scout:
             self._past.setdefault(id(value), []).append((seen, len(trail.steps) + (trail.sum is not None)))
         if step is None or result is None:
             return
-        if step.is_activation:
-            seen.activation = step
-            return
         if trail.sum is not None:
             return
         if step.keeps_channels_apart(lambda tensor: id(tensor) in self._constant):
@@ -185,10 +175,7 @@ class _Scout:
         calls = self.seen[name]
         first = calls[0].call
         earlier = set(list(self.seen)[: list(self.seen).index(name)])
-        line = self._line(calls)
-        gain = self._gain(calls, earlier, line)
-        sums = {seen.trail.sum is not None for seen in calls}
-        follows = line is not None and sums == {gain is not None} and all(seen.read_again is None for seen in calls)
+        gain = self._gain(calls, earlier)
         before = frozenset().union(*(seen.before for seen in calls))
         return LayerFlow(
             name,
@@ -201,8 +188,6 @@ class _Scout:
             self._norm(calls),
             gain,
             tuple(len(seen.trail.steps) for seen in calls),
-            calls[0].activation if follows else None,
-            line,
         )
 
     def _norm(self, calls: list[_Seen]) -> str | None:
@@ -218,31 +203,18 @@ class _Scout:
             return None
         return name.removesuffix(".running_mean")
 
-    def _gain(self, calls: list[_Seen], earlier: set[str], line: tuple[Tensor, Tensor] | None) -> Tensor | None:
-        if (
-            not self._sums
-            or line is None
-            or any(s.trail.sum is None or not s.is_alone or not s.others <= earlier for s in calls)
-        ):
+    def _gain(self, calls: list[_Seen], earlier: set[str]) -> Tensor | None:
+        ends = all(s.trail.sum is not None and s.is_alone and s.others <= earlier for s in calls)
+        slope = self._slope(calls) if self._sums and ends else None
+        if slope is None:
             return None
-        slope = line[0]
         return slope / (slope.square() + (SMALL_SLOPE * slope.abs().mean()).square()).clamp_min(1e-30)
 
     @staticmethod
-    def _line(calls: list[_Seen]) -> tuple[Tensor, Tensor] | None:
-        """Slope and offset (outputs,) of the steps of all calls, None where they are not the same everywhere."""
-        lines = []
-        for seen in calls:
-            for of_numbers in seen.trail.line(seen.y):
-                rows = seen.call.outputs(of_numbers).double()
-                if not torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6):
-                    return None
-                lines.append(rows[0])
-        pairs = list(zip(lines[::2], lines[1::2], strict=True))
-        same = all(
-            torch.allclose(a, b, rtol=1e-3, atol=1e-6) for pair in pairs for a, b in zip(pair, pairs[0], strict=True)
-        )
-        return pairs[0] if same else None
+    def _slope(calls: list[_Seen]) -> Tensor | None:
+        """Slope (outputs,) of the steps of all calls; None where it is not the same everywhere."""
+        rows = torch.cat([seen.call.outputs(seen.trail.slope(seen.y)).double() for seen in calls])
+        return rows[0] if torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6) else None
 
 
 def _storage(tensor: Tensor) -> int:

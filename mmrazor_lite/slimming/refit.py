@@ -26,14 +26,13 @@ from mmrazor_lite.models.calls import Call, weights_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import active_of
 
-from .activation_fit import Activation
 from .layer_flow import LayerFlow, layer_flows
 from .layer_rows import Follower, Images, RowPlan, Targets, bytes_of_targets, in_chunks, run_until
 from .layer_work import LayerWork
 from .least_squares import Fit
-from .trails import name_of
 
 Kept = Mapping[str, tuple[np.ndarray, np.ndarray]]  # layer -> its inputs, its outputs: whether each channel is kept
+UNTOUCHED = "nothing changed in front of it"  # what is said of a layer that needs no fit
 UNCHANGED = 1e-5  # relative error of a layer to which nothing happened; single precision stays below
 FEWEST_INPUTS = 64
 
@@ -48,7 +47,6 @@ class LayerFit:
         rows: Outputs of each channel that were looked at.
         intercept: Where a constant went: ``'bias'``, ``'norm'`` (the mean of the batch norm behind), ``'none'``.
         shortcut: Whether the target makes up for the error of the tensor that the output is added to.
-        activation: What the output is compared behind; None where it is compared as it is.
     """
 
     layer: str
@@ -57,7 +55,6 @@ class LayerFit:
     rows: int
     intercept: str
     shortcut: bool
-    activation: str | None
 
 
 @dataclass(frozen=True)
@@ -67,19 +64,14 @@ class RefitOptions:
     Attributes:
         ridge: Of the mean square of an input: how much a change of the weights costs.
         shortcuts: Make up for the error of the tensor that an output is added to.
-        activations: Compare outputs behind the activation that they go through. It takes twice the time, and was no
-            nearer to the original on other images (ResNet-20, three draws), so it is off.
         most_inputs: Of a layer with more numbers that make an output, some are fitted after others.
         target_bytes: Memory for outputs of the full network; with less, it runs more often.
-        row_bytes: Memory for inputs of a layer, which are kept for a fit that looks behind the activation.
     """
 
     ridge: float = 1e-3
     shortcuts: bool = True
-    activations: bool = False
     most_inputs: int = 4608
     target_bytes: int = 256 * 2**20
-    row_bytes: int = 128 * 2**20
 
 
 @dataclass
@@ -182,7 +174,7 @@ class _Refit:
         for name in names:
             lacks, varies = sums[name]
             if lacks <= UNCHANGED**2 * max(varies, 1e-30):
-                self.report.skipped[name] = "nothing changed in front of it"
+                self.report.skipped[name] = UNTOUCHED
             else:
                 changed.append(name)
         return changed
@@ -262,7 +254,7 @@ class _Refit:
             self._guarded([name], slice(at, min(at + size, stop)))
 
     def _fit(self, names: Sequence[str], piece: slice | None) -> None:
-        works = {name: LayerWork(self._activation(name, piece), piece) for name in names}
+        works = {name: LayerWork(piece) for name in names}
         flows = {name: self.flows[name] for name in names}
         self._meet(flows, max(self.plans[name].batches for name in names), works)
         for name, work in works.items():
@@ -270,19 +262,6 @@ class _Refit:
                 self._take(name, work)
             else:
                 self.report.skipped[name] = "what it reads, or should give, is not finite"
-
-    def _activation(self, name: str, piece: slice | None) -> Activation | None:
-        """What the output of a layer goes through, where its rows may be kept."""
-        flow, plan = self.flows[name], self.plans[name]
-        kept = plan.rows * flow.groups * flow.inputs * self.like.element_size()
-        if (
-            not self.options.activations
-            or flow.activation is None
-            or piece is not None
-            or kept > self.options.row_bytes
-        ):
-            return None
-        return Activation(lambda z: flow.activation(z.clone()), *flow.line)
 
     def _take(self, name: str, work: LayerWork) -> None:
         flow = self.flows[name]
@@ -293,10 +272,8 @@ class _Refit:
             known.after = after
             return
         where = "bias" if flow.bias else "norm" if flow.norm is not None else "none"
-        behind = None if work.activation is None else name_of(flow.activation.function)
-        self.report.layers.append(
-            LayerFit(name, before, after, work.judged.rows + work.fitted.rows, where, flow.gain is not None, behind)
-        )
+        rows = work.judged.rows + work.fitted.rows
+        self.report.layers.append(LayerFit(name, before, after, rows, where, flow.gain is not None))
 
     def _write(self, call: Call, flow: LayerFlow, fit: Fit, piece: slice | None) -> None:
         change = fit.weight

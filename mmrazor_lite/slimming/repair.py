@@ -16,11 +16,10 @@ from mmrazor_lite.models.importance import Batches
 from .judging import Judge
 from .kept_steps import Steps
 from .prepared import Prepared, by_reason
-from .refit import RefitReport, kept_channels, refit
+from .refit import UNTOUCHED, RefitReport, kept_channels, refit
 from .report import Quality, Stage
 
 CUT, REFIT, RECALIBRATED, BOTH = "cut", "refit", "recalibrated", "refit and recalibrated"
-UNTOUCHED = "nothing changed in front of it"  # what a refit says of most layers
 WEIGHTS = "slim_weights.pth"
 
 

@@ -22,10 +22,6 @@ MOVES = frozenset(
 SCALES = frozenset("mul mul_ __mul__ __rmul__ __imul__ multiply div div_ true_divide __truediv__ __itruediv__".split())
 ADDS = frozenset("add add_ __add__ __radd__ __iadd__".split())
 SHIFTS = frozenset("sub sub_ __sub__ __isub__ subtract".split())
-ACTIVATIONS = frozenset(
-    """relu relu_ relu6 hardtanh hardtanh_ clamp clamp_ clip silu silu_ gelu hardswish hardsigmoid leaky_relu
-    leaky_relu_ elu elu_ selu celu mish softplus sigmoid tanh""".split()
-)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -85,11 +81,6 @@ class Step:
         plain = self.kwargs.get("alpha", 1) == 1 and "out" not in self.kwargs
         return name_of(self.function) in ADDS and plain
 
-    @property
-    def is_activation(self) -> bool:
-        """Whether it is a function of each number by itself, as flat as the identity or flatter."""
-        return name_of(self.function) in ACTIVATIONS and self.position in (0, "input", "self") and not self.others
-
     def keeps_channels_apart(self, is_constant: Callable[[Tensor], bool]) -> bool:
         """Whether each number it gives is an affine function of one number of the trail's tensor."""
         name = name_of(self.function)
@@ -145,9 +136,9 @@ class Trail:
         found[index.reshape(-1)] = tensor.reshape(-1)
         return found.reshape(y.shape)
 
-    def line(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """What the steps make of ``y``: slope and offset of each number, of the shape of ``y``."""
+    def slope(self, y: Tensor) -> Tensor:
+        """What the steps multiply each number of ``y`` by, of its shape."""
         one, zero = torch.ones_like(y), torch.zeros_like(y)
         for step in self.steps:
             one, zero = step(one), step(zero)
-        return self.back(one - zero, y), self.back(zero, y)
+        return self.back(one - zero, y)

@@ -3,6 +3,7 @@
 Needs no mmengine; but a config of a data set, and tuning, do.
 """
 
+from .folder_of_images import image_folder
 from .images import Images, read_images
 from .report import GroupRow, Latency, Quality, Report, Stage
 from .run import slim
@@ -18,6 +19,7 @@ __all__ = [
     "Slimmed",
     "Slimmer",
     "Stage",
+    "image_folder",
     "read_images",
     "slim",
 ]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmrazor_lite.errors import UserError, reason
 from mmrazor_lite.fileio import is_hidden
 
-from .image_transform import ImageTransform
+from .image_transform import ImageTransform, image_transform
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 BATCH = 50
@@ -125,6 +125,31 @@ def read_image(path: str, transform: ImageTransform) -> Tensor:
             f"data: '{path}' cannot be read ({_why(error)}): replace or remove it, or --skip-unreadable leaves out "
             "what cannot be read"
         ) from error
+
+
+def image_folder(
+    folder: str | os.PathLike,
+    network: str | None = None,
+    *,
+    size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    outputs: int | None = None,
+    seed: int = 0,
+) -> DataLoader:
+    """Batches of the images of a folder, in a drawn order, as a network takes them; with labels by class folders.
+
+    Args:
+        folder: With a folder for each class, or flat.
+        network: Whose transform is taken, such as ``timm.resnet18``; or give ``size``, ``mean`` and ``std``.
+        size, mean, std: See :func:`.image_transform`.
+        outputs: Classes that the network tells apart; without it, there are no labels.
+        seed: Of the order.
+
+    Raises:
+        UserError: There is no image, or something of the transform is neither given nor known.
+    """
+    return loader(folder, image_transform(network, size, mean, std), outputs, seed)[0]
 
 
 def loader(

@@ -1,4 +1,4 @@
-"""The images that a network is slimmed with: from whatever holds some, the first ones, and the next ones held out.
+"""The images that a network is slimmed with: from whatever holds some, a sample, and as many others held out.
 
 Letters: N images, C channels, H W space.
 """
@@ -9,13 +9,14 @@ import copy
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mmrazor_lite.errors import UserError, check_number, failing, short
 from mmrazor_lite.models.importance import Batches
@@ -65,9 +66,10 @@ class Images:
 def read_images(
     data: Any, network: nn.Module, images: int = 500, input_shape: Sequence[int] | None = None, seed: int = 0
 ) -> Images:
-    """Read the first images of some data, and up to as many behind them, which are held out.
+    """Read some images of some data, and up to as many others, which are held out.
 
-    Where there are no further ones, the last fifth of those there are is held out.
+    They are drawn at random where the data can be asked for any of its images: tensors, a Dataset, a config. Batches
+    are taken as they come. Where there are no further images, a fifth of those there are is held out, the last ones.
 
     Args:
         data: A DataLoader or any iterable of batches, each ``images`` (N, C, H, W), ``(images, targets)`` or a dict; a
@@ -76,7 +78,7 @@ def read_images(
         network: They are put on its device, in its precision.
         images: How many, at most.
         input_shape: (C, H, W) that they must have; ``None``: that of the first one.
-        seed: Of a loader that shuffles.
+        seed: Of the draw, and of a loader that shuffles.
 
     Raises:
         UserError: The data is none of these, yields nothing, images of several shapes, or what is no image.
@@ -84,7 +86,7 @@ def read_images(
     check_number("images", images, 2, whole=True)
     shape = None if input_shape is None else image_shape(input_shape)
     with seeded(seed):
-        batches = _taken(as_batches(data), 2 * images, shape)
+        batches = _taken(as_batches(data, 2 * images, seed), 2 * images, shape)
     if not batches:
         raise UserError("data: it yields no image")
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
@@ -98,19 +100,25 @@ def read_images(
     return Images(_cut(batches, 0, seen), _cut(batches, seen, count), notes)
 
 
-def as_batches(data: Any) -> Iterable[Any]:
-    """What yields batches of the data."""
-    if isinstance(data, Mapping):
-        return _of_config(data) if "type" in data or "dataset" in data else [data]
-    if isinstance(data, (Tensor, np.ndarray)):
-        return [data]
+def as_batches(data: Any, most: int | None = None, seed: int = 0) -> Iterable[Any]:
+    """What yields batches of the data: all of it, or up to so many images, drawn where the data allows it."""
+    if isinstance(data, Mapping) and ("type" in data or "dataset" in data):
+        return _of_config(data, most, seed)
+    if isinstance(data, (Tensor, np.ndarray, Mapping)) or (
+        isinstance(data, tuple) and len(data) == 2 and _is_images(data[0])
+    ):
+        return [data if most is None else _drawn(data, seed)]
     if isinstance(data, DataLoader):
         return data
     if isinstance(data, Dataset):
-        return DataLoader(data, batch_size=BATCH)
-    if isinstance(data, tuple) and len(data) == 2 and _is_images(data[0]):
-        return [data]
-    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        drawn = most is not None and not isinstance(data, IterableDataset)
+        return DataLoader(data, batch_size=BATCH, sampler=_order(len(data), seed)[:most] if drawn else None)
+    if isinstance(data, (str, bytes, PurePath)):
+        raise UserError(
+            f"data={short(data)}: of a folder give image_folder(folder, 'torchvision.resnet50') of "
+            "mmrazor_lite.slimming, which reads its images as that network takes them"
+        )
+    if not isinstance(data, Iterable):
         raise UserError(f"data={short(data)}: give {ALLOWED}")
     return data
 
@@ -119,7 +127,24 @@ def _is_images(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray)) and value.ndim >= 3
 
 
-def _of_config(config: Mapping) -> Iterable[Any]:
+def _order(count: int, seed: int) -> list[int]:
+    return np.random.default_rng(seed).permutation(count).tolist()
+
+
+def _drawn(batch: Any, seed: int) -> Any:
+    """The images of one large batch, and their targets, in an order drawn once."""
+    images, targets = parts(batch)
+    checked(images, None, 0)
+    index = torch.tensor(_order(len(images), seed), dtype=torch.int64, device=images.device)
+
+    def line_up(leaf: Any) -> Any:
+        fits = isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == len(images)
+        return leaf[index.to(leaf.device)] if fits else leaf
+
+    return images[index], tree_map(line_up, targets)
+
+
+def _of_config(config: Mapping, most: int | None, seed: int) -> Iterable[Any]:
     """The batches of a config of mmengine's kind, which alone needs mmengine."""
     from mmengine.registry import DefaultScope
 
@@ -133,7 +158,11 @@ def _of_config(config: Mapping) -> Iterable[Any]:
     with DefaultScope.overwrite_default_scope("mmpretrain"), failing("data: it cannot be built"):
         preprocessor = MODELS.build({"type": "ClsDataPreprocessor", **preprocessor})
         batches = FixedBatches(loader, preprocessor, where="data")
-    return batches
+        if most is None:
+            return batches
+        if batches.num_images > most:
+            batches = FixedBatches({**loader, "dataset": batches.dataset}, preprocessor, most, seed, where="data")
+    return [_drawn(_joined([parts(batch) for batch in batches]), seed)]
 
 
 def _taken(batches: Iterable[Any], most: int, shape: tuple[int, ...] | None) -> list[tuple[Tensor, Any]]:

@@ -1,4 +1,4 @@
-"""Images from whatever holds some: the first ones, in order, and what is none in one line."""
+"""Images from whatever holds some: a sample, or the first batches, and what is none in one line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.slimming.images import read_images
+from mmrazor_lite.slimming import image_folder, read_images
 
 NETWORK = nn.Conv2d(3, 4, 3)
 IMAGES = torch.randn(130, 3, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -24,41 +25,67 @@ def read(data: Any, count: int = 40, **options: Any):
     return found, *parts
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        IMAGES,
-        IMAGES.numpy(),
-        (IMAGES, LABELS),
-        {"images": IMAGES, "labels": LABELS},
-        [{"img": part, "y": labels} for part, labels in zip(IMAGES.split(7), LABELS.split(7), strict=True)],
-        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9),
-        TensorDataset(IMAGES, LABELS),
-        list(zip(IMAGES.split(30), LABELS.split(30), strict=True)),
-        (part for part in IMAGES.split(13)),
-        [
-            [part, {"a": labels, "b": (labels,)}]
-            for part, labels in zip(IMAGES.split(64), LABELS.split(64), strict=True)
-        ],
+BATCHES = {
+    "dicts": [{"img": part, "y": labels} for part, labels in zip(IMAGES.split(7), LABELS.split(7), strict=True)],
+    "loader": DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9),
+    "list": list(zip(IMAGES.split(30), LABELS.split(30), strict=True)),
+    "generator": (part for part in IMAGES.split(13)),
+    "structures": [
+        [part, {"a": labels, "b": (labels,)}] for part, labels in zip(IMAGES.split(64), LABELS.split(64), strict=True)
     ],
-    ids=["tensor", "array", "pair", "dict", "dicts", "loader", "dataset", "list", "generator", "structures"],
-)
-def test_the_first_images_are_seen_and_the_next_are_held_out(data):
-    found, seen, held_out = read(data)
+}
+HELD = {
+    "tensor": IMAGES,
+    "array": IMAGES.numpy(),
+    "pair": (IMAGES, LABELS),
+    "dict": {"images": IMAGES, "labels": LABELS},
+    "dataset": TensorDataset(IMAGES, LABELS),
+}
+
+
+def labels_of(batches: Any) -> torch.Tensor:
+    found = [targets["b"][0] if isinstance(targets, dict) else targets for _, targets in batches]
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_batches_are_taken_as_they_come(kind):
+    found, seen, held_out = read(BATCHES[kind])
     assert torch.equal(seen, IMAGES[:40]) and torch.equal(held_out, IMAGES[40:80])
     assert found.shape == (3, 6, 5) and not found.notes
     if found.have_targets:
-        labels = [targets for _, targets in found.seen]
-        labels = [part["b"][0] if isinstance(part, dict) else part for part in labels]
-        assert torch.equal(torch.cat(labels), LABELS[:40])
+        assert torch.equal(labels_of(found.seen), LABELS[:40])
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_of_data_in_the_order_of_its_classes_a_sample_is_drawn(kind):
+    found, seen, held_out = read(HELD[kind])
+    places = [int((image == IMAGES).flatten(1).all(1).nonzero()) for image in torch.cat([seen, held_out])]
+    assert len(set(places)) == 80 and max(places[:40]) > 100 and max(places[40:]) > 100
+    assert torch.equal(read(HELD[kind])[1], seen) and not torch.equal(read(HELD[kind], seed=1)[1], seen)
+    if found.have_targets:
+        assert labels_of(found.seen).tolist() + labels_of(found.held_out).tolist() == places
 
 
 def test_of_few_images_a_fifth_is_held_out():
     found, seen, held_out = read(IMAGES, 500)
-    assert torch.equal(seen, IMAGES[:104]) and torch.equal(held_out, IMAGES[104:])
+    assert len(seen) == 104 and len(held_out) == 26
+    assert sorted(torch.cat([seen, held_out]).flatten(1).sum(1).tolist()) == sorted(IMAGES.flatten(1).sum(1).tolist())
     assert found.notes == ("the data has 130 images: the last 26 are held out",)
     found, seen, held_out = read(IMAGES[:5])
     assert torch.equal(seen, held_out) and "none is held out" in found.notes[0]
+
+
+def test_a_folder_is_read_as_a_network_takes_its_images(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            Image.new("RGB", (40, 30), (20 * number, 0, 0)).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(UserError, match="image_folder"):
+        read(str(tmp_path))
+    data = image_folder(tmp_path, size=[8], mean=[0.5] * 3, std=[0.5] * 3, outputs=2)
+    found, seen, _ = read(data, 6)
+    assert seen.shape == (6, 3, 8, 8) and set(labels_of(found.seen).tolist()) <= {0, 1}
 
 
 def test_a_loader_that_shuffles_gives_the_same_twice():
@@ -103,7 +130,7 @@ NAN[17, 0, 0, 0] = np.nan
         ([(IMAGES[:5], LABELS[:5]), IMAGES[:5]], "data: batch 1 has no targets, the first one is other"),
         ((IMAGES, LABELS[:9]), r"data: targets of shape \(9,\) beside 130 images"),
         ([{"pictures": IMAGES}], "data: a batch has .*pictures.*, and no images under images, image"),
-        ("photos", "data='photos': give a DataLoader or other batches"),
+        ("photos", "data='photos': of a folder give image_folder"),
         (7, "data=7: give a DataLoader"),
         ([7], "data: a batch is 7, a int: give a DataLoader"),
         (torch.zeros(4, 3), r"data: batch 0 has the shape \(4, 3\): give images \(N, C, H, W\)"),

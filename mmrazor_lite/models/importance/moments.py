@@ -20,7 +20,7 @@ from .definition import Batches, Widths
 
 ROWS = 30  # sampled for each input of a fit: more changed nothing on CIFAR-10
 ROUNDING = 1e-10  # of the mean square of inputs that are single precision
-LARGEST = 5000  # inputs of a fit: beyond, a matrix of them takes more than 200 MB
+LARGEST = 2048  # inputs of a fit: of more, a matrix and its elimination take minutes and hundreds of MB
 
 
 @dataclass(eq=False)

@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mmrazor_lite.errors import UserError, check_flag, check_number, short
-from mmrazor_lite.models.importance import Importance, build
+from mmrazor_lite.errors import check_flag
+from mmrazor_lite.models.importance import Importance
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.subnet import Subnet
 
+from .asked import check_data, check_kinds, check_network, check_values, folder, texts
 from .budgets import read_goal
 from .choosing import Setting, check_goal, choose
 from .group_rows import group_rows
@@ -29,6 +29,7 @@ from .repair import CUT, repaired_once
 from .report import Report, Stage
 from .slimmed import Slimmed
 from .speed import compare_latency
+from .tune import tune as run_tuning
 
 
 def slim(
@@ -89,14 +90,13 @@ def slim(
     Raises:
         UserError: In one line, what cannot be done, and why.
     """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"model={short(model)}: give a module of torch")
-    if resume and work_dir is None:
-        raise UserError("resume=True needs work_dir: where the steps of the earlier run are kept")
-    check_number("seed", seed, 0, whole=True)
+    check_network(model)
+    check_data(data)
+    check_kinds(limits=limits, groups=groups, architecture=architecture, loss=loss, name=name)
+    keep, opaque, notes = texts("keep", keep), texts("opaque", opaque), texts("notes", notes)
+    work_dir = folder("work_dir", work_dir, resume)
     check_flag("latency", latency)
-    build(importance)  # a name that is none is told before the work, and so is a limit
-    limit = None if tune is None else _tuning().parse_limit(tune)
+    limit = check_values(budget, min_accuracy, max_drop, importance, images, divisor, tune, seed)
     clock = _Clock()
     found = read_images(data, model, images, input_shape, seed)
     prepared = prepare(model, found.shape, keep, limits, opaque, groups)
@@ -104,7 +104,7 @@ def slim(
     costs = mutator.cost_model.of(mutator.search_space.max())
     goal = read_goal(budget, min_accuracy, max_drop, costs)
     check_goal(prepared, goal, divisor)
-    options = {"goal": repr(goal), "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
+    options = {"goal": goal.asked, "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
     steps = _steps(work_dir, resume, model, found, mutator, options)
     judge = Judge(prepared.network, found.held_out)
     original = judge(prepared.network)
@@ -122,10 +122,8 @@ def slim(
 
     network, full = repaired.network, mutator.export(mutator.search_space.max()).eval()
     if limit is not None:
-        folder = None if work_dir is None else Path(work_dir) / "tuning"
-        tuned = _tuning().tune(
-            network, full, data, limit, folder, resume, loss=loss, held_out=found.held_out, seed=seed
-        )
+        place = None if work_dir is None else work_dir / "tuning"
+        tuned = run_tuning(network, full, data, limit, place, resume, loss=loss, held_out=found.held_out, seed=seed)
         network = tuned.model
         stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))
         notes += tuned.notes
@@ -143,7 +141,7 @@ def slim(
 
 
 def _steps(
-    work_dir: str | Path | None,
+    work_dir: Path | None,
     resume: bool,
     model: nn.Module,
     images: Images,
@@ -160,13 +158,7 @@ def _steps(
         "costs": mutator.cost_model.fingerprint,
         "images": digest_of(leaf for leaf in leaves if isinstance(leaf, Tensor)),
     }
-    return Steps(Path(work_dir), {**identity, **options}, resume)
-
-
-def _tuning() -> ModuleType:
-    from . import tune  # needs mmengine, as nothing else does
-
-    return tune
+    return Steps(work_dir, {**identity, **options}, resume)
 
 
 class _Clock:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from mmrazor_lite.errors import UserError, check_number, short
+from mmrazor_lite.errors import UserError, check_number, failing, short
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.graph import FixedLayer
-from mmrazor_lite.models.importance import Importance, Ranking
+from mmrazor_lite.models.importance import Importance, Ranking, build
 from mmrazor_lite.models.mutators.given import as_subnet
 from mmrazor_lite.randomness import seed_from
 from mmrazor_lite.search import EvolutionSearcher
@@ -21,6 +21,7 @@ from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import SearchSpace, Subnet, read_subnet, write_subnet
 
 from .allocation import Widths, allocate
+from .asked import check_data, check_kinds, check_network, texts
 from .budgets import Budget, read_goal
 from .images import read_images
 from .judging import Judge, evaluating
@@ -78,8 +79,9 @@ class Slimmer:
         seed: int = 0,
     ) -> None:
         check_number("seed", seed, 0, whole=True)
-        if not isinstance(model, nn.Module):
-            raise UserError(f"model={short(model)}: give a module of torch")
+        check_network(model)
+        check_kinds(limits=limits, groups=groups)
+        keep, opaque = texts("keep", keep), texts("opaque", opaque)
         self._prepared = prepare(model, image_shape(input_shape), keep, limits, opaque, groups)
         self._divisor, self._seed, self._draws = divisor, seed, 0
         self._ranked: Ranked | None = None
@@ -143,6 +145,9 @@ class Slimmer:
         Raises:
             UserError: As :func:`read_images`; or the measure tells no two units apart.
         """
+        check_data(data)
+        check_kinds(loss=loss)
+        build(importance)
         found = read_images(data, self.model, images, self._mutator.input_shape, self._seed)
         order = ranked(self._prepared, found, importance, loss)
         self._mutator.sort_channels(order.scores)
@@ -165,6 +170,7 @@ class Slimmer:
         Raises:
             UserError: The budget is none, or out of reach; no score and no ranking; a score that is no finite number.
         """
+        check_kinds(score=score)
         goal = read_goal(budget, None, None, self.cost.of(self.space.max()))
         if not isinstance(goal, Budget) or goal.latency is not None:
             raise UserError(f"search: budget {short(budget)} is measured; a search takes counted ones, slim() takes it")
@@ -190,7 +196,8 @@ class Slimmer:
 
     def _scored(self, row: np.ndarray, score: Callable[[nn.Module], float]) -> float:
         self.activate(self._offered.subnet(row))
-        found = score(self.model)
+        with failing("search: the score cannot be computed"):
+            found = score(self.model)
         try:
             return float(found)
         except (TypeError, ValueError):
@@ -233,6 +240,7 @@ class Slimmer:
         subnet = self.active if subnet is None else as_subnet(subnet)
         if data is None:
             return self._mutator.export(subnet).eval()
+        check_data(data)
         found = read_images(data, self.model, images, self._mutator.input_shape, self._seed)
         before = self.active
         self.activate(self.space.max())

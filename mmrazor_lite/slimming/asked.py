@@ -1,0 +1,114 @@
+"""What a slimming is asked for, checked by its kinds and its plain values: before anything is read or traced."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mmrazor_lite.errors import UserError, check_flag, check_number, short
+from mmrazor_lite.models.importance import build
+from mmrazor_lite.subnet import RESOURCE_UNITS
+
+from .allocation import step_of
+from .budgets import read_goal
+from .tune import Limit, parse_limit
+
+_UNKNOWN = dict.fromkeys(RESOURCE_UNITS, math.nan)  # costs of a network that is not there yet: no limit is above them
+
+
+def check_network(model: Any) -> None:
+    """Raise :class:`UserError` unless it is a module with numbers in its weights."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model={short(model)}: give a module of torch")
+    _check_held("model", [*model.parameters(), *model.buffers()])
+
+
+def check_data(data: Any) -> None:
+    """Raise :class:`UserError` where tensors that are given hold no numbers, or not one for every pixel."""
+    if isinstance(data, (Tensor, Mapping, tuple, list)):
+        _check_held("data", tree_leaves(data))
+
+
+def check_values(
+    budget: Any = None,
+    min_accuracy: Any = None,
+    max_drop: Any = None,
+    importance: Any = "reconstruction",
+    images: Any = 500,
+    divisor: Any = "auto",
+    tune: Any = None,
+    seed: Any = 0,
+) -> Limit | None:
+    """Raise :class:`UserError` for a value that no network and no data make right; give the limit of the tuning."""
+    check_number("seed", seed, 0, whole=True)
+    check_number("images", images, 2, whole=True)
+    read_goal(budget, min_accuracy, max_drop, _UNKNOWN)
+    step_of(1, 1, divisor)
+    build(importance)
+    return None if tune is None else parse_limit(tune)
+
+
+def check_kinds(**options: Any) -> None:
+    """Raise :class:`UserError` for an option of :func:`slim` of another kind than its own."""
+    for name, value in options.items():
+        kind, example = _KINDS[name]
+        if value is not None and not (callable(value) if kind is callable else isinstance(value, kind)):
+            raise UserError(f"{name}={short(value)}: give {example}")
+    for group in options.get("groups") or ():
+        if not isinstance(group, Mapping):
+            raise UserError(f"groups: {short(group)} is no group, give {_KINDS['groups'][1]}")
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "limits": (Mapping, "a dict such as {'layer*': 0.5}"),
+    "groups": ((list, tuple), "a list such as [dict(out=['a'], into=['b'])]"),
+    "architecture": (Mapping, "the config of the network, such as dict(type='torchvision.resnet18')"),
+    "loss": (callable, "a function of (outputs, targets)"),
+    "score": (callable, "a function of the network"),
+    "name": (str, "a text"),
+}
+
+
+def texts(option: str, value: Any) -> tuple[str, ...]:
+    """Patterns or lines: one text is one of them.
+
+    Raises:
+        UserError: It is no text, and no list of texts.
+    """
+    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (None,)
+    if not all(isinstance(text, str) for text in found):
+        raise UserError(f"{option}={short(value)}: give texts, such as {option}=['layer1.*']")
+    return found
+
+
+def folder(option: str, value: Any, resume: Any = False) -> Path | None:
+    """A folder for the steps of a run; None for none.
+
+    Raises:
+        UserError: It is no path, or that of a file; or there is nowhere to resume from.
+    """
+    check_flag("resume", resume)
+    if value is None:
+        if resume:
+            raise UserError(f"resume=True needs {option}: where the steps of the earlier run are kept")
+        return None
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise UserError(f"{option}={short(value)}: give the path of a folder, such as 'work_dirs/slim'")
+    if os.path.exists(value) and not os.path.isdir(value):
+        raise UserError(f"{option}={short(value)}: it is a file, give a folder")
+    return Path(value)
+
+
+def _check_held(what: str, leaves: Iterable[Any]) -> None:
+    for leaf in leaves:
+        if isinstance(leaf, Tensor) and leaf.is_meta:
+            raise UserError(f"{what}: a tensor {tuple(leaf.shape)} is on the meta device, which holds no numbers")
+        if isinstance(leaf, Tensor) and leaf.layout is not torch.strided:
+            raise UserError(f"{what}: a tensor {tuple(leaf.shape)} is sparse: give it as tensor.to_dense()")

@@ -1,0 +1,90 @@
+"""What is asked for of a wrong kind, or with a value that nothing makes right, is told in one line, before any work."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from small_nets import build, images
+
+import mmrazor_lite
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.slimming import Slimmer
+
+
+class Unread:
+    """Data that nobody may look into."""
+
+    def __iter__(self):
+        raise AssertionError("read")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("limits", [0.5], "limits=[0.5]: give a dict"),
+        ("keep", [1], "keep=[1]: give texts"),
+        ("keep", 5, "keep=5: give texts"),
+        ("opaque", [None], "opaque=[None]: give texts"),
+        ("notes", 5, "notes=5: give texts"),
+        ("groups", 5, "groups=5: give a list"),
+        ("groups", ["stem"], "groups: 'stem' is no group"),
+        ("architecture", 5, "architecture=5: give the config"),
+        ("loss", 5, "loss=5: give a function"),
+        ("name", 5, "name=5: give a text"),
+        ("work_dir", 5, "work_dir=5: give the path of a folder"),
+        ("work_dir", "", "work_dir='': give the path of a folder"),
+        ("work_dir", __file__, "it is a file"),
+        ("resume", "yes", "resume='yes': give True or False"),
+        ("resume", True, "resume=True needs work_dir"),
+        ("tune", 0, "tune=0"),
+        ("importance", "tailor", "did you mean 'taylor'?"),
+        ("images", 1, "images=1"),
+        ("divisor", 0, "divisor=0"),
+        ("seed", -1, "seed=-1"),
+        ("budget", "0%", "'0%' must be a positive number"),
+        ("budget", "fast", "'fast'"),
+        ("budget", None, "give one of budget"),
+        ("min_accuracy", 90, "found budget, min_accuracy"),
+    ],
+)
+def test_before_anything_is_read(option, value, said):
+    with pytest.raises(UserError) as error:
+        mmrazor_lite.slim(build("Residual"), Unread(), **{"budget": "50%", option: value})
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (images(8).to_sparse(), "data: a tensor (8, 3, 16, 16) is sparse"),
+        ([(images(4).to("meta"), torch.zeros(4))], "data: a tensor (4, 3, 16, 16) is on the meta device"),
+    ],
+)
+def test_tensors_without_numbers(data, said):
+    network = build("Residual")
+    with pytest.raises(UserError) as error:
+        mmrazor_lite.slim(network, data, "50%")
+    assert said in str(error.value)
+    with pytest.raises(UserError, match="model: a tensor .* is on the meta device"):
+        mmrazor_lite.slim(copy.deepcopy(network).to("meta"), images(8), "50%")
+
+
+def test_one_text_is_one_pattern():
+    slimmer = Slimmer(build("Residual"), (3, 16, 16), opaque="block1")
+    assert any(layer.layer.startswith("block1") for layer in slimmer.fixed)
+    with pytest.raises(UserError, match="opaque: no module of .* matches 'block9'"):
+        Slimmer(build("Residual"), (3, 16, 16), opaque="block9")
+
+
+def test_a_score_that_is_none_or_fails():
+    slimmer = Slimmer(build("Residual"), (3, 16, 16))
+
+    def broken(network):
+        raise KeyError("x")
+
+    with pytest.raises(UserError, match="score=5: give a function of the network"):
+        slimmer.search("60%", score=5)
+    with pytest.raises(UserError, match="search: the score cannot be computed: KeyError: 'x'"):
+        slimmer.search("60%", score=broken)

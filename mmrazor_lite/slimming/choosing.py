@@ -143,15 +143,15 @@ def _fast_enough(setting: Setting, goal: Budget) -> Choice:
     if limit >= first.original:
         raise UserError(f"budget {goal.asked}: the network meets it as it is, it takes {first.original:.3g} ms")
 
-    def too_slow(place: int, rounds: int = ROUNDS) -> bool:
-        found = times(subnets[place], rounds)
-        return found.slimmed > goal.milliseconds(found.original)
+    def too_slow(pair: _Pair) -> bool:
+        return pair.slimmed > goal.milliseconds(pair.original)
 
     last = len(subnets) - 1
-    place = min(_last(len(subnets), too_slow) + 1, last)
-    while place < last and too_slow(place, CONFIRMED):
-        place = min(place + max(1, round(SLACK * last)), last)
+    place = min(_last(len(subnets), lambda place: too_slow(times(subnets[place], ROUNDS))) + 1, last)
     found = times(subnets[place], CONFIRMED)
+    while place < last and too_slow(found):
+        place = min(place + max(1, round(SLACK * last)), last)
+        found = times(subnets[place], CONFIRMED)
     note = f"chosen by measurement: {found.slimmed:.3g} ms beside {found.original:.3g} ms of the original"
     return Choice(subnets[place], (note,))
 

@@ -24,6 +24,28 @@ _AS_TESTED = ("val_dataloader", "test_dataloader")
 _ALLOWED = "give a folder of images, or a config (.py) with train_dataloader"
 
 
+def check_images(args: argparse.Namespace) -> list[str]:
+    """Refuse images that a command names, and that are not there or of no kind that is read; needs no network.
+
+    Args:
+        args: As for :func:`images_of`, and ``config``.
+
+    Returns:
+        Which of ``--size``, ``--mean`` and ``--std`` are given: they are for a folder.
+    """
+    own = [flag for flag in ("size", "mean", "std") if getattr(args, flag) is not None]
+    if args.data is None and args.config is None:
+        raise UserError(f"--data is missing: {_ALLOWED}")
+    if args.data is not None and not Path(args.data).is_dir():
+        if not str(args.data).endswith(".py"):
+            found = "is a file" if Path(args.data).exists() else "does not exist"
+            raise UserError(f"--data '{args.data}' {found}: {_ALLOWED}")
+        require_file(args.data, "--data")
+    if own and (args.data is None or not Path(args.data).is_dir()):
+        raise UserError(f"--{own[0]} is for a folder of images; a config says how its own are read")
+    return own
+
+
 def images_of(network: TrainedNetwork, args: argparse.Namespace) -> tuple[Iterable[Any], list[str]]:
     """Batches of the images that a command names, and what is to be said of them, a line each.
 
@@ -35,24 +57,17 @@ def images_of(network: TrainedNetwork, args: argparse.Namespace) -> tuple[Iterab
     Raises:
         UserError: There are none, or nothing says how the network reads them.
     """
-    own = [flag for flag in ("size", "mean", "std") if getattr(args, flag) is not None]
+    own = check_images(args)
     if args.data is not None and Path(args.data).is_dir():
         pipeline = None if own or network.cfg is None else _pipeline(network.cfg)
         if pipeline and str(pipeline[0].get("type")).rpartition(".")[2].startswith("Load"):
             return _by_pipeline(network, pipeline, args)
         return _by_transform(network, args)
-    if own:
-        raise UserError(f"--{own[0]} is for a folder of images; a config says how its own are read")
     if args.data is None:
-        if network.cfg is None:
-            raise UserError(f"--data is missing: {_ALLOWED}")
         return _of_config(network.cfg, args.config, network.preprocessor, args)
-    if not str(args.data).endswith(".py"):
-        found = "is a file" if Path(args.data).exists() else "does not exist"
-        raise UserError(f"--data '{args.data}' {found}: {_ALLOWED}")
     from mmrazor_lite.config import load_config
 
-    cfg = load_config(require_file(args.data, "--data"))
+    cfg = load_config(args.data)
     preprocessor = cfg.get("data_preprocessor") or (cfg.get("model") or {}).get("data_preprocessor")
     return _of_config(cfg, args.data, preprocessor or network.preprocessor, args)
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import mmrazor_lite
 from mmrazor_lite.errors import UserError, one_line
@@ -50,9 +50,16 @@ OUTPUTS = ("out", "output", "plot", "model_config")
 INPUTS = ("config", "checkpoint", "weights", "scores", "table", "predictor", "latency_table", "official")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong with a call as every other error is told: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {one_line(ValueError(message))} ({self.prog} --help shows what it takes)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands; it imports nothing heavy."""
-    parser = argparse.ArgumentParser(prog="mmrazor-lite", description=mmrazor_lite.__doc__, allow_abbrev=False)
+    parser = _Parser(prog="mmrazor-lite", description=mmrazor_lite.__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=mmrazor_lite.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in SUBCOMMANDS.items():

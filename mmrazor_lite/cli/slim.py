@@ -15,7 +15,7 @@ from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.fileio import disk_problem, require_file
 
 from . import arguments
-from .command_images import images_of
+from .command_images import check_images, images_of
 from .trained_network import TrainedNetwork, by_name, of_config
 
 if TYPE_CHECKING:
@@ -65,7 +65,11 @@ def run(args: argparse.Namespace) -> Slimmed:
         raise UserError(f"slim: give a config or --model NAME, {'one of them' if args.model is None else 'not both'}")
     if args.weights is not None:
         require_file(args.weights, "--weights")
+    if args.work_dir == "":
+        raise UserError("--work-dir '': give the path of a folder ('.' is the current one)")
+    check_images(args)
     budget = _budget(args.budget)
+    _check_values(args, budget)
     name = (args.model or Path(args.config).stem).rpartition(".")[2]
     work = Path(args.work_dir or f"work_dirs/{name}_slim")
     folder_lock.hold(work, f"slim {args.config or args.model}")
@@ -82,6 +86,13 @@ def run(args: argparse.Namespace) -> Slimmed:
     for file in files:
         print(f"wrote {file}")
     return result
+
+
+def _check_values(args: argparse.Namespace, budget: Any) -> None:
+    """Refuse what no network makes right before one is read."""
+    from mmrazor_lite.slimming.asked import check_values
+
+    check_values(budget, args.min_accuracy, args.max_drop, args.importance, args.images, args.divisor, args.tune)
 
 
 def _slimmed(args: argparse.Namespace, budget: Any, work: Path) -> Slimmed:

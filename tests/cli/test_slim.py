@@ -17,7 +17,7 @@ from robustness.bad_input import files, line_of_failure
 
 import mmrazor_lite
 from mmrazor_lite.checkpoints import save_checkpoint
-from mmrazor_lite.cli import main
+from mmrazor_lite.cli import main, slim
 
 CODE = """
 import torch
@@ -175,7 +175,10 @@ def test_a_limit_that_is_measured_to_be_out_of_reach_leaves_nothing(here, capsys
 BAD = {
     "no network": (["slim", *FOLDER, "--budget", "50%"], "give a config or --model NAME, one of them"),
     "two networks": (["slim", "c.py", *MODEL, "--budget", "50%"], "not both"),
-    "unknown network": (["slim", "--model", "torchvision.resnet500", "--budget", "50%"], "has no model 'resnet500'"),
+    "unknown network": (
+        ["slim", "--model", "torchvision.resnet500", *FOLDER, "--budget", "50%"],
+        "has no model 'resnet500'",
+    ),
     "no weights": ([*SLIM, "--weights", "none.pth", "--budget", "50%"], "--weights 'none.pth' not found"),
     "other weights": (
         [*SLIM, "--weights", "other.pth", "--budget", "50%"],
@@ -183,6 +186,10 @@ BAD = {
         "0.weight",
     ),
     "no data": (["slim", *MODEL, "--budget", "50%"], "--data is missing"),
+    "no data, and a size": (["slim", *MODEL, "--size", "8", "--budget", "50%"], "--data is missing"),
+    "data that is nowhere": ([*SLIM, "--data", "nowhere", "--budget", "50%"], "--data 'nowhere' does not exist"),
+    "data that is a file": ([*SLIM, "--data", "other.pth", "--budget", "50%"], "--data 'other.pth' is a file"),
+    "size for a config": ([*SLIM, "--data", "c.py", "--budget", "50%"], "--size is for a folder of images"),
     "empty folder": (["slim", *MODEL, *FOLDER, "--data", "empty", "--budget", "50%"], "has no image"),
     "damaged image": (["slim", *MODEL, *FOLDER, "--data", "damaged", "--budget", "50%"], "x.png", "--skip-unreadable"),
     "unknown transform": (["slim", *MODEL, "--data", "images", "--budget", "50%"], "give --size, --mean, --std"),
@@ -211,3 +218,35 @@ def test_bad_input_is_one_line_and_nothing_is_left(here, capsys, case):
     line_of_failure(capsys, here, [*words, "--work-dir", "W"], *parts)
     assert not Path("W").exists()
     assert all("__pycache__" in path.parts for path in files(here).keys() - before.keys())
+
+
+FIRST = {
+    "tune": ["--budget", "50%", "--tune", "0"],
+    "budget": ["--budget", "0%"],
+    "importance": ["--budget", "50%", "--importance", "nope"],
+    "images": ["--budget", "50%", "--images", "1"],
+    "--data": ["--budget", "50%", "--data", "nowhere"],
+    "--work-dir": ["--budget", "50%", "--work-dir", ""],
+}
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_values_are_told_before_the_network_is_built(here, capsys, monkeypatch, case):
+    monkeypatch.setattr(slim, "_network", lambda args: pytest.fail("built"))
+    line_of_failure(capsys, here, [*SLIM, *FIRST[case]], case)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--budget", "50%", "--divisor", "0"], "argument --divisor: '0' is no divisor"),
+        (["--budget", "50%", "--seed", "x"], "argument --seed: 'x' is no seed"),
+        ([], "one of the arguments --budget --min-accuracy --max-drop is required"),
+        (["--budget", "50%", "--max-drop", "1"], "--max-drop: not allowed with argument --budget"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_one_line(capsys, words, said):
+    with pytest.raises(SystemExit, match="2"):
+        main([*SLIM, *words])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and said in line and "mmrazor-lite slim --help" in line

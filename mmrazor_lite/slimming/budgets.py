@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.subnet.budget import RESOURCE_UNITS, parse_budget
 
 MEASURED = "latency"  # the one resource that is not counted
 _UNIT = re.compile(r"[\d.eE+-]\s*([A-Za-z]+)\s*$")
+_NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _PERCENT = re.compile(r"(\d+\.?\d*|\.\d+)\s*%?")
 
 
@@ -77,6 +81,7 @@ def read_goal(budget: Any, min_accuracy: Any, max_drop: Any, full: Mapping[str, 
 
 def _budget(value: Any, full: Mapping[str, float]) -> Budget:
     parts = dict(value) if isinstance(value, Mapping) else {_resource(value): value}
+    parts = {name: plain_number(part) for name, part in parts.items()}
     if not parts:
         raise UserError("budget={} says nothing: give '50%', or dict(params='2M', latency='70%')")
     counted = {}
@@ -95,6 +100,13 @@ def _budget(value: Any, full: Mapping[str, float]) -> Budget:
     return Budget(counted, latency, ", ".join(f"{name} {part}" for name, part in parts.items()))
 
 
+def plain_number(value: Any) -> Any:
+    """A number of numpy or torch as one of Python; anything else as it is."""
+    if isinstance(value, (np.generic, np.ndarray, Tensor)) and np.prod(value.shape, dtype=int) == 1:
+        return value.item()
+    return value
+
+
 def _resource(value: Any) -> str:
     """What a budget without a name is of, by its unit."""
     found = _UNIT.search(value) if isinstance(value, str) else None
@@ -106,18 +118,24 @@ def _resource(value: Any) -> str:
 
 
 def _not_a_fraction(name: str, value: Any) -> None:
-    if isinstance(value, float) and 0 < value < 1 and name != MEASURED:
+    """Refuse a number below 1 without a unit: it is a share for most who write it."""
+    bare = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else type(value) is float
+    number = float(value) if bare else 0.0
+    if 0 < number < 1 and name != MEASURED:
         unit = RESOURCE_UNITS[name][1]
-        raise UserError(f"budget {name}={value}: write a share as '{value * 100:g}%', an amount as '{value:g}{unit}'")
+        raise UserError(
+            f"budget {name}={short(value)}: write a share as '{number * 100:g}%', an amount as '{number:g}{unit}'"
+        )
 
 
 def _percent(name: str, value: Any, example: str) -> float:
     """Percent, as a number or text."""
+    value = plain_number(value)
     text = value if isinstance(value, str) else f"{value!r}%" if type(value) in (int, float) else ""
     found = _PERCENT.fullmatch(text.strip())
     number = float(found[1]) if found else -1.0
     if not 0 < number <= 100:
         raise UserError(f"{name}={short(value)}: give percent above 0 and up to 100, such as {example}")
-    if name == "min_accuracy" and not isinstance(value, str) and number <= 1:
-        raise UserError(f"min_accuracy={value!r}: percent are wanted, write '{value * 100:g}%'")
+    if name == "min_accuracy" and "%" not in str(value) and number <= 1:
+        raise UserError(f"min_accuracy={value!r}: percent are wanted, write '{number * 100:g}%'")
     return number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -66,7 +66,8 @@ def find_width_groups(
         kinds: Those that have a dynamic form; layers of others stay at full width.
         keep: group names that must stay at full width -> why (they failed a check).
         include: patterns (``fnmatch``) of layer names; if given, only groups with a matching producer are kept.
-        exclude: patterns of layer names; a group with a matching producer stays at full width.
+        exclude: patterns of layer names; a group with a matching producer stays at full width. A pattern that names
+            only layers that make no channels, norms and depthwise convs, is for the groups that go through them.
         by_hand: groups given by the user, each ``dict(out=[producing layers and norms], into=[reading layers])``, by
             name or pattern; all other layers then stay at full width.
     """
@@ -107,6 +108,9 @@ class _Builder:
         self.producers = [name for name in flow.layers if name not in flow.passes_through]
         self.component = flow.book.components()
         self.outputs = {name: self._components(flow.layers[name][1]) for name in self.producers}
+        self._carrying = {  # patterns that name no layer that makes channels
+            pattern for pattern in exclude if not any(fnmatchcase(name, pattern) for name in self.producers)
+        }
         self._fix_embeddings()
         self.reasons = self._fixed_components()
         self.why: dict[str, str] = {}  # producer -> why its width stays
@@ -212,7 +216,7 @@ class _Builder:
             self.why.update((name, self.reasons[c]) for c in outputs.tolist() if c in self.reasons)
         draft, members = Draft([], {}), self._members()
         for names, row in self._rows().items():
-            reason = self._refusal(names, row)
+            reason = self._refusal(names, row, {member for c in row for member in members.get(c, ())})
             if reason:
                 self.why.update(dict.fromkeys(names, reason))
                 continue
@@ -242,7 +246,7 @@ class _Builder:
         order = {name: index for index, name in enumerate(self.flow.layers)}
         return {c: sorted(names, key=order.__getitem__) for c, names in members.items()}
 
-    def _refusal(self, names: tuple[str, ...], row: list[int]) -> str | None:
+    def _refusal(self, names: tuple[str, ...], row: list[int], members: Collection[str]) -> str | None:
         if len(row) < 2:
             return "its channels are one unit"
         if names[0] in self.keep:
@@ -250,7 +254,8 @@ class _Builder:
         if self.include and not any(fnmatchcase(name, p) for name in names for p in self.include):
             return "not in include"
         for pattern in self.exclude:
-            if any(fnmatchcase(name, pattern) for name in names):
+            named = members if pattern in self._carrying else names
+            if any(fnmatchcase(name, pattern) for name in named):
                 return f"excluded by '{pattern}'"
         rank = {c: unit for unit, c in enumerate(row)}
         for name in names:

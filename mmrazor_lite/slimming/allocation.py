@@ -45,8 +45,8 @@ class Widths:
         cost: What rows of ``space`` cost.
         space: A space of widths.
         divisor: Widths are multiples of it, see :func:`step_of`; the full width is always one.
-        least: Channels that a group must keep, by pattern of names; the first that matches counts. The full width is
-            the limit of a group that asks for more.
+        least: Channels that a group must keep, by pattern of names; the most of all that match. The full width is the
+            limit of a group that asks for more.
 
     Raises:
         UserError: A pattern that names no group, or a limit that is no number of channels.
@@ -68,7 +68,7 @@ class Widths:
                 raise UserError(f"limits: '{pattern}' matches no width group{nearest(pattern, space)}")
         self.indices, self.channels, self.losses = [], [], []  # of each group's widths, ascending; entries of rows
         for name, choice in space.items():
-            lowest = next((value for pattern, value in least.items() if fnmatchcase(name, pattern)), 1)
+            lowest = max((value for pattern, value in least.items() if fnmatchcase(name, pattern)), default=1)
             indices, units = _offered(choice.candidates, len(curves[name]) - 1, divisor, lowest)
             self.indices.append(indices)
             self.channels.append(np.array([choice.candidates[i] for i in indices.tolist()], np.float64))

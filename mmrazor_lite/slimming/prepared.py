@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmrazor_lite.errors import UserError, failing, nearest, short
 from mmrazor_lite.graph import kind_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import whole_copy
+
+from .budgets import plain_number
 
 SHOWN = 3  # layers that a line names
 
@@ -51,13 +55,21 @@ def prepare(
         model: Any module; it is not changed. One that was made here before, such as by a cell of a notebook that runs
             again, is taken with its weights and at its full widths.
         input_shape: (C, H, W) of one image.
-        keep: Patterns of layers, or of parts that hold layers, that keep their width.
-        limits: Pattern of groups or layers -> the least that stays: a share up to 1.0, or a number of channels.
+        keep: Patterns of layers, or of parts that hold layers, that keep their width. One that names only what makes no
+            channels, such as norms, is for the layers whose channels go through them.
+        limits: Pattern of groups or layers -> the least that stays: a share up to 1.0, or a number of channels. Layers
+            that are added to each other have one width: the most that any pattern asks of it.
         opaque, groups: See :class:`OneShotChannelMutator`.
 
     Raises:
         UserError: The network cannot be copied or traced, has no width to choose, or a pattern names nothing.
     """
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors):
+        raise UserError(
+            "slimming takes derivatives, which torch.inference_mode() forbids: make the network and slim it outside of "
+            "it; torch.no_grad() does no harm"
+        )
     patterns = _kept_layers(model, keep)
     with failing(f"{type(model).__name__} cannot be copied"):
         network = whole_copy(model)
@@ -68,7 +80,15 @@ def prepare(
         raise UserError(f"{type(model).__name__} has no width that can be chosen ({reasons or 'it has no layers'})")
     kept = by_reason((layer.layer, layer.reason) for layer in mutator.fixed)
     notes = tuple(f"{names} {'keep their' if several else 'keeps its'} width: {why}" for names, several, why in kept)
-    return Prepared(mutator, _least(mutator, limits or {}), notes)
+    return Prepared(mutator, _least(mutator, limits or {}), (*notes, *_following(mutator, patterns)))
+
+
+def _following(mutator: OneShotChannelMutator, patterns: Sequence[str]) -> Iterator[str]:
+    """What patterns name beside layers that keep their width, and that makes no channels of its own."""
+    for name, width in mutator.search_space.layers.items():
+        pattern = next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None)
+        if pattern is not None and width.choice is not None:
+            yield f"keep: of '{pattern}', '{name}' makes no channels; the width of '{width.choice}' is free"
 
 
 def by_reason(found: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bool, str]]:
@@ -104,6 +124,7 @@ def _least(mutator: OneShotChannelMutator, limits: Mapping[str, Any]) -> dict[st
             layers[width.choice].append(layer)
     found: dict[str, int] = {}
     for pattern, value in limits.items():
+        value = plain_number(value)
         share = type(value) is float
         if type(value) not in (int, float) or not 0 < value <= (1 if share else math.inf):
             raise UserError(f"limits['{pattern}']={short(value)}: give a share such as 0.5, or a number of channels")
@@ -112,5 +133,6 @@ def _least(mutator: OneShotChannelMutator, limits: Mapping[str, Any]) -> dict[st
             raise UserError(f"limits: '{pattern}' matches no layer{nearest(pattern, space.layers)}")
         for name in groups:
             full = space[name].candidates[-1]
-            found.setdefault(name, min(full, math.ceil(value * full) if share else value))
+            asked = min(full, math.ceil(value * full) if share else value)
+            found[name] = max(found.get(name, 1), asked)
     return found

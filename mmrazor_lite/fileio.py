@@ -16,8 +16,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.errors import UserError, nearest, short
 
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
 _DRAFTS: set[Path] = set()  # of file sets that are being written
@@ -149,6 +150,13 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
             raise UserError(f"{path} cannot be written: {above} is a file, not a folder")
         if above is not None and not os.access(above, os.W_OK):
             raise UserError(f"{path} cannot be written: no permission to write into {above}")
+
+
+def as_path(path: Any, what: str) -> Path:
+    """The path that a caller gives; raise :class:`UserError` for what is none, and for one without a name."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise UserError(f"{what}={short(path)}: give a path, such as 'results/small'")
+    return Path(path)
 
 
 def require_file(path: str | os.PathLike, what: str) -> Path:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmrazor_lite.subnet import FORMAT as SUBNET
+
 _STARTS = (
     (b"\x89HDF", "an HDF5 file, as Keras writes it; convert its arrays to tensors and torch.save them"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself; fetch it with: git lfs pull"),
     (b"\x1f\x8b", "compressed with gzip; unpack it first"),
     (b"BZh", "compressed with bzip2; unpack it first"),
     (b"\xfd7zXZ", "compressed with xz; unpack it first"),
+    (b"\x89PNG", "a picture, not a file of weights"),
+    (b"%PDF", "a document, not a file of weights"),
+    (f"format: {SUBNET}".encode(), "a subnet file: it says how wide layers are and holds no weights; give the .pth "
+                                   "that was written with it"),
     (b"\x93NUMPY", "a NumPy array; convert it to a tensor and torch.save it in a dict"),
-)
+)  # fmt: skip
 _ENDS = (  # of the names in a zip archive, whose list is at its end
     (b"/constants.pkl", "a TorchScript program; torch.save(torch.jit.load(FILE).state_dict(), OTHER) writes its "
                        "weights"),

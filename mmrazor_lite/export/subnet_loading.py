@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmrazor_lite.checkpoints import load_weights, read_checkpoint, state_dict_of
+from mmrazor_lite.checkpoints import MisfitError, load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.export.own_network import (
     ALONE,
@@ -21,6 +21,7 @@ from mmrazor_lite.export.own_network import (
     needs_a_head,
     own_mutator,
 )
+from mmrazor_lite.fileio import as_path
 from mmrazor_lite.graph.computation import inside
 from mmrazor_lite.models.said import check_computation, check_resources, said_by
 from mmrazor_lite.shapes import image_shape
@@ -30,6 +31,11 @@ MAX_IMAGE = 1 << 23  # values of one image: 3 x 1672 x 1672
 _ADVICE = {
     "supernet": "search it and retrain a subnet first",
     "joint": "split it first (tools/model_converters/split_checkpoint.py)",
+}
+
+_MISFIT = {
+    True: "the file is not as it was written; write it again",
+    False: "give a fresh module of the network that the subnet was made of, at full size and with as many classes",
 }
 
 
@@ -64,6 +70,7 @@ def load_subnet(
     given = architecture if model is None else model
     if given is not None and not isinstance(given, nn.Module):
         raise UserError(f"load_subnet: model={short(given)}: give a module of torch, such as MyNet()")
+    path = as_path(path, "load_subnet: path")
     checkpoint = read_checkpoint(path)
     meta = subnet_meta(checkpoint, str(path))
     shape = image_shape(meta.get("input_shape"), f"{path}: input_shape")
@@ -81,7 +88,10 @@ def load_subnet(
     module = exported if alone else take_out(exported)
     of_training = exported.state_dict().keys() - module.state_dict().keys()  # what a loss keeps
     weights = {key: weights[key] for key in weights if _bare(key) not in of_training}
-    load_weights(_in_precision(module, weights), weights, path)
+    try:
+        load_weights(_in_precision(module, weights), weights, path)
+    except MisfitError as error:
+        raise UserError(f"{error.problem}; {_MISFIT[given is None]}") from None
     _load_constants(module, meta.get("constants"), str(path))
     check_resources(meta.get("resources"), mutator.cost_model.of(subnet), str(path), shape, shape)
     module.eval()  # some backbones return None from it

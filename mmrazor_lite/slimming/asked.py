@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError, check_flag, check_number, short
+from mmrazor_lite.fileio import as_path
 from mmrazor_lite.models.importance import build
 from mmrazor_lite.subnet import RESOURCE_UNITS
 
@@ -99,11 +99,10 @@ def folder(option: str, value: Any, resume: Any = False) -> Path | None:
         if resume:
             raise UserError(f"resume=True needs {option}: where the steps of the earlier run are kept")
         return None
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise UserError(f"{option}={short(value)}: give the path of a folder, such as 'work_dirs/slim'")
-    if os.path.exists(value) and not os.path.isdir(value):
+    path = as_path(value, option)
+    if path.exists() and not path.is_dir():
         raise UserError(f"{option}={short(value)}: it is a file, give a folder")
-    return Path(value)
+    return path
 
 
 def _check_held(what: str, leaves: Iterable[Any]) -> None:

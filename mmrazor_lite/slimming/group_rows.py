@@ -53,7 +53,9 @@ def group_rows(
                 kept=int(subnet[group.name]),
                 unit=group.unit,
                 importance=tuple((errors[:-1] - errors[1:]).tolist()),
-                lost=float(errors[kept[index]] / errors[0]) if len(errors) and errors[0] > 0 else 0.0,
+                lost=min(max(float(errors[kept[index]] / errors[0]), 0.0), 1.0)
+                if len(errors) and errors[0] > 0
+                else 0.0,
                 sensitivity=tuple(map(float, (curves or {}).get(group.name, ()))),
                 share_before=float(before[index]),
                 share_after=float(after[index]),

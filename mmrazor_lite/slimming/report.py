@@ -77,7 +77,7 @@ class GroupRow:
         full, kept: Channels before and after.
         unit: Channels that stay or go together.
         importance: Of each unit, the best first: by how much what is lost grows where it goes last.
-        lost: Share of the importance that went, 0 to 1.
+        lost: Share of the importance that went, 0 to 1; 0 too where the network gains by what went.
         sensitivity: What the outputs lose where 0, 1, ... all units stay, other groups being whole.
         share_before, share_after: Of the macs of the network, in layers that make its channels, 0 to 1.
     """

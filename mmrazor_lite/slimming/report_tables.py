@@ -51,7 +51,9 @@ def _groups(groups: Sequence[GroupRow], full: bool) -> Any:
                 group.name,
                 f"{group.full} > {group.kept}" if group.kept < group.full else f"{group.full}",
                 bar(group.full, group.kept, largest, 16),
-                f"-{group.lost:.1%}" if group.lost else "",
+                (f"-{group.lost:.1%}" if group.lost else "0.0%")
+                if group.importance and group.kept < group.full
+                else "",
                 alone if group.kept < group.full else "",
                 f"{group.share_before:.1%} > {group.share_after:.1%}",
                 ", ".join(shown) + (f" and {more} more" if more else ""),

@@ -18,7 +18,7 @@ from mmrazor_lite import __version__
 from mmrazor_lite.checkpoints import checkpoint_hash, read_checkpoint, save_checkpoint, state_dict_of
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import export_pt2
-from mmrazor_lite.fileio import FileSet, check_outputs
+from mmrazor_lite.fileio import FileSet, as_path, check_outputs
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.note import note
 from mmrazor_lite.subnet import Subnet, write_document
@@ -108,11 +108,11 @@ class Slimmed:
 
 def _targets(path: str | os.PathLike) -> list[Path]:
     """The files by the name they have in common."""
-    path = Path(path)
+    folder, path = str(path), as_path(path, "save: path")
     ending = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
     stem = path.name.removesuffix(ending)
-    if not stem or path.name in (".", ".."):
-        raise UserError(f"save({str(path)!r}): give a name for the files, such as {str(path / 'small')!r}")
+    if not stem or path.name in (".", "..") or folder.endswith(("/", os.sep)):
+        raise UserError(f"save({folder!r}): give a name for the files, such as {str(path / 'small')!r}")
     return [path.with_name(stem + suffix) for suffix in SUFFIXES]
 
 

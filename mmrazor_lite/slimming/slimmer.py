@@ -11,6 +11,7 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError, check_number, failing, short
 from mmrazor_lite.estimators import CostModel
+from mmrazor_lite.fileio import as_path
 from mmrazor_lite.graph import FixedLayer
 from mmrazor_lite.models.importance import Importance, Ranking, build
 from mmrazor_lite.models.mutators.given import as_subnet
@@ -252,7 +253,7 @@ class Slimmer:
     def save(self, path: str | os.PathLike, subnet: Mapping[str, int] | None = None) -> None:
         """Write a subnet, by default the active one, and what it costs to a YAML file."""
         subnet = self.active if subnet is None else as_subnet(subnet)
-        write_subnet(path, subnet, self.space, self.cost.of(subnet), made_by={"tool": "slim"})
+        write_subnet(as_path(path, "save: path"), subnet, self.space, self.cost.of(subnet), made_by={"tool": "slim"})
 
     def load_subnet(self, path: str | os.PathLike) -> Subnet:
         """The subnet of a file, which is made active.
@@ -260,6 +261,6 @@ class Slimmer:
         Raises:
             UserError: It is no subnet of this network.
         """
-        subnet = read_subnet(path, self.space).subnet
+        subnet = read_subnet(as_path(path, "load_subnet: path"), self.space).subnet
         self.activate(subnet)
         return subnet

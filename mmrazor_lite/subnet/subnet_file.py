@@ -176,7 +176,8 @@ def _parse_ours(document: dict[str, Any], space: SearchSpace, where: str, path: 
     if "space" in document and document["space"] != written.fingerprint:
         raise UserError(
             f"{where}: a subnet of another space: the file is of {short(document['space'])}, this model has "
-            f"'{space.fingerprint}'{_differences(choices, space)}; use the config that the subnet was made with"
+            f"'{space.fingerprint}'{_differences(choices, space)}; give the "
+            "network that it was made of, at full size: its config, or a fresh module"
         )
     row = space.index(choices, where)
     return SubnetFile(

@@ -311,6 +311,8 @@ OTHER_FILES = {
     "HDF5": (lambda net, path: path.write_bytes(b"\x89HDF" + bytes(99)), "HDF5"),
     "page": (lambda net, path: path.write_bytes(b"<!DOCTYPE html><html>"), "the download went wrong"),
     "LFS": (lambda net, path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1"), "git lfs pull"),
+    "subnet": (lambda net, path: path.write_text("format: mmrazor_lite.subnet/1\n"), "a subnet file: .* give the .pth"),
+    "picture": (lambda net, path: path.write_bytes(b"\x89PNG\r\n" + bytes(99)), "a picture"),
     "gzip": (lambda net, path: path.write_bytes(b"\x1f\x8b" + bytes(99)), "unpack it first"),
 }
 

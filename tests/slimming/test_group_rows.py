@@ -53,6 +53,14 @@ def test_shares_are_of_the_macs_in_layers_that_make_the_channels():
     assert "b" in rows["b"].producers
 
 
+def test_what_went_as_a_gain_is_no_negative_share():
+    """On few images, a unit may be in the way of the others."""
+    mutator = prepare(Joined(), (3, 4, 4)).mutator
+    found = {"a": Found(np.array([1.0, 0.2, -0.1, -0.05, 0.0]))}
+    rows = {row.name: row for row in group_rows(mutator, {"stem": 8, "a": 2, "b": 12}, found)}
+    assert rows["a"].lost == 0 and rows["a"].importance[2] < 0
+
+
 def test_units_of_several_channels():
     """A group conv keeps whole groups: the kept units are those of the errors."""
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 4, 1))

@@ -70,6 +70,13 @@ def test_the_table_says_what_was_kept_and_where_accuracy_went(capsys):
     assert str(report(times(2.0, 3.0))).splitlines()[0] == text.splitlines()[0]
 
 
+def test_what_went_as_a_gain_is_no_share(capsys):
+    groups = [GroupRow("gain", ("c",), 8, 4, 4, (1.0, -0.1), 0.0), GroupRow("whole", ("d",), 8, 8, 8, (1.0,), 0.0)]
+    dataclasses.replace(report(), groups=groups).table()
+    lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line.startswith("│")}
+    assert "│       0.0% │" in lines["gain"] and "│            │" in lines["whole"]
+
+
 def test_what_was_not_measured_is_no_column(capsys):
     """Without labels, of outputs that are no class scores, on images that were held out alone."""
     stages = [Stage("original", Quality(None, None, 0.0, 10)), Stage("cut", Quality(None, None, 0.5, 10))]

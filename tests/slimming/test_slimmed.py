@@ -166,6 +166,19 @@ def test_the_same_names_that_compute_something_else_are_refused(residual):
         mmrazor_lite.load_subnet(file, model=Without())
 
 
+def test_what_is_not_of_full_size_is_told_without_options_of_configs(residual):
+    """The advice is for one who has a module, and no config."""
+    found, files = residual
+    more = Residual()
+    more.fc = nn.Linear(more.fc.in_features, more.fc.out_features + 3)
+    for other in (copy.deepcopy(found.model), more):
+        with pytest.raises(UserError) as error:
+            mmrazor_lite.load_subnet(files[0], model=other)
+        said = str(error.value)
+        assert "init_cfg" not in said and "tools/train.py" not in said and "use the config" not in said
+        assert "fresh module" in said and "full size" in said
+
+
 def test_a_network_must_be_given_where_only_code_builds_it(residual):
     file = residual[1][0]
     with pytest.raises(UserError, match="give a fresh one"):
@@ -224,8 +237,15 @@ def test_all_files_or_none(residual, tmp_path):
     (tmp_path / "b_report.json").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         found.save(tmp_path / "b")
-    with pytest.raises(UserError, match="give a name for the files"):
-        found.save(tmp_path / ".pth")
+    for nameless in (tmp_path / ".pth", f"{tmp_path}/new/"):
+        with pytest.raises(UserError, match="give a name for the files, such as .*/small'"):
+            found.save(nameless)
+    for path in (5, None, ""):
+        with pytest.raises(UserError, match="path=.*: give a path"):
+            found.save(path)
+    with pytest.raises(UserError, match="path=5: give a path"):
+        mmrazor_lite.load_subnet(5)
+    assert {file for file in tmp_path.iterdir() if file.is_file()} == set(kept)
 
 
 def test_own_code_needs_no_mmengine(residual):

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from mmrazor_lite.errors import UserError
+
+from .class_numbers import floats_of
+
 SOFT = 4.0  # temperature at which scores that a network is sure of still differ
 
 Distance = Callable[[Any, Any], float]  # (outputs, those of the original) -> 0 where they are equal
@@ -29,7 +33,7 @@ def distance(outputs: Any, reference: Any, temperature: float = 1.0) -> float:
         temperature: What class scores are divided by. At 1 an image that the network is sure of counts for nothing, as
             nearly all images are that it was trained with.
     """
-    pairs = zip(_tensors(outputs), _tensors(reference), strict=True)
+    pairs = zip(floats_of(outputs), floats_of(reference), strict=True)
     total = sum(float(_one(a.detach().double(), b.detach().double(), temperature)) for a, b in pairs)
     return total if total == total else float("inf")
 
@@ -41,9 +45,30 @@ def mean_distance(outputs: Iterable[Any], references: Sequence[Any], measure: Di
     """The distance over batches, weighted by their images."""
     total = count = 0.0
     for own, reference in zip(outputs, references, strict=True):
-        images = len(_tensors(reference)[0])
+        images = next((len(leaf) for leaf in floats_of(reference) if leaf.dim()), 1)
         total, count = total + images * measure(own, reference), count + images
     return total / max(count, 1.0)
+
+
+def check_outputs(outputs: Any) -> None:
+    """Refuse outputs that cannot be compared.
+
+    Raises:
+        UserError: There are no tensors of floats in them, or what is in them is not finite.
+    """
+    found = floats_of(outputs)
+    if not found:
+        kinds = sorted({_kind(leaf) for leaf in tree_leaves(outputs)})
+        raise UserError(
+            f"the network gives no floats ({', '.join(kinds) or 'nothing'}), which slimming compares: slim the part "
+            "that gives scores, before any argmax"
+        )
+    if not all(bool(torch.isfinite(leaf).all()) for leaf in found):
+        raise UserError("the network gives what is no finite number (NaN or infinity) for some of the images")
+
+
+def _kind(leaf: Any) -> str:
+    return str(leaf.dtype).removeprefix("torch.") if isinstance(leaf, Tensor) else type(leaf).__name__
 
 
 def _one(own: Tensor, reference: Tensor, temperature: float) -> Tensor:
@@ -51,8 +76,3 @@ def _one(own: Tensor, reference: Tensor, temperature: float) -> Tensor:
         own, reference = (own / temperature).log_softmax(1), (reference / temperature).log_softmax(1)
         return temperature**2 * (reference.exp() * (reference - own)).sum(1).mean().clamp(min=0.0)
     return (own - reference).square().sum() / reference.square().sum().clamp(min=torch.finfo(torch.float64).tiny)
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    """The tensors of numbers; a count or a mask has no distance."""
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mmrazor_lite.errors import UserError, check_number, failing, short
@@ -267,18 +267,3 @@ def together(parts: Sequence[Any]) -> Any:
     if isinstance(first, tuple):
         return tuple(together(column) for column in zip(*parts, strict=True))
     return None if first is None else [item for part in parts for item in part]
-
-
-def class_labels(targets: Any) -> list[Tensor]:
-    """The targets that are class numbers, of each head one."""
-    return [t for t in tree_leaves(targets) if isinstance(t, Tensor) and not t.is_floating_point()]
-
-
-def cross_entropy_where(batches: Batches, outputs: Sequence[Tensor]) -> Callable | None:
-    """Cross entropy for class numbers beside one output of class scores (N, classes); None where it is not that."""
-    labels = class_labels(batches[0][1])
-    if len(labels) != 1 or len(outputs) != 1 or labels[0].dim() != 1 or outputs[0].dim() != 2:
-        return None
-    if labels[0].dtype == torch.bool or int(labels[0].max()) >= outputs[0].shape[1]:
-        return None
-    return lambda given, targets: nn.functional.cross_entropy(given, class_labels(targets)[0].long())

@@ -5,19 +5,19 @@ Shape letters: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from mmrazor_lite.errors import UserError, failing
+from mmrazor_lite.errors import failing
 from mmrazor_lite.models.importance import Batches
 
-from .distance import mean_distance
-from .images import class_labels
+from .class_numbers import class_numbers, counted, floats_of, why_unused
+from .distance import check_outputs, mean_distance
 from .report import Quality
 
 
@@ -27,15 +27,25 @@ class Judge:
     Args:
         original: Its outputs are kept.
         batches: (images, targets or None).
+        strict: Refuse labels that are no class of the network's one output.
+
+    Attributes:
+        why_unused: Why the targets are not taken as class numbers; '' where they are, or where there are none.
+
+    Raises:
+        UserError: The network does not take the images, or gives nothing that can be compared.
     """
 
-    def __init__(self, original: nn.Module, batches: Batches) -> None:
+    def __init__(self, original: nn.Module, batches: Batches, strict: bool = False) -> None:
         self.batches = list(batches)
         with failing("the network cannot take the images"):
             self.reference = self.outputs(original)
-        if not all(bool(torch.isfinite(leaf).all()) for leaf in _tensors(self.reference)):
-            raise UserError("the network gives what is no finite number (NaN or infinity) for some of the images")
+        check_outputs(self.reference)
+        self.why_unused = why_unused(self.reference[0], self.batches, strict)
         self.images = sum(len(images) for images, _ in self.batches)
+
+    def _labelled(self, targets: Any) -> Any:
+        return None if self.why_unused else targets
 
     def outputs(self, network: nn.Module) -> list[Any]:
         """What a network gives in eval mode, batch by batch."""
@@ -48,11 +58,13 @@ class Judge:
         hits, of = 0.0, 0.0
         same, beside = 0.0, 0.0
         for own, other, (_, targets) in zip(outputs, self.reference, self.batches, strict=True):
-            labels = labels_beside(own, targets)
-            for scores, label in zip(_scores(own, labels), labels, strict=False):
-                hits += float((scores.argmax(1) == label).float().mean()) * len(scores)
-                of += len(scores)
-            for a, b in zip(_scores(own, labels), _scores(other, labels), strict=True):
+            found, beside_other = (class_numbers(made, self._labelled(targets)) for made in (own, other))
+            for scores, label in zip(found.heads, found.labels, strict=True):
+                counts = counted(label, scores.shape[1])
+                hits += float((scores.argmax(1) == label)[counts].double().sum())
+                of += int(counts.sum())
+            pairs = (found.heads, beside_other.heads) if found.heads else (_scores(own), _scores(other))
+            for a, b in zip(*pairs, strict=True):
                 same += float((a.argmax(1) == b.argmax(1)).float().mean()) * len(a)
                 beside += len(a)
         return Quality(
@@ -67,25 +79,9 @@ class Judge:
         return mean_distance(self.outputs(network), self.reference)
 
 
-def labels_beside(outputs: Any, targets: Any) -> list[Tensor]:
-    """Class numbers (N, ...) that outputs (N, K, ...) are scores for, of each head one; none where they do not fit."""
-    labels = class_labels(targets)
-    heads = [leaf for leaf in _tensors(outputs) if leaf.dim() > 1]
-    fits = (
-        label.dtype != torch.bool and label.shape == (head.shape[0], *head.shape[2:])
-        for label, head in zip(labels, heads, strict=False)
-    )
-    return labels if len(labels) <= len(heads) and all(fits) else []
-
-
-def _scores(outputs: Any, labels: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs that are scores of classes: (N, K), or (N, K, ...) where there are labels for each place."""
-    heads = [leaf for leaf in _tensors(outputs) if leaf.dim() > 1]
-    return heads[: len(labels)] if labels else [leaf for leaf in heads if leaf.dim() == 2 and leaf.shape[1] > 1]
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+def _scores(outputs: Any) -> list[Tensor]:
+    """The outputs that are scores of classes by their shape (N, K)."""
+    return [leaf for leaf in floats_of(outputs) if leaf.dim() == 2 and leaf.shape[1] > 1]
 
 
 def _detached(leaf: Any) -> Any:

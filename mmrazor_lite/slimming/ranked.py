@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.importance import Importance, Ranking, build, gather, rank, reconstruction, unranked
 from mmrazor_lite.models.importance.reconstruction import scores_of
 
-from .images import Images, cross_entropy_where
+from .class_numbers import cross_entropy_where
+from .distance import check_outputs
+from .images import Images
 from .kept_steps import Steps
 from .prepared import Prepared
 from .sensitivity import sensitivity
@@ -64,8 +67,11 @@ def ranked(
 
     def make() -> dict[str, Any]:
         mutator = prepared.mutator
+        with torch.no_grad():
+            outputs = mutator.run(images.seen[0][0][:1])
+        check_outputs(outputs)
         moments = gather(mutator, images.seen)
-        used = loss or cross_entropy_where(images.seen, mutator.run(images.seen[0][0][:1]))
+        used = loss or cross_entropy_where(images.seen, outputs)
         rankings = rank(mutator, images.seen, importance, used, moments)
         _refuse_equal(rankings, importance)
         curves = sensitivity(mutator, rankings, moments, images.seen)

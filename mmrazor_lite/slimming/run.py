@@ -11,14 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mmrazor_lite.errors import check_flag
+from mmrazor_lite.errors import UserError, check_flag
 from mmrazor_lite.models.importance import Importance
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.subnet import Subnet
 
 from .asked import check_data, check_kinds, check_network, check_values, folder, texts
-from .budgets import read_goal
+from .budgets import Floor, read_goal
 from .choosing import Setting, check_goal, choose
+from .class_numbers import why_unused
 from .group_rows import group_rows
 from .images import Images, read_images
 from .judging import Judge
@@ -106,7 +107,10 @@ def slim(
     check_goal(prepared, goal, divisor)
     options = {"goal": goal.asked, "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
     steps = _steps(work_dir, resume, model, found, mutator, options)
-    judge = Judge(prepared.network, found.held_out)
+    judge = Judge(prepared.network, found.held_out, strict=loss is None)
+    unused = judge.why_unused or why_unused(judge.reference[0], found.seen, strict=loss is None)
+    if unused and isinstance(goal, Floor):
+        raise UserError(f"{goal.asked}: the data has targets, and {unused}; give class numbers (N,), or images alone")
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
 
@@ -118,7 +122,8 @@ def slim(
     repaired = repaired_once(prepared, subnet, found.seen, judge, steps)
     stages += [replace(stage, seconds=stage.seconds + spent) if stage.name == CUT else stage for stage in repaired.way]
     stay = (f"'{name}' keeps its first units: what the network computes depends on their order" for name in unsorted)
-    notes = [*notes, *found.notes, *stay, *order.notes, *chosen["notes"], *repaired.notes, *prepared.notes]
+    targets = [f"the targets are not taken as class numbers: {unused}"] if unused else []
+    notes = [*notes, *found.notes, *targets, *stay, *order.notes, *chosen["notes"], *repaired.notes, *prepared.notes]
 
     network, full = repaired.network, mutator.export(mutator.search_space.max()).eval()
     if limit is not None:

@@ -31,7 +31,7 @@ from mmrazor_lite.models.algorithms import Distilled
 from mmrazor_lite.models.classifiers import WithLoss
 from mmrazor_lite.randomness import seeded
 
-from .images import cross_entropy_where
+from .class_numbers import cross_entropy_where
 from .judging import Judge
 from .report import Quality
 from .tune import Limit, Tuned

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, failing, short
 from mmrazor_lite.models.calls import Call, Calls
 from mmrazor_lite.models.mutators.channel_order import Member
 
@@ -70,6 +71,9 @@ def saliency(
             outputs with random numbers: the mean square of its derivative is that of the distance of the outputs
             (Hutchinson's estimate of the Gauss-Newton matrix).
         of: Score (units,) of the derivatives (N, units) of one batch, all readers of the group summed.
+
+    Raises:
+        UserError: The loss fails, or gives what is no finite number that depends on the outputs; or no image.
     """
     generator = torch.Generator().manual_seed(0)
     scores = {name: np.zeros(units) for name, units in network.unit_counts.items()}
@@ -85,7 +89,7 @@ def saliency(
                     (output * torch.randn(output.shape, generator=generator).to(output)).sum() for output in outputs
                 )
             else:
-                value = loss(outputs[0] if len(outputs) == 1 else outputs, targets) * len(images)
+                value = _value(loss, outputs[0] if len(outputs) == 1 else outputs, targets) * len(images)
         found = torch.autograd.grad(value, [tensor for _, tensor in gates], allow_unused=True)
         for index, (name, units) in enumerate(network.unit_counts.items()):
             parts = [
@@ -99,6 +103,26 @@ def saliency(
     if count == 0:
         raise UserError("importance: the data yields no image")
     return {name: score / count for name, score in scores.items()}
+
+
+def _value(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> Tensor:
+    """A loss as one number that has derivatives."""
+    with failing("loss: the function cannot be called with (outputs, targets)"):
+        value = loss(outputs, targets)
+    wrong = (
+        f"a {type(value).__name__}, {short(value)}"
+        if not isinstance(value, Tensor)
+        else f"a tensor {tuple(value.shape)}"
+        if value.numel() != 1
+        else f"{value.item()}"
+        if not bool(torch.isfinite(value).all())
+        else "what does not depend on the outputs"
+        if not value.requires_grad
+        else ""
+    )
+    if wrong:
+        raise UserError(f"loss: the function gave {wrong}: give one finite number as a tensor, a mean over the images")
+    return value.squeeze()
 
 
 def _gate(gates: list[tuple[Member, Tensor]], member: Member, x: Tensor, dim: int) -> Tensor:

@@ -90,8 +90,15 @@ def run(args: argparse.Namespace) -> Slimmed:
 
 def _check_values(args: argparse.Namespace, budget: Any) -> None:
     """Refuse what no network makes right before one is read."""
+    import torch
+
     from mmrazor_lite.slimming.asked import check_values
 
+    if args.device is not None:
+        try:
+            torch.empty(1, device=args.device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
     check_values(budget, args.min_accuracy, args.max_drop, args.importance, args.images, args.divisor, args.tune)
 
 
@@ -146,10 +153,7 @@ def _network(args: argparse.Namespace) -> TrainedNetwork:
 def _on_device(network: TrainedNetwork, device: str | None) -> None:
     import torch
 
-    try:
-        network.module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    network.module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextlib.contextmanager

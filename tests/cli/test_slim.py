@@ -225,6 +225,7 @@ FIRST = {
     "budget": ["--budget", "0%"],
     "importance": ["--budget", "50%", "--importance", "nope"],
     "images": ["--budget", "50%", "--images", "1"],
+    "--device abacus": ["--budget", "50%", "--device", "abacus"],
     "--data": ["--budget", "50%", "--data", "nowhere"],
     "--work-dir": ["--budget", "50%", "--work-dir", ""],
 }

@@ -94,8 +94,8 @@ class OneShotChannelMutator:
     ) -> None:
         self._rule = CandidateRule(tuple(candidate_choices), choice_mode, divisor, min_value, min_ratio)
         self._units = {pattern: dict(options) for pattern, options in (units or {}).items()}
-        self._by_hand, self._include, self._exclude = tuple(groups), tuple(include), tuple(exclude)
-        self._opaque = tuple(opaque)
+        self._by_hand = tuple(groups)
+        self._include, self._exclude, self._opaque = (_patterns(given) for given in (include, exclude, opaque))
         self.importance = importance
         if channel_unit_cfg is not None:
             self._read_channel_unit_cfg(dict(channel_unit_cfg))
@@ -480,3 +480,8 @@ def _follow(value: Any, new: Mapping[nn.Module, nn.Module]) -> Any:
     if type(value) is tuple and any(isinstance(item, nn.Module) for item in value):
         return tuple(_follow(item, new) for item in value)
     return value
+
+
+def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Patterns; one text is one of them."""
+    return (given,) if isinstance(given, str) else tuple(given)

@@ -279,3 +279,14 @@ def test_the_order_of_joint_subnets_is_that_of_their_norms():
     for index, subnet in enumerate(subnets):
         twin.mutator.activate(subnet)
         assert {m.index for m in twin.model.modules() if isinstance(m, SwitchableBatchNorm)} == {index}
+
+
+@pytest.mark.parametrize("option", ["include", "exclude", "opaque"])
+def test_one_text_is_one_pattern(option):
+    one, listed = (OneShotChannelMutator(**{option: given}) for given in ("[1].c", ["[1].c"]))
+    for mutator in (one, listed):
+        layers = [nn.Sequential() for _ in range(3)]
+        for layer, channels in zip(layers, ((3, 8), (8, 8), (8, 4)), strict=True):
+            layer.add_module("c", nn.Conv2d(*channels, 1))
+        mutator.prepare(nn.Sequential(*layers), (3, 6, 6), any_width=True)
+    assert one.restrictions == listed.restrictions and dict(one.search_space) == dict(listed.search_space)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -56,6 +57,20 @@ class Images:
     @property
     def have_targets(self) -> bool:
         return self.seen[0][1] is not None
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Say of a network that cannot run on signals (C, L) that single images are read as batches of them."""
+        try:
+            yield
+        except UserError as error:
+            if len(self.shape) != 2 or " traced" not in str(error):
+                raise
+            size = tuple(self.seen[0][0].shape)
+            raise UserError(
+                f"data: what it yields is read as batches of signals (N, C, L), here {size}; a single image "
+                f"(C, H, W) is no batch: give images (N, C, H, W), or DataLoader(list_of_images, batch_size={BATCH}); {error}"
+            ) from error
 
     def first(self, count: int) -> Batches:
         """About so many of the images seen, the first ones, in whole batches."""
@@ -236,12 +251,17 @@ def sliced(targets: Any, start: int, stop: int, count: int) -> Any:
         return None
     if isinstance(targets, Mapping):
         return {key: sliced(part, start, stop, count) for key, part in targets.items()}
-    if isinstance(targets, Tensor) or (isinstance(targets, list) and len(targets) == count):
-        if isinstance(targets, Tensor) and (targets.dim() == 0 or len(targets) != count):
+    if (isinstance(targets, Tensor) and targets.dim()) or (isinstance(targets, list) and len(targets) == count):
+        if len(targets) != count:
             raise UserError(f"data: targets of shape {tuple(targets.shape)} beside {count} images: give one for each")
         return targets[start:stop]
     if isinstance(targets, (tuple, list)):
         return type(targets)(sliced(part, start, stop, count) for part in targets)
+    if isinstance(targets, (int, float, np.generic)) or (isinstance(targets, Tensor) and targets.dim() == 0):
+        raise UserError(
+            f"data: targets are {short(targets)}, of a single sample: samples in a list become batches by "
+            f"DataLoader(samples, batch_size={BATCH})"
+        )
     raise UserError(f"data: targets are {short(targets)}: give tensors, or tuples, lists and dicts of them")
 
 

@@ -100,7 +100,8 @@ def slim(
     limit = check_values(budget, min_accuracy, max_drop, importance, images, divisor, tune, seed)
     clock = _Clock()
     found = read_images(data, model, images, input_shape, seed)
-    prepared = prepare(model, found.shape, keep, limits, opaque, groups)
+    with found.explaining():
+        prepared = prepare(model, found.shape, keep, limits, opaque, groups)
     mutator = prepared.mutator
     costs = mutator.cost_model.of(mutator.search_space.max())
     goal = read_goal(budget, min_accuracy, max_drop, costs)

@@ -142,6 +142,8 @@ def test_what_cannot_be_done_is_told_in_one_line():
         (nn.Sequential(nn.Conv2d(3, 8, 3)), images(), {"budget": "50%"}, "has no width that can be chosen"),
         (nn.Sequential(nn.ReLU()), images(), {"budget": "50%"}, "has no width that can be chosen .it has no layers"),
         (nn.Sequential(Branches(), network), images(), {"budget": "50%"}, "Branches|cannot be traced"),
+        (build("Residual"), list(images()), {"budget": "50%"}, r"here \(.*, 16, 16\); a single image .* is no batch"),
+        (build("Residual"), images()[0], {"budget": "50%"}, "a single image .* is no batch: give images .N, C, H, W."),
         ("resnet50", images(), {"budget": "50%"}, "model='resnet50': give a module of torch"),
     ]
     for model, data, options, problem in cases:

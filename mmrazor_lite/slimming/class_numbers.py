@@ -112,7 +112,9 @@ def floats_of(outputs: Any) -> list[Tensor]:
 
 def _cross_entropy(given: Tensor, targets: Any) -> Tensor:
     labels = next(leaf for leaf in tree_leaves(targets) if isinstance(leaf, Tensor) and _is_whole(leaf))
-    return nn.functional.cross_entropy(given, labels.flatten().long(), ignore_index=IGNORED)
+    labels = labels.flatten().long()
+    loss = nn.functional.cross_entropy(given, labels, ignore_index=IGNORED, reduction="sum")
+    return loss / (labels != IGNORED).sum().clamp(min=1)  # 0 of a batch in which nothing counts
 
 
 def _is_whole(leaf: Tensor) -> bool:

@@ -69,7 +69,8 @@ class Images:
             size = tuple(self.seen[0][0].shape)
             raise UserError(
                 f"data: what it yields is read as batches of signals (N, C, L), here {size}; a single image "
-                f"(C, H, W) is no batch: give images (N, C, H, W), or DataLoader(list_of_images, batch_size={BATCH}); {error}"
+                f"(C, H, W) is no batch: give images (N, C, H, W), or "
+                f"DataLoader(list_of_images, batch_size={BATCH}); {error}"
             ) from error
 
     def first(self, count: int) -> Batches:

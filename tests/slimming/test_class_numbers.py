@@ -76,6 +76,9 @@ def test_what_is_to_be_ignored_counts_for_nothing():
     some = torch.where(torch.arange(30) < 10, -100, best)
     judge = Judge(nn.Identity(), [(SCORES, some)])
     assert judge(nn.Identity()).accuracy == 100 and judge(_Reversed()).accuracy < 100
+    loss = cross_entropy_where([(SCORES, some)], [SCORES])
+    assert torch.allclose(loss(SCORES, some), nn.functional.cross_entropy(SCORES[10:], best[10:]))
+    assert loss(SCORES, torch.full((30,), -100)) == 0
     maps = SCORES.reshape(5, 4, 3, 2)
     places = maps.argmax(1)
     places[0, 0] = 255

@@ -132,10 +132,8 @@ NAN[17, 0, 0, 0] = np.nan
         ([{"pictures": IMAGES}], "data: a batch has .*pictures.*, and no images under images, image"),
         ("photos", "data='photos': of a folder give image_folder"),
         (7, "data=7: give a DataLoader"),
-        (
-            list(zip(IMAGES, range(130), strict=True)),
-            r"data: targets are 0, of a single sample: .* DataLoader\(samples",
-        ),
+        (list(zip(IMAGES, range(130), strict=True)), r"data: targets are 0, of a single sample: .* DataLoader\("),
+        (list(zip(IMAGES, LABELS, strict=True)), r"data: targets are tensor\(0\), of a single sample: "),
         ([7], "data: a batch is 7, a int: give a DataLoader"),
         (torch.zeros(4, 3), r"data: batch 0 has the shape \(4, 3\): give images \(N, C, H, W\)"),
     ],

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LARGEST_EXACT = 1024  # inputs up to which a singular system is solved by its eigenvalues
+SINGULAR = 1e-6  # ridge of a larger one
+
 
 @dataclass
 class Fit:
@@ -78,16 +81,21 @@ def solve(moments: Moments, ridge: float, intercept: bool) -> Fit:
     of_factor = factor.diagonal(dim1=1, dim2=2)
     bad = (failed != 0) | ~(of_factor.amin(1) > 1e-7 * of_factor.amax(1))
     weight = torch.cholesky_solve(xe, factor)
-    if bad.any():
-        weight[bad] = _by_eigenvalues(system[bad]) @ xe[bad]
+    for group in bad.nonzero()[:, 0].tolist():
+        weight[group] = _singular(system[group], xe[group])
     if not intercept:
         return Fit(weight, torch.zeros_like(moments.e))
     return Fit(weight, (level.unsqueeze(1) - mean.unsqueeze(1) @ weight).reshape(-1))
 
 
-def _by_eigenvalues(systems: Tensor) -> Tensor:
-    """Inverses of singular systems: directions in which the rows hardly vary stay as they are."""
-    values, vectors = torch.linalg.eigh(systems)
-    keep = values > 1e-13 * values.amax(1, keepdim=True).clamp_min(1e-300)
+def _singular(system: Tensor, xe: Tensor) -> Tensor:
+    """The change where inputs hardly vary: what they say nothing of stays as it is."""
+    if not float(system.diagonal().abs().max()) > 0:
+        return torch.zeros_like(xe)
+    if len(system) > LARGEST_EXACT:
+        ridge = SINGULAR * system.diagonal().max()
+        return torch.linalg.solve(system + ridge * torch.eye(len(system)).to(system), xe)
+    values, vectors = torch.linalg.eigh(system)
+    keep = values > 1e-13 * values.max()
     inverse = torch.where(keep, 1 / values.where(keep, torch.ones_like(values)), torch.zeros_like(values))
-    return vectors @ (inverse.unsqueeze(2) * vectors.transpose(1, 2))
+    return vectors @ (inverse.unsqueeze(1) * (vectors.T @ xe))

@@ -70,7 +70,7 @@ class RefitOptions:
 
     ridge: float = 1e-3
     shortcuts: bool = True
-    most_inputs: int = 4608
+    most_inputs: int = 2304
     target_bytes: int = 256 * 2**20
 
 

@@ -58,6 +58,7 @@ NO_KEYS = {
     r"model\.num_classes": "an argument of a net that slim is given by its name",
     r"net|pretrained|weights|alpha|augments": "of a net of torchvision, timm or one's own",
     r"reset_head": "of init_cfg: tests/checkpoints/test_weight_names.py",
+    r"keep|limits|outputs|tune": "arguments of slim and image_folder: tests/slimming",
     r"into|out": "of mutator.groups, which are layers of one network: tests/models/mutators/test_width_mutator.py",
     r"optim_wrapper\.dtype": "of the wrapper that --amp puts in place: tests/config/test_load.py",
     r"default_hooks\.early_stopping|monitor": "a hook that is added: tests/engine/test_best_checkpoint.py",

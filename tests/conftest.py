@@ -17,6 +17,7 @@ ROOT = TESTS.parent
 SLOW = (  # most seconds first, those of the networks of zoo.py for all that share them
     "robustness/test_kill_and_resume.py",
     "models/mutators/test_invariants.py",
+    "models/mutators/test_elastic_mutator.py",
     "configs/test_all_configs.py",
     "robustness/test_tfnas_kill_and_resume.py",
     "robustness/test_spos_kill_and_resume.py",

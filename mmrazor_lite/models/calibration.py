@@ -119,6 +119,18 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; every module has its own mode again after it."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
 def activated(mutator: Any, subnet: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Have ``subnet`` active inside the block, or what is activated there; after it, the one before is active again."""
     before = mutator.active

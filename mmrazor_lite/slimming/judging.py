@@ -5,8 +5,6 @@ Shape letters: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from mmrazor_lite.errors import failing
+from mmrazor_lite.models.calibration import evaluating
 from mmrazor_lite.models.importance import Batches
 
 from .class_numbers import class_numbers, counted, floats_of, why_unused
@@ -86,15 +85,3 @@ def _scores(outputs: Any) -> list[Tensor]:
 
 def _detached(leaf: Any) -> Any:
     return leaf.detach() if isinstance(leaf, Tensor) else leaf
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; every module has its own mode again after it."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

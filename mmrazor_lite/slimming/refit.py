@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import kind_of
+from mmrazor_lite.models.calibration import evaluating
 from mmrazor_lite.models.calls import Call, weights_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import active_of
@@ -121,7 +121,7 @@ def refit(
         UserError: There is no image.
     """
     start = time.perf_counter()
-    with _evaluating(small), _evaluating(full):
+    with evaluating(small), evaluating(full):
         work = _Refit(small, full, kept, batches, RefitOptions(ridge, **options))
         work.run()
     work.report.seconds = time.perf_counter() - start
@@ -291,14 +291,3 @@ class _Refit:
 def _is_out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or ("memory" in text and "alloc" in text)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -13,6 +13,7 @@ from mmrazor_lite.errors import UserError, check_number, failing, short
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.fileio import as_path
 from mmrazor_lite.graph import FixedLayer
+from mmrazor_lite.models.calibration import evaluating
 from mmrazor_lite.models.importance import Importance, Ranking, build
 from mmrazor_lite.models.mutators.given import as_subnet
 from mmrazor_lite.randomness import seed_from
@@ -25,7 +26,7 @@ from .allocation import Widths, allocate
 from .asked import check_data, check_kinds, check_network, texts
 from .budgets import Budget, read_goal
 from .images import read_images
-from .judging import Judge, evaluating
+from .judging import Judge
 from .offered import OfferedCost, offered
 from .prepared import prepare
 from .ranked import Ranked, ranked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,9 +164,16 @@ def test_memory_is_what_the_work_adds(bench, tiny, tmp_path):
     assert found["weights_mb"] == pytest.approx(
         4 * sum(p.numel() for p in tiny.build(None).parameters()) / 2**20, abs=0.1
     )
-    base = bench.costs.peak(reset=True)
-    more = np.ones(100_000_000, np.uint8)
-    assert bench.costs.peak() - base > 90e6 and more.all()
+
+
+def test_a_peak_is_seen_after_what_held_it_is_gone():
+    """In a process of its own: not every system forgets an earlier peak, which another test may have set."""
+    code = (
+        "from benchmarks.slim_costs import peak; import numpy as np; base = peak(reset=True); "
+        "np.ones(600_000_000, np.uint8); print(peak() - base)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 300e6 < int(found.stdout) < 700e6
 
 
 # what is made of the records ------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mmrazor_lite import shipped
 from mmrazor_lite.errors import UserError, reason
 
 from . import not_carried
@@ -22,7 +24,7 @@ class NotInstalledError(Exception):
 
 
 def read(path: str) -> Config:
-    """Parse a file and its bases; ``mmcls::`` in ``_base_`` finds mmpretrain's configs.
+    """Parse a file and its bases; see :func:`find_base`.
 
     Raises:
         UserError: It cannot be read, is of another project, or has a number that Python reads as 0.
@@ -32,7 +34,8 @@ def read(path: str) -> Config:
     try:
         for source, tree, text in sources(path):
             _check_numbers(source, tree, text)
-        cfg = Config.fromfile(path, import_custom_modules=False)
+        with _bases_are_found():
+            cfg = Config.fromfile(path, import_custom_modules=False)
         if cfg.get("custom_imports"):
             _import_custom_modules(cfg.custom_imports)
         return cfg
@@ -48,10 +51,7 @@ def sources(path: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.M
         NotInstalledError: One is of a package that is not installed.
     """
     from mmengine.config import Config
-    from mmengine.config.utils import MODULE2PACKAGE, _get_package_and_cfg_path
-    from mmengine.utils import is_installed
 
-    MODULE2PACKAGE["mmcls"] = "mmpretrain"
     real = os.path.realpath(path)
     if real in below:
         raise UserError(f"{path} is a _base_ of itself; take it out of the _base_ of {below[-1]}")
@@ -62,10 +62,48 @@ def sources(path: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.M
             text = file.read()
         yield path, ast.parse(text), text
     for base in Config._get_base_files(path):
-        package = _get_package_and_cfg_path(base)[0] if "::" in base else None
-        if package and not is_installed(package):
-            raise NotInstalledError(package)
-        yield from sources(Config._get_cfg_path(base, path)[0], (*below, real))
+        yield from sources(find_base(base, path)[0], (*below, real))
+
+
+def find_base(base: str, path: str, plain: Callable | None = None) -> tuple[str, str | None]:
+    """Return the file that an entry of the ``_base_`` of ``path`` names, and its scope: where its names are looked up.
+
+    ``mmrazor_lite::`` finds the configs that come with this package, ``mmpretrain::`` and ``mmcls::`` mmpretrain's; all
+    else is a path from the folder of ``path``.
+
+    Args:
+        base: The entry.
+        path: The file that it is in.
+        plain: mmengine's own function for this (default: the one that it has now).
+
+    Raises:
+        UserError: This package has no such config.
+        NotInstalledError: It is of a package that is not installed.
+    """
+    from mmengine.config import Config
+    from mmengine.config.utils import MODULE2PACKAGE, _get_package_and_cfg_path
+    from mmengine.utils import is_installed
+
+    if shipped.is_named(base):
+        return shipped.find(base), None
+    MODULE2PACKAGE["mmcls"] = "mmpretrain"
+    package = _get_package_and_cfg_path(base)[0] if "::" in base else None
+    if package and not is_installed(package):
+        raise NotInstalledError(package)
+    return (plain or Config._get_cfg_path)(base, path)
+
+
+@contextlib.contextmanager
+def _bases_are_found() -> Iterator[None]:
+    """Let mmengine ask :func:`find_base`: its own table of packages has no place for one that is no project of it."""
+    from mmengine.config import Config
+
+    plain = Config._get_cfg_path
+    Config._get_cfg_path = staticmethod(lambda base, path: find_base(base, path, plain))
+    try:
+        yield
+    finally:
+        Config._get_cfg_path = staticmethod(plain)
 
 
 def data_roots(path: str) -> set[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mmrazor_lite import shipped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 
 from . import files, names, not_carried, overrides, schema
 from .build import register_quietly
 from .walk import kind_of, mappings
+from .walk import values as values_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -32,9 +34,16 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
         UserError: missing or broken file, MMRazor 0.x style, a name that is not registered, a key that nothing reads, a
             value that makes no sense.
     """
-    require_file(path, "config file")
+    _require(path)
     register_quietly()
     return completed(files.read(str(path)), path, cfg_options, amp)
+
+
+def _require(path: str | os.PathLike) -> None:
+    """Raise ``UserError`` where the file is not there; with the name of one of this package where the path is that."""
+    if not os.path.exists(path) and (name := shipped.offered(path)):
+        raise UserError(f"config file '{path}' not found: '{name}' is the one that comes with this package")
+    require_file(path, "config file")
 
 
 def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: bool = False) -> Config:
@@ -51,6 +60,7 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
         wrapper["type"] = AMP_WRAPPER
     overrides.apply(cfg, cfg_options)
     values.check_shape(plain, source)
+    _find_shipped(plain)
     around = cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
     if around is not None and cfg.get("find_unused_parameters") is not None:  # mmengine's way to say it
         around.setdefault("find_unused_parameters", cfg.find_unused_parameters)
@@ -60,6 +70,16 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
     judge.check(plain, source)
     _put_classifier_around(cfg, source)
     return cfg
+
+
+def _find_shipped(plain: Mapping) -> None:
+    """Replace values that name files of this package, such as a published subnet, by their paths."""
+    for _, node in values_of(plain):
+        if isinstance(node, dict | list):
+            for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+                found = shipped.resolved(value) if isinstance(value, str | tuple) else value
+                if found != value:
+                    node[key] = found
 
 
 def _pass_on_data_root(cfg: Config, source: str) -> None:

@@ -19,3 +19,12 @@ def plain(value: Any, leaf: Callable[[Any], Any] | None = None, without: Collect
     if isinstance(value, list | tuple):
         return [plain(part, leaf, without) for part in value]
     return value if leaf is None else leaf(value)
+
+
+def copied(value: Any) -> Any:
+    """Copy nested mappings, lists and tuples, into dicts, lists and tuples; what is none of them is the same object."""
+    if isinstance(value, Mapping):
+        return {key: copied(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(copied, value)) if isinstance(value, tuple) else [copied(part) for part in value]
+    return value

@@ -26,7 +26,7 @@ FILES = {
 ROOMS = (
     ("version",),
     ("base",),
-    ("subnet", "datasets"),
+    ("subnet", "datasets", "migration"),
     ("checkpoints", "graph", "search"),
     ("estimators",),
     ("models.mutables", "models.calibration", "models.calls", "models.said", "models.classifiers", "models.distillers"),
@@ -57,7 +57,7 @@ READERS = {  # what reads a file, or a text, of each kind: the modules that may 
     "yaml.load": {"subnet/yamlio", "datasets/foreign_formats"},  # subnets; configs, where mmengine asks for them
     "yaml.safe_load": set(),
 }
-WITHOUT_TORCH = ("subnet", "search")
+WITHOUT_TORCH = ("subnet", "search", "migration")
 QUICK = ("cli", "config", "recipes")  # their commands say what is wrong with a call before torch is there
 LATE = {  # what else imports inside functions, and why
     "export": "a network that is given as a module is loaded without mmengine; what builds one from a config needs it",

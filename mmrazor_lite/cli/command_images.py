@@ -212,7 +212,7 @@ def as_tested(dataset: Mapping[str, Any], pipeline: Sequence[Mapping] | None, pa
 
 def _pipeline(cfg: Mapping) -> list[Mapping] | None:
     """The pipeline of the first test of a config."""
-    from mmrazor_lite.config.walk import mappings
+    from mmrazor_lite.walk import mappings
 
     for section in _AS_TESTED:
         for _, node in mappings(cfg.get(section) or {}, section):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrazor_lite.config.walk import kind_of, mappings
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import is_hidden
+from mmrazor_lite.walk import kind_of, mappings
 
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
 LAYOUT = "{folder}/CLASS/IMAGE.jpg, one folder per class"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmrazor_lite.config.walk import kind_of
+from mmrazor_lite.walk import kind_of
 
 _IMAGES = ("data_root", "data_prefix", "split", "ann_file")  # what says the images of a dataset
 _USES = {"dataloader": "subnets are scored on", "calibrate_dataloader": "batch norm is recalibrated on"}

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.walk import kind_of
 
 # Options of the evolution that the front's search has too, under its own names; it has no use for the others.
 FRONT_OPTIONS = {

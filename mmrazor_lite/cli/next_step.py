@@ -20,8 +20,8 @@ from typing import Any
 from mmrazor_lite.config import load_config
 from mmrazor_lite.config.files import read
 from mmrazor_lite.config.load import completed
-from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.walk import kind_of
 
 from . import purpose, subnets
 from .split import OF_THE_SUPERNET

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import schema
-from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.walk import kind_of
 
 TRAINING = ("train_dataloader", "train_cfg", "optim_wrapper")
 TEST = ("test_dataloader", "test_cfg", "test_evaluator")

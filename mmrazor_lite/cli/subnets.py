@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import overrides
-from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.walk import kind_of
 
 KEY = "model.fix_subnet"
 WEIGHTS = "model.init_cfg.checkpoint"

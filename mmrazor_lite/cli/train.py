@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.config import load_config
-from mmrazor_lite.config.walk import kind_of
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
+from mmrazor_lite.walk import kind_of
 
 from . import arguments, environment, purpose, search, subnets
 from .data_check import check_data

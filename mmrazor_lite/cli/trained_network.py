@@ -135,9 +135,9 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
 
 def _plain(model: nn.Module, architecture: Mapping) -> tuple[nn.Module, str, str | None]:
     """The network itself, what it is called, and its name in a library."""
-    from mmrazor_lite.config.walk import kind_of
     from mmrazor_lite.models.classifiers import plain_module, source_of
     from mmrazor_lite.network_names import LIBRARIES
+    from mmrazor_lite.walk import kind_of
 
     module = plain_module(model)
     module.eval()  # some backbones return None from it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from .overrides import lost_number
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+
+_TEMPLATE_NAME = re.compile(r"\{\{\s*_base_\.(\w+)")  # mmengine's other way to name a variable of a base
 
 
 class NotInstalledError(Exception):
@@ -104,6 +108,21 @@ def _bases_are_found() -> Iterator[None]:
         yield
     finally:
         Config._get_cfg_path = staticmethod(plain)
+
+
+def helpers(path: str) -> frozenset[str]:
+    """The top-level names that the files of a config use themselves, or take from a base as ``_base_.NAME``."""
+    return frozenset(
+        name for _, tree, text in sources(path) for name in (*_names_read(tree), *_TEMPLATE_NAME.findall(text))
+    )
+
+
+def _names_read(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "_base_":
+            yield node.attr
 
 
 def data_roots(path: str) -> set[str]:

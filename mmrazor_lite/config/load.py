@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from mmrazor_lite import shipped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
+from mmrazor_lite.migration import generation_of, translate
+from mmrazor_lite.walk import kind_of, mappings
+from mmrazor_lite.walk import values as values_of
 
 from . import files, names, not_carried, overrides, schema
 from .build import register_quietly
-from .walk import kind_of, mappings
-from .walk import values as values_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -53,8 +54,10 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
     source, plain = str(path), cfg._cfg_dict
     values.check_shape(plain, source)
     not_carried.check(plain, source, lambda name: schema.find(names.renamed(name)), schema.FREE)
-    schema.check_top_level(plain, source)
     _pass_on_data_root(cfg, source)
+    cfg, cfg_options = _translated(cfg, source, cfg_options)
+    plain = cfg._cfg_dict
+    schema.check_top_level(plain, source)
     wrapper = cfg.get("optim_wrapper") or {}
     if amp and kind_of(wrapper) in ("OptimWrapper", "SubnetOptimWrapper"):
         wrapper["type"] = AMP_WRAPPER
@@ -80,6 +83,27 @@ def _find_shipped(plain: Mapping) -> None:
                 found = shipped.resolved(value) if isinstance(value, str | tuple) else value
                 if found != value:
                     node[key] = found
+
+
+def _translated(cfg: Config, source: str, cfg_options: Sequence[str]) -> tuple[Config, Sequence[str]]:
+    """Return a config in our own form, and the options that are still to be merged.
+
+    Options are of the generation of the file where it has their first key, else of ours.
+
+    Raises:
+        UserError: What cannot be translated, all of it.
+    """
+    from mmengine.config import Config
+
+    helpers = files.helpers(source)
+    if generation_of(cfg._cfg_dict, helpers) == "own":
+        return cfg, cfg_options
+    early, late = overrides.divide(cfg, cfg_options)
+    overrides.apply(cfg, early, ours=False)
+    found = translate(cfg._cfg_dict, source, helpers)
+    if found.problems:
+        raise UserError(f"{source}: {'; '.join(found.problems)}")
+    return Config(dict(found.config), filename=cfg.filename), late
 
 
 def _pass_on_data_root(cfg: Config, source: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmrazor_lite.errors import UserError
-
-from .walk import mappings
+from mmrazor_lite.walk import mappings
 
 PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
 RENAMED = {

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrazor_lite.errors import UserError
-
-from .walk import mappings
+from mmrazor_lite.walk import mappings
 
 CARRIED = (
     "carried are AutoSlim, slimmable and universally slimmable networks, SPOS, Once-for-All and TF-NAS, for image "

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError, check_flag, nearest, short
+from mmrazor_lite.walk import mappings
 
-from . import schema
+from . import names, schema
 from .schema import DEEPEST
-from .walk import mappings
 
 _WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
 _LONGEST_LIST = 20_000  # characters; mmengine's reader takes seconds for more
@@ -19,8 +19,10 @@ _QUOTES = ("'", '"')
 _NUMBER = re.compile(r"(?:^|(?<=[\[(,=:\s]))([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\])},\s])")
 
 
-def parse(pairs: Sequence[str]) -> dict[str, Any]:
+def parse(pairs: Sequence[str], ours: bool = True) -> dict[str, Any]:
     """Return the options with their values read as mmengine does: numbers, booleans, None, lists, else text.
+
+    In a config of ``ours``, ``algorithm.x`` means ``model.x``.
 
     Raises:
         UserError: One that cannot be read, or is longer or deeper than a config is.
@@ -30,7 +32,7 @@ def parse(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise UserError(f"--cfg-options '{pair}': expected KEY=VALUE")
-        if key == "algorithm" or key.startswith("algorithm."):
+        if ours and (key == "algorithm" or key.startswith("algorithm.")):
             key = "model" + key.removeprefix("algorithm")
         parts = key.split(".")
         if len(parts) > DEEPEST or _depth(text) > DEEPEST:
@@ -130,10 +132,19 @@ def _literal(text: str) -> Any:
         return None
 
 
-def check(cfg: Mapping, key: str) -> None:
-    """Raise :class:`UserError` unless ``key`` names a value of ``cfg`` or a key that its place accepts."""
+def divide(cfg: Mapping, pairs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide options into those of a config as its file has it, whose first key is there, and those of our form."""
+    early = [pair for pair in pairs if re.split("[.=]", pair, maxsplit=1)[0] in cfg]
+    return early, [pair for pair in pairs if pair not in early]
+
+
+def check(cfg: Mapping, key: str, ours: bool = True) -> None:
+    """Raise :class:`UserError` unless ``key`` names a value of ``cfg`` or a key that its place accepts.
+
+    Of a config that is not in our form yet (``ours``), any top-level key may be one; nothing is imported for it.
+    """
     parts = key.split(".")
-    if parts[0] in cfg and parts[0] not in schema.TOP_LEVEL:
+    if ours and parts[0] in cfg and parts[0] not in schema.TOP_LEVEL:
         raise UserError(
             f"--cfg-options {key}: '{parts[0]}' is a helper variable of the config file, its value was already copied: "
             "change the keys that use it"
@@ -145,7 +156,7 @@ def check(cfg: Mapping, key: str) -> None:
             if part in node:
                 node = node[part]
                 continue
-            allowed = schema.allowed_keys(node, tuple(parts[:depth]))
+            allowed = _allowed(node, tuple(parts[:depth]))
             if allowed is None or part in allowed or parts[:depth] == ["default_hooks"]:
                 return  # the place accepts it; what lies below is checked when the whole config is
             raise UserError(f"--cfg-options {key}: no '{part}' in {where}{nearest(part, {*node, *allowed})}")
@@ -159,9 +170,19 @@ def check(cfg: Mapping, key: str) -> None:
         raise UserError(f"--cfg-options {key}: {where} is a {type(node).__name__}, it has no '{part}'")
 
 
-def apply(cfg: Any, pairs: Sequence[str]) -> None:
-    """Merge the options into ``cfg`` (an mmengine ``Config``), ``data_root`` into every dataset below it."""
-    options = parse(pairs)
+def _allowed(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
+    """The keys of a section that still has the names of its file; an import path is looked at when it is judged."""
+    kind = node.get("type")
+    named = {**node, "type": names.renamed(kind)} if isinstance(kind, str) else node
+    return schema.allowed_keys(named, path, imports=False)
+
+
+def apply(cfg: Any, pairs: Sequence[str], ours: bool = True) -> None:
+    """Merge the options into ``cfg`` (an mmengine ``Config``), ``data_root`` into every dataset below it.
+
+    A config that is not in our form yet (``ours``) takes its options as its own project reads them.
+    """
+    options = parse(pairs, ours)
     if "data_root" in options:
         if "data_root" not in cfg:
             raise UserError("--cfg-options data_root: the config reads no data folder")
@@ -170,7 +191,7 @@ def apply(cfg: Any, pairs: Sequence[str]) -> None:
         if key.partition(".")[0] in _WITH_THE_FILE:
             raise UserError(f"--cfg-options {short(key)}: it is read with the config file; write it there")
     for key, value in options.items():  # one may set the type whose option the next one is
-        check(cfg._cfg_dict, key)
+        check(cfg._cfg_dict, key, ours)
         first, *rest = key.split(".")
         cfg[first] = replaced(cfg.get(first), rest, value)
 

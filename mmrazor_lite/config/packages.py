@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmrazor_lite.errors import UserError
-
-from .walk import mappings
+from mmrazor_lite.walk import mappings
 
 # Name in a config: (what is imported, what is installed).
 NEEDED: dict[str, tuple[str, str]] = {

@@ -10,10 +10,10 @@ from functools import cache
 from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest, reason, short
+from mmrazor_lite.walk import values
 
 from . import not_carried
 from .signatures import argument_names, own_names
-from .walk import values
 
 DEEPEST = 60  # levels of nesting of a config
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -115,15 +115,18 @@ def registered() -> set[str]:
     return {name for registry in _registries() for name in registry.module_dict}
 
 
-def find(name: Any) -> list[tuple[str, Callable]]:
-    """Return (registry, class) of every registration that ``name`` (or a class itself) may mean; empty if unknown."""
+def find(name: Any, imports: bool = True) -> list[tuple[str, Callable]]:
+    """Return (registry, class) of every registration that ``name`` (or a class itself) may mean; empty if unknown.
+
+    An import path of a module that is registered nowhere is imported, unless ``imports`` is False.
+    """
     if not isinstance(name, str):
         return [("", name)]
     scope, dot, bare = name.rpartition(".")
     held = [
         registry for registry in _registries() if bare in registry.module_dict and (not dot or registry.scope == scope)
     ]
-    if not held and dot:
+    if not held and dot and imports:
         from mmengine.utils import get_object_from_string
 
         from mmrazor_lite.network_names import import_from_current_directory
@@ -152,7 +155,7 @@ def _names(built: Callable, node: Mapping) -> frozenset[str] | None:
     return None if None in names else own_names(built).union(*names) - {"self", "model"}
 
 
-def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
+def allowed_keys(node: Mapping, path: tuple[str, ...], imports: bool = True) -> frozenset[str] | None:
     """Return the keys that ``node``, the section at ``path``, may hold; None where that cannot be known."""
     if not path:
         return TOP_LEVEL
@@ -170,7 +173,7 @@ def allowed_keys(node: Mapping, path: tuple[str, ...]) -> frozenset[str] | None:
         return None  # one entry per module of the model; its constructor judges the names
     types = [node["type"]] if node.get("type") is not None else DEFAULT_TYPES.get(path, ())
     names: set[str] = set(META)
-    for registry, built in [entry for name in types for entry in find(name)]:
+    for registry, built in [entry for name in types for entry in find(name, imports)]:
         arguments = _names(built, node)
         if arguments is None:
             return None

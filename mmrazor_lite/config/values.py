@@ -14,9 +14,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import walk
 from mmrazor_lite.errors import UserError, check_flag, check_number, check_one_of, nearest, short
 
-from . import annotations, schema, walk
+from . import annotations, schema
 from .schema import LARGEST_SEED, LAUNCHERS
 
 _DDP_FLAGS = (

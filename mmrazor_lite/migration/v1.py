@@ -1,0 +1,12 @@
+"""Configs of MMRazor 1.x, on mmengine's runner as ours, in our own form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .told import Told
+
+
+def translated(config: dict[str, Any], file: str, told: Told) -> dict[str, Any]:
+    """Return ``config`` in our own form, see :func:`mmrazor_lite.migration.translate`."""
+    return config

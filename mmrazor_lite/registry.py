@@ -18,6 +18,7 @@ from mmengine.registry import MODEL_WRAPPERS as _MODEL_WRAPPERS
 from mmengine.registry import MODELS as _MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
+from mmengine.registry import PARAM_SCHEDULERS as _PARAM_SCHEDULERS
 from mmengine.registry import RUNNERS as _RUNNERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import Registry
@@ -60,6 +61,7 @@ MODELS = _child("model", _MODELS, "models.registered")
 MODEL_WRAPPERS = _child("model wrapper", _MODEL_WRAPPERS, "engine")
 OPTIM_WRAPPERS = _child("optimizer wrapper", _OPTIM_WRAPPERS, "engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child("optimizer wrapper constructor", _OPTIM_WRAPPER_CONSTRUCTORS, "engine")
+PARAM_SCHEDULERS = _child("parameter scheduler", _PARAM_SCHEDULERS, "engine")
 RUNNERS = _child("runner", _RUNNERS, "engine")
 LOOPS = _child("loop", _LOOPS, "engine")
 HOOKS = _child("hook", _HOOKS, "engine")
@@ -72,8 +74,8 @@ DISTILLERS = _own("distiller", "models.registered")
 SEARCHERS = _own("searcher", "search")
 
 OURS: tuple[Registry, ...] = (
-    MODELS, MODEL_WRAPPERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, LOOPS, HOOKS, DATASETS, DATA_SAMPLERS,
-    TRANSFORMS, MUTATORS, DISTILLERS, SEARCHERS,
+    MODELS, MODEL_WRAPPERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, RUNNERS, LOOPS, HOOKS,
+    DATASETS, DATA_SAMPLERS, TRANSFORMS, MUTATORS, DISTILLERS, SEARCHERS,
 )  # fmt: skip
 
 

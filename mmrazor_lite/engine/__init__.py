@@ -5,6 +5,7 @@ from .evaluator import ScoringSettings, SubnetEvaluator
 from .hooks import ElasticityHook, ResourceHook, SafeCheckpointHook, TimeLimitHook
 from .optim import SubnetAmpOptimWrapper, SubnetOptimWrapper
 from .paired_loop import PairedTrainLoop
+from .policy_lr import PolicyLR
 from .runner import RazorRunner
 from .sampler import SeededSampler
 from .search_build import build_search_loop
@@ -17,6 +18,7 @@ from .val_loop import SubnetTestLoop, SubnetValLoop
 __all__ = [
     "ElasticityHook",
     "PairedTrainLoop",
+    "PolicyLR",
     "RazorRunner",
     "ResourceHook",
     "SafeCheckpointHook",

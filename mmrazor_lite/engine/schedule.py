@@ -138,7 +138,7 @@ def _order(schedulers: Sequence, epochs: int, iterations: int, length: int) -> I
 
 def _different(groups: Sequence[Mapping], schedulers: Sequence) -> tuple[list[int], list[int]]:
     """Indices of groups that differ in their options, and for each group its place among them."""
-    ours = all(type(scheduler).__module__.startswith("mmengine.") for scheduler in schedulers)
+    ours = all(type(scheduler).__module__.startswith(("mmengine.", "mmrazor_lite.")) for scheduler in schedulers)
     seen: dict[str, int] = {}
     few, which = [], []
     for index, group in enumerate(groups):

@@ -13,8 +13,9 @@ from . import v0, v1
 from .generation import Generation, generation_of, mixed
 from .told import Told
 
-# From a copy of a config, which it may change, and the file it is of; what is changed or cannot be is told.
-Half = Callable[[dict[str, Any], str, Told], dict[str, Any]]
+# From a copy of a config, which it may change, the file it is of and the names of its helper variables; what is changed
+# or cannot be is told.
+Half = Callable[[dict[str, Any], str, Collection[str], Told], dict[str, Any]]
 
 _HALVES: dict[Generation, Half] = {"0.x": v0.translated, "1.x": v1.translated}
 
@@ -55,5 +56,5 @@ def translate(config: Mapping[str, Any], file: str | os.PathLike, helpers: Colle
     if problem := mixed(config, helpers):
         told.problem(problem)
         return Translated(config, generation, problems=told.problems)
-    result = _HALVES[generation](copied(config), os.fspath(file), told)
+    result = _HALVES[generation](copied(config), os.fspath(file), helpers, told)
     return Translated(result, generation, told.changes, told.problems)

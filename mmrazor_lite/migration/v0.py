@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from .generation import V0_KEYS
 from .told import Told
 
 
-def translated(config: dict[str, Any], file: str, told: Told) -> dict[str, Any]:
+def translated(config: dict[str, Any], file: str, helpers: Collection[str], told: Told) -> dict[str, Any]:
     """Return ``config`` in our own form, see :func:`mmrazor_lite.migration.translate`."""
     for key in sorted(V0_KEYS & config.keys()):
         told.problem(

@@ -181,8 +181,6 @@ def _check_numbers(source: str, tree: ast.Module, text: str) -> None:
 def _why_unreadable(path: str, error: BaseException) -> str:
     """Say why, without mmengine's advice to install a project that this one does not use."""
     package = str(error) if isinstance(error, NotInstalledError) else None
-    if why := not_carried.reason_of_file(path, package):
-        return f"is of something else: {why}"
     if package == "mmrazor":
         return (
             "cannot be read: a _base_ of 'mmrazor::' is a file of MMRazor's package, which is not used here: copy that "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mmrazor_lite import shipped
@@ -13,7 +14,7 @@ from mmrazor_lite.migration import generation_of, translate
 from mmrazor_lite.walk import kind_of, mappings
 from mmrazor_lite.walk import values as values_of
 
-from . import files, names, not_carried, overrides, schema
+from . import elsewhere, files, names, not_carried, overrides, schema
 from .build import register_quietly
 
 if TYPE_CHECKING:
@@ -37,7 +38,27 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     """
     _require(path)
     register_quietly()
-    return completed(files.read(str(path)), path, cfg_options, amp)
+    if why := elsewhere.by_name(str(path)):
+        raise UserError(f"{path}: {why}")
+    with _told_first(path, unread=True):
+        cfg = files.read(str(path))
+    with _told_first(path, unread=False):
+        return completed(cfg, path, cfg_options, amp)
+
+
+def _is_registered(name: str) -> bool:
+    return bool(schema.find(names.renamed(name), imports=False))
+
+
+@contextlib.contextmanager
+def _told_first(path: str | os.PathLike, unread: bool) -> Iterator[None]:
+    """Say that a config is not for this project in place of whatever else is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        if why := elsewhere.reason(str(path), _is_registered, unread):
+            raise UserError(f"{path}: {why}") from error
+        raise
 
 
 def _require(path: str | os.PathLike) -> None:
@@ -53,7 +74,7 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
 
     source, plain = str(path), cfg._cfg_dict
     values.check_shape(plain, source)
-    not_carried.check(plain, source, lambda name: schema.find(names.renamed(name)), schema.FREE)
+    not_carried.check(plain, source, _is_registered, schema.FREE)
     _pass_on_data_root(cfg, source)
     cfg, cfg_options = _translated(cfg, source, cfg_options)
     plain = cfg._cfg_dict

@@ -5,8 +5,7 @@ Facts of open-mmlab/mmrazor: branch main at 90c7af1, branch 0.x, and the release
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,7 @@ from typing import Any
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.walk import mappings
 
-CARRIED = (
-    "carried are AutoSlim, slimmable and universally slimmable networks, SPOS, Once-for-All and TF-NAS, for image "
-    "classification: docs/migration.md"
-)
+CARRIED = "carried are AutoSlim, SPOS, OFA/BigNAS, TF-NAS; see docs/migration.md"
 PACKAGES = {
     "mmdet": "object detection",
     "mmdet3d": "3D object detection",
@@ -124,7 +120,8 @@ _CLASSES: tuple[tuple[str, str, str], ...] = (
         "the name without 'mmrazor.'",
         "AutoAugment CrossEntropyLoss DeiTClsHead DistSamplerSeedHook",
     ),
-    ("a layer of other networks", "", "ConvBNReLU ConvBnAct DepthwiseSeparableConv SqueezeMeanPoolingWithDropout"),
+    ("the AttentiveNAS space of BigNAS", "", "SqueezeMeanPoolingWithDropout"),
+    ("a layer of other networks", "", "ConvBNReLU ConvBnAct DepthwiseSeparableConv"),
     ("a head without bias", "BiasFreeLinearClsHead", "LinearNoBiasClsHead"),
     ("a backbone for CIFAR", "CifarWideResNet, with depth and widen_factor", "WideResNet"),
     (
@@ -172,6 +169,7 @@ _MODELS_ELSEWHERE = {
     "mmseg": "CascadeEncoderDecoder EncoderDecoder SegDataPreProcessor",
     "mmpose": "BottomupPoseEstimator TopdownPoseEstimator",
 }
+_OF_MANY = ("L1Loss",)  # what a name is when it stands alone is of more than one project
 _KEYS_ELSEWHERE = dict.fromkeys(("deploy_cfg", "onnx_config", "codebase_config", "backend_config"), "mmdeploy")
 # What may also be a helper variable: refused where nothing reads it.
 _MAYBE_ELSEWHERE = {
@@ -180,47 +178,41 @@ _MAYBE_ELSEWHERE = {
     **dict.fromkeys("albu_train_transforms img_scales".split(), "mmyolo"),
     "dictionary": "mmocr",
 }
-# How the names of MMRazor's config files start.
-_FILES = {
-    "autoformer": "AutoFormer",
-    "attentive": "BigNAS's AttentiveNAS space",
-    "darts": "DARTS",
-    "dcff": "DCFF",
-    "detnas": "DetNAS",
-    "dmcp": "DMCP",
-    "dsnas": "DSNAS",
-    "group_fisher": "group Fisher pruning",
-    "l1-norm": L1_NORM,
-    **dict.fromkeys(
-        "abloss byot crd cwd dafl deit-base_regnety160 dfad dist_logits dkd factor-transfer fbkd fitnets kd_logits mgd "
-        "ofd pkd rkd wsld zskt".split(),
-        DISTILLATION,
-    ),
-    **dict.fromkeys(("ptq_", "qat_", "lsq_", "classification_openvino", "classification_tensorrt"), QUANTIZATION),
-    **dict.fromkeys(("detection_openvino", "detection_tensorrt"), QUANTIZATION),
-}
 
 
 @cache
-def _names() -> dict[str, tuple[str, str]]:
-    """Map the bare name of a class to what it is for and what to write instead."""
-    found = {name: (what, instead) for what, instead, names in _CLASSES for name in names.split()}
-    for package, names in _MODELS_ELSEWHERE.items():
-        found |= {name: (f"{PACKAGES[package]} with {package}", "") for name in names.split()}
-    return found
+def _purposes() -> dict[str, tuple[str, str]]:
+    return {name: (what, instead) for what, instead, names in _CLASSES for name in names.split()}
+
+
+def purpose_of(name: str) -> tuple[str, str] | None:
+    """Return what MMRazor's class of this name is for, and what to write instead; None of any other name."""
+    scope, _, bare = name.rpartition(".")
+    if scope not in ("", "mmrazor", "mmrazor_lite", "mmcls", "mmpretrain") or name in _OF_MANY:
+        return None
+    return _purposes().get(bare)
+
+
+def package_of(name: str) -> str | None:
+    """Return the other project that a class is of: by its scope, of which ``"mmdet."`` is one, or as a known model."""
+    scope, _, bare = name.rpartition(".")
+    package = scope.partition(".")[0]
+    if package in PACKAGES:
+        return package
+    return next((found for found, names in _MODELS_ELSEWHERE.items() if not scope and bare in names.split()), None)
 
 
 def reason(name: Any) -> str | None:
     """Return why the class of a ``type`` is not here, for the end of a line; None where nothing is known of it."""
-    scope, _, bare = str(name).rpartition(".")
-    package = scope.partition(".")[0]
-    if package in PACKAGES:
-        return f"not carried: {PACKAGES[package]} ({package}); {CARRIED}"
-    if scope not in ("", "mmrazor", "mmrazor_lite", "mmcls", "mmpretrain") or bare not in _names():
+    bare = str(name).rpartition(".")[2]
+    if package := package_of(str(name)):
+        of = f"with {package} ({bare})" if bare == name else f"({package})"
+        return f"not carried: {PACKAGES[package]} {of}; {CARRIED}"
+    if (found := purpose_of(str(name))) is None:
         return None
-    what, instead = _names()[bare]
+    what, instead = found
     if instead:
-        return f"not carried: {bare} ({what}); instead: {instead}"
+        return f"not carried: {bare} ({what}); instead: {instead}; {CARRIED}"
     return f"not carried: {what}{f' ({bare})' if bare.lower() != what.lower() else ''}; {CARRIED}"
 
 
@@ -257,46 +249,9 @@ def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collecti
             raise UserError(f"{source}: {where}._scope_: {reason(node['_scope_'] + '.')}")
 
 
-def reason_of_file(path: str, package: str | None) -> str | None:
-    """Return why a config file that cannot be read is not for this project; None where it may be.
-
-    Args:
-        path: The file; its name, and the classes and bases written in it, tell what it is for.
-        package: Whose package it asks for, where it does.
-    """
-    for text in _texts(path):
-        what, instead = _names().get(text.rpartition(".")[2], ("", "some"))
-        if what and not instead and (found := reason(text)):
-            return found
-    stem = Path(path).stem
-    what = next((what for start, what in _FILES.items() if stem.startswith(start)), None)
-    if what and package:
-        return f"not carried: {what}{f' ({package})' if package in PACKAGES else ''}; {CARRIED}"
-    if package in PACKAGES:
-        return f"not carried: {PACKAGES[package]} ({package}); {CARRIED}"
-    return None
-
-
 def same_here(path: str) -> str:
     """Return the folder of configs that has what a config file of MMRazor's is named after."""
     start = Path(path).stem.partition("_")[0]
     return {"autoslim": "configs/pruning/autoslim", "spos": "configs/nas/spos", "detnas": "configs/nas/spos"}.get(
         start, "configs/nas/mmcls/onceforall" if start == "ofa" else "configs"
     )
-
-
-def _texts(path: str) -> Iterator[str]:
-    """The values of ``type`` that a file spells out."""
-    try:
-        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            values = [keyword.value for keyword in node.keywords if keyword.arg == "type"]
-        elif isinstance(node, ast.Dict):
-            pairs = zip(node.keys, node.values, strict=True)
-            values = [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "type"]
-        else:
-            continue
-        yield from (value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str))

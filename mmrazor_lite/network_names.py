@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from mmrazor_lite import shipped
 from mmrazor_lite.errors import UserError, nearest, reason
 
 LIBRARIES = ("torchvision", "timm")
@@ -173,7 +174,7 @@ def own_builder(kind: str, where: str) -> Callable[..., nn.Module]:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise UserError(
                 f"{where}={kind!r} is not registered, and there is no module '{error.name}' in the current "
-                f"directory ({folder}) or among the installed packages"
+                f"directory ({folder}) or among the installed packages{_copied(module_name)}"
             ) from None
         raise UserError(f"{where}={kind!r}: importing '{module_name}' failed: {reason(error)}") from error
     except Exception as error:  # whatever the user's module raises
@@ -187,6 +188,12 @@ def own_builder(kind: str, where: str) -> Callable[..., nn.Module]:
             f"{where}={kind!r} is {what}; give a subclass of torch.nn.Module or a function that returns a module"
         )
     return found
+
+
+def _copied(module: str) -> str:
+    """The hint for a module of the example configs, which is found beside a copy of them."""
+    name = shipped.offered(f"{module.replace('.', '/')}.py") if module.startswith("configs.") else None
+    return f": 'mmrazor-lite configs copy {name} configs' brings it" if name else ""
 
 
 def title(kind: Any) -> str:

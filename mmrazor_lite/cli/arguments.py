@@ -18,7 +18,8 @@ def seed(text: str) -> int:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """``CONFIG`` and the values that replace some of its own."""
-    parser.add_argument("config", help="config file, e.g. configs/pruning/autoslim/autoslim_supernet_digits.py")
+    text = "config file; mmrazor_lite::configs/... is one of the package's own, which 'mmrazor-lite configs' lists"
+    parser.add_argument("config", help=text)
     add_cfg_options(parser, "lists as KEY=A,B or KEY=[A,B]; 'algorithm.x' means 'model.x'")
 
 

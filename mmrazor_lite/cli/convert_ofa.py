@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import shipped
 from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 
 from . import arguments
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "nas" / "mmcls" / "onceforall"
+CONFIGS = shipped.CONFIGS / "nas" / "mmcls" / "onceforall"
 DEFAULT = {
     "OFAMobileNetV3": CONFIGS / "ofa_mobilenet_supernet_32xb64_in1k.py",
     "OFAProxylessNAS": CONFIGS / "ofa_proxyless_supernet_32xb64_in1k.py",

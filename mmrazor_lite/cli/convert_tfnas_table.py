@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="latency_gpu.pkl or latency_cpu.pkl of the authors, or the same as .npz")
     parser.add_argument(
         "--config",
-        default="configs/nas/tfnas/tfnas_search_1xb32_in1k100.py",
+        default="mmrazor_lite::configs/nas/tfnas/tfnas_search_1xb32_in1k100.py",
         help="whose search space the table is for (default: %(default)s)",
     )
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the table, JSON")

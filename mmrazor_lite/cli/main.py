@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import mmrazor_lite
+from mmrazor_lite import shipped
 from mmrazor_lite.errors import UserError, one_line
 from mmrazor_lite.fileio import check_outputs, disk_problem
 from mmrazor_lite.folder_lock import released
@@ -19,6 +20,7 @@ from mmrazor_lite.recipes import autoslim_cifar10, demo, original
 from . import (
     allocator,
     analyze,
+    configs,
     convert_ofa,
     convert_tfnas_table,
     flops,
@@ -41,7 +43,7 @@ from . import (
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 _MODULES = (
     *(train, search, specialize, test, split, convert_ofa, convert_tfnas_table, parse_tfnas, analyze, flops, slim),
-    *(predictor_collect, predictor_train, latency, image_lists, print_config),
+    *(predictor_collect, predictor_train, latency, image_lists, print_config, configs),
     *RECIPES,
 )
 SUBCOMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}
@@ -81,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with signals.raised() as ended:
         try:
             with released():
+                _find_shipped(args)
                 _check_outputs(args)
                 result = run(args)
                 next_step.show(args, result)
@@ -101,7 +104,15 @@ def run(args: argparse.Namespace) -> Any:
 
 def _typed(*words: Any) -> Any:
     """Run one subcommand, given its words, and return its result."""
-    return run(build_parser().parse_args([str(word) for word in words]))
+    args = build_parser().parse_args([str(word) for word in words])
+    _find_shipped(args)
+    return run(args)
+
+
+def _find_shipped(args: argparse.Namespace) -> None:
+    """Replace arguments that name files of this package, ``mmrazor_lite::configs/...``, by their paths."""
+    if args.command != "configs":  # which speaks of the names
+        vars(args).update({key: shipped.resolved(value) for key, value in vars(args).items()})
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

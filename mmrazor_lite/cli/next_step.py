@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import shipped
 from mmrazor_lite.config import load_config
 from mmrazor_lite.config.files import read
 from mmrazor_lite.config.load import completed
@@ -64,7 +65,7 @@ def line(command: Command) -> str:
     """The command as typed: of ``tools/`` where that is beside us, else of the installed program."""
     tool = TOOLS[command[0]]
     start = ["python", f"./{tool}"] if Path(tool).is_file() else ["mmrazor-lite", command[0]]
-    return shlex.join([*start, *command[1:]])
+    return shlex.join([*start, *map(shipped.name_of, command[1:])])
 
 
 # what comes after each command --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the subnet, YAML")
     parser.add_argument(
         "--config",
-        default="configs/nas/tfnas/tfnas_subnet_2xb512_in1k.py",
+        default="mmrazor_lite::configs/nas/tfnas/tfnas_subnet_2xb512_in1k.py",
         help="of the network to be trained, whose costs are stated (default: %(default)s)",
     )
     parser.add_argument(

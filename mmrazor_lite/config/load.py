@@ -30,12 +30,15 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     ``data_root`` among them reaches every dataset whose ``data_root`` was copied from it. With ``amp``, they find the
     optimizer wrapper of mixed precision in place, whose ``dtype`` they may set.
 
+    ``path`` may be the name of a config of this package, ``mmrazor_lite::configs/...``.
+
     A ``model`` that names a network of torchvision, timm or the user's own gets a ``PlainClassifier`` around it.
 
     Raises:
         UserError: missing or broken file, MMRazor 0.x style, a name that is not registered, a key that nothing reads, a
             value that makes no sense.
     """
+    path = shipped.resolved(path)
     _require(path)
     register_quietly()
     if why := elsewhere.by_name(str(path)):

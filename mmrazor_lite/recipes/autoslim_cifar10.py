@@ -11,7 +11,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from .steps import CONFIGS, TOP1, CommandLine, require_configs
+from .steps import CONFIGS, TOP1, CommandLine
 
 NETS = {"mbv2": "MobileNetV2", "wrn40_4": "WRN-40-4", "resnet56": "ResNet-56"}
 SMALL = {"mbv2": "MobileNetV2 0.25x", "wrn40_4": "WRN-16-1", "resnet56": "ResNet-20"}
@@ -165,7 +165,6 @@ class Plan:
 
 
 def _check(args: argparse.Namespace) -> None:
-    require_configs("recipe")
     for flag in ("epochs", "supernet_epochs", "seeds", "batch_size", "images_per_class", "val_images_per_class"):
         value = getattr(args, flag)
         if value is not None and value < 1:

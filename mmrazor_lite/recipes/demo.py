@@ -13,12 +13,13 @@ from statistics import median
 from typing import Any
 
 from mmrazor_lite.folder_lock import hold
+from mmrazor_lite.shipped import PREFIX
 
-from .steps import CONFIGS, TOP1, CommandLine, require_configs, run_step
+from .steps import CONFIGS, TOP1, CommandLine, run_step
 
 SUPERNET, SEARCH, SUBNET = (str(CONFIGS / f"autoslim_{step}_digits.py") for step in ("supernet", "search", "subnet"))
 BUDGET, FEW = "macs=0.75M", ("--images", "200")
-NEXT = "python ./tools/train.py configs/pruning/autoslim/autoslim_mbv2_supernet_cifar10.py --work-dir work_dirs/cifar10"
+NEXT = "configs/pruning/autoslim/autoslim_mbv2_supernet_cifar10.py --work-dir work_dirs/cifar10"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, cli: CommandLine) -> None:
     """Run the five steps and slim through the subcommands, then show what came out."""
-    require_configs("demo")
     print("mmrazor_lite demo: slim a network that reads handwritten digits", flush=True)
     work, step = Path(args.work_dir), partial(run_step, cli)
     hold(work, "demo")
@@ -61,7 +61,8 @@ def run(args: argparse.Namespace, cli: CommandLine) -> None:
         rows.append(_subnet_row("slim, nothing trained", costs, (None, None, kept[TOP1]), small))
     _show(rows)
     print(f"\nChannels before and after: {picture}\nPlain networks:            {', '.join(map(str, [*split, small]))}")
-    print(f"\nNext, with CIFAR-10 in data/cifar10/{{train,test}}/CLASS/IMAGE:\n  {NEXT}")
+    train = "python ./tools/train.py " if Path("tools/train.py").is_file() else f"mmrazor-lite train {PREFIX}"
+    print(f"\nNext, with CIFAR-10 in data/cifar10/{{train,test}}/CLASS/IMAGE:\n  {train}{NEXT}")
 
 
 def _slim(checkpoint: Path, folder: Path) -> list[str]:

@@ -43,8 +43,10 @@ class Command:
 
     def __str__(self) -> str:
         before = [f"{key}={shlex.quote(value)}" for key, value in self.environment.items()]
-        runner = "python" if self.script.endswith(".py") else "bash"
-        return " ".join([*before, runner, self.script, *map(shlex.quote, self.arguments)])
+        in_clone = (ROOT / self.script).is_file()
+        runner = ["python" if self.script.endswith(".py") else "bash", self.script]
+        runner = runner if in_clone else ["mmrazor-lite", self.name]
+        return " ".join([*before, *runner, *map(shlex.quote, self.arguments)])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

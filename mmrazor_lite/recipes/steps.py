@@ -8,14 +8,13 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite import shipped
 from mmrazor_lite.folder_lock import released
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs/pruning/autoslim"
+ROOT = shipped.CONFIGS.parent  # of paths that begin with configs/
+CONFIGS = shipped.CONFIGS / "pruning/autoslim"
 TOP1 = "accuracy/top1"
 CommandLine = Callable[..., Any]  # runs one subcommand, given its words as on the command line, and returns its result
 
@@ -28,12 +27,6 @@ def run_step(cli: CommandLine, title: str, *words: Any) -> Any:
         result = cli(*words)
     shown.finish(f"  {time.monotonic() - began:.0f} s")
     return result
-
-
-def require_configs(what: str) -> None:
-    """Raise :class:`UserError` where the configs that a recipe runs are not there, as in an installed package."""
-    if not CONFIGS.is_dir():
-        raise UserError(f"the {what} needs the configs of the repository, '{CONFIGS}' not found: run it in a clone")
 
 
 class Highlights(io.TextIOBase):

@@ -19,6 +19,7 @@ FLAGS = {
     "slim": {"config", "--cfg-options", "--model", "--weights", "--data", "--size", "--mean", "--std", "--budget"}
     | {"--min-accuracy", "--max-drop", "--importance", "--tune", "--images", "--divisor", "--keep", "--opaque"}
     | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json"},
+    "configs": {"words"},
     "print-config": {"config", "--cfg-options"},
     "demo": {"--work-dir"},
     "original": {"original", "flags"},

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from test_imports import ROOMS
 
+from mmrazor_lite import shipped
 from mmrazor_lite.cli.main import SUBCOMMANDS, build_parser
 from mmrazor_lite.recipes import original_autoslim, original_tfnas
 from mmrazor_lite.recipes.original import translate
@@ -87,6 +88,13 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def parsed(words: list[str]) -> argparse.Namespace:
+    """What the real parser makes of one command; files of the package by their paths."""
+    args = parsed_as_typed(words)
+    args.config = shipped.resolved(getattr(args, "config", ""))
+    return args
+
+
+def parsed_as_typed(words: list[str]) -> argparse.Namespace:
     """What the real parser makes of one command."""
     if words[0] == "mmrazor-lite":
         return build_parser().parse_args(words[1:])

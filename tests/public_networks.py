@@ -166,6 +166,48 @@ class SlimmableMobileNetV1(nn.Module):
         return F.linear(x, self.classifier[0].weight[:, : x.shape[1]], self.classifier[0].bias)
 
 
+class AutoSlimMobileNetV2(nn.Module):
+    """Inverted residuals at the widths of searched subnets: ``lists`` has one row of all layers for each of them.
+
+    A row: stem, output of the first block, then hidden width and output of every other block, the last convolution.
+    """
+
+    def __init__(self, lists: Sequence[Sequence[int]], strides: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.widths: dict[nn.Module, Sequence[int]] = {}
+        layers = [list(widths) for widths in zip(*lists, strict=True)]
+
+        def layer(inputs: Sequence[int], out: Sequence[int], size: int, stride: int, deep: bool = False) -> list:
+            conv = nn.Conv2d(max(inputs), max(out), size, stride, size // 2, groups=max(out) if deep else 1, bias=False)
+            self.widths[conv] = out
+            return [conv, Switched(out, False)]
+
+        stem = layers.pop(0)
+        parts: list[nn.Module] = [nn.Sequential(*layer([3] * len(stem), stem, 3, 2), nn.ReLU6())]
+        self.kept = []
+        inputs = stem
+        for index, stride in enumerate(strides):
+            mid = layers.pop(0) if index else inputs
+            out = layers.pop(0)
+            body = [*layer(inputs, mid, 1, 1), nn.ReLU6()] if index else []
+            body += [*layer(mid, mid, 3, stride, True), nn.ReLU6(), *layer(mid, out, 1, 1)]
+            parts.append(Block(nn.Sequential(*body)))
+            self.kept.append(stride == 1 and inputs == out)
+            inputs = out
+        parts.append(nn.Sequential(*layer(inputs, layers[0], 1, 1), nn.ReLU6()))
+        self.features = nn.Sequential(*parts)
+        self.classifier = nn.Sequential(nn.Linear(max(layers[0]), classes))
+
+    def logits(self, x: Tensor, at: int) -> Tensor:
+        """Logits of subnet number ``at``."""
+        x = run(self.features[0], x, at, self.widths)
+        for block, kept in zip(self.features[1:-1], self.kept, strict=True):
+            out = run(block.body, x, at, self.widths)
+            x = x + out if kept else out
+        x = run(self.features[-1], x, at, self.widths).mean((2, 3))
+        return F.linear(x, self.classifier[0].weight[:, : x.shape[1]], self.classifier[0].bias)
+
+
 class SlimmableResNet(nn.Module):
     """Bottlenecks as of ResNet-50, one stage after another; ``outs[i]`` are the widths of stage i."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,8 @@ from mmrazor_lite.errors import UserError
 
 from .classifier_weights import classifier_of
 from .integrity import check_numbers
-from .weight_names import COUNTER, Reading, readings, short_names, under, way_out
+from .mmrazor_names import beside_the_network, told_left_out
+from .weight_names import COUNTER, Reading, readings, short_names, short_weights, under, way_out
 
 _SHOWN = 5
 _AFFINE = (".weight", ".bias")
@@ -26,6 +27,14 @@ class InParts(Protocol):
 
     def share_out(self, tensors: dict[str, Tensor], prefix: str) -> bool:
         """Put the parts of this module, whose name is ``prefix``, in the place of the whole; tell if any was cut."""
+
+
+@runtime_checkable
+class OfSubnets(Protocol):
+    """A model of several subnets, each of which uses the first units of its layers and no others."""
+
+    def used_shapes(self) -> Mapping[str, Sequence[int]]:
+        """Of each weight, by its name, the largest shape that a subnet uses; not of those with one for each subnet."""
 
 
 class MisfitError(UserError):
@@ -86,6 +95,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     names = short_names(target, "the model")
     norms = _with_parts(model)
     given = _best(state, names, target, norms, where)
+    _widen(given, model, names, target)
     head = classifier_of(model, {key: given.tensors.get(key) for key in names}, names, where) if reset_head else set()
     tensors = {key: value for key, value in given.tensors.items() if key not in head}
     missing = [key for key in given.missing if key not in head]
@@ -103,7 +113,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     found = zip(labels, (missing, given.unexpected, shapes, kinds), strict=True)
     problems = [f"{len(items)} {label}: {_shown(items)}" for label, items in found if items]
     if problems:
-        hint, classifier = (_known(state), False) if reset_head else _hint(model, state, names, where)
+        hint, classifier = (_known(state, names), False) if reset_head else _hint(model, state, names, where)
         title = type(getattr(model, "architecture", model)).__name__
         raise MisfitError(f"{where}: the weights do not fit the {title}; {'; '.join(problems)}", hint, classifier)
     notes = list(given.notes)
@@ -127,18 +137,44 @@ def _best(
     norms: Mapping[str, InParts],
     where: str,
 ) -> _Given:
-    """The first reading that fits exactly; where none does, the one with most names of the model."""
+    """The first reading that fits exactly, then by its names alone; then the one with most names of the model."""
     best: _Given | None = None
-    shared = -1
-    for reading, project in readings(state, names, where):
+    most = (False, -1, 0)
+    shapes = {key: target[name].shape for key, name in names.items()}
+    for reading, project in readings(state, shapes, where):
         given = _complete(reading, state, names, target, norms)
         if not given.gaps:
             given.notes[:0] = [f"its weights are read under the names of {project}"] if project else []
-            return given
-        if best is None or len(names) - len(given.missing) > shared:
-            best, shared = given, len(names) - len(given.missing)
+            left_out = told_left_out(set(state).difference(reading.values()), beside_the_network(state))
+            given.notes += [left_out] if left_out else []
+            if all(given.tensors[key].shape == shape for key, shape in shapes.items()):
+                return given
+        fits = (not given.gaps, len(names) - len(given.missing), -len(given.unexpected))
+        if best is None or fits > most:
+            best, most = given, fits
     assert best is not None
     return best
+
+
+def _widen(given: _Given, model: nn.Module, names: Mapping[str, str], target: Mapping[str, Tensor]) -> None:
+    """Fill layers that are as wide as the widest subnet needs up to their full width: no subnet uses the rest."""
+
+    def below(first: Sequence[int], second: Sequence[int]) -> bool:
+        return len(first) == len(second) and all(one <= other for one, other in zip(first, second, strict=True))
+
+    shapes = {key: target[name].shape for key, name in names.items() if key in given.tensors}
+    narrow = [key for key, shape in shapes.items() if shape != given.tensors[key].shape
+              and below(given.tensors[key].shape, shape)]  # fmt: skip
+    if given.gaps or not narrow or not isinstance(model, OfSubnets):
+        return
+    used = model.used_shapes()
+    enough = [key for key in narrow if below(used.get(names[key], ()), given.tensors[key].shape)]
+    for key in enough:
+        tensor = given.tensors[key]
+        given.tensors[key] = tensor.new_zeros(shapes[key])
+        given.tensors[key][tuple(slice(size) for size in tensor.shape)] = tensor
+    if enough:
+        given.notes.append("its layers are as wide as its widest subnet; beyond, which no subnet uses, weights are 0")
 
 
 def _complete(
@@ -187,17 +223,17 @@ def _with_parts(model: nn.Module) -> dict[str, InParts]:
     }
 
 
-def _known(state: Mapping[str, Tensor]) -> str:
-    return way_out(state) or "use the network they were made for, or save them under these names"
+def _known(state: Mapping[str, Tensor], names: Iterable[str]) -> str:
+    return way_out(state, names) or "use the network they were made for, or save them under these names"
 
 
 def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> tuple[str, bool]:
     """What a user may do about it; and whether the classifier alone differs."""
-    prefix = under(short_names(state, where), names)
+    prefix = under(short_weights(state, where), names)
     if prefix:
         return f"those under '{prefix}' do: init_cfg.prefix='{prefix}'", False
     try:
         fit(model, state, where, reset_head=True)
     except UserError:
-        return _known(state), False
+        return _known(state, names), False
     return "all but the classifier fits: init_cfg.reset_head=True, or tools/train.py --reset-head, leaves it out", True

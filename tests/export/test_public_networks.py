@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from public_networks import SlimmableMobileNetV1, SlimmableResNet, Spos, randomise
+from public_networks import AutoSlimMobileNetV2, SlimmableMobileNetV1, SlimmableResNet, Spos, randomise
 from torch import nn
 
 from mmrazor_lite.checkpoints import fit
@@ -17,6 +17,7 @@ from mmrazor_lite.config.build import register_quietly
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import load_weights, read_checkpoint
 from mmrazor_lite.models.algorithms.loading import load_checked
+from mmrazor_lite.subnet import write_subnet
 
 STAGES, LAST, CLASSES = ((24, 2), (40, 2)), 32, 5
 PATHS = ([0, 1, 2, 3], [3, 0, 1, 3])
@@ -110,8 +111,16 @@ def test_slimmable_mobilenet(tmp_path, shared):
     full = mobilenet().double().eval()  # the supernet, at full width
     load_weights(full, content)
     assert torch.allclose(full(images()), theirs.logits(images(), 1), atol=1e-10)
+    other = mobilenet(channel_cfg=[1.0, 0.5]).double().eval()  # the widths tell which is which
+    load_weights(other, content)
+    other.mutator.activate(other.subnets[1])
+    assert torch.allclose(other(images()), theirs.logits(images(), 0), atol=1e-10)
     with pytest.raises(UserError, match="names of slimmable_networks: algorithm.channel_cfg must list the widths"):
-        load_weights(mobilenet(channel_cfg=[1.0, 0.5]), content)
+        load_weights(mobilenet(channel_cfg=[1.0, 0.75]), content)
+    with pytest.raises(
+        UserError, match=r"the batch norms of 2 subnets .*: tools/model_converters/split_checkpoint\.py"
+    ):
+        load_weights(mobilenet(channel_cfg=0.5), content)
 
 
 def test_slimmable_resnet(tmp_path):
@@ -130,39 +139,47 @@ def test_slimmable_resnet(tmp_path):
         assert torch.allclose(joint(images()), theirs.logits(images(), at), atol=1e-10)
 
 
-def widened(algorithm: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of a joint model as MMRazor 0.x keeps them: each of its norms at full width, and masks."""
-    full = {
-        name: module.num_features for name, module in mobilenet().named_modules() if hasattr(module, "num_features")
-    }
-    state = {}
-    for key, value in algorithm.state_dict().items():
-        if ".bns." in key and value.ndim:
-            width = full[key.partition(".bns.")[0]]
-            value = torch.cat([value, torch.full((width - len(value),), 99.0, dtype=value.dtype)])
-        name = key.replace("architecture.", "architecture.model.", 1)
-        state[name] = value
-        if key.endswith("conv.weight"):
-            state[name.replace(".weight", ".out_mask")] = torch.ones(1, len(value), 1, 1)
-    return state
+def test_autoslim_mobilenet_v2_is_as_wide_as_its_widest_subnet(tmp_path):
+    """Of our network at full width, the published one has the channels that some of its subnets use."""
+    from torchvision.models import MobileNetV2
 
-
-def test_joint_models_of_mmrazor_0x_are_sliced_and_split(tmp_path):
     from mmrazor_lite.export import split
+    from mmrazor_lite.models.algorithms import AutoSlim
 
-    joint = randomise(mobilenet(channel_cfg=[0.5, 1.0]))
-    torch.save({"meta": {"epoch": 3}, "state_dict": widened(joint)}, tmp_path / "a.pth")
-    other = mobilenet(channel_cfg=[0.5, 1.0]).double().eval()
-    load_weights(other, read_checkpoint(tmp_path / "a.pth"))
-    for subnet in joint.subnets:
-        for algorithm in (joint, other):
-            algorithm.mutator.activate(subnet)
-        assert torch.equal(other(images()), joint(images()))
-    parts = split(mobilenet(channel_cfg=[0.5, 1.0]), tmp_path / "a.pth", [1.0, 0.5])
-    joint.mutator.activate(joint.subnets[0])
-    small = mobilenet(channel_cfg=0.5).double().eval()
+    # channels of each subnet, as in channel_num_list: stem, output; width and output of each further block; tail
+    lists = [
+        [8, 8, 32, 8, 32, 8, 40, 24, 48],
+        [16, 8, 48, 16, 64, 16, 48, 16, 64],
+        [24, 16, 96, 16, 88, 16, 72, 24, 96],
+    ]
+    theirs = randomise(AutoSlimMobileNetV2(lists, strides=(1, 2, 1, 2), classes=CLASSES))
+    content = saved(theirs, tmp_path / "autoslim.pt")
+    layers = ["0.0", "1.conv.1", "2.conv.0.0", "2.conv.2", "3.conv.0.0", "2.conv.2", "4.conv.0.0", "4.conv.2", "5.0"]
+
+    def ours(channel_cfg: object = None) -> nn.Module:
+        net = MobileNetV2(CLASSES, inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]])
+        return AutoSlim(net, {"type": "OneShotChannelMutator", "divisor": 8}, input_shape=(3, 64, 64),
+                        channel_cfg=channel_cfg).double().eval()  # fmt: skip
+
+    space = ours(0.5).search_space  # of any width
+    files = [str(tmp_path / f"{index}.yaml") for index in range(3)]
+    for path, widths in zip(files, lists, strict=True):
+        subnet = {f"net.features.{layer}": width for layer, width in zip(layers, widths, strict=True)}
+        write_subnet(path, space.subnet(space.index({**space.max(), **subnet})), space)
+    order = [2, 0, 1]
+    joint = ours([files[index] for index in order])
+    load_weights(joint, content)
+    for subnet, at in zip(joint.subnets, order, strict=True):
+        joint.mutator.activate(subnet)
+        assert torch.allclose(joint(images()), theirs.logits(images(), at), atol=1e-10)
+    weight = next(value for key, value in joint.state_dict().items() if key.endswith("features.0.0.weight"))
+    assert len(weight) == 32 and not weight[24:].any()
+    parts = split(ours(files[:2]), tmp_path / "autoslim.pt", files[:2])  # two of the three
+    small = ours(files[1])
     load_weights(small, read_checkpoint(parts[1]))
-    assert torch.allclose(small(images()), joint(images()), atol=1e-4)
+    assert torch.allclose(small(images()), theirs.logits(images(), 1), atol=1e-4)
+    with pytest.raises(UserError, match=r"features.0.0.weight \(24, 3, 3, 3\) in the file and \(32, 3, 3, 3\)"):
+        load_weights(ours(), content)  # the supernet has more than the file
 
 
 def small_ofa() -> torch.nn.Module:
@@ -171,26 +188,6 @@ def small_ofa() -> torch.nn.Module:
     backbone = {"type": "mmrazor_lite.OFAMobileNetV3", "tail_channels": (24, 32), "depths": (1, 2), "arch_setting": [
         [16, 2, 2, "ReLU", False], [24, 2, 2, "HSwish", True]]}  # fmt: skip
     return OFA({**classifier(backbone, 32), "neck": None}, input_shape=(3, 32, 32))
-
-
-def test_the_supernet_of_once_for_all_as_mmrazor_1x_names_it(tmp_path):
-    """Its converter's names for the published weights (mmrazor 1.0, tools/model_converters/convert_ofa_ckpt.py)."""
-    theirs = randomise(small_ofa())
-    ours = {"inverted_bottleneck.": "expand_conv.", "depth_conv.se.reduce.": "se.conv1.conv.",
-            "depth_conv.se.expand.": "se.conv2.conv.", "depth_conv.": "depthwise_conv.",
-            "point_linear.": "linear_conv.", ".transform_": ".trans_matrix_"}  # fmt: skip
-    state = {}
-    for key, value in theirs.state_dict().items():
-        for mine, name in ours.items():
-            key = key.replace(mine, name)
-        key = re.sub(r"backbone\.layers\.(\d+)", lambda match: f"backbone.layer{int(match[1]) + 1}", key)
-        key = re.sub(r"backbone\.(final_expand|feature_mix)_layer", r"backbone.last_conv.\1_layer", key)
-        state[key] = value
-    assert "architecture.backbone.layer3.1.se.conv1.conv.bias" in state and len(state) == len(theirs.state_dict())
-    torch.save({"state_dict": state}, tmp_path / "a.pth")
-    net = small_ofa().double().eval()
-    load_weights(net, read_checkpoint(tmp_path / "a.pth"))
-    assert torch.equal(net(images(32)), theirs(images(32)))
 
 
 def test_the_supernet_of_once_for_all_as_its_authors_name_it():

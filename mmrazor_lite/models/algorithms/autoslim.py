@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.logging import print_log
 from torch import nn
 
@@ -126,6 +127,21 @@ class AutoSlim(Algorithm):
         stay = self.mutator.sort_channels(build_importance(self.mutator.importance)(self.mutator))
         told = f", but for {', '.join(stay)}: what is computed depends on their order" if stay else ""
         print_log(f"sorted the channels by importance '{self.mutator.importance}'{told}", logger="current")
+
+    def used_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each weight of a joint model, the largest shape that one of its subnets uses; empty for others.
+
+        Not of those of which a subnet uses other units than the first.
+        """
+        full, used = self.architecture.state_dict(), {}
+        for subnet in self.subnets if self.kind == "joint" else ():
+            for name, part in self.mutator.export(subnet).state_dict().items():
+                if name not in full:
+                    continue  # of a norm, of which every subnet has its own
+                first = full[name][tuple(slice(size) for size in part.shape)]
+                before = used.get(name, part.shape) if torch.equal(first, part) else None
+                used[name] = before and tuple(map(max, before, part.shape))
+        return {f"architecture.{name}": shape for name, shape in used.items() if shape is not None}
 
     def passes(self, step: int) -> list[Pass]:
         """The sandwich for a supernet; every subnet with its labels otherwise."""

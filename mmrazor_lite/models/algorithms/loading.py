@@ -11,7 +11,8 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmrazor_lite.checkpoints import Fit, checkpoint_hash, fit, load_weights, log_taken, put_weights, state_dict_of
-from mmrazor_lite.checkpoints.weight_names import of_several_widths, operators
+from mmrazor_lite.checkpoints.norm_sets import of_several_widths
+from mmrazor_lite.checkpoints.weight_names import operators
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.models.algorithms.pretrained import read_pretrained, take_pretrained

@@ -59,8 +59,9 @@ def read_pretrained(config: Mapping[str, Any], owner: str) -> dict[str, Any]:
     prefix = config.get("prefix")
     if prefix:
         prefix = prefix.rstrip(".") + "."
+        left = "" if prefix in PREFIXES else prefix  # the reader knows those, and by them what the file is of
         for names in ({key: key for key in state}, short_names(state, str(path), ("module.",))):
-            part = {key.removeprefix(prefix): state[name] for key, name in names.items() if key.startswith(prefix)}
+            part = {key.removeprefix(left): state[name] for key, name in names.items() if key.startswith(prefix)}
             if part:
                 break
         if not part and prefix not in PREFIXES:  # those are ignored anyway, so a plain file may lack them

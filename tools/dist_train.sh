@@ -2,6 +2,4 @@
 # tools/dist_train.sh CONFIG N [FLAGS]; NNODES, NODE_RANK, MASTER_ADDR and PORT come from the environment.
 set -eu
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG N [FLAGS]" >&2; exit 2; }
-tools=$(cd "$(dirname "$0")" && pwd)
-export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python}" -m mmrazor_lite.cli.launch "$2" "$tools/train.py" "$1" "${@:3}"
+exec "${PYTHON:-python}" "$(dirname "$0")/../mmrazor_lite/cli/__main__.py" launch --nproc "$2" train "$1" "${@:3}"

@@ -3,11 +3,8 @@
 # GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS and PORT come from the environment.
 set -eu
 [ $# -ge 4 ] || { echo "usage: $0 PARTITION JOB CONFIG WORK_DIR [FLAGS]" >&2; exit 2; }
-tools=$(cd "$(dirname "$0")" && pwd)
 gpus=${GPUS:-8}
 per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
-# shellcheck disable=SC2086  # SRUN_ARGS is a list of words
-exec srun -p "$1" --job-name="$2" --gres=gpu:"$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}"
+exec "${PYTHON:-python}" "$(dirname "$0")/../mmrazor_lite/cli/__main__.py" launch --slurm "$1" --job-name "$2" \
+    --nproc "$per_node" --nnodes $(((gpus + per_node - 1) / per_node)) --srun-args="--ntasks=$gpus ${SRUN_ARGS:-}" \
+    train "$3" --work-dir "$4" "${@:5}"

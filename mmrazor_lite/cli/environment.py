@@ -45,8 +45,8 @@ def _export_mpi() -> None:
 
 
 LAUNCHED = {
-    "pytorch": ("RANK", lambda: None, "torchrun or tools/dist_train.sh"),
-    "slurm": ("SLURM_PROCID", _export_slurm, "srun or tools/slurm_train.sh"),
+    "pytorch": ("RANK", lambda: None, "mmrazor-lite launch, or torchrun"),
+    "slurm": ("SLURM_PROCID", _export_slurm, "mmrazor-lite launch --slurm, or srun"),
     "mpi": ("OMPI_COMM_WORLD_RANK", _export_mpi, "mpirun"),
 }
 

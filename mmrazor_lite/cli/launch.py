@@ -1,106 +1,139 @@
-"""Start one process per GPU, or several CPU processes, by torchrun: ``python -m mmrazor_lite.cli.launch N SCRIPT ...``.
-
-NNODES, NODE_RANK, MASTER_ADDR and PORT of the environment are torchrun's options of several machines.
-"""
+"""Run another command in several processes: one per GPU, or on CPUs; on one machine, on several, or through slurm."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import argparse
 import os
+import shlex
 import signal
+import socket
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, one_line
 
-from . import signals
+from . import signals, torchrun
 from .environment import check_processes
+from .torchrun import Machines
+
+# By its path, which runs uninstalled too, and takes nothing from the current directory that has another's name.
+PROGRAM = str(Path(__file__).with_name("__main__.py"))
+LARGEST_PORT = 65535
 
 
-def arguments(count: str, script: list[str]) -> list[str]:
-    """Return torchrun's arguments for ``count`` processes on this machine; raise UserError where they do not fit."""
-    count = _number("number of processes", count, 1)
-    nodes = _number("NNODES", os.environ.get("NNODES", "1"), 1)
-    options = {
-        "nnodes": nodes,
-        "node_rank": _number("NODE_RANK", os.environ.get("NODE_RANK", "0"), 0, nodes - 1),
-        "master_addr": os.environ.get("MASTER_ADDR", "127.0.0.1"),
-        "master_port": _number("PORT", os.environ.get("PORT", "29500"), 1, 65535),
-        "nproc_per_node": count,
-    }
-    check_processes(count)
-    return [*(f"--{name}={value}" for name, value in options.items()), *script, "--launcher", "pytorch"]
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add = parser.add_argument
+    add("--nproc", metavar="N", help="processes on each machine (default: one per GPU, or one)")
+    add("--nnodes", metavar="N", help="machines; give the same line on each of them (default: NNODES, or 1)")
+    add("--rdzv", metavar="HOST:PORT", help="the first machine and a free port of it (default: MASTER_ADDR and PORT)")
+    add("--node-rank", metavar="R", help="number of this machine, from 0 (default: NODE_RANK, or as they come)")
+    add("--slurm", metavar="PARTITION", help="start it there by srun; --nproc and --nnodes say how many tasks")
+    add("--job-name", default="mmrazor_lite", help="with --slurm (default: %(default)s)")
+    add("--cpus-per-task", metavar="N", help="with --slurm (default: CPUS_PER_TASK, or 5)")
+    add(
+        "--srun-args", metavar="TEXT", default="", help="with --slurm: more for srun, such as --srun-args='--time=1:00'"
+    )
+    add("words", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="train, search, ... with all that it takes")
 
 
-def launch(count: str, script: list[str]) -> int:
-    """Run the processes to their end and return the exit status.
-
-    torchrun's loop runs in this process: what it would say of processes that fail, in 40 lines, is one line of ours
-    below theirs. The status is 2 where they refused their input, 128 and the number of a signal to this process, and
-    else 1.
-    """
+def run(args: argparse.Namespace) -> int:
+    """Run the command in all processes to the end and return the exit status, see :func:`torchrun.start`."""
     try:
-        words = arguments(count, script)
+        words = _checked(args.words)
+        if args.slurm:
+            return _srun(slurm_words(args, words))
+        machines = machines_of(args)
+        check_processes(machines.processes)
+        return torchrun.start(machines, [PROGRAM, *words, "--launcher", "pytorch"])
     except UserError as error:
-        return _fail(str(error), 2)
+        return torchrun.fail(one_line(error), 2)
+    except KeyboardInterrupt:
+        print(signals.line(signal.SIGINT, resumes=True), file=sys.stderr)
+        return 128 + signal.SIGINT
 
-    from torch import distributed
-    from torch.distributed import run
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousError
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ[signals.LAUNCHER] = str(os.getpid())
-    logging.disable(logging.ERROR)  # torchrun's words on what the line below says
-    options = run.parse_args(words)
+def machines_of(args: argparse.Namespace) -> Machines:
+    """What the flags and the environment say of the machines; see :class:`Machines`.
+
+    Raises:
+        UserError: A number that is none, or several machines that do not know where to meet.
+    """
+    known = os.environ
+    nodes = _number("--nnodes" if args.nnodes else "NNODES", args.nnodes or known.get("NNODES", "1"), 1)
+    given = args.node_rank or known.get("NODE_RANK")
+    rank = None if given is None else _number("--node-rank" if args.node_rank else "NODE_RANK", given, 0, nodes - 1)
+    if args.rdzv:
+        host, port = _endpoint(args.rdzv)
+    else:
+        if nodes > 1 and rank is None and "NNODES" not in known:
+            raise UserError("--nnodes: several machines need --rdzv HOST:PORT, the first of them and a free port of it")
+        rank = rank or 0
+        host = known.get("MASTER_ADDR", "127.0.0.1")
+        default = str(_free_port()) if nodes == 1 else "29500"
+        port = _number("PORT", known.get("PORT", default), 1, LARGEST_PORT)
+    rank = 0 if nodes == 1 else rank
+    processes = _gpus() if args.nproc is None else _number("--nproc", args.nproc, 1)
+    return Machines(processes, nodes, rank, host, port)
+
+
+def slurm_words(args: argparse.Namespace, words: Sequence[str]) -> list[str]:
+    """The line that starts the command by srun, one task per GPU."""
+    if args.nproc is None:
+        raise UserError("--slurm: give --nproc N, the tasks on each machine, which are its GPUs")
+    if args.rdzv or args.node_rank:
+        raise UserError("--slurm: srun knows where the machines meet: leave out --rdzv and --node-rank")
+    tasks, nodes = _number("--nproc", args.nproc, 1), _number("--nnodes", args.nnodes or "1", 1)
+    cpus = _number("--cpus-per-task", args.cpus_per_task or os.environ.get("CPUS_PER_TASK", "5"), 1)
+    options = {"gres": f"gpu:{tasks}", "ntasks": tasks * nodes, "ntasks-per-node": tasks, "cpus-per-task": cpus}
+    line = ["srun", "-p", args.slurm, f"--job-name={args.job_name}"]
+    line += [*(f"--{name}={value}" for name, value in options.items()), "--kill-on-bad-exit=1"]
+    return [*line, *shlex.split(args.srun_args), sys.executable, "-u", PROGRAM, *words, "--launcher", "slurm"]
+
+
+def _checked(words: Sequence[str]) -> list[str]:
+    """The command, once it is known to be one that runs in several processes, and to take its words."""
+    from .main import SUBCOMMANDS, build_parser
+
+    if not words:
+        raise UserError("launch: give the command to run, such as launch --nproc 8 train CONFIG --work-dir W")
+    if words[0] not in SUBCOMMANDS:
+        raise UserError(f"launch: '{words[0]}' is no command; flags of launch stand before the command")
+    args = build_parser().parse_args(list(words))
+    if not hasattr(args, "launcher"):
+        raise UserError(f"launch: '{words[0]}' runs in one process: type it without launch")
+    if args.launcher != "none":
+        raise UserError(f"launch: leave out --launcher {args.launcher}, which is what launch says to its processes")
+    return list(words)
+
+
+def _srun(line: list[str]) -> int:
     try:
-        run.run(options)
-    except ChildFailedError as error:
-        return _fail(*_told(error.failures))
-    except SignalException as error:
-        print(signals.line(error.sigval, resumes=True), file=sys.stderr)
-        return 128 + error.sigval
-    except (RendezvousError, distributed.DistError) as error:
-        where = f"MASTER_ADDR:PORT {options.master_addr}:{options.master_port}"
-        reason = " ".join(str(error).split()).split(". ")[0]
-        return _fail(f"the processes cannot meet at {where} ({reason}): give the first machine and a free PORT", 2)
-    finally:
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(sign, signal.SIG_IGN)
-        _kill_children()  # signals in quick succession leave torchrun no time to
-    return 0
+        return subprocess.run(line, check=False).returncode
+    except FileNotFoundError:
+        raise UserError("--slurm: there is no srun on PATH: this machine starts no jobs of slurm") from None
 
 
-def _told(failures: Mapping[int, Any]) -> tuple[str, int]:
-    """The line for the user, and the exit status, where processes failed: rank -> torchrun's ``ProcessFailure``."""
+def _gpus() -> int:
+    import torch
 
-    def place(rank: int) -> tuple[bool, bool, bool, int]:
-        """The cause first: one that was ended is last, one that misses another has exit code 2."""
-        code = failures[rank].exitcode
-        return code in (-signal.SIGTERM, 128 + signal.SIGTERM), code >= 0, code == 2, rank
-
-    rank = min(failures, key=place)
-    code = failures[rank].exitcode
-    if code < 0:
-        name = failures[rank].signal_name()
-        fix = "out of memory? start all of them again: train and search go on with --resume"
-        return f"process {rank} was killed by signal {-code} ({name}), the others were ended: {fix}", 1
-    line = f"process {rank} has ended with exit code {code}, its error is above; the others were ended"
-    return line, code if code in (2, 130) else 1
+    return max(torch.cuda.device_count(), 1)
 
 
-def _kill_children() -> None:
-    """End what is left: each process leads a group, which holds those that read its images."""
-    for file in Path("/proc/self/task").glob("*/children"):
-        for child in map(int, file.read_text().split()):
-            with contextlib.suppress(OSError):
-                if os.getpgid(child) == child:
-                    os.killpg(child, signal.SIGKILL)
-                    os.waitpid(child, 0)
+def _free_port() -> int:
+    """A port of this machine that nothing listens on: two runs on it need no names for theirs."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host.strip("[]"):
+        raise UserError(f"--rdzv is '{text}': give HOST:PORT, such as 10.0.0.1:29500")
+    return host.strip("[]"), _number("the port of --rdzv", port, 1, LARGEST_PORT)
 
 
 def _number(name: str, text: str, low: int, high: int | None = None) -> int:
@@ -108,15 +141,3 @@ def _number(name: str, text: str, low: int, high: int | None = None) -> int:
         return int(text)
     allowed = f"from {low} to {high}" if high is not None else f"of {low} or more"
     raise UserError(f"{name} is '{text}': give a whole number {allowed}")
-
-
-def _fail(line: str, status: int) -> int:
-    print(f"error: {line}", file=sys.stderr)
-    return status
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(launch(sys.argv[1], sys.argv[2:]))
-    except KeyboardInterrupt:
-        sys.exit(130)

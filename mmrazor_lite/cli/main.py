@@ -26,6 +26,7 @@ from . import (
     flops,
     image_lists,
     latency,
+    launch,
     next_step,
     parse_tfnas,
     predictor_collect,
@@ -43,7 +44,7 @@ from . import (
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 _MODULES = (
     *(train, search, specialize, test, split, convert_ofa, convert_tfnas_table, parse_tfnas, analyze, flops, slim),
-    *(predictor_collect, predictor_train, latency, image_lists, print_config, configs),
+    *(predictor_collect, predictor_train, latency, image_lists, print_config, configs, launch),
     *RECIPES,
 )
 SUBCOMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ``MMRAZOR_LITE_TRACEBACK=1`` in the environment shows the traceback instead of the one line.
     """
     args = build_parser().parse_args(argv)
+    if args.command == "launch":  # which does nothing itself but wait for what it has started
+        return launch.run(args)
     allocator.keep_freed_memory()
     with signals.raised() as ended:
         try:

@@ -54,7 +54,7 @@ def line(number: int, resumes: bool) -> str:
 
 
 def is_launched() -> bool:
-    """Whether ``mmrazor_lite.cli.launch`` has started this process, and tells its end."""
+    """Whether ``mmrazor-lite launch`` has started this process, and tells its end."""
     return LAUNCHER in os.environ
 
 

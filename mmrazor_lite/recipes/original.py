@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ class Command:
     """What to run here instead.
 
     Attributes:
-        script: Path in the repository, such as ``tools/train.py``.
-        name: The subcommand that it is; empty for a shell script.
+        script: Path in the repository, such as ``tools/train.py``; empty where there is none.
+        name: The subcommand that it is.
         words: What follows.
         options: ``KEY=VALUE`` for ``--cfg-options``.
         environment: Variables that are set for it.
@@ -43,9 +42,7 @@ class Command:
 
     def __str__(self) -> str:
         before = [f"{key}={shlex.quote(value)}" for key, value in self.environment.items()]
-        in_clone = (ROOT / self.script).is_file()
-        runner = ["python" if self.script.endswith(".py") else "bash", self.script]
-        runner = runner if in_clone else ["mmrazor-lite", self.name]
+        runner = ["python", self.script] if (ROOT / self.script).is_file() else ["mmrazor-lite", self.name]
         return " ".join([*before, *runner, *map(shlex.quote, self.arguments)])
 
 
@@ -65,12 +62,10 @@ def run(args: argparse.Namespace, cli: CommandLine) -> int | Any:
     if "--dry-run" in args.flags:
         return 0
     os.environ.update(command.environment)
-    if not command.name:
-        status = subprocess.run(["bash", str(ROOT / command.script), *command.arguments], check=False).returncode
-        if status:
-            raise UserError(f"{command.script} ended with status {status}, see above")
-        return status
-    return cli(command.name, *command.arguments)
+    result = cli(command.name, *command.arguments)
+    if command.name == "launch" and result:
+        raise UserError(f"the processes ended with status {result}, see above")
+    return result
 
 
 def translate(script: str, flags: Sequence[str]) -> Command:

@@ -134,7 +134,7 @@ def train(args: argparse.Namespace) -> Command:
         return Command("tools/train.py", "train", [*words, "--launcher", "pytorch"], options, said=said)
     if count > 1:
         said.append(f"{count} GPUs are visible: a process for each, with {args.batch_size // count} images")
-        return Command("tools/dist_train.sh", "", [words[0], str(count), *words[1:]], options, said=said)
+        return Command("", "launch", ["--nproc", str(count), "train", *words], options, said=said)
     return Command("tools/train.py", "train", words, options, said=said)
 
 

@@ -20,6 +20,17 @@ FLAGS = {
     | {"--min-accuracy", "--max-drop", "--importance", "--tune", "--images", "--divisor", "--keep", "--opaque"}
     | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json"},
     "configs": {"words"},
+    "launch": {
+        "--nproc",
+        "--nnodes",
+        "--rdzv",
+        "--node-rank",
+        "--slurm",
+        "--job-name",
+        "--cpus-per-task",
+        "--srun-args",
+    }
+    | {"words"},
     "print-config": {"config", "--cfg-options"},
     "demo": {"--work-dir"},
     "original": {"original", "flags"},

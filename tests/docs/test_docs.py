@@ -34,7 +34,7 @@ PATH = re.compile(r"(?<![\w/.$-])(?:configs|tools|docs|tests|mmrazor_lite|benchm
 IN_FILE = re.compile(r"(mmrazor_lite/[\w/]+\.py)[`)]*,? [(\[]?`(\w+)`")  # a file, and a name that it defines
 FLAG = re.compile(r"(?<![\w-])--[a-zA-Z][\w-]*")
 SCRIPTS_OF_OTHERS = [*original_tfnas.SCRIPTS.values(), *original_autoslim.SCRIPTS.values()]
-FOREIGN_FLAGS = {"--include"}  # of grep
+FOREIGN_FLAGS = {"--include", "--time", "--exclusive"}  # of grep and srun
 PLACEHOLDER = re.compile(r"(?<![A-Z])(CONFIG|NAME|FIELD)(?![A-Z])")
 
 
@@ -97,7 +97,8 @@ def parsed(words: list[str]) -> argparse.Namespace:
 def parsed_as_typed(words: list[str]) -> argparse.Namespace:
     """What the real parser makes of one command."""
     if words[0] == "mmrazor-lite":
-        return build_parser().parse_args(words[1:])
+        args = build_parser().parse_args(words[1:])
+        return build_parser().parse_args(args.words) if args.command == "launch" else args
     script, rest = words[1].removeprefix("./"), words[2:]
     assert (ROOT / script).is_file(), script
     if words[0] == "bash":  # CONFIG [CHECKPOINT] N [FLAGS]

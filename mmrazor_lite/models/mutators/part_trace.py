@@ -79,7 +79,7 @@ def _padded_kernels(module: nn.Module) -> dict[str, int]:
 
 
 def _structure(module: nn.Module, padded: Mapping[str, int]) -> tuple:
-    """What decides about costs: types, plain attributes and the shapes of parameters, of all modules inside.
+    """What decides about costs: types and plain attributes of all modules inside, kinds and shapes of their tensors.
 
     Args:
         padded: Convolutions, by name, the size of whose kernels is left out.
@@ -89,11 +89,11 @@ def _structure(module: nn.Module, padded: Mapping[str, int]) -> tuple:
         inner = f"{name}.conv".lstrip(".") if type(part) is ConvModule else name
         left_out = KERNEL_ATTRIBUTES if inner in padded else ()
         attributes = tuple((k, _told(v)) for k, v in vars(part).items() if k not in left_out and _told(v) is not None)
-        shapes = tuple(
-            (key, None if p is None else tuple(p.shape[:2] if name in padded else p.shape))
-            for key, p in part._parameters.items()
+        tensors = tuple(
+            (key, None if t is None else (t.dtype, tuple(t.shape[:2] if name in padded else t.shape)))
+            for key, t in (*part._parameters.items(), *part._buffers.items())
         )
-        found.append((name, type(part), attributes, shapes))
+        found.append((name, type(part), attributes, tensors))
     return tuple(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+import torch
 from torch import nn
 
 from mmrazor_lite.models.backbones import MBBlock, ShuffleBlock, TFNASBlock
@@ -65,3 +66,27 @@ def test_one_trace_serves_all_kernels(name, traces, monkeypatch):
 def test_others_are_traced_by_themselves(name, traces):
     assert rows(UNLIKE[name](3)) != rows(UNLIKE[name](5))
     assert len(traces) == 2
+
+
+@pytest.mark.parametrize("name", ["mobile", "dense"])
+def test_wider_numbers_are_traced_by_themselves(name, traces, monkeypatch):
+    """The bytes of every map double; what was traced before, in this process, does not speak for them."""
+    rows(BLOCKS[name](3).double())
+    single = rows(BLOCKS[name](3))
+    monkeypatch.setattr(part_trace, "_KNOWN", {})
+    assert rows(BLOCKS[name](3)) == single and len(traces) == 3
+
+
+def test_a_wider_buffer_is_traced_by_itself(traces):
+    class Offset(nn.Module):
+        def __init__(self, *size: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 4, 1)
+            self.register_buffer("offset", torch.zeros(size))
+
+        def forward(self, x):
+            return self.conv(x + self.offset)
+
+    assert rows(Offset(1)) != rows(Offset(1).double()) and len(traces) == 2
+    assert rows(Offset(1)) and len(traces) == 2
+    assert rows(Offset(8, 1, 1)) and len(traces) == 3

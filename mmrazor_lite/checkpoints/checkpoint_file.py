@@ -7,6 +7,7 @@ more is refused. Loading weights is strict, and a model is either loaded complet
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pathlib
 import re
@@ -120,6 +121,8 @@ def put_weights(model: nn.Module, found: Fit, where: str | os.PathLike) -> None:
     model.load_state_dict(found.weights, strict=True)
     for line in found.notes:
         note(f"{where}: {line}")
+    if found.doubt:
+        note(f"{where}: {found.doubt}", logging.WARNING)
 
 
 def fitting_weights(

@@ -14,7 +14,7 @@ from mmrazor_lite.errors import UserError
 
 from .classifier_weights import classifier_of
 from .integrity import check_numbers
-from .mmrazor_names import beside_the_network, told_left_out
+from .mmrazor_names import beside_the_network, order_in_doubt, told_left_out
 from .weight_names import COUNTER, Reading, readings, short_names, short_weights, under, way_out
 
 _SHOWN = 5
@@ -57,10 +57,12 @@ class Fit:
     Attributes:
         weights: By the model's names; of what the file says nothing about, and need not, too.
         notes: What was filled in, sliced or left out, for the log.
+        doubt: Why the weights may be of something else although they fit; None as a rule.
     """
 
     weights: OrderedDict[str, Tensor]
     notes: list[str]
+    doubt: str | None = None
 
 
 @dataclass
@@ -123,7 +125,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     check_numbers(weights, target, where)
     # With the module versions of the running code, a model does not take the keys for those of an older release.
     weights._metadata = getattr(target, "_metadata", OrderedDict())  # type: ignore[attr-defined]
-    return Fit(weights, notes)
+    return Fit(weights, notes, order_in_doubt({key: target[name].shape for key, name in names.items()}, state))
 
 
 def _shown(items: list[str]) -> str:

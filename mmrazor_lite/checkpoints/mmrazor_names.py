@@ -47,6 +47,13 @@ def beside_the_network(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def image_buffers(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Return ``mean`` and ``std`` of images, by channel, where a file has the buffers of a preprocessor."""
+    found = {name.rpartition(".")[2]: tensor for name, tensor in state.items()
+             if _IMAGES.match(name.removeprefix("module."))}  # fmt: skip
+    return {key: [float(value) for value in tensor.flatten()[:16]] for key, tensor in found.items()}
+
+
 def told_left_out(names: Iterable[str], beside: Mapping[str, str]) -> str | None:
     """Say what of a file is not read, for the log: ``names``, of which some are ``beside`` the network."""
     kinds = Counter(beside.get(name) or _of_the_network(name) for name in names)
@@ -80,6 +87,31 @@ def norms_by_width(given: Reading, shapes: Shapes, state: Mapping[str, Tensor], 
         if source is not None:
             result[key] = source
     return result
+
+
+_FIRST_MASK = ".bns.0.out_mask"
+
+
+def order_in_doubt(shapes: Shapes, state: Mapping[str, Tensor]) -> str | None:
+    """Say where the masks of a joint model of 0.x are those of a subnet that is not the last of the list here.
+
+    Which norm is of which subnet, such a file does not say; its masks are those of the subnet that was trained last.
+    """
+    masks = {_within(key): int(mask.sum()) for key, mask in state.items() if key.endswith(_FIRST_MASK)}
+    subnets = sets_of(shapes, _NUMBERED)
+    last = [which for which, widths in subnets.items() if {norm: widths.get(norm) for norm in masks} == masks]
+    if not masks or len(last) != 1 or int(last[0]) == len(subnets) - 1:
+        return None
+    return (
+        f"its masks are those of the subnet that was trained last, which is number {int(last[0]) + 1} of "
+        f"{len(subnets)} in algorithm.channel_cfg: list the subnets in the order of the training"
+    )
+
+
+def _within(key: str) -> str:
+    for prefix in ("module.", "architecture.", "model."):
+        key = key.removeprefix(prefix)
+    return key.removesuffix(_FIRST_MASK)
 
 
 def _owners(key: str) -> tuple[str, str]:

@@ -80,6 +80,11 @@ def resume(runner: Runner, filename: str, map_location: str = "cpu") -> None:
         runner.algorithm.check_resumed(said_by(checkpoint), str(filename))
     if not {"epoch", "iter"} <= meta.keys() or "optimizer" not in checkpoint:
         raise UserError(f"{filename} cannot be resumed, it holds weights only; start from it with load_from")
+    if hasattr(runner.algorithm, "check_meta") and not said_by(checkpoint):
+        raise UserError(
+            f"{filename} cannot be resumed: another program wrote it, whose optimizer has other weights in another "
+            "order; start from its weights with load_from"
+        )
     check_optimizer(checkpoint["optimizer"], str(filename))
     if meta.get("seed") not in (None, runner.seed):
         runner.logger.warning(f"going on with seed {meta['seed']} of {filename}, not with {runner.seed} of the config")

@@ -223,11 +223,11 @@ def test_every_layout_of_autoslim(nets, tmp_path, name):
         assert torch.equal(other(images()), ours(images()))
 
 
-@pytest.mark.parametrize("name", [name for name, (kind, _) in LAYOUTS.items() if kind == "joint"])
+@pytest.mark.parametrize("name", ["0.x joint", "1.x joint", "1.0.0rc0 joint"])
 def test_subnets_that_were_trained_together_are_split(nets, tmp_path, name):
     ours, other = nets["joint"]
     content = LAYOUTS[name][1](ours.state_dict(), full_widths(nets["supernet"][0]))
-    torch.save(content if "meta" in content else {"state_dict": content}, tmp_path / "a.pth")
+    torch.save({"state_dict": content}, tmp_path / "a.pth")
     (part,) = split(other, tmp_path / "a.pth", [0.5])
     alone = nets["subnet"][1]
     load_checked(alone, read_checkpoint(part), str(part))
@@ -265,6 +265,32 @@ def test_what_is_not_read_of_a_file_is_said(nets, said):
     assert any("not read of it:" in line and "masks of channels" in line and "averages" in line for line in said)
     load_checked(nets["subnet"][1], {"state_dict": distilled_1x(nets["subnet"][0].state_dict())}, "a.pth")
     assert any(f"{weights} of its teacher, 1 of its distiller" in line for line in said)
+
+
+def test_mean_and_std_in_a_file_are_compared(nets):
+    """Where averaged models or tools have saved the buffers of the preprocessor."""
+    state = nets["subnet"][0].state_dict()
+    images = {"type": "mmpretrain.ClsDataPreprocessor", "mean": [100.0] * 3, "std": [50.0] * 3}
+    net = autoslim(channel_cfg=0.5, data_preprocessor=images)
+    for mean, told in ((100.0, None), (0.0, r"mean is (0, 0, 0) in the file, (100, 100, 100) in the config")):
+        sides = {"mean": torch.full((3, 1, 1), mean), "std": torch.full((3, 1, 1), 50.0)}
+        load_checked(net, {"state_dict": {**state, **{f"data_preprocessor.{k}": v for k, v in sides.items()}}}, "a.pth")
+        assert (told in net.prepared_otherwise) if told else net.prepared_otherwise is None
+
+
+@pytest.mark.parametrize("last", range(3))
+def test_masks_of_0x_tell_a_list_in_another_order(nets, said, last):
+    """They are those of the subnet that was trained last: 0.x, models/algorithms/autoslim.py, train_step."""
+    ours, other = nets["joint"]
+    state = ours.state_dict()
+    content = masked(old(at_full_width(state, full_widths(nets["supernet"][0]))))
+    for key, mask in content.items():
+        if key.endswith(".bns.0.out_mask"):  # of numbered norms, the trace knew the first alone
+            norm = key.removesuffix(".bns.0.out_mask").replace("architecture.model.", "architecture.", 1)
+            mask[:, len(state[f"{norm}.bns.{last}.running_mean"]) :] = 0
+    load_checked(other, {"state_dict": content}, "a.pth")
+    told = [line for line in said if "list the subnets in the order of the training" in line]
+    assert (f"which is number {last + 1} of 3 in algorithm.channel_cfg" in told[0]) if last < 2 else not told
 
 
 # Operators: SPOS ----------------------------------------------------------------------------------------------------

@@ -281,6 +281,16 @@ def test_weights_alone_cannot_be_resumed(runner, run_config, trained, tmp_path):
         runner(without_val(run_config("next", load_from=str(path), resume=True))).train()
 
 
+def test_a_run_of_another_program_cannot_be_resumed(runner, run_config, trained, tmp_path):
+    """As MMRazor writes it: of the same names, with an optimizer, and without a word of what it is of."""
+    content = read_checkpoint(trained)
+    content["meta"].pop("mmrazor_lite")
+    save_checkpoint(content, tmp_path / "a.pth")
+    run = runner(without_val(run_config("next", load_from=str(tmp_path / "a.pth"), resume=True)))
+    with pytest.raises(UserError, match="a.pth cannot be resumed: another program wrote it, .* load_from"):
+        run.load_or_resume()
+
+
 def test_another_optimizer_cannot_be_resumed(runner, run_config, trained):
     config = without_val(run_config("next", load_from=str(trained), resume=True))
     adam = {"optimizer": {"type": "AdamW", "lr": 0.05}}

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmrazor_lite.checkpoints import Fit, checkpoint_hash, fit, load_weights, log_taken, put_weights, state_dict_of
+from mmrazor_lite.checkpoints.mmrazor_names import image_buffers
 from mmrazor_lite.checkpoints.norm_sets import of_several_widths
 from mmrazor_lite.checkpoints.weight_names import operators
 from mmrazor_lite.errors import UserError
@@ -90,7 +91,7 @@ def load_checked(
     found = _fitted(model, checkpoint, where, reset_head, part)
     if part is None:
         model.check_network(said, where, reset_head)
-        model.prepared_otherwise = _prepared_otherwise(model, said, where)
+        model.prepared_otherwise = _prepared_otherwise(model, checkpoint, where)
     else:
         check_computation(said.get("computation"), part.computation, where, part.name, reset_head)
     log_taken(checkpoint, where)
@@ -162,9 +163,11 @@ def or_else(problem: UserError | None) -> Iterator[None]:
         raise
 
 
-def _prepared_otherwise(algorithm: Any, said: Mapping[str, Any], where: str) -> str | None:
+def _prepared_otherwise(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> str | None:
     """What to say where a file's network saw images that were prepared in another way than the config says."""
+    said = said_by(checkpoint)
     theirs = said.get("preprocessing") or said.get("data_preprocessor")  # files of before have the config alone
+    theirs = theirs or image_buffers(state_dict_of(checkpoint, where))  # and some of MMRazor the buffers
     found = otherwise(theirs, preprocessing(getattr(algorithm, "data_preprocessor", None)))
     return found and f"{where}: its network was trained on images that were prepared otherwise: {found}"
 

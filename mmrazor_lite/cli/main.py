@@ -28,6 +28,7 @@ from . import (
     latency,
     launch,
     next_step,
+    old_flags,
     parse_tfnas,
     predictor_collect,
     predictor_train,
@@ -79,7 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     ``MMRAZOR_LITE_TRACEBACK=1`` in the environment shows the traceback instead of the one line.
     """
-    args = build_parser().parse_args(argv)
+    try:
+        args = build_parser().parse_args(old_flags.ours(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
     if args.command == "launch":  # which does nothing itself but wait for what it has started
         return launch.run(args)
     allocator.keep_freed_memory()

@@ -1,0 +1,3 @@
+#!/bin/sh
+# As tools/dist_train.sh, under its name of MMRazor 0.x.
+exec sh "$(dirname "$0")/../dist_train.sh" "$@"

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import counterparts
 from mmrazor_lite.errors import UserError, nearest, short
 
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
@@ -166,6 +167,8 @@ def require_file(path: str | os.PathLike, what: str) -> Path:
         return path
     if path.exists():
         raise UserError(f"{what} '{path}' is {'a folder' if path.is_dir() else 'no plain file'}")
+    if known := counterparts.hint(path):
+        raise UserError(f"{what} '{path}' not found{known}")
     folder = path.parent
     if not folder.is_dir():
         raise UserError(f"{what} '{path}' not found: there is no folder '{folder}'")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmrazor_lite.errors import UserError, one_line
 
-from . import signals, torchrun
+from . import old_flags, signals, torchrun
 from .environment import check_processes
 from .torchrun import Machines
 
@@ -101,12 +101,13 @@ def _checked(words: Sequence[str]) -> list[str]:
         raise UserError("launch: give the command to run, such as launch --nproc 8 train CONFIG --work-dir W")
     if words[0] not in SUBCOMMANDS:
         raise UserError(f"launch: '{words[0]}' is no command; flags of launch stand before the command")
-    args = build_parser().parse_args(list(words))
+    words = old_flags.ours(words)
+    args = build_parser().parse_args(words)
     if not hasattr(args, "launcher"):
         raise UserError(f"launch: '{words[0]}' runs in one process: type it without launch")
     if args.launcher != "none":
         raise UserError(f"launch: leave out --launcher {args.launcher}, which is what launch says to its processes")
-    return list(words)
+    return words
 
 
 def _srun(line: list[str]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import counterparts
 from mmrazor_lite.config import overrides
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.walk import kind_of
@@ -78,7 +79,9 @@ def _require_file(configured: Any, path: str | None) -> None:
     """Refuse a subnet file of the config that is not there: its default, where the user gave none."""
     if configured and (not isinstance(configured, str | Path) or Path(configured).is_file()):
         return
-    which = f"the file of {KEY}, '{configured}', is not there" if configured else f"{KEY} names no file"
+    which = f"{KEY} names no file"
+    if configured:
+        which = f"the file of {KEY}, '{configured}', is not there{counterparts.hint(configured)}"
     if path:
         supernet = " (it is a supernet)" if _ours(path).get("kind") == "supernet" else ""
         raise UserError(f"{path} carries no subnet{supernet}, and {which}: give --cfg-options {KEY}=FILE")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmrazor_lite import counterparts
 from mmrazor_lite.errors import UserError, building
 
 
@@ -56,6 +57,6 @@ def require_subnet_files(cfg: Mapping) -> None:
         for entry in named if isinstance(named, list | tuple) else [named]:
             if isinstance(entry, str) and not Path(entry).is_file():
                 raise UserError(
-                    f"the file of model.{key}, '{entry}', is not there: give --cfg-options model.{key}=FILE, such as a "
-                    "search writes"
+                    f"the file of model.{key}, '{entry}', is not there{counterparts.hint(entry)}: give --cfg-options "
+                    f"model.{key}=FILE, such as a search writes"
                 )

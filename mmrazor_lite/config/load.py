@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mmrazor_lite import shipped
+from mmrazor_lite import counterparts, shipped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 from mmrazor_lite.migration import generation_of, translate
@@ -66,8 +66,11 @@ def _told_first(path: str | os.PathLike, unread: bool) -> Iterator[None]:
 
 def _require(path: str | os.PathLike) -> None:
     """Raise ``UserError`` where the file is not there; with the name of one of this package where the path is that."""
-    if not os.path.exists(path) and (name := shipped.offered(path)):
-        raise UserError(f"config file '{path}' not found: '{name}' is the one that comes with this package")
+    if not os.path.exists(path):
+        if name := shipped.offered(path):
+            raise UserError(f"config file '{path}' not found: '{name}' is the one that comes with this package")
+        if why := elsewhere.reason(str(path), _is_registered, unread=True):
+            raise UserError(f"config file '{path}' not found, and {why}")
     require_file(path, "config file")
 
 
@@ -100,11 +103,12 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
 
 
 def _find_shipped(plain: Mapping) -> None:
-    """Replace values that name files of this package, such as a published subnet, by their paths."""
+    """Replace values that name files of this package, or addresses of subnets that it has copies of, by their paths."""
     for _, node in values_of(plain):
         if isinstance(node, dict | list):
             for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
                 found = shipped.resolved(value) if isinstance(value, str | tuple) else value
+                found = (isinstance(found, str) and counterparts.published(found)) or found
                 if found != value:
                     node[key] = found
 

@@ -14,6 +14,7 @@ from . import names, schema
 from .schema import DEEPEST
 
 _WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
+_OLD_KEYS = {"model.mutable_cfg": "model.fix_subnet", "model._channel_cfg_paths": "model.channel_cfg"}  # of MMRazor
 _LONGEST_LIST = 20_000  # characters; mmengine's reader takes seconds for more
 _QUOTES = ("'", '"')
 _NUMBER = re.compile(r"(?:^|(?<=[\[(,=:\s]))([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\])},\s])")
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"(?:^|(?<=[\[(,=:\s]))([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE]
 def parse(pairs: Sequence[str], ours: bool = True) -> dict[str, Any]:
     """Return the options with their values read as mmengine does: numbers, booleans, None, lists, else text.
 
-    In a config of ``ours``, ``algorithm.x`` means ``model.x``.
+    In a config of ``ours``, ``algorithm.x`` means ``model.x``, and what MMRazor's manuals call the subnet means ours.
 
     Raises:
         UserError: One that cannot be read, or is longer or deeper than a config is.
@@ -34,6 +35,7 @@ def parse(pairs: Sequence[str], ours: bool = True) -> dict[str, Any]:
             raise UserError(f"--cfg-options '{pair}': expected KEY=VALUE")
         if ours and (key == "algorithm" or key.startswith("algorithm.")):
             key = "model" + key.removeprefix("algorithm")
+        key = _OLD_KEYS.get(key, key) if ours else key
         parts = key.split(".")
         if len(parts) > DEEPEST or _depth(text) > DEEPEST:
             raise UserError(f"--cfg-options '{pair}': more than {DEEPEST} levels deep: a config is not")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
+from robustness.processes import free_port
 
 from mmrazor_lite.cli import launch, main
 from mmrazor_lite.cli.main import build_parser
@@ -139,9 +139,7 @@ sys.exit(start(Machines(1, 2, rank, "127.0.0.1", port), [script]))
 def test_machines_meet_with_and_without_numbers(root, tmp_path, ranks):
     script = tmp_path / "meet.py"
     script.write_text(MEET)
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = str(server.getsockname()[1])
+    port = str(free_port())
     environment = {**os.environ, "PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     nodes = [

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from robustness.processes import free_port
 
 SCRIPTS = {
     "train.py": "train",
@@ -89,17 +90,11 @@ sys.exit(start(Machines(2, port=int(sys.argv[1])), sys.argv[2:]))
 """
 
 
-def free_port() -> str:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return str(server.getsockname()[1])
-
-
 def start(root, folder, ranks: str, action: str, port: str | None = None) -> subprocess.Popen:
     """Two processes by the launcher; ``action`` is what those of ``ranks`` do, the others wait."""
     script = folder / "worker.py"
     script.write_text(WORKER.format(action))
-    words = [sys.executable, "-c", LAUNCHER, port or free_port(), script, ranks]
+    words = [sys.executable, "-c", LAUNCHER, port or str(free_port()), script, ranks]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.Popen(words, cwd=folder, env=environment, text=True, **pipes)

@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import multiprocessing
 import os
+import random
 import runpy
 import signal
 import socket
@@ -180,9 +181,15 @@ def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """A port of this machine that nothing listens on, below those that systems give to whoever asks for any.
+
+    It is drawn, not the next one: another process that asks at the same moment gets another.
+    """
+    draws = random.SystemRandom()
+    while True:
+        port = draws.randrange(10_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _work(argv: list[str], log: str, environment: dict[str, str], write: Write | None) -> None:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.resource import plain_cost
-from mmrazor_lite.slimming import Slimmed
+from mmrazor_lite.slimming import Slimmed, choosing
 
 slim = partial(mmrazor_lite.slim, latency=False)
 LABELS = torch.arange(80) % 5
@@ -114,11 +114,32 @@ def test_a_floor_of_agreement():
     assert any("agreement with the original, as there are no labels" in note for note in result.report.notes)
 
 
-def test_a_measured_budget():
+def test_a_measured_budget(monkeypatch):
+    """By a clock that takes a nanosecond for each parameter, and a little more in the first, short measurement."""
+
+    class Clock:
+        def __init__(self, device):
+            assert device == "cpu"
+
+        def timer(self, network, input_shape):
+            return sum(p.numel() for p in network.parameters()) / 1e6
+
+    monkeypatch.setattr(choosing, "Bench", Clock)
+    monkeypatch.setattr(
+        choosing,
+        "interleaved",
+        lambda timers, rounds, *_: {
+            name: [ms * (1 + 0.02 * (rounds < choosing.CONFIRMED))] * rounds for name, ms in timers.items()
+        },
+    )
     network = build("UNet")
-    result = slim(network, images(), {"latency": "95%"}, images=40, importance="l1")
-    assert any("chosen by measurement" in note for note in result.report.notes)
-    assert result.report.costs["slimmed"]["macs"] < result.report.costs["original"]["macs"]
+    full = plain_cost(network, (3, 16, 16))["params"]
+    for share in (0.95, 0.5):
+        result = slim(network, images(), {"latency": f"{share:.0%}"}, images=40, importance="l1")
+        assert any("chosen by measurement" in note for note in result.report.notes)
+        assert 0.7 * share * full < sum(p.numel() for p in result.model.parameters()) <= share * full
+    with pytest.raises(UserError, match=r"the smallest subnet takes .* ms, the full network .* ms"):
+        slim(network, images(), {"latency": "1%"}, images=40, importance="l1")
 
 
 class Branches(nn.Module):

@@ -33,7 +33,20 @@ class ImageTransform:
     steps: Callable[[Image], Tensor] = field(repr=False, compare=False)
 
     def __call__(self, image: Image) -> Tensor:
-        return self.steps(image.convert("RGB" if self.shape[0] == 3 else "L"))
+        return self.steps(_of_8_bits(image).convert("RGB" if self.shape[0] == 3 else "L"))
+
+
+def _of_8_bits(image: Image) -> Image:
+    """The high byte of each number of 16 bits, as OpenCV reads it: Pillow would make all above 255 white.
+
+    Raises:
+        ValueError: Numbers of 32 bits, which have no white of their own.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return image.convert("I").point(lambda value: value / 256).convert("L")
+    if image.mode in ("I", "F"):
+        raise ValueError("its numbers have 32 bits, and nothing says which one is white; save it with 8 or 16")
+    return image
 
 
 @dataclass(frozen=True)

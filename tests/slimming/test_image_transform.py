@@ -68,6 +68,20 @@ def test_channels_follow_the_mean():
     assert image_transform(None, **CIFAR)(photo(mode="P")).shape == (3, 32, 32)
 
 
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_of_16_bits_the_high_byte_is_read(kind, tmp_path):
+    pixels = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
+    Image.fromarray(pixels).save(tmp_path / f"deep.{kind}")
+    with Image.open(tmp_path / f"deep.{kind}") as image:
+        found = image_transform(None, (32,), (0.5,), (0.5,))(image)
+    assert np.array_equal(np.rint((found[0].numpy() / 2 + 0.5) * 255), pixels >> 8)
+
+
+def test_nothing_says_what_is_white_in_32_bits():
+    with pytest.raises(ValueError, match="have 32 bits"):
+        image_transform(None, **CIFAR)(Image.fromarray(np.zeros((32, 32), np.float32)))
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [

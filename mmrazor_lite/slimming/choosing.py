@@ -20,6 +20,7 @@ from mmrazor_lite.subnet import Subnet
 
 from .allocation import Curves, Widths, check_reachable, path
 from .budgets import Budget, Floor
+from .distance import softened
 from .images import Images
 from .judging import Judge
 from .prepared import Prepared
@@ -28,6 +29,7 @@ from .report import Quality
 from .rival_rows import candidates, streams_of
 
 FEW = 100  # images that a trial is repaired with
+MORE_BYTES = 256 * 2**20  # memory for the original's outputs of further images that judge trials
 PLACES = 128  # of a path that are looked at, spread evenly over what its rows cost
 ROUNDS, CONFIRMED, MIN_SECONDS = 5, 15, 0.03  # of a measurement in the search, of the last one; of a round
 SLACK = 0.02  # of the path that is given up where the last measurement is above the limit
@@ -111,15 +113,32 @@ def _within(setting: Setting, goal: Budget) -> Choice:
         streams_of(mutator),
     )
     subnets = {name: mutator.search_space.subnet(row) for name, row in rows.items()}
-    few = setting.images.first(FEW)
     if len(subnets) == 1:
         return Choice(*subnets.values())
+    few, judge = setting.images.first(FEW), _judge_of_trials(setting)
     lost = {
-        name: setting.judge.distance(refit_of(setting.prepared, subnet, few)[0]) for name, subnet in subnets.items()
+        name: judge.distance(refit_of(setting.prepared, subnet, few)[0], softened) for name, subnet in subnets.items()
     }
     best = min(lost, key=lost.__getitem__)
     told = ", ".join(f"{name} {value:.3g}" for name, value in lost.items())
-    return Choice(subnets[best], (f"of {len(lost)} allocations '{best}' is taken: distances {told} with few images",))
+    told = f"loss {told} on {judge.images} images, refitted with few others"
+    return Choice(subnets[best], (f"of {len(lost)} allocations '{best}' is taken: {told}",))
+
+
+def _judge_of_trials(setting: Setting) -> Judge:
+    """The judge of networks that are refitted with few images: of all others, those held out and those seen.
+
+    They tell rivals apart by what is softened: as it is, a distance is made by the few images whose class is about to
+    change, and which these are among a hundred is chance.
+    """
+    network, held_out = setting.prepared.network, setting.judge
+    more, left = [], MORE_BYTES / max(held_out.bytes_per_image, 1.0)
+    for images, _ in setting.images.behind(FEW):
+        left -= len(images)
+        if left < 0:
+            break
+        more.append((images, None))
+    return Judge(network, [*held_out.batches, *more])
 
 
 def _fast_enough(setting: Setting, goal: Budget) -> Choice:

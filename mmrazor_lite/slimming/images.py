@@ -75,8 +75,15 @@ class Images:
 
     def first(self, count: int) -> Batches:
         """About so many of the images seen, the first ones, in whole batches."""
+        return self.seen[: self._batches_of(count)]
+
+    def behind(self, count: int) -> Batches:
+        """The images seen that are not in :meth:`first`."""
+        return self.seen[self._batches_of(count) :]
+
+    def _batches_of(self, count: int) -> int:
         sums = itertools.accumulate((len(images) for images, _ in self.seen), initial=0)
-        return [batch for batch, before in zip(self.seen, sums, strict=False) if before < count]
+        return sum(before < count for before, _ in zip(sums, self.seen, strict=False))
 
 
 def read_images(

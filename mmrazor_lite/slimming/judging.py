@@ -16,7 +16,7 @@ from mmrazor_lite.models.calibration import evaluating
 from mmrazor_lite.models.importance import Batches
 
 from .class_numbers import class_numbers, counted, floats_of, why_unused
-from .distance import check_outputs, mean_distance
+from .distance import Distance, check_outputs, distance, mean_distance
 from .report import Quality
 
 
@@ -46,6 +46,12 @@ class Judge:
     def _labelled(self, targets: Any) -> Any:
         return None if self.why_unused else targets
 
+    @property
+    def bytes_per_image(self) -> float:
+        """What the original's outputs of an image take."""
+        kept = (leaf for outputs in self.reference for leaf in floats_of(outputs))
+        return sum(leaf.numel() * leaf.element_size() for leaf in kept) / self.images
+
     def outputs(self, network: nn.Module) -> list[Any]:
         """What a network gives in eval mode, batch by batch."""
         with torch.no_grad(), evaluating(network):
@@ -73,9 +79,10 @@ class Judge:
             images=self.images,
         )
 
-    def distance(self, network: nn.Module) -> float:
-        """Of its outputs from the original's."""
-        return mean_distance(self.outputs(network), self.reference)
+    def distance(self, network: nn.Module, measure: Distance = distance) -> float:
+        """Of its outputs from the original's; those of one batch are held at a time."""
+        with torch.no_grad(), evaluating(network):
+            return mean_distance((network(images) for images, _ in self.batches), self.reference, measure)
 
 
 def _scores(outputs: Any) -> list[Tensor]:

@@ -1,0 +1,76 @@
+"""Of several allocations the nearest to the original is taken, on all images that no trial was fitted with."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from small_nets import build, images
+
+from mmrazor_lite.slimming import choosing
+from mmrazor_lite.slimming.budgets import read_goal
+from mmrazor_lite.slimming.choosing import Setting, choose
+from mmrazor_lite.slimming.distance import softened
+from mmrazor_lite.slimming.images import Images, read_images
+from mmrazor_lite.slimming.judging import Judge
+from mmrazor_lite.slimming.prepared import prepare
+from mmrazor_lite.slimming.ranked import ranked
+from mmrazor_lite.slimming.repair import refit_of
+from mmrazor_lite.slimming.rival_rows import candidates, streams_of
+
+FEW = 20
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    network = build("Residual")
+    found = read_images(images(160).split(20), network, images=160)
+    prepared = prepare(network, found.shape)
+    order = ranked(prepared, found)
+    prepared.mutator.sort_channels(order.scores)
+    return Setting(prepared, order.rankings, order.curves, "auto", found, Judge(prepared.network, found.held_out))
+
+
+def pixels(batches) -> torch.Tensor:
+    return torch.cat([found for found, _ in batches])
+
+
+def test_images_are_those_of_a_trial_and_those_behind_it():
+    found = Images([(images(7, seed), None) for seed in range(4)], [])
+    for count in (1, 7, 8, 20, 28, 100):
+        first, behind = found.first(count), found.behind(count)
+        assert torch.equal(pixels([*first, *behind]), pixels(found.seen))
+        assert len(first) == min(-(-count // 7), 4)
+
+
+@pytest.mark.parametrize("room, more", [(2**20, 2), (4 * 5 * 45, 1), (0, 0)])  # batches; an image has 5 scores
+def test_the_nearest_on_all_other_images_is_taken(setting, room, more, monkeypatch):
+    """What is told of each rival is what it loses on the images held out and, as memory allows, those no trial saw."""
+    monkeypatch.setattr(choosing, "FEW", FEW)
+    monkeypatch.setattr(choosing, "MORE_BYTES", room)
+    prepared, mutator = setting.prepared, setting.prepared.mutator
+    costs = mutator.cost_model.max()
+    goal = read_goal("50%", None, None, costs)
+    choice = choose(setting, goal, setting.judge(prepared.network))
+
+    others = pixels([*setting.images.held_out, *setting.images.behind(FEW)[:more]])
+    rows = candidates(
+        setting.curves,
+        setting.rankings,
+        mutator.cost_model,
+        mutator.search_space,
+        {"macs": 0.5 * costs["macs"]},
+        streams=streams_of(mutator),
+    )
+    lost = {}
+    for name, row in rows.items():
+        small, _ = refit_of(prepared, mutator.search_space.subnet(row), setting.images.first(FEW))
+        with torch.no_grad():
+            lost[name] = softened(small(others), prepared.network.eval()(others))
+    best = min(lost, key=lost.__getitem__)
+    assert len(lost) > 1 and choice.subnet == mutator.search_space.subnet(rows[best])
+    (note,) = choice.notes
+    assert f"'{best}' is taken" in note and f" on {len(others)} images" in note
+    told = {name: float(re.search(rf"\b{name} (\S+?),? ", note)[1]) for name in lost}
+    assert told == pytest.approx(lost, rel=0.02)

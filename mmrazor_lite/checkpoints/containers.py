@@ -29,6 +29,7 @@ _NO_WEIGHTS = (
     "rng_state",
     "random_states",
 )
+_OF_A_SEARCH = {"vis_dict", "keep_top_k"}  # of SinglePathOneShot
 _NO_TENSORS = ("_extra_state",)  # what modules may add to their state dict, of any type
 OPTION = "init_cfg.weights"
 
@@ -112,6 +113,8 @@ def _rank(name: str) -> int:
 
 
 def _problem(checkpoint: Mapping[str, Any], named: str | None) -> str:
+    if checkpoint.keys() >= _OF_A_SEARCH:
+        return "it is what a search of SinglePathOneShot keeps, and has none: the supernet is in a file of its own"
     entry = checkpoint if named is None else checkpoint[named]
     if not entry:
         return "it is empty" if named is None else f"'{named}' is empty"

@@ -25,6 +25,8 @@ _ENDS = (  # of the names in a zip archive, whose list is at its end
                             "its weights"),
     (b".npy", "a file of NumPy arrays; convert them to tensors and torch.save them in a dict"),
 )  # fmt: skip
+# What MMRazor keeps of a search in search_epoch_N.pkl and latest.pkl.
+_OF_A_SEARCH = (b"candidate_pool", b"top_k_candidates", b"result_subnet", b"searched_subnet")
 _AGAIN = "where it is trusted, load it in Python and write it again with torch.save(content, OTHER)"
 _READ = 1 << 16
 
@@ -52,6 +54,8 @@ def other_kind(path: Path, problem: str = "") -> str | None:
         if found is None and "Unsupported operand" in problem:
             return f"written with another pickle_protocol than torch.save's own; {_AGAIN}"
         return found
+    if start[:1] == b"\x80" and any(name in part for name in _OF_A_SEARCH for part in (start, end)):
+        return "the state of a search of MMRazor, a pickle; start the search anew, or give the subnet file it wrote"
     if start[:1] == b"\x80" and (start[1:2] > b"\x02" or "magic" in problem.lower() or "Unsupported" in problem):
         return f"a pickle that torch.save did not write, or not with its own protocol; {_AGAIN}"
     return None

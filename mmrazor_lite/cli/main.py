@@ -23,6 +23,7 @@ from . import (
     configs,
     convert_ofa,
     convert_tfnas_table,
+    extract,
     flops,
     image_lists,
     latency,
@@ -33,6 +34,7 @@ from . import (
     predictor_collect,
     predictor_train,
     print_config,
+    publish,
     search,
     signals,
     slim,
@@ -44,7 +46,8 @@ from . import (
 
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 _MODULES = (
-    *(train, search, specialize, test, split, convert_ofa, convert_tfnas_table, parse_tfnas, analyze, flops, slim),
+    *(train, search, specialize, test, split, extract, publish, convert_ofa, convert_tfnas_table, parse_tfnas),
+    *(analyze, flops, slim),
     *(predictor_collect, predictor_train, latency, image_lists, print_config, configs, launch),
     *RECIPES,
 )

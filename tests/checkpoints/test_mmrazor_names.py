@@ -7,6 +7,7 @@ file computes the same. Where a layout is from is beside it, as a path in MMRazo
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -291,6 +292,20 @@ def test_masks_of_0x_tell_a_list_in_another_order(nets, said, last):
     load_checked(other, {"state_dict": content}, "a.pth")
     told = [line for line in said if "list the subnets in the order of the training" in line]
     assert (f"which is number {last + 1} of 3 in algorithm.channel_cfg" in told[0]) if last < 2 else not told
+
+
+@pytest.mark.parametrize("keys", [("epoch", "candidate_pool", "top_k_candidates_with_score"),
+                                  ("result_subnet", "flops"), ("_epoch", "candidates", "top_k_candidates"),
+                                  ("current_subnet", "searched_subnet")])  # fmt: skip
+def test_the_state_of_a_search_holds_no_weights(tmp_path, keys):
+    """Pickles (search_epoch_N.pkl, latest.pkl) of both releases, and what SinglePathOneShot keeps by torch.save."""
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({key: [{"a": 1}] for key in keys}, protocol=2))
+    with pytest.raises(UserError, match="the state of a search of MMRazor, .*; start the search anew"):
+        read_checkpoint(tmp_path / "a.pkl")
+    state = {"memory": [], "candidates": [], "vis_dict": {(0, 1): {"err": (1.0, 2.0)}}, "keep_top_k": {10: []}}
+    torch.save({**state, "epoch": 1}, tmp_path / "checkpoint.pth.tar")
+    with pytest.raises(UserError, match="a search of SinglePathOneShot keeps, and has none: the supernet is in a file"):
+        load_weights(nn.Linear(1, 1), read_checkpoint(tmp_path / "checkpoint.pth.tar"))
 
 
 # Operators: SPOS ----------------------------------------------------------------------------------------------------

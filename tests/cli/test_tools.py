@@ -24,6 +24,8 @@ SCRIPTS = {
     "mmcls/test_mmcls.py": "test",
     "model_converters/split_checkpoint.py": "split",
     "model_converters/convert_ofa_ckpt.py": "convert-ofa",
+    "model_converters/convert_supernet2subnet.py": "extract",
+    "model_converters/publish_model.py": "publish",
     "specialize.py": "specialize",
     "predictor/collect.py": "predictor-collect",
     "predictor/train.py": "predictor-train",

@@ -1,5 +1,5 @@
 import pathlib
 import sys
-sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])
-from mmrazor_lite.cli.gone import answer
-sys.exit(answer("model_converters/publish_model.py"))
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])  # works uninstalled, from any folder
+from mmrazor_lite.cli import main
+sys.exit(main(["publish", *sys.argv[1:]]))

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="(default: beside CHECKPOINT, with the name of the subnet file)"
     )
+    parser.add_argument("--launcher", choices=("none",), help="of MMRazor's command: one process does it")
 
 
 def run(args: argparse.Namespace) -> Path:

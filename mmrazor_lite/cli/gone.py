@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from mmrazor_lite.config.not_carried import CARRIED, DISTILLATION, L1_NORM, PACKAGES, QUANTIZATION
+from mmrazor_lite.config.not_carried import CARRIED, L1_NORM, PACKAGES, QUANTIZATION
 
 _ELSEWHERE = f"not carried: {{}}; {CARRIED}"
 _WHOLE = (
     "a file of tools/model_converters/split_checkpoint.py or of tools/specialize.py holds its weights and what they are"
 )
 ANSWERS = {  # the script below tools/: what to type, or why there is nothing
-    "model_converters/publish_model.py": f"not needed: {_WHOLE}, nothing else; name it as you like",
-    "model_converters/convert_supernet2subnet.py": (
-        "not needed: the config of the subnet takes the supernet's weights: python tools/test.py CONFIG none "
-        "--cfg-options model.fix_subnet=YAML model.init_cfg.checkpoint=CKPT model.init_weight_from_supernet=True"
-    ),
     "pruning/get_static_model_from_algorithm.py": (
         f"not needed: {_WHOLE}; of jointly trained widths: python tools/model_converters/split_checkpoint.py CONFIG "
         "CKPT --channel-cfgs FILE"
@@ -27,8 +22,11 @@ ANSWERS = {  # the script below tools/: what to type, or why there is nothing
     "visualizations/vis_scheduler.py": "not here: learning rates are in the log of a run, vis_data/scalars.json",
     "model_converters/convert_attentivenas_nas_ckpt.py": _ELSEWHERE.format("the AttentiveNAS space of BigNAS"),
     "model_converters/convert_bignas_gml_ckpt.py": _ELSEWHERE.format("the AttentiveNAS space of BigNAS"),
-    "model_converters/convert_kd_ckpt.py": _ELSEWHERE.format(DISTILLATION),
-    "model_converters/convert_kd_ckpt_to_student.py": _ELSEWHERE.format(DISTILLATION),
+    "model_converters/convert_kd_ckpt.py": "not needed: files of 0.x are read under their own names",
+    "model_converters/convert_kd_ckpt_to_student.py": (
+        "not needed: of a file with student and teacher the student is read; tools/model_converters/publish_model.py "
+        "CKPT OUT writes the weights without the rest of a training"
+    ),
     "model_converters/convert_quant_ckpt.py": _ELSEWHERE.format(QUANTIZATION),
     "ptq.py": _ELSEWHERE.format(QUANTIZATION),
     "pruning/get_l1_prune_config.py": _ELSEWHERE.format(L1_NORM),

@@ -39,11 +39,15 @@ def run(args: argparse.Namespace) -> Path:
               if (path := getattr(args, key))}  # fmt: skip
 
     from mmrazor_lite.checkpoints import checkpoint_hash, read_checkpoint, save_checkpoint, state_dict_of
+    from mmrazor_lite.checkpoints.mmrazor_names import beside_the_network, told_left_out
     from mmrazor_lite.note import note
 
     content = read_checkpoint(source)
     meta = content.get("meta") if isinstance(content.get("meta"), dict) else {}
-    whole = {"meta": {key: meta[key] for key in _KEPT if key in meta}, "state_dict": state_dict_of(content, source)}
+    state = state_dict_of(content, source)
+    beside = beside_the_network(state)
+    weights = {key: value for key, value in state.items() if key not in beside}
+    whole = {"meta": {key: meta[key] for key in _KEPT if key in meta}, "state_dict": weights}
     with tempfile.TemporaryDirectory() as draft_folder, FileSet() as files:
         draft = Path(draft_folder) / "draft.pth"
         save_checkpoint(whole, draft)
@@ -53,6 +57,9 @@ def run(args: argparse.Namespace) -> Path:
         shutil.copyfile(draft, files.new(target))
         for key, path in beside.items():
             shutil.copyfile(path, files.new(folder / f"{name}_{key}.yaml"))
+    left_out = told_left_out(beside, beside)
+    if left_out:
+        note(f"{source}: {left_out}")
     note(f"wrote {target} (sha256 {checkpoint_hash(target)}): the weights of {source} and what they are of")
     return target
 

@@ -14,7 +14,7 @@ FLAGS = {
     "search": RUN | {"checkpoint", "--resume"},
     "test": RUN | {"checkpoint", "--metrics", "--out"},
     "split": {"config", "--cfg-options", "checkpoint", "--channel-cfgs", "--output-dir"},
-    "extract": {"config", "--cfg-options", "checkpoint", "subnet", "-o", "--output"},
+    "extract": {"config", "--cfg-options", "checkpoint", "subnet", "-o", "--output", "--launcher"},
     "publish": {"checkpoint", "out_file", "--model-name", "--timestamp", "--out-dir", "--mutable-cfg", "--channel-cfg"},
     "analyze": {"config", "--cfg-options", "--input-shape", "--shape", "--sort", "--top", "--full", "--plot", "--json"},
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},

@@ -43,7 +43,7 @@ def test_flops_are_counted_under_either_name(root):
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("model_converters/publish_model.py", "not needed: a file of"),
+        ("model_converters/convert_kd_ckpt_to_student.py", "not needed: of a file with student and teacher"),
         ("pruning/get_channel_units.py", "type python tools/analyze.py CONFIG"),
         ("mmdet/search_mmdet.py", f"not carried: object detection (mmdet); {CARRIED}"),
         ("ptq.py", f"not carried: quantization; {CARRIED}"),

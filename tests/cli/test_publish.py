@@ -98,10 +98,12 @@ def test_where_it_goes_is_said_once(trained, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_averages_are_what_is_published(trained, tmp_path):
+def test_averages_of_the_student_are_what_is_published(trained, tmp_path):
     content = read_checkpoint(trained.checkpoint)
-    trained = {f"module.{key}": value + 1 for key, value in content["state_dict"].items()}
-    save_checkpoint({**content, "ema_state_dict": {"steps": torch.tensor(3), **trained}}, tmp_path / "a.pth")
+    before = {f"module.{key}": value + 1 for key, value in content["state_dict"].items()}
+    state = {**content["state_dict"], "teacher.fc.weight": torch.ones(2, 2), "distiller.loss.weight": torch.ones(1)}
+    whole = {**content, "state_dict": state, "ema_state_dict": {"steps": torch.tensor(3), **before}}
+    save_checkpoint(whole, tmp_path / "a.pth")
     assert main(["publish", str(tmp_path / "a.pth"), str(tmp_path / "out" / "b.pth")]) == 0
     (file,) = (tmp_path / "out").iterdir()
     assert read_checkpoint(file)["state_dict"].keys() == content["state_dict"].keys()

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> Path:
     """
     source = require_file(args.checkpoint, "checkpoint")
     folder, stem = _place(args, source)
-    beside = {key: require_file(path, f"--{key.replace('_', '-')}") for key in ("mutable_cfg", "channel_cfg")
+    copies = {key: require_file(path, f"--{key.replace('_', '-')}") for key in ("mutable_cfg", "channel_cfg")
               if (path := getattr(args, key))}  # fmt: skip
 
     from mmrazor_lite.checkpoints import checkpoint_hash, read_checkpoint, save_checkpoint, state_dict_of
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> Path:
         target = folder / f"{name}.pth"
         check_outputs([target], [source])
         shutil.copyfile(draft, files.new(target))
-        for key, path in beside.items():
+        for key, path in copies.items():
             shutil.copyfile(path, files.new(folder / f"{name}_{key}.yaml"))
     left_out = told_left_out(beside, beside)
     if left_out:

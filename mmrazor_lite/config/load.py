@@ -35,8 +35,8 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     A ``model`` that names a network of torchvision, timm or the user's own gets a ``PlainClassifier`` around it.
 
     Raises:
-        UserError: missing or broken file, MMRazor 0.x style, a name that is not registered, a key that nothing reads, a
-            value that makes no sense.
+        UserError: missing or broken file, what cannot be translated, a name that is not registered, a key that nothing
+            reads, a value that makes no sense.
     """
     path = shipped.resolved(path)
     _require(path)
@@ -51,6 +51,12 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
 
 def _is_registered(name: str) -> bool:
     return bool(schema.find(names.renamed(name), imports=False))
+
+
+def _is_read(name: str) -> bool:
+    """Whether a name is registered, or one that something here takes the place of: the translation may know it."""
+    _, instead = not_carried.purpose_of(name) or ("", "")
+    return bool(instead) or _is_registered(name)
 
 
 @contextlib.contextmanager
@@ -80,7 +86,7 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
 
     source, plain = str(path), cfg._cfg_dict
     values.check_shape(plain, source)
-    not_carried.check(plain, source, _is_registered, schema.FREE)
+    not_carried.check(plain, source, _is_read, schema.FREE)
     _pass_on_data_root(cfg, source)
     cfg, cfg_options = _translated(cfg, source, cfg_options)
     plain = cfg._cfg_dict

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError, check_flag, nearest, short
+from mmrazor_lite.migration import generation_of, reads
 from mmrazor_lite.walk import mappings
 
 from . import names, schema
@@ -135,9 +136,26 @@ def _literal(text: str) -> Any:
 
 
 def divide(cfg: Mapping, pairs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide options into those of a config as its file has it, whose first key is there, and those of our form."""
-    early = [pair for pair in pairs if re.split("[.=]", pair, maxsplit=1)[0] in cfg]
-    return early, [pair for pair in pairs if pair not in early]
+    """Divide options into those of a config as its file has it, which reads their first key, and those of our form.
+
+    Raises:
+        UserError: One of a helper variable, whose value was copied before.
+    """
+    early, late = [], []
+    for pair in pairs:
+        key = re.split("[.=]", pair, maxsplit=1)[0]
+        is_read = reads(cfg, key)
+        if key in cfg and not is_read and key not in schema.TOP_LEVEL:
+            raise _of_helper(key, key)
+        (early if is_read else late).append(pair)
+    return early, late
+
+
+def _of_helper(key: str, variable: str) -> UserError:
+    return UserError(
+        f"--cfg-options {key}: '{variable}' is a helper variable of the config file, its value was already copied: "
+        "change the keys that use it"
+    )
 
 
 def check(cfg: Mapping, key: str, ours: bool = True) -> None:
@@ -147,10 +165,7 @@ def check(cfg: Mapping, key: str, ours: bool = True) -> None:
     """
     parts = key.split(".")
     if ours and parts[0] in cfg and parts[0] not in schema.TOP_LEVEL:
-        raise UserError(
-            f"--cfg-options {key}: '{parts[0]}' is a helper variable of the config file, its value was already copied: "
-            "change the keys that use it"
-        )
+        raise _of_helper(key, parts[0])
     node: Any = cfg
     for depth, part in enumerate(parts):
         where = ".".join(parts[:depth]) or "the config"
@@ -158,6 +173,8 @@ def check(cfg: Mapping, key: str, ours: bool = True) -> None:
             if part in node:
                 node = node[part]
                 continue
+            if not ours and generation_of(cfg) == "0.x":
+                return  # its translation tells which keys there are
             allowed = _allowed(node, tuple(parts[:depth]))
             if allowed is None or part in allowed or parts[:depth] == ["default_hooks"]:
                 return  # the place accepts it; what lies below is checked when the whole config is

@@ -14,6 +14,11 @@ V0_KEYS = frozenset(
     "algorithm searcher runner data optimizer optimizer_config lr_config evaluation checkpoint_config log_config "
     "dist_params resume_from workflow total_epochs total_iters use_ddp_wrapper momentum_config cudnn_benchmark".split()
 )
+# ... what its commands and hooks read beside them, ...
+V0_FURTHER = frozenset(
+    "custom_hooks custom_imports deterministic device find_unused_parameters fp16 gpu_ids load_from log_level "
+    "mp_start_method opencv_num_threads seed work_dir auto_resume sampler gpus".split()
+)
 # ... those of them that make a config one of 0.x, whatever else is in it, ...
 _V0_MARKS = frozenset("algorithm searcher runner data optimizer_config lr_config".split())
 # ... and those that only mmengine's reads.
@@ -43,6 +48,11 @@ def generation_of(config: Mapping[str, Any], helpers: Collection[str] = ()) -> G
         if node.get("_scope_") == "mmrazor" or (isinstance(name, str) and _is_of_v1(name)):
             return "1.x"
     return "own"
+
+
+def reads(config: Mapping[str, Any], key: str, helpers: Collection[str] = ()) -> bool:
+    """Return whether a top-level key says something in a config as its file has it; a helper variable says nothing."""
+    return key in V0_KEYS | V0_FURTHER if generation_of(config, helpers) == "0.x" else key in config
 
 
 def mixed(config: Mapping[str, Any], helpers: Collection[str] = ()) -> str | None:

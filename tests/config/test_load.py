@@ -142,7 +142,7 @@ def test_old_prefixes_are_rewritten(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("algorithm = dict(type='AutoSlim')\n", "style of MMRazor 0.x.*migration"),
+        ("algorithm = dict(type='AutoSlim')\n", "algorithm.architecture.model=None: .*algorithm.pruner: is None"),
         ("model = dict(type='AutoSlm')\n", "did you mean 'AutoSlim'"),
         (
             "model = dict(type='AutoSlim', distilller=None)\n",

@@ -14,6 +14,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.shapes import image_shape, resized_shape
 
 from . import arguments
+from .trained_network import by_name
 
 if TYPE_CHECKING:
     from mmrazor_lite.estimators import Analysis
@@ -23,7 +24,9 @@ DEFAULT_MUTATOR = {"type": "OneShotChannelMutator"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    arguments.add_config(parser)
+    parser.add_argument("config", nargs="?", help="config file, or mmrazor_lite::configs/...; or give --model")
+    parser.add_argument("--model", metavar="NAME", help="torchvision.NAME, timm.NAME or my_module.MyNet, of no config")
+    arguments.add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
     parser.add_argument("--input-shape", "--shape", nargs="+", type=int, metavar="SIZE", help=arguments.INPUT_SHAPE)
     parser.add_argument("--sort", choices=("network", "macs"), default="network", help="order of the table of layers")
     parser.add_argument("--top", type=int, metavar="N", help="only the first N rows of the table of layers")
@@ -34,12 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Analysis:
     """Print and return the analysis."""
-
+    if (args.config is None) == (args.model is None):
+        raise UserError(
+            f"analyze: give a config or --model NAME, {'one of them' if args.model is None else 'not both'}"
+        )
     if args.top is not None and args.top < 1:
         raise UserError(f"--top {args.top}: give a number of rows, 1 or more")
     with contextlib.redirect_stdout(sys.stderr):  # whatever a model prints while it is built
-        cfg = load_config(args.config, args.cfg_options)
-        analysis = analyse_config(cfg, args.input_shape)
+        if args.model is not None:
+            analysis = analyse_named(args.model, args.cfg_options, args.input_shape)
+        else:
+            analysis = analyse_config(load_config(args.config, args.cfg_options), args.input_shape)
     from mmrazor_lite.visualization import plot_layers, show_analysis
 
     if args.json:
@@ -53,6 +61,23 @@ def run(args: argparse.Namespace) -> Analysis:
         if not args.json:
             print(f"wrote {args.plot}")
     return analysis
+
+
+def analyse_named(name: str, options: Sequence[str] = (), size: Sequence[int] | None = None) -> Analysis:
+    """Analyse a network by its name, which needs no package of OpenMMLab; see :func:`trained_network.by_name`.
+
+    Args:
+        name: ``torchvision.NAME``, ``timm.NAME`` or an import path.
+        options: ``model.KEY=VALUE``: arguments of what builds it.
+        size: H, or H and W, or T, H and W of a clip; by default 224.
+    """
+    from mmrazor_lite.estimators import analyse
+    from mmrazor_lite.models.mutators import OneShotChannelMutator
+
+    model = by_name(name, None, options, seed=0).module
+    shape, mutator = resized_shape((3, 224, 224), size), OneShotChannelMutator()
+    mutator.prepare(model, shape)
+    return analyse(mutator, model, shape, name)
 
 
 def analyse_config(cfg: Any, size: Sequence[int] | None = None) -> Analysis:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import mmrazor_lite
-from mmrazor_lite import shipped
+from mmrazor_lite import mm_packages, shipped
 from mmrazor_lite.errors import UserError, one_line
 from mmrazor_lite.fileio import check_outputs, disk_problem
 from mmrazor_lite.folder_lock import released
@@ -98,6 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _check_outputs(args)
                 result = run(args)
                 next_step.show(args, result)
+        except ModuleNotFoundError as error:
+            line = mm_packages.told(error, args.command)
+            if line is None:
+                raise
+            return _told(UserError(line), args, ended)
         except (UserError, OSError, RuntimeError) as error:
             if ended:  # what the end of other processes or of a worker led to
                 return signals.told(args, ended)

@@ -86,10 +86,12 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
     Raises:
         UserError: It has no model, or one of choices that are none of widths; the weights are of another network.
     """
-    from mmengine.registry import init_default_scope
-
     from mmrazor_lite.checkpoints import read_checkpoint
     from mmrazor_lite.config import load_config
+
+    cfg = load_config(config, options)
+    from mmengine.registry import init_default_scope
+
     from mmrazor_lite.models.algorithms.construct import build_architecture
     from mmrazor_lite.models.classifiers import source_of
     from mmrazor_lite.models.said import said_by
@@ -97,7 +99,6 @@ def of_config(config: str, weights: str | None, options: Sequence[str]) -> Train
 
     from . import purpose, subnets
 
-    cfg = load_config(config, options)
     purpose.require(cfg, config, "slimming")
     init_default_scope(cfg.get("default_scope", "mmpretrain"))
     weights = weights or cfg.get("load_from")

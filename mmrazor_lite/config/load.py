@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mmrazor_lite import counterparts, shipped
+from mmrazor_lite import counterparts, mm_packages, shipped
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 from mmrazor_lite.migration import generation_of, translate
@@ -40,6 +40,7 @@ def load_config(path: str | os.PathLike, cfg_options: Sequence[str] = (), amp: b
     """
     path = shipped.resolved(path)
     _require(path)
+    mm_packages.require(f"config file '{path}'")
     register_quietly()
     if why := elsewhere.by_name(str(path)):
         raise UserError(f"{path}: {why}")

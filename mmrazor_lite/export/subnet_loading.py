@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmrazor_lite import mm_packages
 from mmrazor_lite.checkpoints import MisfitError, load_weights, read_checkpoint, state_dict_of
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.export.own_network import (
@@ -109,16 +110,17 @@ def _network(
         if not has_losses(given):
             check_names({_bare(key): tensor for key, tensor in weights.items()}, given, where)
         return around(given), mutator, held_by
+    if given is None and architecture is None:
+        raise UserError(
+            f"{where}: carries no config to rebuild the model from (it was given as a module); give a fresh one, "
+            "load_subnet(path, architecture=MyNet(...)), or use the .pt2 beside it"
+        )
+    mm_packages.require(f"{where}: the network of its config")
     from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
     from mmrazor_lite.models.classifiers import plain_module
 
     if given is not None:
         whole = put_around(given, architecture, where)
-    elif architecture is None:
-        raise UserError(
-            f"{where}: carries no config to rebuild the model from (it was given as a module); give a fresh one, "
-            "load_subnet(path, architecture=MyNet(...)), or use the .pt2 beside it"
-        )
     else:
         whole = rebuild(architecture, data_preprocessor, where, weights)
     return whole, rebuild_mutator(config, where), plain_module

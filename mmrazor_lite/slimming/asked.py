@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mmrazor_lite import mm_packages
 from mmrazor_lite.errors import UserError, check_flag, check_number, short
 from mmrazor_lite.fileio import as_path
 from mmrazor_lite.models.importance import build
@@ -52,7 +53,11 @@ def check_values(
     read_goal(budget, min_accuracy, max_drop, _UNKNOWN)
     step_of(1, 1, divisor)
     build(importance)
-    return None if tune is None else parse_limit(tune)
+    if tune is None:
+        return None
+    limit = parse_limit(tune)
+    mm_packages.require(f"tune={short(tune)}")
+    return limit
 
 
 def check_kinds(**options: Any) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from mmrazor_lite import mm_packages
 from mmrazor_lite.errors import UserError, check_number, failing, short
 from mmrazor_lite.models.importance import Batches
 from mmrazor_lite.randomness import seeded
@@ -169,6 +170,7 @@ def _drawn(batch: Any, seed: int) -> Any:
 
 def _of_config(config: Mapping, most: int | None, seed: int) -> Iterable[Any]:
     """The batches of a config of mmengine's kind, which alone needs mmengine."""
+    mm_packages.require("data of a config")
     from mmengine.registry import DefaultScope
 
     from mmrazor_lite.config.build import register_quietly

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from mmrazor_lite import mm_packages
 from mmrazor_lite.errors import UserError, check_flag, check_number, short
 from mmrazor_lite.models.importance import Batches
 
@@ -125,6 +126,7 @@ def tune(
     limit = parse_limit(limit)
     check_number("batch_size", batch_size, 1, whole=True, optional=True)
     check_flag("augment", augment)
+    mm_packages.require("tune")
     from mmrazor_lite.config.build import register_quietly
 
     register_quietly()

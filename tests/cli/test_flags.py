@@ -16,7 +16,8 @@ FLAGS = {
     "split": {"config", "--cfg-options", "checkpoint", "--channel-cfgs", "--output-dir"},
     "extract": {"config", "--cfg-options", "checkpoint", "subnet", "-o", "--output", "--launcher"},
     "publish": {"checkpoint", "out_file", "--model-name", "--timestamp", "--out-dir", "--mutable-cfg", "--channel-cfg"},
-    "analyze": {"config", "--cfg-options", "--input-shape", "--shape", "--sort", "--top", "--full", "--plot", "--json"},
+    "analyze": {"config", "--model", "--cfg-options", "--input-shape", "--shape", "--sort", "--top", "--full"}
+    | {"--plot", "--json"},
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
     "slim": {"config", "--cfg-options", "--model", "--weights", "--data", "--size", "--mean", "--std", "--budget"}
     | {"--min-accuracy", "--max-drop", "--importance", "--tune", "--images", "--divisor", "--keep", "--opaque"}

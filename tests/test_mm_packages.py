@@ -1,0 +1,96 @@
+"""Without the packages of OpenMMLab: plain networks are analyzed, slimmed and exported, configs say what to install."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mmrazor_lite import mm_packages
+
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+PLAIN = """
+import contextlib, io, json, torch, mmrazor_lite
+from mmrazor_lite.cli import main
+from mmrazor_lite.export import export_pt2
+from my_net import net
+
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    assert main("analyze --model my_net.net --input-shape 12 --json".split()) == 0
+assert json.loads(said.getvalue())["resources"]["macs"]["max"] == 3 * 16 * 9 * 100 + 16 * 8 * 9 * 64 + 8 * 4
+slim = "slim --model my_net.net --data images --size 12 --mean 0 0 0 --std 1 1 1 --budget 50% --images 24 --work-dir "
+assert main(f"{slim} W".split()) == 0
+small = mmrazor_lite.load_subnet("W/slimmed.pth", model=net())
+image = torch.randn(1, 3, 12, 12)
+export_pt2(small, "again.pt2", (3, 12, 12))
+assert torch.allclose(torch.export.load("again.pt2").module()(image), small(image), atol=1e-6)
+assert main(["configs", "autoslim_supernet_digits"]) == 0
+named = sys.argv[1].split(",")
+assert not [name for name in sys.modules if name.partition(".")[0] in named]
+print("plain networks need none of", *named)
+"""
+CONFIGS = """
+from mmrazor_lite.cli import main
+
+config = "mmrazor_lite::configs/pruning/autoslim/autoslim_supernet_digits.py"
+for words in ("train {}", "search {} my_net.py", "analyze {}", "flops {}", "slim {} --budget 50%", "print-config {}"):
+    assert main(words.format(config).split()) == 2, words
+assert main(f"{slim} V --tune 1epochs".split()) == 2
+"""
+NET = """
+from torch import nn
+
+def net():
+    stem = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU())
+    return nn.Sequential(stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A network of one's own and some images."""
+    import numpy as np
+    from PIL import Image
+
+    (tmp_path / "my_net.py").write_text(NET)
+    (tmp_path / "images").mkdir()
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (30, 12, 12, 3), np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [
+        "mmcv,mmpretrain",
+        *(pytest.param(names, marks=pytest.mark.wide) for names in ("mmpretrain", "mmcv", "mmengine,mmcv,mmpretrain")),
+    ],
+)
+def test_what_works_and_what_is_said_without(root, folder, absent):
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", ABSENT + PLAIN + CONFIGS, absent]
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "plain networks need none of " + absent.replace(",", " ") in done.stdout
+    errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    install = " ".join(f"onedl-{name}" for name in absent.split(","))
+    assert len(errors) == 7, errors
+    assert [error for error in errors if f": pip install {install} (" not in error] == []
+    assert all("autoslim_supernet_digits.py' needs the package" in error for error in errors[:-1])
+    assert errors[-1].startswith("error: tune='1epochs' needs the package")
+
+
+def test_an_import_that_fails_for_another_reason_is_no_such_line():
+    assert mm_packages.told(ModuleNotFoundError("No module named 'x'", name="x"), "train") is None
+    assert "onedl-mmcv" in mm_packages.told(ModuleNotFoundError("No module named 'mmcv'", name="mmcv.cnn"), "train")

@@ -21,6 +21,7 @@ from .torchrun import Machines
 # By its path, which runs uninstalled too, and takes nothing from the current directory that has another's name.
 PROGRAM = str(Path(__file__).with_name("__main__.py"))
 LARGEST_PORT = 65535
+LAUNCHED = ("train", "search", "specialize", "test", "predictor-collect")  # what computes in several processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,8 +104,8 @@ def _checked(words: Sequence[str]) -> list[str]:
         raise UserError(f"launch: '{words[0]}' is no command; flags of launch stand before the command")
     words = old_flags.ours(words)
     args = build_parser().parse_args(words)
-    if not hasattr(args, "launcher"):
-        raise UserError(f"launch: '{words[0]}' runs in one process: type it without launch")
+    if words[0] not in LAUNCHED:
+        raise UserError(f"launch: '{words[0]}' runs in one process, {', '.join(LAUNCHED)} in several")
     if args.launcher != "none":
         raise UserError(f"launch: leave out --launcher {args.launcher}, which is what launch says to its processes")
     return words

@@ -29,6 +29,7 @@ from .report import Quality
 from .rival_rows import candidates, streams_of
 
 FEW = 100  # images that a trial is repaired with
+TIED = 0.05  # of a loss: a rival that is nearer by less does not take the place of a more promising one
 MORE_BYTES = 256 * 2**20  # memory for the original's outputs of further images that judge trials
 PLACES = 128  # of a path that are looked at, spread evenly over what its rows cost
 ROUNDS, CONFIRMED, MIN_SECONDS = 5, 15, 0.03  # of a measurement in the search, of the last one; of a round
@@ -100,7 +101,10 @@ def choose(setting: Setting, goal: Budget | Floor, original: Quality) -> Choice:
 
 
 def _within(setting: Setting, goal: Budget) -> Choice:
-    """Of a few allocations that meet a counted budget, the one whose repaired network is nearest to the original."""
+    """Of a few allocations that meet a counted budget, the one whose repaired network is nearest to the original.
+
+    Of those that are about as near it is the first, the most promising one.
+    """
     mutator = setting.prepared.mutator
     rows = candidates(
         setting.curves,
@@ -119,10 +123,16 @@ def _within(setting: Setting, goal: Budget) -> Choice:
     lost = {
         name: judge.distance(refit_of(setting.prepared, subnet, few)[0], softened) for name, subnet in subnets.items()
     }
-    best = min(lost, key=lost.__getitem__)
+    best = first_near(lost)
     told = ", ".join(f"{name} {value:.3g}" for name, value in lost.items())
     told = f"loss {told} on {judge.images} images, refitted with few others"
     return Choice(subnets[best], (f"of {len(lost)} allocations '{best}' is taken: {told}",))
+
+
+def first_near(lost: Mapping[str, float]) -> str:
+    """The first of those that lose as little as the best one, but for what a few hundred images cannot tell apart."""
+    least = min(lost.values())
+    return next(name for name, value in lost.items() if value <= (1 + TIED) * least)
 
 
 def _judge_of_trials(setting: Setting) -> Judge:

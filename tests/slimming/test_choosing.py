@@ -10,7 +10,7 @@ from small_nets import build, images
 
 from mmrazor_lite.slimming import choosing
 from mmrazor_lite.slimming.budgets import read_goal
-from mmrazor_lite.slimming.choosing import Setting, choose
+from mmrazor_lite.slimming.choosing import TIED, Setting, choose, first_near
 from mmrazor_lite.slimming.distance import softened
 from mmrazor_lite.slimming.images import Images, read_images
 from mmrazor_lite.slimming.judging import Judge
@@ -68,9 +68,17 @@ def test_the_nearest_on_all_other_images_is_taken(setting, room, more, monkeypat
         small, _ = refit_of(prepared, mutator.search_space.subnet(row), setting.images.first(FEW))
         with torch.no_grad():
             lost[name] = softened(small(others), prepared.network.eval()(others))
-    best = min(lost, key=lost.__getitem__)
+    best = first_near(lost)
     assert len(lost) > 1 and choice.subnet == mutator.search_space.subnet(rows[best])
     (note,) = choice.notes
     assert f"'{best}' is taken" in note and f" on {len(others)} images" in note
     told = {name: float(re.search(rf"\b{name} (\S+?),? ", note)[1]) for name in lost}
     assert told == pytest.approx(lost, rel=0.02)
+
+
+def test_of_rivals_that_are_about_as_near_the_first_is_taken():
+    inf = float("inf")
+    assert first_near({"a": 1 + 0.9 * TIED, "b": 1.0, "c": 1.0}) == "a"
+    assert first_near({"a": 1 + 1.1 * TIED, "b": 1 + 0.9 * TIED, "c": 1.0}) == "b"
+    assert first_near({"a": inf, "b": 0.0, "c": 1e-9}) == "b"
+    assert first_near({"a": inf, "b": inf}) == "a"

@@ -54,7 +54,9 @@ def _config(folder: Path, command: str, more: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", FAILURES)
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[pytest.mark.wide] * (name != "train")) for name in FAILURES]
+)
 def test_the_rank_that_fails_says_so_in_one_line(context, supernet, tmp_path, command):
     rank = 0 if command == "test" else 1
     more, said = FAILURES[command]

@@ -203,7 +203,10 @@ def test_damaged_weights(stage, fails, tmp_path, damage):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("prefix", ["", "architecture.", "architecture.model.", "module.architecture."])
+PREFIXES = ("architecture.", "architecture.model.", "module.architecture.")
+
+
+@pytest.mark.parametrize("prefix", ["", *(pytest.param(p, marks=pytest.mark.wide) for p in PREFIXES)])
 def test_prefixes_of_checkpoints_load(stage, tmp_path, capsys, prefix):
     content = read_checkpoint(stage / "search" / "best_subnet.pth")
     state = {f"{prefix}{key.removeprefix('architecture.')}": value for key, value in content["state_dict"].items()}

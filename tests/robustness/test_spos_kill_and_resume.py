@@ -103,7 +103,7 @@ TIMEOUT = 6.0
 PATIENCE = 90.0  # what a busy machine may take for it; without a timeout of ours it is torch's 30 minutes
 
 
-@pytest.mark.parametrize("name", GONE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.wide] * (n == "start")) for n in GONE])
 def test_a_process_that_is_gone_ends_the_other(context, supernet, tmp_path, name):
     """It ends with one line and in time: at once where the process died, else after the timeout."""
     step, victim, how, sign = GONE[name]

@@ -15,7 +15,7 @@ from mmrazor_lite import Slimmer, slim
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.resource import plain_cost
 
-QUICK = ("squeezenet", "vgg")  # the rest takes minutes
+QUICK = ("vgg",)  # the rest takes minutes
 TIMM = ("convnext_atto", "dla46x_c", "lcnet_050", "rexnet_100", "skresnet18", "starnet_s050", "mixer_s32_224")
 PIXELS = 64
 

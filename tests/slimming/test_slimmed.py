@@ -78,7 +78,10 @@ def told(monkeypatch) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "Split by itself"])
+@pytest.mark.parametrize(
+    "name",
+    ["Residual", "Split by itself", *(pytest.param(n, marks=pytest.mark.wide) for n in NETWORKS if n != "Residual")],
+)
 def test_a_file_of_own_code_comes_back_bit_for_bit(name, tmp_path):
     """Prepared by itself or inside of what holds it: then numbers and buffers of the outermost module follow, too."""
     name, alone, _ = name.partition(" ")

@@ -19,7 +19,7 @@ def area(path, colour: str) -> int:
     return int((np.abs(matplotlib.image.imread(path)[..., :3] - to_rgb(colour)).max(-1) < 0.01).sum())
 
 
-@pytest.mark.parametrize("count", [1, 20, 200])
+@pytest.mark.parametrize("count", [1, 20, pytest.param(200, marks=pytest.mark.wide)])
 def test_area_of_the_bars(tmp_path, count):
     path = tmp_path / "folder/layers.png"
     with shown() as pictures:

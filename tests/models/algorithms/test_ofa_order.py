@@ -53,7 +53,7 @@ def set_net(net: nn.Module, size: int, depth: int) -> nn.Module:
 
 
 @ALL
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", [pytest.param(p, marks=[pytest.mark.wide] * (p != "expand_2")) for p in PHASES])
 def test_sorting_changes_nothing_at_the_full_width(name, phase):
     net, algorithm = made(name, phase)
     algorithm.sort_channels()

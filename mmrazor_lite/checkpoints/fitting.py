@@ -15,9 +15,11 @@ from mmrazor_lite.errors import UserError
 from .classifier_weights import classifier_of
 from .integrity import check_numbers
 from .mmrazor_names import beside_the_network, order_in_doubt, told_left_out
+from .norm_sets import norms_in_one_place
 from .weight_names import COUNTER, Reading, readings, short_names, short_weights, under, way_out
 
 _SHOWN = 5
+_OTHER_NAMES = "use the network they were made for, or save them under these names"
 _AFFINE = (".weight", ".bias")
 
 
@@ -97,7 +99,8 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     names = short_names(target, "the model")
     norms = _with_parts(model)
     given = _best(state, names, target, norms, where)
-    _widen(given, model, names, target)
+    if norms_in_one_place(state) > 1:
+        _widen(given, model, names, target)
     head = classifier_of(model, {key: given.tensors.get(key) for key in names}, names, where) if reset_head else set()
     tensors = {key: value for key, value in given.tensors.items() if key not in head}
     missing = [key for key in given.missing if key not in head]
@@ -115,7 +118,10 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], where: str, reset_head: b
     found = zip(labels, (missing, given.unexpected, shapes, kinds), strict=True)
     problems = [f"{len(items)} {label}: {_shown(items)}" for label, items in found if items]
     if problems:
-        hint, classifier = (_known(state, names), False) if reset_head else _hint(model, state, names, where)
+        known = way_out(state, names) or (
+            _OTHER_NAMES if missing or given.unexpected or kinds else _advice(tensors, names, target)
+        )
+        hint, classifier = (known, False) if reset_head else _hint(model, state, names, where, known)
         title = type(getattr(model, "architecture", model)).__name__
         raise MisfitError(f"{where}: the weights do not fit the {title}; {'; '.join(problems)}", hint, classifier)
     notes = list(given.notes)
@@ -159,18 +165,15 @@ def _best(
 
 
 def _widen(given: _Given, model: nn.Module, names: Mapping[str, str], target: Mapping[str, Tensor]) -> None:
-    """Fill layers that are as wide as the widest subnet needs up to their full width: no subnet uses the rest."""
-
-    def below(first: Sequence[int], second: Sequence[int]) -> bool:
-        return len(first) == len(second) and all(one <= other for one, other in zip(first, second, strict=True))
+    """Fill layers that are as wide as the widest subnet of a file up to their full width: no subnet uses the rest."""
 
     shapes = {key: target[name].shape for key, name in names.items() if key in given.tensors}
     narrow = [key for key, shape in shapes.items() if shape != given.tensors[key].shape
-              and below(given.tensors[key].shape, shape)]  # fmt: skip
+              and _within(given.tensors[key].shape, shape)]  # fmt: skip
     if given.gaps or not narrow or not isinstance(model, OfSubnets):
         return
     used = model.used_shapes()
-    enough = [key for key in narrow if below(used.get(names[key], ()), given.tensors[key].shape)]
+    enough = [key for key in narrow if _within(used.get(names[key], ()), given.tensors[key].shape)]
     for key in enough:
         tensor = given.tensors[key]
         given.tensors[key] = tensor.new_zeros(shapes[key])
@@ -225,17 +228,29 @@ def _with_parts(model: nn.Module) -> dict[str, InParts]:
     }
 
 
-def _known(state: Mapping[str, Tensor], names: Iterable[str]) -> str:
-    return way_out(state, names) or "use the network they were made for, or save them under these names"
+def _advice(tensors: Mapping[str, Tensor], names: Mapping[str, str], target: Mapping[str, Tensor]) -> str:
+    """What to do with a file of the right names and other shapes."""
+    if all(_within(target[name].shape, tensors[key].shape) for key, name in names.items() if key in tensors):
+        return (
+            "the file's layers are wider: where it is of this network at full width, "
+            "model.init_cfg=dict(type='Pretrained', checkpoint=FILE) gives one subnet its part of it"
+        )
+    return _OTHER_NAMES
 
 
-def _hint(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> tuple[str, bool]:
-    """What a user may do about it; and whether the classifier alone differs."""
+def _within(small: Sequence[int], large: Sequence[int]) -> bool:
+    return len(small) == len(large) and all(one <= other for one, other in zip(small, large, strict=True))
+
+
+def _hint(
+    model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str, known: str
+) -> tuple[str, bool]:
+    """What a user may do about it, ``known`` where nothing is nearer; and whether the classifier alone differs."""
     prefix = under(short_weights(state, where), names)
     if prefix:
         return f"those under '{prefix}' do: init_cfg.prefix='{prefix}'", False
     try:
         fit(model, state, where, reset_head=True)
     except UserError:
-        return _known(state, names), False
+        return known, False
     return "all but the classifier fits: init_cfg.reset_head=True, or tools/train.py --reset-head, leaves it out", True

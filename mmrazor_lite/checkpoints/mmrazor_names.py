@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from .norm_sets import Shapes, by_widths, of_several_widths, sets_of
+from .norm_sets import Shapes, by_widths, norms_in_one_place, sets_of
 
 Reading = dict[str, str]
 
@@ -56,12 +56,16 @@ def image_buffers(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
 
 def told_left_out(names: Iterable[str], beside: Mapping[str, str]) -> str | None:
     """Say what of a file is not read, for the log: ``names``, of which some are ``beside`` the network."""
-    kinds = Counter(beside.get(name) or _of_the_network(name) for name in names)
-    return f"not read of it: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if kinds else None
-
-
-def _of_the_network(name: str) -> str:
-    return "of norms of other widths" if of_several_widths([name.replace(".bn.0.", ".bn.1.")]) else f"such as {name}"
+    names = sorted(names)
+    kinds = Counter(
+        beside.get(name) or ("of norms of other widths" if norms_in_one_place([name]) else "") for name in names
+    )
+    others = kinds.pop("", 0)
+    parts = [f"{count} {kind}" for kind, count in kinds.items()]
+    if others:
+        first = next(name for name in names if name not in beside and not norms_in_one_place([name]))
+        parts.append(f"{others} others, such as {first}")
+    return f"not read of it: {', '.join(parts)}" if parts else None
 
 
 # Batch norms of several subnets -------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def way_out(state: Mapping[str, Tensor], names: Iterable[str]) -> str:
         )
     theirs, ours = norms_in_one_place(state), norms_in_one_place(names)
     told = mmrazor_names.network_told(keys) or slimmable_names.network_told(keys)
-    if theirs > 1 and not ours and not told.endswith("another network"):
+    if theirs and not ours and not told.endswith("another network"):
         return (
             f"it holds the batch norms of {theirs} subnets that were trained together: tools/model_converters/"
             "split_checkpoint.py CONFIG FILE --channel-cfgs SUBNET ... writes each as a file of its own"

@@ -242,6 +242,7 @@ def test_subnets_that_were_trained_together_are_split(nets, tmp_path, name):
     ("supernet", "1.x joint", "split_checkpoint.py"),
     ("joint", "1.x subnet deployed", "of another shape"),
     ("supernet", "0.x subnet", "of another shape"),
+    ("subnet", "1.x supernet", r"of this network at full width, model\.init_cfg=dict\(type='Pretrained'"),
 ])  # fmt: skip
 def test_a_file_of_something_else_is_one_line(nets, tmp_path, kind, file, said):
     other, (theirs, write) = nets[kind][1], LAYOUTS[file]
@@ -251,6 +252,16 @@ def test_a_file_of_something_else_is_one_line(nets, tmp_path, kind, file, said):
         load_checked(other, {"state_dict": content}, "a.pth")
     assert "\n" not in str(caught.value) and "mask" not in str(caught.value)
     assert all(torch.equal(before[key], value) for key, value in other.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["0.x supernet", "1.x supernet"])
+def test_one_subnet_takes_its_part_of_a_supernet(nets, tmp_path, name):
+    ours = nets["supernet"][0]
+    torch.save({"state_dict": LAYOUTS[name][1](ours.state_dict(), {})}, tmp_path / "a.pth")
+    net = autoslim(channel_cfg=0.5, init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path / "a.pth")})
+    net.init_weights()
+    ours.mutator.activate(ours.mutator.uniform(0.5))
+    assert torch.allclose(net(images()), ours(images()), atol=1e-5)
 
 
 def test_subnets_that_are_missing_in_the_list_are_told(nets):
@@ -265,7 +276,7 @@ def test_what_is_not_read_of_a_file_is_said(nets, said):
     weights = len(ours.state_dict())
     assert any("not read of it:" in line and "masks of channels" in line and "averages" in line for line in said)
     load_checked(nets["subnet"][1], {"state_dict": distilled_1x(nets["subnet"][0].state_dict())}, "a.pth")
-    assert any(f"{weights} of its teacher, 1 of its distiller" in line for line in said)
+    assert any(f"1 of its distiller, {weights} of its teacher" in line for line in said)
 
 
 def test_mean_and_std_in_a_file_are_compared(nets):

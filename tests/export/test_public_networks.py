@@ -182,6 +182,14 @@ def test_autoslim_mobilenet_v2_is_as_wide_as_its_widest_subnet(tmp_path):
         load_weights(ours(), content)  # the supernet has more than the file
 
 
+def test_a_network_of_slimmable_networks_that_is_not_among_ours():
+    """Its ShuffleNet has groups of layers in a block: models/s_shufflenet.py."""
+    names = ["features.0.0.weight", "features.0.1.bn.0.weight", "features.0.1.bn.1.weight"]
+    state = {f"module.{name}": torch.ones(1) for name in [*names, "features.3.b.1.weight"]}
+    with pytest.raises(UserError, match="whose MobileNet v1 and v2, MNasNet and ResNet are read; this is another"):
+        load_weights(nn.Sequential(nn.Linear(1, 1)), state)
+
+
 def small_ofa() -> torch.nn.Module:
     from mmrazor_lite.models.algorithms import OFA
 

@@ -65,7 +65,7 @@ class Checkout:
         return [str(path) for path in files if "_base_" not in path.parts and str(path) not in self.plans]
 
     def prepare(self, images: Path | None) -> None:
-        """Fill the folder: links to the checkout and to the images, of which eight are the validation's."""
+        """Fill the folder: links to the checkout, and lists of a few of the images."""
         self.here.mkdir(parents=True, exist_ok=True)
         for part in self.folder.iterdir():
             _link(part, self.here / part.name)
@@ -74,10 +74,11 @@ class Checkout:
         data = self.here / "data/imagenet"
         (data / "meta").mkdir(parents=True, exist_ok=True)
         classes = sorted(part.name for part in images.iterdir() if part.is_dir())
-        first = [next((images / name).iterdir()).name for name in classes[:8]]
-        lines = [f"{name}/{file} {label}\n" for label, (name, file) in enumerate(zip(classes, first, strict=False))]
-        for part in ("train", "val"):
+        for number, part in enumerate(("train", "val")):  # eight images each, and none of both
             _link(images.resolve(), data / part)
+            labels = range(8 * number, 8 * (number + 1))
+            files = [f"{classes[label]}/{min((images / classes[label]).iterdir()).name}" for label in labels]
+            lines = [f"{file} {label}\n" for file, label in zip(files, labels, strict=True)]
             (data / f"meta/{part}.txt").write_text("".join(lines))
 
 

@@ -24,7 +24,7 @@ PLACES = ("configs/pruning/autoslim", "configs/nas/spos", "configs/nas/mmcls/spo
 _LOADER = ("batch_size=4", "num_workers=0", "persistent_workers=False")
 _MAIN = {
     "sizes": [f"{part}_dataloader.{key}" for part in ("train", "val", "test") for key in _LOADER],
-    "epoch": ["train_cfg.max_epochs=1", "train_dataloader.num_batch_per_epoch=2"],
+    "epoch": ["train_cfg.max_epochs=1"],
     "iters": ["train_cfg.max_iters=2"],
     "greedy": ["test_cfg.target_flops=(690.,)", *(f"test_cfg.dataloader.{key}" for key in _LOADER)],
     "evolution": [
@@ -37,7 +37,7 @@ _MAIN = {
     ],
 }
 _OLD = {
-    "sizes": ["data.samples_per_gpu=4", "data.workers_per_gpu=0"],
+    "sizes": ["data.samples_per_gpu=4", "data.workers_per_gpu=0", "data.train.ann_file=data/imagenet/meta/train.txt"],
     "epoch": ["runner.max_epochs=1"],
     "iters": ["runner.max_iters=2"],
     "greedy": ["searcher.target_flops=[690000000]"],  # of 703: a few groups are slimmed by one step

@@ -28,6 +28,7 @@ from . import (
     image_lists,
     latency,
     launch,
+    migrate,
     next_step,
     old_flags,
     parse_tfnas,
@@ -48,7 +49,7 @@ RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get
 _MODULES = (
     *(train, search, specialize, test, split, extract, publish, convert_ofa, convert_tfnas_table, parse_tfnas),
     *(analyze, flops, slim),
-    *(predictor_collect, predictor_train, latency, image_lists, print_config, configs, launch),
+    *(predictor_collect, predictor_train, latency, image_lists, print_config, configs, launch, migrate),
     *RECIPES,
 )
 SUBCOMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}

@@ -35,6 +35,7 @@ FLAGS = {
     }
     | {"words"},
     "print-config": {"config", "--cfg-options"},
+    "migrate": {"config", "--cfg-options", "-o", "--output"},
     "demo": {"--work-dir"},
     "original": {"original", "flags"},
     "autoslim-cifar10": {"--arch", "--small", "--width", "--epochs", "--supernet-epochs", "--seeds", "--target"}

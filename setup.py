@@ -46,6 +46,7 @@ setup(
     extras_require={
         "tests": ["pytest", "pytest-xdist>=3.7", "hypothesis", "ruff", "setuptools>=77", "timm"],
         "timm": ["timm"],
+        "notebook": ["nbclient", "ipykernel"],
         "tensorboard": ["tensorboard"],
         "onnx": ["onnx", "onnxruntime"],
         "docs": ["mkdocs<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"],

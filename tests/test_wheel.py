@@ -103,30 +103,32 @@ for words in (
 ):
     status = main(words.split())
     assert status == 0, words
+assert main(["train", "configs/pruning/autoslim/autoslim_search_digits.py"]) == 2
 """
 
 
-def run(built: Built, folder: Path, *words: str) -> str:
+def run(built: Built, folder: Path, *words: str) -> subprocess.CompletedProcess:
     """A command in a folder of its own, with the wheel alone."""
     environment = {**os.environ, "PYTHONPATH": str(built.site), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done
 
 
 def test_commands_of_the_wheel_need_no_clone(built, tmp_path):
-    assert run(built, tmp_path, "-m", "mmrazor_lite.cli", "--version").strip() == mmrazor_lite.__version__
-    listed = run(built, tmp_path, "-m", "mmrazor_lite.cli", "configs", "autoslim_s*_digits.py").split()
+    assert run(built, tmp_path, "-m", "mmrazor_lite.cli", "--version").stdout.strip() == mmrazor_lite.__version__
+    listed = run(built, tmp_path, "-m", "mmrazor_lite.cli", "configs", "autoslim_s*_digits.py").stdout.split()
     start = "mmrazor_lite::configs/pruning/autoslim/autoslim"
     assert listed == [f"{start}_{step}_digits.py" for step in ("search", "subnet", "supernet")]
     said = run(built, tmp_path, "-c", COMMANDS, str(built.site))
-    assert "1,137,920" in said  # macs of the network of digits
+    assert "or as mmrazor-lite search CONFIG CKPT" in said.stderr  # no script of a clone
+    assert "1,137,920" in said.stdout  # macs of the network of digits
     assert (tmp_path / "configs/_base_/runtime.py").is_file()
 
 
 @pytest.mark.wide
 def test_the_demo_of_the_wheel(built, tmp_path):
-    said = run(built, tmp_path, "-m", "mmrazor_lite.cli", "demo")
+    said = run(built, tmp_path, "-m", "mmrazor_lite.cli", "demo").stdout
     assert "mmrazor-lite train mmrazor_lite::configs/pruning/autoslim/autoslim_mbv2_supernet_cifar10.py" in said
     assert (tmp_path / "work_dirs/demo/split/checkpoint_2.pt2").is_file()
     assert (tmp_path / "work_dirs/demo/slim/slimmed.pth").is_file()

@@ -12,7 +12,7 @@ if clash:
     print(
         f"error: {', '.join(clash)} in {sys.prefix} uses the same import names as onedl-mmengine, onedl-mmcv and "
         f"onedl-mmpretrain: run '{sys.executable} -m pip uninstall -y {' '.join(clash)} {onedl}'".rstrip()
-        + " and try again, or use a fresh virtual environment",
+        + " and try again, use a fresh virtual environment, or keep them, without make: docs/get_started.md",
         file=sys.stderr,
     )
     sys.exit(2)

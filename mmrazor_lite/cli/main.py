@@ -163,5 +163,5 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
         return signals.told(args, ended)
     if line is None:
         raise error
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {next_step.as_typed(line)}", file=sys.stderr)
     return 2

@@ -36,7 +36,16 @@ TOOLS = {
     "test": "tools/test.py",
     "parse-tfnas": "tools/nas/parse_tfnas.py",
     "predictor-train": "tools/predictor/train.py",
+    "predictor-collect": "tools/predictor/collect.py",
+    "analyze": "tools/analyze.py",
+    "slim": "tools/slim.py",
+    "latency": "tools/latency/build_table.py",
+    "image-lists": "tools/dataset/make_lists.py",
+    "flops": "tools/misc/get_flops.py",
+    "autoslim-cifar10": "tools/recipes/autoslim_cifar10.py",
+    **{f"launch --nproc N {step}": f"tools/dist_{step}.sh" for step in ("train", "search", "test")},
 }
+_SCRIPT = re.compile(r"(?<![\w/.-])(?:(?:python|bash) )?(?:\./)?(tools/[\w/]+\.(?:py|sh))")
 # What a config is for -> what the next one is for; the phases of Once-for-All one after the other.
 AFTER_TRAINING = {
     "teacher": "kernel", "kernel": "depth_1", "depth_1": "depth_2", "depth_2": "expand_1", "expand_1": "expand_2",
@@ -66,6 +75,14 @@ def line(command: Command) -> str:
     tool = TOOLS[command[0]]
     start = ["python", f"./{tool}"] if Path(tool).is_file() else ["mmrazor-lite", command[0]]
     return shlex.join([*start, *map(shipped.name_of, command[1:])])
+
+
+def as_typed(text: str) -> str:
+    """A message with the scripts of a clone, which the package speaks of, as the commands that an installed one has."""
+    if not shipped.INSTALLED:
+        return text
+    commands = {script: f"mmrazor-lite {command}" for command, script in TOOLS.items()}
+    return _SCRIPT.sub(lambda found: commands.get(found[1], found[0]), text)
 
 
 # what comes after each command --------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmrazor_lite import shipped
@@ -69,32 +70,33 @@ def sources(path: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.M
         yield from sources(find_base(base, path)[0], (*below, real))
 
 
-def find_base(base: str, path: str, plain: Callable | None = None) -> tuple[str, str | None]:
+def find_base(base: str, path: str) -> tuple[str, str | None]:
     """Return the file that an entry of the ``_base_`` of ``path`` names, and its scope: where its names are looked up.
 
     ``mmrazor_lite::`` finds the configs that come with this package, ``mmpretrain::`` and ``mmcls::`` mmpretrain's; all
     else is a path from the folder of ``path``.
 
-    Args:
-        base: The entry.
-        path: The file that it is in.
-        plain: mmengine's own function for this (default: the one that it has now).
-
     Raises:
         UserError: This package has no such config.
         NotInstalledError: It is of a package that is not installed.
     """
-    from mmengine.config import Config
-    from mmengine.config.utils import MODULE2PACKAGE, _get_package_and_cfg_path
-    from mmengine.utils import is_installed
+    from mmengine.config import utils
 
+    if "::" not in base:
+        return os.path.join(os.path.dirname(path), base), None
     if shipped.is_named(base):
         return shipped.find(base), None
-    MODULE2PACKAGE["mmcls"] = "mmpretrain"
-    package = _get_package_and_cfg_path(base)[0] if "::" in base else None
-    if package and not is_installed(package):
+    utils.MODULE2PACKAGE["mmcls"] = "mmpretrain"
+    package, inside = utils._get_package_and_cfg_path(base)
+    # mmengine's own search of the folder needs pkg_resources in its older releases, which newer setuptools have not.
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
         raise NotInstalledError(package)
-    return (plain or Config._get_cfg_path)(base, path)
+    folder, scope = os.path.dirname(found.origin), base.partition("::")[0]
+    try:
+        return utils._get_external_cfg_path(folder, inside), scope
+    except ValueError:  # no model of it has this config: a base
+        return utils._get_external_cfg_base_path(folder, inside), scope
 
 
 @contextlib.contextmanager
@@ -102,12 +104,12 @@ def _bases_are_found() -> Iterator[None]:
     """Let mmengine ask :func:`find_base`: its own table of packages has no place for one that is no project of it."""
     from mmengine.config import Config
 
-    plain = Config._get_cfg_path
-    Config._get_cfg_path = staticmethod(lambda base, path: find_base(base, path, plain))
+    own = Config._get_cfg_path
+    Config._get_cfg_path = staticmethod(find_base)
     try:
         yield
     finally:
-        Config._get_cfg_path = staticmethod(plain)
+        Config._get_cfg_path = staticmethod(own)
 
 
 def helpers(path: str) -> frozenset[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cli.next_commands import checked
 
+from mmrazor_lite.cli import next_step
 from mmrazor_lite.cli.main import build_parser
 from mmrazor_lite.cli.next_step import AFTER, line, show
 from mmrazor_lite.cli.purpose import sibling
@@ -169,3 +170,19 @@ def test_a_config_of_ones_own_has_no_chain_and_no_error(work, capsys):
     show(args, [{"file": work / "A.yaml"}])
     show(args, None)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("or as tools/search.py CONFIG CKPT", "or as mmrazor-lite search CONFIG CKPT"),
+        ("python ./tools/nas/parse_tfnas.py X", "mmrazor-lite parse-tfnas X"),
+        ("bash tools/dist_train.sh CONFIG ... 8", "mmrazor-lite launch --nproc N train CONFIG ... 8"),
+        ("'/home/tools/train.py' and my-tools/train.py", "'/home/tools/train.py' and my-tools/train.py"),
+        ("tools/mine.py", "tools/mine.py"),
+    ],
+)
+def test_an_installed_package_speaks_of_commands_not_of_scripts(monkeypatch, text, expected):
+    assert next_step.as_typed(text) == text
+    monkeypatch.setattr("mmrazor_lite.shipped.INSTALLED", True)
+    assert next_step.as_typed(text) == expected

@@ -104,20 +104,24 @@ def check_forms(
         finally:
             for handle in handles:
                 handle.remove()
-        for name, (module, every) in forms.items():
-            for values in every if name in read else ():
-                module.activate(values)
-                about = (read[name].shape, repr(values))
-                _KNOWN.get(module, about, lambda n=name, m=module, v=values: _check_form(n, m, v, read[n]))
+        for name, x in read.items():
+            module, every = forms[name]
+            every = list(every)
+            module.activate(every[0])  # so that modules of one build are alike, whatever was active
+            about = (x.shape, repr(every))
+            _KNOWN.get(module, about, lambda n=name, m=module, e=every, x=x: _check_each(n, m, e, x))
 
 
-def _check_form(name: str, module: nn.Module, values: Mapping[str, Any], x: Tensor) -> None:
-    static = copied(module).eval()
-    problem = _differs(module, static, [x])
-    if problem is not None:
-        raise UserError(
-            f"NasMutator: '{name}' ({type(module).__name__}): what settled() leaves behind for {dict(values)} {problem}"
-        )
+def _check_each(name: str, module: ChoiceModule, every: Sequence[Mapping[str, Any]], x: Tensor) -> None:
+    for values in every:
+        module.activate(values)
+        static = copied(module).eval()
+        problem = _differs(module, static, [x])
+        if problem is not None:
+            raise UserError(
+                f"NasMutator: '{name}' ({type(module).__name__}): what settled() leaves behind for {dict(values)} "
+                f"{problem}"
+            )
 
 
 def copied(model: nn.Module, make: Callable[[nn.Module], nn.Module] = export) -> nn.Module:

@@ -254,12 +254,17 @@ def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
     return clone
 
 
+_OF_LEAVES = ("_modules", "_parameters", "_buffers")  # attributes in which nothing was computed, or modules are
+_WITHOUT = (bool, int, float, str, type(None))  # values in which there are no tensors
+
+
 def _computed(model: nn.Module) -> Iterator[Tensor]:
     """Tensors with a history among the attributes of modules, such as features that a hook has kept or the weight of
     an old weight norm: torch refuses to copy them, and their history is of no use to a copy."""
     for module in model.modules():
-        values = [value for key, value in vars(module).items() if key not in ("_modules", "_parameters", "_buffers")]
-        for value in values:
+        for key, value in vars(module).items():
+            if key in _OF_LEAVES or isinstance(value, _WITHOUT) or (isinstance(value, (dict, list)) and not value):
+                continue
             for leaf in [value] if isinstance(value, Tensor) else tree_leaves(value):
                 if isinstance(leaf, Tensor) and not leaf.is_leaf:
                     yield leaf

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph import alike
+from mmrazor_lite.graph.alike import Remembered
 from mmrazor_lite.models.mutables import MutableOP
-from mmrazor_lite.models.mutators import NasMutator, OneShotChannelMutator
+from mmrazor_lite.models.mutators import NasMutator, OneShotChannelMutator, standalone
 
 SHAPE = (3, 8, 8)
 
@@ -391,3 +393,30 @@ def test_networks_with_operators_are_checked_too(build):
 
     with pytest.raises(UserError, match=REFUSED[build]):
         NasMutator().prepare(Net(), SHAPE)
+
+
+def test_forms_are_checked_once_for_all_that_are_built_alike(monkeypatch):
+    """16 forms of 4 modules, where 8 things are remembered; another network has others."""
+    checked = []
+    monkeypatch.setattr(alike, "MAX_KNOWN", 8)
+    real = standalone._differs
+    monkeypatch.setattr(standalone, "_KNOWN", Remembered())
+    monkeypatch.setattr(standalone, "_differs", lambda *args: checked.append(args) or real(*args))
+    counts = []
+    for wider in (0, 0, 1):
+        checked.clear()
+        kernels = {f"conv_{2 * k + 1}": k for k in range(4)}
+        sizes = range(8 + wider, 12 + wider)
+        choices = [MutableOP({n: nn.Conv2d(i, i + 1, 2 * k + 1, padding=k) for n, k in kernels.items()}) for i in sizes]
+        NasMutator().prepare(nn.Sequential(nn.Conv2d(3, sizes[0], 1), *choices, Classifier(sizes[-1] + 1)), SHAPE)
+        counts.append(len(checked))
+    assert counts[0] >= 16 and counts[1] < 4 and counts[2] == counts[1] + 4
+
+
+class Classifier(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(channels, 5)
+
+    def forward(self, x):
+        return self.fc(x.mean((2, 3)))

@@ -112,6 +112,6 @@ def sibling(config: str | os.PathLike, role: str, wanted: str) -> str | None:
 
 
 def _name(stem: str) -> str:
-    """What a config's name says of the network and the images: without batch sizes and the kind of search."""
-    parts = [part for part in stem.split("_") if not re.fullmatch(r"\d+xb\d+|evolution", part)]
+    """What a config's name says of the network and the images: without batch sizes, kind and limit of a search."""
+    parts = [part for part in stem.split("_") if not re.fullmatch(r"\d+xb\d+|evolution|flops\d+", part)]
     return "_".join("in1k" if re.fullmatch(r"in1k\d+", part) else part for part in parts)

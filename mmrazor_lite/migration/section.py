@@ -36,6 +36,10 @@ class Section:
     def __contains__(self, key: str) -> bool:
         return key in self._left
 
+    def peek(self, key: str) -> Any:
+        """Return the value of a key, which is not dealt with by that."""
+        return self._left.get(key)
+
     def holds(self, key: str) -> bool:
         """Whether there is a value for a key; None is none."""
         return self._left.get(key) is not None
@@ -52,6 +56,23 @@ class Section:
         if to is not None:
             self.told.change(self.place(key), to)
         return self._left.pop(key)
+
+    def kind(self) -> Any:
+        """Return ``type``: the name of a class, or the class; None where there is none, an empty text for all else."""
+        value = self.take("type")
+        if value is None or isinstance(value, str) or callable(value):
+            return value
+        self.told.problem(f"{self.place('type')}={short(value)}: give the name of a class")
+        return ""
+
+    def items(self, key: str) -> list[Any]:
+        """Return the parts of a list under a key, which is dealt with then; none where there is no list."""
+        value = self.take(key)
+        if isinstance(value, list | tuple):
+            return list(value)
+        if value is not None:
+            self.told.problem(f"{self.place(key)}={short(value)}: give a list")
+        return []
 
     def section(self, key: str) -> Section:
         """Return the section under a key, which is dealt with then."""

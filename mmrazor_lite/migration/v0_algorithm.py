@@ -35,7 +35,7 @@ class Model:
 def algorithm(top: Section, searches: bool) -> Model:
     """Take ``algorithm`` apart; ``searches``: whether the config has a searcher, and so trains nothing."""
     section = top.section("algorithm")
-    kind = section.take("type")
+    kind = section.kind()
     if kind not in _ALGORITHMS:
         known = f"{', '.join(_ALGORITHMS)}{nearest(str(kind), _ALGORITHMS)}"
         what = "algorithm: is missing" if section.is_empty else f"algorithm.type={short(kind)}"
@@ -86,15 +86,15 @@ def _autoslim(section: Section, retrains: Any, searches: bool) -> tuple[dict[str
 def _width_mutator(section: Section) -> dict[str, Any]:
     """``RatioPruner``: widths are the nearest whole numbers to these shares of the full one."""
     told, pruner = section.told, section.section("pruner")
-    kind, ratios = pruner.take("type"), pruner.take("ratios")
-    fixed = pruner.take("except_start_keys")
+    kind, ratios = pruner.kind(), pruner.take("ratios")
+    fixed = pruner.items("except_start_keys")
     if kind != "RatioPruner" or not isinstance(ratios, list | tuple):
         told.problem(f"algorithm.pruner: is {short(kind)}, known is dict(type='RatioPruner', ratios=(...))")
         ratios = [1.0]
     pruner.finish()
     found = {"type": "OneShotChannelMutator", "candidate_choices": list(ratios), "choice_mode": "ratio"}
     told.change("algorithm.pruner", "model.mutator, OneShotChannelMutator with divisor=1")
-    kept = [f"{name}*" for name in fixed or () if name != "head.fc"]
+    kept = [f"{name}*" for name in fixed if name != "head.fc"]
     if kept:
         found["exclude"] = kept
     return {**found, "divisor": 1, "min_ratio": 0.0}
@@ -107,14 +107,14 @@ def _distiller(value: Any, where: str, told: Told) -> dict[str, Any] | None:
         return None
     section = Section(value, where, told)
     section.refuse("type", "subnets learn from the largest, SelfDistiller", "SelfDistiller")
-    components = section.take("components") or []
+    components = section.items("components")
     section.finish()
     one = Section(components[0] if len(components) == 1 else None, f"{where}.components.0", told)
-    modules = {one.take("student_module"), one.take("teacher_module")}
-    losses = one.take("losses") or []
+    modules = [one.take("student_module"), one.take("teacher_module")]
+    losses = one.items("losses")
     one.finish()
     loss = Section(losses[0] if len(losses) == 1 else None, f"{where}.components.0.losses.0", told)
-    if len(components) != 1 or len(losses) != 1 or len(modules) != 1 or not modules <= set(_LOGITS):
+    if len(components) != 1 or len(losses) != 1 or modules[0] != modules[1] or modules[0] not in _LOGITS:
         told.problem(f"{where}.components: one loss between outputs of head.fc is known: keep that one")
     loss.refuse("type", "known is KLDivergence", "KLDivergence")
     loss.refuse("reduction", "the mean over the batch is known: remove it", "batchmean")

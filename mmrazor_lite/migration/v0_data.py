@@ -47,7 +47,7 @@ class _Reader:
             parts = [self.dataset(part, f"{where}.{index}", is_test) for index, part in enumerate(value)]
             return {"type": "ConcatDataset", "datasets": parts}
         section = Section(value, where, self.told)
-        kind = section.take("type")
+        kind = section.kind()
         if kind in ("RepeatDataset", "ClassBalancedDataset"):
             inner = self.dataset(section.take("dataset"), section.place("dataset"), is_test)
             return {"type": kind, "dataset": inner, **section.rest()}

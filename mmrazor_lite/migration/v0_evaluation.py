@@ -59,7 +59,7 @@ def metric_key(name: Any) -> str | None:
         return "accuracy/top1"
     if isinstance(name, str) and name.startswith("accuracy_top-"):
         return f"accuracy/top{name.removeprefix('accuracy_top-')}"
-    return f"single-label/{_ITEMS[name]}" if name in _ITEMS else None
+    return f"single-label/{_ITEMS[name]}" if isinstance(name, str) and name in _ITEMS else None
 
 
 def evaluation(section: Section, by_epoch: bool, kind: str) -> Evaluation:

@@ -77,29 +77,23 @@ def num_classes(network: Mapping | None) -> int | None:
 
 def _augmented(section: Section) -> dict[str, Any]:
     """``train_cfg`` of a classifier: augmentations of whole batches, each with its probability."""
-    given = section.take("augments")
+    one = isinstance(section.peek("augments"), Mapping)
+    given = [section.take("augments")] if one else section.items("augments")
     section.finish()
-    if given is None:
-        return {}
     augments, probs = [], []
-    for index, value in enumerate([given] if isinstance(given, Mapping) else given):
+    for index, value in enumerate(given):
         part = Section(value, f"{section.where}.augments.{index}", section.told)
-        kind = part.take("type")
-        probs.append(part.take("prob", 1.0))
+        kind, share = part.kind(), part.take("prob", 1.0)
         part.drop("left out: the head says it", "num_classes")
-        if kind == "Identity":
+        if kind == "Identity":  # what is left to 1 is not augmented
             continue
         if kind not in _AUGMENTS:
             hint = nearest(str(kind), _AUGMENTS)
             section.told.problem(f"{part.where}.type={short(kind)}: known are {', '.join(_AUGMENTS)}, Identity{hint}")
         augments.append({"type": _AUGMENTS.get(kind, kind), **part.rest()})
-    section.told.change(f"{section.where}.augments", ", ".join(part["type"] for part in augments) or "none")
-    shares = [share for share, part in zip(probs, _as_list(given), strict=True) if part.get("type") != "Identity"]
-    return {"augments": augments, "probs": shares} if augments else {}
-
-
-def _as_list(value: Any) -> list:
-    return [value] if isinstance(value, Mapping) else list(value)
+        probs.append(share)
+    section.told.change(f"{section.where}.augments", ", ".join(str(part["type"]) for part in augments) or "none")
+    return {"augments": augments, "probs": probs} if augments else {}
 
 
 def _searchable(backbone: Section, mapping: Mapping | None) -> dict[str, Any]:
@@ -142,7 +136,7 @@ def _candidates(value: Any, where: str, told: Told) -> dict[str, dict[str, Any]]
     group.refuse("type", "one operator of several runs, OneShotOP", "OneShotOP")
     group.refuse("num_chosen", "one operator runs in each place", 1)
     found = {}
-    for name, config in (group.take("choices") or {}).items():
+    for name, config in group.section("choices").rest().items():
         part = Section(config, f"{where}.choices.{name}", told)
         for key, off in _WITHOUT.items():
             part.refuse(key, "is not here: remove it", off)

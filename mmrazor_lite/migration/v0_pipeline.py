@@ -103,7 +103,7 @@ def pipeline(steps: Any, where: str, told: Told) -> tuple[list[Transform], dict[
         return found, {}
     for index, given in enumerate(steps):
         step = Section(given, f"{where}.{index}", told)
-        kind = step.take("type")
+        kind = step.kind()
         if kind == "Normalize":
             if normalisation is not None:
                 told.problem(f"{step.where}: the second Normalize of one pipeline: keep one")

@@ -19,6 +19,10 @@ _LOGGERS = {
     "NeptuneLoggerHook": ("NeptuneVisBackend", ("init_kwargs",)),
     "ClearMLLoggerHook": ("ClearMLVisBackend", ("init_kwargs",)),
 }
+_OF_LOGGERS = (
+    "interval by_epoch ignore_last reset_flag interval_exp_name out_dir out_suffix keep_local file_client_args "
+    "priority log_dir commit with_step".split()
+)
 _HOOKS = {"NumClassCheckHook": "ClassNumCheckHook"}
 _NO_RESULT = "left out: no result depends on it"
 
@@ -40,7 +44,7 @@ def runtime(top: Section, by_epoch: bool, best: Mapping[str, Any]) -> dict[str, 
             "checkpoint": {"type": "SafeCheckpointHook", **_checkpoints(top, by_epoch), **best},
             "sampler_seed": {"type": "DistSamplerSeedHook"},
         },
-        "custom_hooks": [{"type": "ResourceHook"}, *_custom_hooks(top.take("custom_hooks"), top.told)],
+        "custom_hooks": [{"type": "ResourceHook"}, *_custom_hooks(top.items("custom_hooks"), top.told)],
         "env_cfg": _environment(top),
         "visualizer": {"type": "UniversalVisualizer", "vis_backends": [{"type": "LocalVisBackend"}, *backends]},
         "log_processor": {"by_epoch": by_epoch},
@@ -74,35 +78,38 @@ def _checkpoints(top: Section, by_epoch: bool) -> dict[str, Any]:
 
 def _loggers(section: Section) -> tuple[Any, list[dict[str, Any]]]:
     """``log_config``: the interval, and the backends beside the log."""
-    interval, hooks = section.take("interval", 10, to="default_hooks.logger.interval"), section.take("hooks") or ()
+    interval, hooks = section.take("interval", 10, to="default_hooks.logger.interval"), section.items("hooks")
     section.finish()
     backends = []
     for index, value in enumerate(hooks):
         hook = Section(value, f"log_config.hooks.{index}", section.told)
-        kind = hook.take("type")
+        kind = hook.kind()
         backend, options = _LOGGERS.get(kind, ("", ()))
+        hook.drop(_NO_RESULT, *_OF_LOGGERS)
         if kind == _TEXT:
-            hook.rest()
+            hook.finish()
             continue
         if not backend:
             known = ", ".join((_TEXT, *_LOGGERS))
             section.told.problem(f"{hook.where}.type={short(kind)}: known are {known}; remove it")
         backends.append({"type": backend, **{key: hook.take(key) for key in options if key in hook}})
-        hook.drop(_NO_RESULT, "interval", "by_epoch", "ignore_last", "reset_flag", "log_dir", "commit", "with_step")
         hook.finish()
         section.told.change(f"log_config.hooks.{index}", f"visualizer.vis_backends, {backend}")
     return interval, backends
 
 
-def _custom_hooks(hooks: Any, told: Told) -> list[Any]:
+def _custom_hooks(hooks: list[Any], told: Told) -> list[Any]:
     """Hooks of mmcls and of the user, by their names here."""
     found = []
-    for index, hook in enumerate(hooks or ()):
+    for index, hook in enumerate(hooks):
         kind = hook.get("type") if isinstance(hook, Mapping) else None
+        if not isinstance(kind, str):
+            told.problem(f"custom_hooks.{index}={short(hook)}: give dict(type=...)")
+            continue
         if kind == "EMAHook":
             told.problem(f"custom_hooks.{index}: mmcv's EMAHook averages otherwise: remove it, or use mmengine's")
         if kind != "DistSamplerSeedHook":  # a default here
-            found.append({**hook, "type": _HOOKS.get(kind, kind)} if kind else hook)
+            found.append({**hook, "type": _HOOKS.get(kind, kind)})
     return found
 
 

@@ -46,7 +46,7 @@ def length(top: Section) -> Length:
     if runner.is_empty:
         return Length(True, top.take("total_epochs", to="train_cfg.max_epochs"))
     top.drop("runner says it", "total_epochs")
-    kind = runner.take("type")
+    kind = runner.kind()
     if kind is not None and kind not in _RUNNERS:
         known = f"{', '.join(_RUNNERS)}{nearest(str(kind), _RUNNERS)}"
         top.told.problem(f"runner.type={short(kind)}: known are {known}")
@@ -93,7 +93,7 @@ def optim_wrapper(top: Section) -> dict[str, Any] | None:
 
 def _take_hook(hook: Section, found: dict[str, Any]) -> Any:
     """Take ``optimizer_config`` apart, a hook of mmcv's; return the scale of losses in half precision, or None."""
-    kind = hook.take("type")
+    kind = hook.kind()
     if kind is not None and kind not in _OPTIMIZER_HOOKS:
         hook.told.problem(f"optimizer_config.type={short(kind)}: known are {', '.join(_OPTIMIZER_HOOKS)}")
     for key, ours in (("grad_clip", "clip_grad"), ("cumulative_iters", "accumulative_counts")):

@@ -31,7 +31,7 @@ def search_cfg(searcher: Section, of_batch: bool, loaders: Mapping[str, dict[str
         loaders: Of the config in our form; subnets are scored on the images of the test.
     """
     told = searcher.told
-    kind = searcher.take("type")
+    kind = searcher.kind()
     if kind not in _SEARCHERS:
         told.problem(f"searcher.type={short(kind)}: known are {', '.join(_SEARCHERS)}{nearest(str(kind), _SEARCHERS)}")
         return None

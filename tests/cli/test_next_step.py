@@ -153,6 +153,8 @@ def test_what_was_specialized_has_its_weights(work):
          "autoslim_mbv2_search_1xb128_cifar10"),
         ("nas/spos/spos_evolution_search_shufflenetv2_8xb2048_in1k", ("search", "subnet"),
          "spos_subnet_shufflenetv2_8xb128_in1k"),
+        ("nas/spos/spos_supernet_mobilenet_proxyless_gpu_8xb128_in1k", ("supernet", "search"),
+         "spos_evolution_search_mobilenet_proxyless_gpu_flops465_8xb512_in1k"),
         ("nas/tfnas/tfnas_search_1xb32_in1k100", ("search", "subnet"), "tfnas_subnet_2xb512_in1k"),
         ("any_model/my_net_search_cifar10", ("search", "subnet"), "my_net_subnet_cifar10"),
         ("pruning/autoslim/us_digits", ("supernet", "search"), None),

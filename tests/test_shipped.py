@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mmrazor_lite import shipped
+from mmrazor_lite.cli.configs import copy
 from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.network_names import _copied
 
 DIGITS = "configs/pruning/autoslim/autoslim_supernet_digits.py"
 SUBNET = "mmrazor_lite::configs/nas/spos/SPOS_SUBNET.yaml"
@@ -73,6 +75,13 @@ def test_a_path_of_a_clone_that_is_not_here_is_offered_by_name(tmp_path, monkeyp
             load_config(path)
     with pytest.raises(UserError, match="config file 'configs/none.py' not found: there is no folder 'configs'"):
         load_config("configs/none.py")
+
+
+def test_a_module_of_the_example_configs_is_brought_by_a_copy(tmp_path):
+    found = _copied("configs.any_model.my_net")
+    assert found.endswith("'mmrazor-lite configs copy mmrazor_lite::configs/any_model/my_net.py configs' brings it")
+    assert copy(found.split()[4], tmp_path) == [tmp_path / "any_model/my_net.py"]
+    assert _copied("configs.mine") == _copied("my_net") == ""
 
 
 @pytest.mark.parametrize(

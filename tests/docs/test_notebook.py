@@ -42,7 +42,8 @@ def test_cells_are_plain_python_without_outputs():
 @pytest.mark.wide
 def test_the_notebook_runs(root, tmp_path):
     """By nbclient, as a reader's Jupyter does it; where that is not installed, its cells as one script."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(root), *sys.path])  # where nbclient was found
+    environment = {**os.environ, "PYTHONPATH": path, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
     by_client = all(map(importlib.util.find_spec, ("nbclient", "ipykernel")))
     words = ["-c", BY_NBCLIENT, str(NOTEBOOK)] if by_client else ["-c", "\n".join(CODE)]
     done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)

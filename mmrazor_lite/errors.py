@@ -7,7 +7,7 @@ import math
 import re
 import reprlib
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -37,6 +37,12 @@ class SubnetError(UserError):
 
 class DivergedError(UserError):
     """A training whose loss or weights are not finite any more."""
+
+
+def raise_all(source: str, problems: Sequence[str]) -> None:
+    """Raise one :class:`UserError` that tells all ``problems`` of a file, in one line; nothing where there are none."""
+    if problems:
+        raise UserError(f"{source}: {'; '.join(dict.fromkeys(problems))}")
 
 
 @contextmanager

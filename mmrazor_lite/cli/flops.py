@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> dict[str, int]:
     purpose.require(cfg, args.config, "counting")
     fixed = subnets.is_sub_model(cfg.model)
     searchable = "architecture" in cfg.model
+    if fixed:  # what is counted needs no weights, which may be an address
+        cfg.model.init_cfg, cfg.model.init_weight_from_supernet = None, False
     if args.subnet:
         if not (searchable or fixed):
             raise UserError(f"--subnet: '{args.config}' builds a {cfg.model.type}, which has no subnets")
@@ -70,7 +72,7 @@ def _take_subnet(cfg: Any, path: str, shape: Sequence[int] | None, fixed: bool) 
     from mmrazor_lite.subnet.subnet_file import image_size  # numpy is slow to import
 
     outer = cfg.model if fixed else {"type": SUB_MODEL, "cfg": cfg.model}
-    cfg.model = {**outer, "fix_subnet": path, "init_cfg": None, "init_weight_from_supernet": False}
+    cfg.model = {**outer, "fix_subnet": path}
     size = image_size(path) or (shape[0] if shape and len(set(shape)) == 1 else None)
     offered = _mutator(cfg.model)
     if size and offered.get("resolutions"):

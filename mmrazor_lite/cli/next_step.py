@@ -101,6 +101,8 @@ def _after_train(args: argparse.Namespace, result: Any) -> Command | None:
         return retraining and [*words, retraining, *_options(args, retraining)]
     if subnets.is_sub_model(model) or (chosen and not isinstance(chosen, list)):
         return _test(args, args.config, result, _subnet_options(args))
+    if chosen and any(isinstance(entry, Mapping) for entry in chosen):
+        return _test(args, args.config, result)  # a split names its subnets by files or widths
     if chosen:
         return _command(args, "split", args.config, result, "--channel-cfgs", *chosen)
     role = next((role for role in AFTER_TRAINING if role in Path(args.config).stem), None)

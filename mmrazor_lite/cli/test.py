@@ -34,17 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="write the metrics to this JSON file")
 
 
-def run(args: argparse.Namespace) -> dict[str, float]:
-    """Test and return the metrics."""
+def run(args: argparse.Namespace) -> dict[str, float] | list[dict[str, Any]]:
+    """Test and return the metrics; or search, where the config has no test, and return what ``search.run`` does."""
     if args.checkpoint != "none":
         require_file(args.checkpoint, "checkpoint")
     cfg = load_config(args.config, args.cfg_options)
+    if search.is_search(cfg) and not cfg.get("test_cfg"):
+        return _search(cfg, args)
     purpose.require(cfg, args.config, "a test", purpose.TEST)
-    if search.searches_in(cfg.get("test_cfg")):
-        raise UserError(
-            f"'{args.config}' is a search config, test_cfg.type is a search: python tools/search.py {args.config} "
-            f"{args.checkpoint}"
-        )
     if args.checkpoint == "none" and not has_pretrained(cfg.model):
         raise UserError(
             f"checkpoint is 'none' and '{args.config}' names none either: give a file, or "
@@ -67,6 +64,17 @@ def run(args: argparse.Namespace) -> dict[str, float]:
 
         write_text_atomic(args.out, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     return metrics
+
+
+def _search(cfg: Any, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Search as a config says that has nothing to test: MMRazor 1.x's greedy search stands in the place of a test."""
+    for flag in ("metrics", "out"):
+        if getattr(args, flag):
+            raise UserError(f"--{flag}: '{args.config}' is a search config, nothing is tested; its results are files")
+    if args.checkpoint == "none":
+        raise UserError(f"checkpoint is 'none': '{args.config}' is a search config, give the trained supernet")
+    environment.require_one_checkpoint(cfg, args.checkpoint)
+    return search.search(cfg, args, args.checkpoint, resume=False)
 
 
 def metric(name: str, configured: Any) -> dict[str, Any]:

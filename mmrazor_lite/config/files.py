@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import difflib
 import importlib.util
 import os
 import re
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 from mmrazor_lite import shipped
 from mmrazor_lite.errors import UserError, reason
 
-from . import not_carried
+from . import not_carried, schema
 from .overrides import lost_number
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 
+MMRAZOR = "mmrazor::"
+_TYPO = 0.8  # how alike a name and a key are, of which the one is a slip of the other
 _TEMPLATE_NAME = re.compile(r"\{\{\s*_base_\.(\w+)")  # mmengine's other way to name a variable of a base
 
 
@@ -73,30 +76,50 @@ def sources(path: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.M
 def find_base(base: str, path: str) -> tuple[str, str | None]:
     """Return the file that an entry of the ``_base_`` of ``path`` names, and its scope: where its names are looked up.
 
-    ``mmrazor_lite::`` finds the configs that come with this package, ``mmpretrain::`` and ``mmcls::`` mmpretrain's; all
-    else is a path from the folder of ``path``.
+    ``mmrazor_lite::`` finds the configs that come with this package, ``mmrazor::`` those of MMRazor's that it has too,
+    ``mmpretrain::`` and ``mmcls::`` mmpretrain's; all else is a path from the folder of ``path``.
 
     Raises:
-        UserError: This package has no such config.
+        UserError: There is no such file.
         NotInstalledError: It is of a package that is not installed.
     """
     from mmengine.config import utils
 
     if "::" not in base:
-        return os.path.join(os.path.dirname(path), base), None
+        found = os.path.join(os.path.dirname(path), base)
+        if not os.path.exists(found):
+            raise UserError(f"its _base_ '{base}' is not there{_offered_instead(base)}")
+        return found, None
     if shipped.is_named(base):
         return shipped.find(base), None
+    if base.startswith(MMRAZOR):
+        return _of_mmrazor(base), None
     utils.MODULE2PACKAGE["mmcls"] = "mmpretrain"
     package, inside = utils._get_package_and_cfg_path(base)
     # mmengine's own search of the folder needs pkg_resources in its older releases, which newer setuptools have not.
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         raise NotInstalledError(package)
-    folder, scope = os.path.dirname(found.origin), base.partition("::")[0]
+    folder, scope = os.path.dirname(spec.origin), base.partition("::")[0]
     try:
         return utils._get_external_cfg_path(folder, inside), scope
     except ValueError:  # no model of it has this config: a base
         return utils._get_external_cfg_base_path(folder, inside), scope
+
+
+def _offered_instead(base: str) -> str:
+    """What to say of a base that is not there: where this package has one of the same name."""
+    _, folder, rest = base.partition("_base_/")
+    name = shipped.offered(folder + rest) if rest else None
+    return f"; the one that comes with this package is '{MMRAZOR}{folder}{rest}'" if name else ""
+
+
+def _of_mmrazor(base: str) -> str:
+    """Our file in the place of one of MMRazor's: the settings and backbones that its configs are based on."""
+    name = shipped.offered(base.removeprefix(MMRAZOR))
+    if name is None:
+        raise NotInstalledError("mmrazor")
+    return shipped.find(name)
 
 
 @contextlib.contextmanager
@@ -112,19 +135,40 @@ def _bases_are_found() -> Iterator[None]:
         Config._get_cfg_path = staticmethod(own)
 
 
-def helpers(path: str) -> frozenset[str]:
-    """The top-level names that the files of a config use themselves, or take from a base as ``_base_.NAME``."""
-    return frozenset(
-        name for _, tree, text in sources(path) for name in (*_names_read(tree), *_TEMPLATE_NAME.findall(text))
-    )
+def helpers(path: str) -> frozenset[str] | None:
+    """The top-level names of a config that are free: helper variables. None where the file is no plain Python.
+
+    Those are names that the file which sets them uses, those that a file takes from a base as ``_base_.NAME``, and
+    those of a base that nothing uses, unless they are nearly a key. A name that the file itself sets and does not use
+    is none, also where a base uses one of that name: its value there was copied before.
+    """
+    files = list(sources(path))
+    if not files or files[0][0] != path:
+        return None
+    free: set[str] = set()
+    for _, tree, text in files:
+        assigned, read, of_bases = _names(tree)
+        free |= (assigned & read) | of_bases | set(_TEMPLATE_NAME.findall(text))
+    (_, leaf, _), *bases = files
+    unused = set().union(*(_names(tree)[0] for _, tree, _ in bases)) - free
+    free |= {name for name in unused if not difflib.get_close_matches(name, schema.TOP_LEVEL, n=1, cutoff=_TYPO)}
+    assigned, read, _ = _names(leaf)
+    return frozenset(free - (assigned - read))
 
 
-def _names_read(tree: ast.Module) -> Iterator[str]:
+def _names(tree: ast.Module) -> tuple[set[str], set[str], set[str]]:
+    """The names that a file sets, those that it reads or deletes, and those of its bases that it reads."""
+    assigned, read, of_bases = set(), set(), set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            yield node.id
+        if isinstance(node, ast.Name):
+            (assigned if isinstance(node.ctx, ast.Store) else read).add(node.id)
+        elif isinstance(node, ast.alias):
+            assigned.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.ClassDef):
+            assigned.add(node.name)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "_base_":
-            yield node.attr
+            of_bases.add(node.attr)
+    return assigned, read, of_bases
 
 
 def data_roots(path: str) -> set[str]:

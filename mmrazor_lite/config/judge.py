@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest
@@ -10,34 +11,50 @@ from mmrazor_lite.errors import UserError, nearest
 from . import not_carried, packages, schema, values
 
 
-def check(cfg: Mapping, source: str) -> None:
-    """Raise :class:`UserError` for the first unknown name or key, or value that its place cannot take.
+def problems(cfg: Mapping, source: str) -> list[str]:
+    """What to say of every unknown name or key, and of every value that its place cannot take.
 
     Args:
         cfg: A config with our names.
-        source: Its file, for messages.
+        source: Its file, for messages, which begin with what is in it.
     """
+    found: list[str] = []
     for key, value in cfg.items():
-        _check(value, (str(key),), cfg, source)
+        _judge(value, (str(key),), cfg, source, found)
+    return [text.removeprefix(f"{source}: ") for text in found]
 
 
-def _check(value: Any, path: tuple[str, ...], parent: Mapping, source: str, ours: bool = True) -> None:
+def _judge(
+    value: Any, path: tuple[str, ...], parent: Mapping, source: str, found: list[str], ours: bool = True
+) -> None:
     """Judge a value and what is below it; not ``ours`` are the values of somebody else's network."""
     if ours:
-        values.check(value, path, parent, source)
+        with _telling(found):
+            values.check(value, path, parent, source)
     if path[-1] in schema.FREE:
         return
     if isinstance(value, Mapping):
-        keys, is_net = _check_keys(value, path, source)
+        keys, is_net = value.keys(), False
+        with _telling(found):
+            keys, is_net = _judge_keys(value, path, source, found)
         for key in keys:
-            _check(value[key], (*path, str(key)), value, source, ours and not is_net)
+            _judge(value[key], (*path, str(key)), value, source, found, ours and not is_net)
     elif isinstance(value, list | tuple):
         for index, part in enumerate(value):
             if isinstance(part, Mapping | list | tuple):
-                _check(part, (*path, str(index)), {}, source, ours)
+                _judge(part, (*path, str(index)), {}, source, found, ours)
 
 
-def _check_keys(node: Mapping, path: tuple[str, ...], source: str) -> tuple[Collection[str], bool]:
+@contextmanager
+def _telling(found: list[str]) -> Iterator[None]:
+    """Add what is wrong to a list, and go on."""
+    try:
+        yield
+    except UserError as error:
+        found.append(str(error))
+
+
+def _judge_keys(node: Mapping, path: tuple[str, ...], source: str, found: list[str]) -> tuple[Collection[str], bool]:
     """Judge the name and the keys of a section; return the keys to look into, and whether it is somebody's network."""
     from mmrazor_lite.models.classifiers import nets
 
@@ -47,7 +64,7 @@ def _check_keys(node: Mapping, path: tuple[str, ...], source: str) -> tuple[Coll
         around = () if path[-1] == "net" else nets.AROUND
         arguments = nets.argument_names(node["type"], where)
         if arguments is not None:
-            _refuse_unknown(node, arguments | schema.META | set(around), where, "")
+            found += _unknown(node, arguments | schema.META | set(around), where, "")
         return [key for key in around if key in node], True
     name = node.get("type")
     if name is not None and path[-1] not in schema.NOT_REGISTERED and not schema.find(name):
@@ -58,14 +75,15 @@ def _check_keys(node: Mapping, path: tuple[str, ...], source: str) -> tuple[Coll
         close = nearest(str(name).rpartition(".")[2], schema.registered())
         raise UserError(f"{where}.type is '{name}', which is not registered{close}")
     allowed = schema.allowed_keys(node, path)
-    if allowed is not None:
-        _refuse_unknown(node, allowed, source, f" in {'.'.join(path)}")
-    return node.keys(), is_net
+    known = node.keys() if allowed is None else allowed
+    found += _unknown(node, known, source, f" in {'.'.join(path)}")
+    return [key for key in node if key in known], is_net
 
 
-def _refuse_unknown(node: Mapping, allowed: Collection[str], where: str, place: str) -> None:
-    for key in node:
-        if key not in allowed:
-            options = sorted(set(allowed) - schema.META)
-            known = f"{nearest(key, options)}; allowed: {', '.join(options)}"
-            raise UserError(f"{where}: unknown key '{key}'{place}{known}")
+def _unknown(node: Mapping, allowed: Collection[str], where: str, place: str) -> list[str]:
+    options = sorted(set(allowed) - schema.META)
+    return [
+        f"{where}: unknown key '{key}'{place}{nearest(key, options)}; allowed: {', '.join(options)}"
+        for key in node
+        if key not in allowed
+    ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mmrazor_lite import counterparts, mm_packages, shipped
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, raise_all
 from mmrazor_lite.fileio import require_file
 from mmrazor_lite.migration import generation_of, translate
 from mmrazor_lite.walk import kind_of, mappings
@@ -102,9 +103,17 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
     values.check_shape(plain, source)
     not_carried.check(plain, source, _is_read, schema.FREE)
     pass_on_data_root(cfg, source)
-    cfg, cfg_options = _translated(cfg, source, cfg_options)
+    helpers, before = files.helpers(source), plain
+    cfg, cfg_options, problems = _translated(cfg, helpers, source, cfg_options)
     plain = cfg._cfg_dict
-    schema.check_top_level(plain, source)
+    unknown = schema.unknown_keys(plain, helpers)
+    if problems or unknown:
+        names.normalise(plain)
+        judged = judge.problems({key: part for key, part in plain.items() if key in schema.TOP_LEVEL}, source)
+        raise_all(source, [*problems, *unknown, *_elsewhere(judged, problems)])
+    if plain is not before:
+        for key in [key for key in plain if key not in schema.TOP_LEVEL]:
+            del plain[key]  # what helper variables were copied to is in our form by now, they are not
     wrapper = cfg.get("optim_wrapper") or {}
     if amp and kind_of(wrapper) in ("OptimWrapper", "SubnetOptimWrapper"):
         wrapper["type"] = AMP_WRAPPER
@@ -117,9 +126,15 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
     names.normalise(plain)
     if cfg.get("default_scope") in (None, *names.SCOPES):  # names of ours have their prefix by now
         cfg.default_scope = "mmpretrain"
-    judge.check(plain, source)
+    raise_all(source, judge.problems(plain, source))
     _put_classifier_around(cfg, source)
     return cfg
+
+
+def _elsewhere(judged: Sequence[str], told: Sequence[str]) -> list[str]:
+    """The problems of ``judged`` at keys that ``told``, what a translation said, is silent of."""
+    keys = [key for text in told if (key := re.split("[:= ]", text, maxsplit=1)[0])]
+    return [text for text in judged if not any(text.startswith(key) or f" in {key}" in text for key in keys)]
 
 
 def _find_shipped(plain: Mapping) -> None:
@@ -133,25 +148,26 @@ def _find_shipped(plain: Mapping) -> None:
                     node[key] = found
 
 
-def _translated(cfg: Config, source: str, cfg_options: Sequence[str]) -> tuple[Config, Sequence[str]]:
-    """Return a config in our own form, and the options that are still to be merged.
+def _translated(
+    cfg: Config, helpers: Collection[str] | None, source: str, cfg_options: Sequence[str]
+) -> tuple[Config, Sequence[str], list[str]]:
+    """Return a config in our own form, the options that are still to be merged, and what could not be translated.
 
     Options are of the generation of the file where it has their first key, else of ours.
 
     Raises:
-        UserError: What cannot be translated, all of it.
+        UserError: It is of no generation, or of two.
     """
     from mmengine.config import Config
 
-    helpers = files.helpers(source)
-    if generation_of(cfg._cfg_dict, helpers) == "own":
-        return cfg, cfg_options
+    if generation_of(cfg._cfg_dict, helpers or ()) == "own":
+        return cfg, cfg_options, []
     early, late = overrides.divide(cfg, cfg_options)
     overrides.apply(cfg, early, ours=False)
-    found = translate(cfg._cfg_dict, source, helpers)
-    if found.problems:
-        raise UserError(f"{source}: {'; '.join(found.problems)}")
-    return Config(dict(found.config), filename=cfg.filename), late
+    found = translate(cfg._cfg_dict, source, helpers or ())
+    if found.config is cfg._cfg_dict:  # nothing could be
+        raise_all(source, found.problems)
+    return Config(dict(found.config), filename=cfg.filename), late, found.problems
 
 
 def pass_on_data_root(cfg: Config, source: str) -> None:

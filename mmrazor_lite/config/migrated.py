@@ -68,7 +68,7 @@ def _translated(path: str | os.PathLike, cfg_options: Sequence[str]) -> Translat
     load.pass_on_data_root(cfg, str(path))
     early, late = overrides.divide(cfg, cfg_options)
     overrides.apply(cfg, early, ours=False)
-    found = translate(cfg._cfg_dict, path, files.helpers(str(path)))
+    found = translate(cfg._cfg_dict, path, files.helpers(str(path)) or ())
     config = Config(dict(found.config))
     overrides.apply(config, late)
     return replace(found, config=config._cfg_dict)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.walk import mappings
 
+from . import schema
+
 PREFIXES = {"mmcls.": "mmpretrain.", "mmrazor.": "mmrazor_lite."}
 RENAMED = {
     "mmrazor_lite.BigNAS": "mmrazor_lite.OFA",  # whose sandwich it is
@@ -61,4 +63,13 @@ def renamed(name: str) -> str:
             mine, rival = (holder(registry.module_dict[name]) for registry in (held, held.parent))
             raise UserError(f"'{name}' is taken in the registry '{held.name}' by {mine}: give {rival} another name")
         name = f"{SCOPE}.{name}"
-    return RENAMED.get(name, name)
+    return _of_parents(RENAMED.get(name, name))
+
+
+def _of_parents(name: str) -> str:
+    """The bare name where a class that is said to be of mmpretrain or of ours is mmengine's or mmcv's: both find it."""
+    scope, _, bare = name.rpartition(".")
+    if scope not in SCOPES.values():
+        return name
+    held = schema.scopes_of(bare)
+    return bare if scope not in held and held & {"mmengine", "mmcv"} else name

@@ -145,7 +145,7 @@ def divide(cfg: Mapping, pairs: Sequence[str]) -> tuple[list[str], list[str]]:
     for pair in pairs:
         key = re.split("[.=]", pair, maxsplit=1)[0]
         is_read = reads(cfg, key)
-        if key in cfg and not is_read and key not in schema.TOP_LEVEL:
+        if key in cfg and key not in schema.TOP_LEVEL and not (is_read and generation_of(cfg) == "0.x"):
             raise _of_helper(key, key)
         (early if is_read else late).append(pair)
     return early, late
@@ -161,7 +161,7 @@ def _of_helper(key: str, variable: str) -> UserError:
 def check(cfg: Mapping, key: str, ours: bool = True) -> None:
     """Raise :class:`UserError` unless ``key`` names a value of ``cfg`` or a key that its place accepts.
 
-    Of a config that is not in our form yet (``ours``), any top-level key may be one; nothing is imported for it.
+    Of a config that is not in our form yet (``ours``), any top-level key may be one. Nothing is imported for it.
     """
     parts = key.split(".")
     if ours and parts[0] in cfg and parts[0] not in schema.TOP_LEVEL:

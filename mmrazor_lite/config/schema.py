@@ -5,7 +5,7 @@ A key is accepted where something reads it; everything else is refused before a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -26,11 +26,6 @@ TOP_LEVEL = frozenset(
     "model_wrapper_cfg find_unused_parameters sync_bn compile cfg custom_imports runner_type "
     # ours
     "search_cfg data_root channels_last".split()
-)
-# Helper variables of mmpretrain's base configs: a leaf may replace what they were copied to.
-MMPRETRAIN_HELPERS = frozenset(
-    "dataset_type train_pipeline test_pipeline base_train_pipeline view_pipeline bgr_mean bgr_std num_classes "
-    "rand_increasing_policies img_norm_cfg".split()
 )
 DATALOADER = frozenset(
     "dataset sampler batch_sampler batch_size num_workers collate_fn pin_memory drop_last timeout worker_init_fn "
@@ -115,6 +110,11 @@ def registered() -> set[str]:
     return {name for registry in _registries() for name in registry.module_dict}
 
 
+def scopes_of(name: str) -> set[str]:
+    """The scopes of the registries that have a bare name."""
+    return {registry.scope for registry in _registries() if name in registry.module_dict}
+
+
 def find(name: Any, imports: bool = True) -> list[tuple[str, Callable]]:
     """Return (registry, class) of every registration that ``name`` (or a class itself) may mean; empty if unknown.
 
@@ -186,24 +186,30 @@ def is_place_of_net(path: tuple[str, ...]) -> bool:
     return path in (("model",), ("model", "cfg")) or path[-1] in ("architecture", "net")
 
 
-def check_top_level(cfg: Mapping, source: str) -> None:
-    """Raise :class:`UserError` for a top-level key that nothing reads and no other value was copied from."""
-    old = [key for key in ("algorithm", "searcher", "runner", "optimizer_config", "data", "mutator") if key in cfg]
-    if old and "model" not in cfg:
-        raise UserError(
-            f"{source}: '{old[0]}' at top level is the config style of MMRazor 0.x, here it is model=dict(type=...): "
-            "docs/migration.md shows both side by side"
-        )
-    used = [value for key, section in cfg.items() if key in TOP_LEVEL for _, value in values(section)]
-    for key, value in cfg.items():
-        if key in TOP_LEVEL or key in MMPRETRAIN_HELPERS or key.startswith("_"):
-            continue
-        copies = [part for _, part in values(value) if part is value or isinstance(part, str | dict | list | tuple)]
-        if not any(part in used for part in copies):
-            why = not_carried.reason_of_key(key)
-            raise UserError(
-                f"{source}: {key}: {why}"
-                if why
-                else f"{source}: unknown key '{key}' at top level{nearest(key, TOP_LEVEL)}; "
-                "a helper variable that nothing copies starts with '_'"
-            )
+def unknown_keys(cfg: Mapping, helpers: Collection[str] | None) -> list[str]:
+    """What to say of each top-level key that nothing reads.
+
+    Args:
+        cfg: A config in our form.
+        helpers: Its helper variables; None where that cannot be seen, and a name is one that a value was copied from.
+    """
+    others = [key for key in cfg if key not in TOP_LEVEL and not key.startswith("_")]
+    if helpers is None:
+        used = [value for key, section in cfg.items() if key in TOP_LEVEL for _, value in values(section)]
+        helpers = [key for key in others if _is_copied(cfg[key], used)]
+    return [_unknown_key(key) for key in others if key not in helpers]
+
+
+def _is_copied(value: Any, used: Sequence[Any]) -> bool:
+    copies = (part for _, part in values(value) if part is value or isinstance(part, str | dict | list | tuple))
+    return any(part in used for part in copies)
+
+
+def _unknown_key(key: str) -> str:
+    why = not_carried.reason_of_key(key)
+    return (
+        f"{key}: {why}"
+        if why
+        else f"unknown key '{key}' at top level{nearest(key, TOP_LEVEL)}; a helper variable that its file does not use "
+        "starts with '_'"
+    )

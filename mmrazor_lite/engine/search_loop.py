@@ -23,6 +23,7 @@ from mmrazor_lite.engine.progress import StepProgress
 from mmrazor_lite.engine.scoring import Scorer
 from mmrazor_lite.engine.search_limits import finite, read_limits
 from mmrazor_lite.engine.search_output import Found, Front, SearchOutput
+from mmrazor_lite.engine.search_predictor import SearchPredictor
 from mmrazor_lite.engine.search_settings import SearchSettings
 from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.engine.searchers import build_searcher, searcher_class
@@ -30,7 +31,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.said import origin
-from mmrazor_lite.search import AccuracyPredictor, Cost, HasFront, HasHistory, Result, Searcher
+from mmrazor_lite.search import Cost, HasFront, HasHistory, Result, Searcher
 from mmrazor_lite.search.protocols import asked_of, state_of
 
 SHOW_SECONDS, SAVE_SECONDS = 1.0, 5.0  # between two lines, and two writes of the state, while a predictor scores
@@ -76,7 +77,8 @@ class SearchLoop:
         self.limits = read_limits(cls.takes, cls.__name__, settings.targets, ranges, self.cost.max())
         self.searcher: Searcher = build_searcher(cls, searcher, self.space, self.cost, settings.seed, self.limits)
         self.evaluator = SubnetEvaluator(algorithm, settings)
-        self.predictor, with_predictor = _predictor(algorithm.mutator, settings.predictor)
+        constraints = self.limits.get("constraints", [])
+        self.predictor = SearchPredictor(settings.predictor, algorithm.mutator, constraints, self.cost, settings.seed)
         digest = f"sha256:{checkpoint_hash(checkpoint)}" if checkpoint else None
         self.state = SearchState(
             self.work_dir,
@@ -85,7 +87,7 @@ class SearchLoop:
                 "grid": self.space.grid,
                 **finite(self.limits),
                 **with_table,
-                **with_predictor,
+                **self.predictor.identity,
                 "searcher": searcher,
                 "evaluator": self.evaluator.settings,
                 "seed": settings.seed,
@@ -120,9 +122,10 @@ class SearchLoop:
             began()
         self._clock = shown = time.perf_counter()
         with StepProgress("search", start=self.searcher.progress()[0], quiet=self.rank != 0) as self._shown:
+            self.predictor.fit(lambda rows: self.scorer(rows, self._shown.inside)[0], self.work_dir)
             while not self.searcher.done:
                 self._step()
-                if self.predictor is None or self.searcher.done or time.perf_counter() - shown > SHOW_SECONDS:
+                if not self.predictor.is_used or self.searcher.done or time.perf_counter() - shown > SHOW_SECONDS:
                     self._shown.update(*self.searcher.progress())
                     shown = time.perf_counter()
             found = self._found()
@@ -140,7 +143,7 @@ class SearchLoop:
                 logger="current",
                 level=logging.WARNING,
             )
-        if self.predictor is None:
+        if not self.predictor.is_used:
             metrics, scored, spent = self.scorer(rows, self._shown.inside)
         else:
             metrics, scored, spent = self._predicted(rows)
@@ -155,7 +158,7 @@ class SearchLoop:
             }
         )
         # A step of predictions takes milliseconds: writing a file after each would take most of the time.
-        due = self.predictor is None or self.searcher.done or time.perf_counter() - self._saved > SAVE_SECONDS
+        due = not self.predictor.is_used or self.searcher.done or time.perf_counter() - self._saved > SAVE_SECONDS
         if self.rank == 0 and due:
             self.state.searcher = state_of(self.searcher)
             self.output.write_log()
@@ -181,7 +184,7 @@ class SearchLoop:
         if not results:
             raise UserError(f"search: the {type(self.searcher).__name__} is done and has found no subnet")
         metrics: list[Mapping[str, float]] = [result.metrics for result in results]
-        if self.predictor is not None:
+        if self.predictor.is_used:
             real, _, _ = self.scorer(np.stack([result.row for result in results]), self._shown.inside)
             metrics = [{"predicted": told["score"], **found} for told, found in zip(metrics, real, strict=True)]
         pairs = zip(results, metrics, strict=True)
@@ -203,7 +206,7 @@ class SearchLoop:
         if self.rank == 0:
             self.work_dir.mkdir(parents=True, exist_ok=True)
             try:
-                self.output.check(self.limits.get("budgets"))
+                self.output.check(self.limits.get("budgets"), self.predictor.writes)
                 found[0] = self.state.read() if resume else None
             except UserError as error:
                 found[1] = str(error)
@@ -240,21 +243,6 @@ def _cost(mutator: Any, settings: SearchSettings) -> tuple[Cost, dict[str, str]]
     if settings.target_latency is not None:
         raise UserError("target_latency needs latency_table: a file that says what each candidate takes")
     return mutator.cost_model, {}
-
-
-def _predictor(mutator: Any, path: str | Path | None) -> tuple[AccuracyPredictor | None, dict[str, str]]:
-    """The predictor of a file, and which one it is."""
-    if path is None:
-        return None, {}
-    predictor = AccuracyPredictor.read(path, mutator.search_space, mutator.cost_model.fingerprint)
-    if predictor.encoding == "ofa":
-        print_log(
-            f"search: {path} does not say of which network it is; the published one is of OFAMobileNetV3 at "
-            "width_mult=1.2",
-            logger="current",
-            level=logging.WARNING,
-        )
-    return predictor, {"predictor": checkpoint_hash(path)}
 
 
 def _chosen(searcher: Searcher) -> dict[str, Any]:

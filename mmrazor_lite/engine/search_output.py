@@ -67,10 +67,16 @@ class SearchOutput:
         self._algorithm, self._state, self._evaluator, self._made_by = algorithm, state, evaluator, made_by
         self._folder = state.path.parent
 
-    def check(self, budgets: Sequence[tuple] | None) -> None:
-        """Refuse names that cannot be written, before the work: see :func:`check_outputs`."""
+    def check(self, budgets: Sequence[tuple] | None, more: Sequence[str] = ()) -> None:
+        """Refuse names that cannot be written, and ``more``, before the work: see :func:`check_outputs`."""
         results = names_of([Budget(*budget) for budget in budgets] if budgets else [None])
-        names = [STATE_NAME, LOG_NAME, FRONT_NAME, *(f"{name}{end}" for name in results for end in (".yaml", ".pth"))]
+        names = [
+            STATE_NAME,
+            LOG_NAME,
+            FRONT_NAME,
+            *more,
+            *(f"{name}{end}" for name in results for end in (".yaml", ".pth")),
+        ]
         check_outputs(map(self._folder.joinpath, names))
 
     def write(self, found: Sequence[Found], front: Front | None = None) -> list[dict[str, Any]]:

@@ -29,7 +29,8 @@ class SearchSettings(ScoringSettings):
             ``None`` is no bound, one value is the upper one. For the evolution, which takes no ``target_*``.
         latency_table: File that says what each candidate takes, see :class:`LatencyTable`; makes latency a resource.
         predictor: File of an :class:`AccuracyPredictor`; it scores the candidates, all at once, and only what was found
-            is evaluated. The state is on disk every few seconds then, and after the last step.
+            is evaluated. The state is on disk every few seconds then, and after the last step. ``dict(samples=500)``
+            fits one first, to so many subnets within the limits that are evaluated.
     """
 
     searcher: Mapping[str, Any] | None = None
@@ -40,7 +41,7 @@ class SearchSettings(ScoringSettings):
     target_latency: Target = None
     constraints_range: Mapping[str, Any] | None = None
     latency_table: str | Path | None = None
-    predictor: str | Path | None = None
+    predictor: str | Path | Mapping[str, int] | None = None
 
     @property
     def targets(self) -> dict[str, Target]:

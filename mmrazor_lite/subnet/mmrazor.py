@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.subnet.space import SearchSpace
 
+_UNIT_NAME = re.compile(r"(?P<layer>.+)_\((?P<start>\d+), ?(?P<end>\d+)\)_(?P<full>\d+)")
+_DIVISOR = 8  # of the widths that AutoSlim offers
 # What MMRazor 0.x and 1.x put before the names of the plain model's modules.
 _PREFIXES = ("architecture.model.", "architecture.", "model.")
 
@@ -72,6 +75,42 @@ def read_chosen(document: Mapping[str, Any], space: SearchSpace, where: str) -> 
             raise UserError(f"{where}: the choice '{name}' is given twice, the second time as '{key}'")
         chosen[name] = value
     return chosen
+
+
+def is_units(document: Mapping[str, Any], space: SearchSpace) -> bool:
+    """Tell whether this is MMRazor 1.x's mapping of width units, named after a layer and the channels that it holds."""
+    return bool(space.layers) and any(_UNIT_NAME.fullmatch(key) for key in document)
+
+
+def read_units(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, int]:
+    """MMRazor 1.x width units: ``LAYER_(0, 48)_48`` -> ``chosen`` (what a search writes) or ``choice`` (JSON of units).
+
+    A value is a number of channels, or a share of the full width, which is rounded as AutoSlim does: to a multiple of
+    8, and not below 90 % of it. Choices that no unit of the file sets are left out.
+
+    Raises:
+        UserError: As :func:`read_channels`.
+    """
+    layers: dict[str, dict[str, int]] = {}
+    for key, entry in document.items():
+        match = _UNIT_NAME.fullmatch(key)
+        if match is None:
+            raise UserError(f"{where}: '{short(key)}' is no unit such as 'backbone.conv1.conv_(0, 48)_48'")
+        place, full = f"{where}: unit '{key}'", int(match["full"])
+        value = entry.get("chosen", entry.get("choice")) if isinstance(entry, dict) else None
+        layers[match["layer"]] = {"out_channels": _unit_width(value, full, place), "raw_out_channels": full}
+    return read_channels(layers, space, where)
+
+
+def _unit_width(value: Any, full: int, place: str) -> int:
+    """The channels of a unit of ``full``, of a number of them or of a share."""
+    if type(value) is int and 1 <= value <= full:
+        return value
+    if not isinstance(value, float) or not 0 < value <= 1:
+        raise UserError(f"{place}: 'chosen' must be a number of channels, or a share of {full}; got {short(value)}")
+    target = value * full
+    width = max(_DIVISOR, int(target + _DIVISOR / 2) // _DIVISOR * _DIVISOR)
+    return min(full, width + _DIVISOR * (width < 0.9 * target))
 
 
 def read_modules(document: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, Any]:

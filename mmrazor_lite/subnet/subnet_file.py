@@ -17,7 +17,7 @@ from mmrazor_lite.jsonio import is_number
 from mmrazor_lite.plain_data import plain
 from mmrazor_lite.subnet.choice import at, plain_scalar
 from mmrazor_lite.subnet.elastic_stages import plain_size
-from mmrazor_lite.subnet.mmrazor import read_channels, read_chosen, read_modules
+from mmrazor_lite.subnet.mmrazor import is_units, read_channels, read_chosen, read_modules, read_units
 from mmrazor_lite.subnet.mmrazor_ofa import is_mmrazor_ofa, read_mmrazor_ofa
 from mmrazor_lite.subnet.net_config import is_net_config, read_net_config, said_size
 from mmrazor_lite.subnet.space import SearchSpace, listed
@@ -43,7 +43,7 @@ class SubnetFile:
 
 
 def read_subnet(path: str | os.PathLike, space: SearchSpace) -> SubnetFile:
-    """Read a subnet of ``space``: our format, MMRazor's (0.x channel and mutable, 1.x fix_subnet), OFA's or TF-NAS's.
+    """Read a subnet of ``space``: our format, OFA's, TF-NAS's, or MMRazor's (channels, mutables, fix_subnet, units).
 
     Raises:
         UserError: The file is missing or no YAML, in none of these formats, or does not fit the space; names the file.
@@ -96,6 +96,8 @@ def parse_document(document: Any, space: SearchSpace, where: str, path: Path | N
         choices = read_net_config(document, space, where, path)
     elif is_mmrazor_ofa(document, space):
         choices = read_mmrazor_ofa(document, space, where)
+    elif is_units(document, space):
+        choices = read_units(document, space, where)
     elif "chosen" in keys:
         choices = read_chosen(document, space, where)
     elif "out_channels" in keys:
@@ -105,8 +107,8 @@ def parse_document(document: Any, space: SearchSpace, where: str, path: Path | N
     else:
         raise UserError(
             f"{where}: not a subnet file: expected '{FORMAT}', or MMRazor's layers with 'out_channels' (0.x), names "
-            f"with 'chosen' (0.x, 1.x) or 'modules' (1.0 rc), or a net.config of Once-for-All, or a model.config of "
-            f"TF-NAS; found the keys {listed(list(document))}"
+            f"with 'chosen' (0.x, 1.x) or 'modules' (1.0 rc), units with 'choice' (1.x), or a net.config of "
+            f"Once-for-All, or a model.config of TF-NAS; found the keys {listed(list(document))}"
         )
     return SubnetFile(space.subnet(space.index(choices, where)), path=path)
 

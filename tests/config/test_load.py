@@ -9,7 +9,7 @@ import pytest
 
 from mmrazor_lite.config.files import read
 from mmrazor_lite.config.load import load_config
-from mmrazor_lite.config.overrides import parse
+from mmrazor_lite.config.overrides import check, parse
 from mmrazor_lite.errors import UserError
 
 AUTOSLIM = "configs/pruning/autoslim"
@@ -236,3 +236,69 @@ def test_a_module_of_another_folder_with_the_same_name_is_told(tmp_path, monkeyp
             read("config.py")
     finally:
         sys.modules.pop("my_parts_of_a_test", None)
+
+
+SLIM = "configs/pruning/autoslim/autoslim_supernet_digits.py"
+
+
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        ("paramwise_cfg = dict(norm_decay_mult=0.0)\noptim_wrapper = dict(paramwise_cfg=paramwise_cfg)\n", None),
+        ("count = 3\nmodel = dict(num_random_samples=count)\n", None),
+        ("optim_wraper = dict(optimizer=dict(type='SGD'))\n", "unknown key 'optim_wraper' .* 'optim_wrapper'"),
+        ("unused = 3\n", "unknown key 'unused'"),
+        ("model = _base_.model\nmodel.num_random_samples = 3\n", None),
+    ],
+)
+def test_a_helper_variable_is_a_name_that_its_file_uses(root, tmp_path, leaf, message):
+    path = write(tmp_path, f"_base_ = {str(root / SLIM)!r}\n{leaf}")
+    if message is None:
+        load_config(path)
+    else:
+        with pytest.raises(UserError, match=message):
+            load_config(path)
+
+
+def test_a_name_of_a_base_is_free_unless_it_is_nearly_a_key(root, tmp_path):
+    base = tmp_path / "base.py"
+    leaf = write(tmp_path, "_base_ = './base.py'\nmodel = dict(num_random_samples=3)\n")
+    base.write_text(f"_base_ = {str(root / SLIM)!r}\nextra_params = dict(a=1)\n")
+    load_config(leaf)
+    base.write_text(f"_base_ = {str(root / SLIM)!r}\nval_evaluatr = dict(type='Accuracy')\n")
+    with pytest.raises(UserError, match="unknown key 'val_evaluatr'.*did you mean 'val_evaluator'"):
+        load_config(leaf)
+
+
+def test_everything_that_is_wrong_is_told_at_once(root, tmp_path):
+    leaf = "optim_wraper = 3\nmodel = dict(distilller=None, num_random_sample=3)\ntrain_cfg = dict(by_epoch='yes')\n"
+    with pytest.raises(UserError) as caught:
+        load_config(write(tmp_path, f"_base_ = {str(root / SLIM)!r}\n{leaf}"))
+    text = str(caught.value)
+    assert all(word in text for word in ("'optim_wraper'", "'distilller'", "'num_random_sample'", "train_cfg.by_epoch"))
+    assert "\n" not in text
+
+
+def test_a_base_of_mmrazor_is_ours_and_one_that_is_gone_is_named(tmp_path):
+    cfg = load_config(write(tmp_path, "_base_ = 'mmrazor::_base_/settings/imagenet_bs2048_autoslim_pil.py'\n"))
+    assert cfg.train_dataloader.batch_size == 256 and cfg.optim_wrapper.optimizer.nesterov
+    assert cfg.train_dataloader.dataset.pipeline[1].crop_ratio_range == (0.25, 1.0)
+    assert {loader.dataset.pipeline[1].backend for loader in (cfg.train_dataloader, cfg.test_dataloader)} == {"pillow"}
+    path = write(tmp_path, "_base_ = '../_base_/settings/imagenet_bs1024_spos.py'\n")
+    with pytest.raises(UserError, match="is not there; .* 'mmrazor::_base_/settings/imagenet_bs1024_spos.py'"):
+        load_config(path)
+
+
+def test_an_option_imports_nothing_from_the_current_folder(tmp_path, monkeypatch, digits):
+    (tmp_path / "evil_of_a_test.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    text = f"_base_ = {str(digits)!r}\nmodel = dict(type='evil_of_a_test.Net', _delete_=True)\n"
+    cfg = read(str(write(tmp_path, text)))
+    check(cfg._cfg_dict, "model.width")
+    assert "evil_of_a_test" not in sys.modules
+
+
+def test_names_of_mmengine_behind_those_of_mmpretrain(digits):
+    cfg = load_config(digits, ["train_dataloader.sampler.type=mmcls.DefaultSampler"])
+    assert cfg.train_dataloader.sampler.type == "DefaultSampler"
+    assert load_config(digits, ["val_evaluator.type=mmcls.Accuracy"]).val_evaluator.type == "mmpretrain.Accuracy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_search_is_one_and_recalibrates_on_training_images():
     cfg = load("search")
     assert is_search(cfg) and not is_search(load("supernet")) and not is_search(load("subnet"))
     settings = search_settings(cfg, "search.py")
-    assert settings["num_candidates"] == 2 and settings["constraints_range"] == {"flops": (0, 330)}
+    assert settings["searcher"]["num_candidates"] == 2 and settings["constraints_range"] == {"flops": (0, 330)}
     assert settings["calibrate_dataloader"] == cfg.train_dataloader
     off = search_settings(load("search", "train_cfg.calibrate_sample_num=0"), "search.py")
     assert "calibrate_dataloader" not in off
@@ -112,3 +113,59 @@ def test_options_of_the_validation_that_would_change_nothing(capsys, tmp_path, o
     words = ["train", str(CONFIGS / "supernet.py"), "--work-dir", str(tmp_path), "--cfg-options", option]
     assert main(words) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+SHORT = ["train_cfg.max_iters=1", "train_cfg.val_interval=1", "default_hooks.checkpoint.interval=1"]
+UNITS = {  # two subnets: half of every layer and all of it
+    f"{name}_(0, {full})_{full}": {"init_args": {"num_channels": full, "candidate_choices": [full // 2, full]}}
+    for name, full in (
+        ("backbone.conv1.conv", 8),
+        ("backbone.layer2.0.conv.0.conv", 16),
+        ("backbone.layer2.0.conv.2.conv", 16),
+        ("backbone.conv2.conv", 32),
+    )
+}
+
+
+def run(capsys, *words) -> str:
+    """Run one command; return what it said."""
+    assert main([str(word) for word in words]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def test_widths_from_a_supernet_by_a_search_in_a_test_to_several_subnets_and_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("units.json").write_text(json.dumps(UNITS))
+    run(capsys, "train", CONFIGS / "slim_supernet.py", "--work-dir", "W1", "--cfg-options", *SHORT)
+    run(capsys, "test", CONFIGS / "slim_search.py", "W1/iter_1.pth", "--work-dir", "W2", "--cfg-options",
+        "test_cfg.target_flops=(0.2,)")  # fmt: skip
+    counted = run(capsys, "flops", CONFIGS / "slim_supernet.py", "--json", "--subnet", "W2/subnet_flops_0.2M.yaml")
+    assert json.loads(counted)["flops"] <= 200_000
+    run(capsys, "train", CONFIGS / "slim_joint.py", "--work-dir", "W3", "--cfg-options", *SHORT)
+    half, whole = (
+        json.loads(
+            run(capsys, "flops", CONFIGS / "slim_subnet.py", "--json", "--cfg-options", f"model.deploy_index={k}")
+        )
+        for k in (0, 1)
+    )
+    assert half["params"] == 730 and whole["params"] == 1930
+    run(capsys, "train", CONFIGS / "slim_subnet.py", "--work-dir", "W4", "--cfg-options", *SHORT,
+        "model.channel_cfg=W2/subnet_flops_0.2M.yaml")  # fmt: skip
+    run(capsys, "test", CONFIGS / "slim_subnet.py", "W4/iter_1.pth", "--work-dir", "W4", "--cfg-options",
+        "model.channel_cfg=W2/subnet_flops_0.2M.yaml")  # fmt: skip
+
+
+def test_once_for_all_in_mmrazors_form_with_a_predictor_that_the_search_fits(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(capsys, "train", CONFIGS / "ofa_supernet.py", "--work-dir", "W1")
+    said = run(
+        capsys, "train", CONFIGS / "ofa_search.py", "--work-dir", "W2", "--cfg-options", "load_from=W1/iter_2.pth"
+    )
+    assert "predictor fitted to 16 subnets; on 4 held out" in said and Path("W2/predictor.safetensors").is_file()
+    subnet = ["--cfg-options", "model.fix_subnet=W2/best_subnet.yaml"]
+    run(capsys, "flops", CONFIGS / "ofa_subnet.py", *subnet)  # the address of its weights is not read
+    assert main(["train", str(CONFIGS / "ofa_subnet.py"), "--work-dir", "W3", *subnet]) == 2
+    assert "only local files are read; download it and give its path" in capsys.readouterr().err
+    run(capsys, "train", CONFIGS / "ofa_subnet.py", "--work-dir", "W3", "--cfg-options", *SHORT,
+        "model.init_cfg.checkpoint=W2/best_subnet.pth")  # fmt: skip
+    run(capsys, "test", CONFIGS / "ofa_subnet.py", "W3/iter_1.pth", "--work-dir", "W3")

@@ -71,9 +71,9 @@ def test_a_model_of_something_else(tmp_path, model, what):
 
 
 def test_what_to_write_instead(tmp_path):
-    distiller = "distiller=dict(type='ConfigurableDistiller', distill_losses=dict(loss_kl=dict(type='KLDivergence')))"
-    text = refused(write(tmp_path, f"model = dict(type='mmrazor.AutoSlim', {distiller})\n"))
-    assert "model.distiller: not carried: ConfigurableDistiller" in text and "type='KLDivergence'" in text
+    head = "head=dict(type='mmrazor.LinearNoBiasClsHead')"
+    text = refused(write(tmp_path, f"model = dict(type='ImageClassifier', {head})\n"))
+    assert "model.head: not carried: LinearNoBiasClsHead" in text and "BiasFreeLinearClsHead" in text
 
 
 @pytest.mark.parametrize(
@@ -155,5 +155,5 @@ def test_a_helper_variable_may_be_called_as_elsewhere(root, tmp_path):
     ],
 )
 def test_a_config_of_what_is_here_is_sent_to_ours(root, tmp_path, name, folder):
-    said = refused(write(tmp_path, "_base_ = ['mmrazor::_base_/settings/imagenet_bs1024_spos.py']\n", name))
+    said = refused(write(tmp_path, "_base_ = ['mmrazor::_base_/settings/gone.py']\n", name))
     assert said.endswith(folder) and (root / folder).is_dir()

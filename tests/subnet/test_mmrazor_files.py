@@ -230,3 +230,29 @@ def test_operators_that_do_not_fit() -> None:
         with pytest.raises(UserError) as error:
             parse_document(wrong, space, "A")
         assert str(error.value) == message
+
+
+def test_units_of_1x_are_widths_of_the_layers_that_they_are_called_after(tmp_path: Path) -> None:
+    layers = {"conv1.conv": LayerWidth("stem", 48), "conv1.bn": LayerWidth("stem", 48), "fc": LayerWidth(None, 10)}
+    space = SearchSpace([Choice("stem", range(8, 49, 8)), Choice("other", (8, 16))], layers)
+    name = "conv1.conv_(0, 48)_48"
+    for entry, width in (
+        ({"chosen": 32}, 32),  # of a slimmable network
+        ({"chosen": 0.5}, 24),  # of a search by ratios
+        ({"chosen": 0.17}, 8),  # 8.16 channels
+        ({"init_args": {"num_channels": 48}, "choice": 16}, 16),  # JSON of units
+        ({"chosen": 1.0}, 48),
+    ):
+        found = parse_document({name: entry}, SearchSpace([space["stem"]], layers), "a.json")
+        assert dict(found.subnet) == {"stem": width}
+    for entry, message in (
+        ({"chosen": 64}, "must be a number of channels, or a share of 48; got 64"),
+        ({"chosen": 1.5}, "or a share of 48; got 1.5"),
+        ({}, "got None"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_document({name: entry}, space, "a.json")
+    with pytest.raises(UserError, match="unknown layer 'conv2.conv'"):
+        parse_document({"conv2.conv_(0, 8)_8": {"chosen": 8}}, space, "a.json")
+    with pytest.raises(UserError, match="the file is for 64 channels at full width, this model has 48"):
+        parse_document({"conv1.conv_(0, 64)_64": {"chosen": 8}}, space, "a.json")

@@ -11,12 +11,12 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
-from mmrazor_lite.errors import UserError, check_number
+from mmrazor_lite.errors import UserError, check_number, short
 from mmrazor_lite.models.algorithms.assumptions import check_distillation
 from mmrazor_lite.models.algorithms.base import Algorithm, Pass
 from mmrazor_lite.models.algorithms.construct import build_part
 from mmrazor_lite.models.algorithms.identity import CHANNEL_CFG
-from mmrazor_lite.models.algorithms.widths import check_range, check_width, is_width, names_of, subnet_of
+from mmrazor_lite.models.algorithms.widths import Entry, check_range, check_width, is_width, names_of, subnet_of
 from mmrazor_lite.models.importance import build as build_importance
 from mmrazor_lite.registry import DISTILLERS, MODELS
 from mmrazor_lite.subnet import Subnet
@@ -35,8 +35,9 @@ class AutoSlim(Algorithm):
       3.3) and each learning from the labels.
     - one subnet: that one alone, as a plain network without anything of ours in it.
 
-    A subnet is a file, or a number: 0.75 keeps three quarters of every layer. A list of numbers is a slimmable network.
-    With ``width_range`` the supernet is a universally slimmable one: all subnets of the sandwich are uniform.
+    A subnet is a file, the content of one, or a number: 0.75 keeps three quarters of every layer. A list of numbers is
+    a slimmable network. With ``width_range`` the supernet is a universally slimmable one: all subnets of the sandwich
+    are uniform.
 
     Source: arXiv:1903.11728.
 
@@ -46,8 +47,8 @@ class AutoSlim(Algorithm):
         num_random_samples: Random subnets per step of the supernet; 2 by default.
         distiller: Loss of the subnets against the max subnet; ``KLDivergence`` by default, ``BinaryKLDivergence`` for
             heads of several labels per image. Only for the supernet.
-        channel_cfg: Subnet or list of them: a file in any format that :func:`mmrazor_lite.subnet.read_subnet` knows, or
-            a uniform width, above 0 and at most 1. Widths are rounded as the mutator says.
+        channel_cfg: Subnet or list of them: a file in any format that :func:`mmrazor_lite.subnet.read_subnet` knows,
+            its content, or a uniform width, above 0 and at most 1. Widths are rounded as the mutator says.
         width_range: Smallest and largest uniform width of a universally slimmable network; the random ones are drawn
             evenly between them. Only for the supernet.
         val_widths: Uniform widths that validation, test and the table of resources show of it; by default the two
@@ -71,7 +72,7 @@ class AutoSlim(Algorithm):
         mutator: Any,
         num_random_samples: int | None = None,
         distiller: Mapping | nn.Module | None = None,
-        channel_cfg: str | float | Sequence[str | float] | None = None,
+        channel_cfg: Entry | Sequence[Entry] | None = None,
         width_range: Sequence[float] | None = None,
         val_widths: Sequence[float] | None = None,
         retraining: bool | None = None,
@@ -181,7 +182,9 @@ class AutoSlim(Algorithm):
 
 
 def _is_entry(entry: Any) -> bool:
-    return bool(entry.strip()) if isinstance(entry, str) else is_width(entry) and 0 < entry <= 1
+    if isinstance(entry, str | Mapping):
+        return bool(entry.strip() if isinstance(entry, str) else entry)
+    return is_width(entry) and 0 < entry <= 1
 
 
 def _check_options(channel_cfg: Any, retraining: bool | None, num_random_samples: int | None, distiller: Any) -> None:
@@ -189,8 +192,8 @@ def _check_options(channel_cfg: Any, retraining: bool | None, num_random_samples
         entries = channel_cfg if isinstance(channel_cfg, list | tuple) else [channel_cfg]
         if not entries or not all(_is_entry(entry) for entry in entries):
             raise UserError(
-                f"algorithm.channel_cfg={channel_cfg!r}: give a subnet file, a list of them, or None; instead of a "
-                "file, a number above 0 and at most 1 is the uniform width of that share"
+                f"algorithm.channel_cfg={short(channel_cfg)}: give a subnet file, a list of them, or None; instead of "
+                "a file, a number above 0 and at most 1 is the uniform width of that share"
             )
     if retraining is True and channel_cfg is None:
         raise UserError("algorithm.retraining=True needs algorithm.channel_cfg: a subnet file or a list of them")
@@ -221,11 +224,12 @@ def _check_width_options(channel_cfg: Any, width_range: Any, val_widths: Any) ->
                 )
 
 
-def _check_distinct(subnets: Sequence[Subnet], paths: Sequence[str | float]) -> None:
+def _check_distinct(subnets: Sequence[Subnet], entries: Sequence[Entry]) -> None:
     for second, subnet in enumerate(subnets):
         first = subnets.index(subnet)
         if first < second:
-            raise UserError(f"algorithm.channel_cfg: {paths[first]} and {paths[second]} hold the same subnet; keep one")
+            one, other = (f"entry {k}" if isinstance(entries[k], Mapping) else entries[k] for k in (first, second))
+            raise UserError(f"algorithm.channel_cfg: {one} and {other} hold the same subnet; keep one")
 
 
 def _check_importance(name: str | None, channel_cfg: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -126,6 +126,10 @@ class Algorithm(BaseModel):
 
     def before_first_step(self) -> None:
         """Do what has to be done once, before the first step of a run that does not resume; equal on every rank."""
+
+    def regularised(self, item: Pass) -> AbstractContextManager:
+        """Return the context of one pass of a training step: what regularises this pass alone is on inside."""
+        return nullcontext()
 
     def teacher_outputs(self, batch: Any, subnet: Subnet | None) -> Any:
         """Return what a frozen network gives for a batch, as ``subnet`` would see it: soft labels (N, classes).
@@ -295,7 +299,7 @@ class Algorithm(BaseModel):
         for item in passes:
             if item.subnet is not None:
                 self.mutator.activate(item.subnet)
-            with optim_wrapper.pass_context(forward, last=item is passes[-1]):
+            with self.regularised(item), optim_wrapper.pass_context(forward, last=item is passes[-1]):
                 with optim_wrapper.forward_context():
                     loss, entries, logits = self._run_pass(forward, batch, item, soft.get(item.teacher))
                 self._backward(optim_wrapper, loss, item, step)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmrazor_lite.models.algorithms.construct import at_width, build_part
 from mmrazor_lite.models.algorithms.loading import load_checked, log_loaded
 from mmrazor_lite.models.algorithms.phases import EXPAND, TEACHER, Phase, phases_of
 from mmrazor_lite.models.algorithms.pretrained import read_pretrained
+from mmrazor_lite.models.backbones.ofa_networks import OFABackbone
 from mmrazor_lite.models.classifiers import main_logits
 from mmrazor_lite.models.mutables import ElasticBlock
 from mmrazor_lite.registry import DISTILLERS, MODELS
@@ -52,6 +54,9 @@ class OFA(Algorithm):
         teacher: Checkpoint of the phase ``teacher``; its network gives the soft labels. Its batch norms use the
             statistics of the batch, as its authors' do.
         distiller: Loss against soft labels; ``KLDivergence`` by default.
+        drop_path_rate: Of the sandwich: how likely an image goes around the last block while the max subnet is trained
+            (BigNAS, section 3.1); less by less towards the first one, as many blocks are before it. 0 by default.
+        drop_path_stages: The stages that this is for, from 1, the first block being stage 1; all by default.
         width_mult: Overrides that of the backbone, and the width of the head with it.
         data_preprocessor: As for :class:`Algorithm`.
         input_shape: As for :class:`Algorithm`; at the largest resolution.
@@ -72,6 +77,8 @@ class OFA(Algorithm):
         kd_ratio: float = 1.0,
         teacher: str | None = None,
         distiller: Mapping | nn.Module | None = None,
+        drop_path_rate: float = 0.0,
+        drop_path_stages: Sequence[int] | None = None,
         width_mult: float | None = None,
         data_preprocessor: Mapping | nn.Module | None = None,
         input_shape: Sequence[int] = (3, 224, 224),
@@ -90,6 +97,7 @@ class OFA(Algorithm):
         self.distiller = build_part(DISTILLERS, distiller or {"type": "KLDivergence"}, "algorithm.distiller")
         if kd_ratio and phase != TEACHER:
             check_distillation(self.architecture, self.distiller, self.input_shape)
+        self._drop_paths = _drop_paths(self.architecture, drop_path_rate, drop_path_stages, phase)
         self._has_start = False  # whether a checkpoint of the phase before was loaded
         self._is_sorted = False  # or one of this phase, whose channels are in order
 
@@ -112,6 +120,18 @@ class OFA(Algorithm):
             for name, subnet in zip(names, [self.search_space.min(), *draws], strict=True)
         ]
         return [Pass(self._at(self.search_space.max(), resolution), name="max_subnet"), *others]
+
+    @contextmanager
+    def regularised(self, item: Pass) -> Iterator[None]:
+        """As of :class:`Algorithm`: images go around blocks where the max subnet is trained on labels."""
+        rates = self._drop_paths if item.label and item.name == "max_subnet" else {}
+        for block, rate in rates.items():
+            block.drop_path_rate = rate
+        try:
+            yield
+        finally:
+            for block in rates:
+                block.drop_path_rate = 0.0
 
     def _resolution(self, step: int) -> int | None:
         resolutions = self.mutator.resolutions
@@ -247,6 +267,33 @@ class OFA(Algorithm):
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
         return (network,)
+
+
+def _drop_paths(
+    architecture: nn.Module, rate: float, stages: Sequence[int] | None, phase: str | None
+) -> dict[nn.Module, float]:
+    """How likely an image goes around each block of some stages, by the blocks before it; none where the rate is 0.
+
+    Raises:
+        UserError: A rate or a stage that is none; a phase, whose steps have no sandwich; a network of other blocks.
+    """
+    check_number("algorithm.drop_path_rate", rate, 0, 0.9)
+    numbers = [] if stages is None else list(stages)
+    for number in numbers:
+        check_number("algorithm.drop_path_stages", number, 1, whole=True)
+    if not rate:
+        return {}
+    if phase is not None:
+        raise UserError(f"algorithm.drop_path_rate is of the sandwich, not of phase {phase!r}; remove it")
+    backbone = next((module for module in architecture.modules() if isinstance(module, OFABackbone)), None)
+    if backbone is None:
+        raise UserError("algorithm.drop_path_rate needs a backbone of Once-for-All, such as OFAMobileNetV3; remove it")
+    blocks = [(number, block) for number, stage in enumerate(backbone.layers, 1) for block in stage]
+    return {
+        block: rate * index / len(blocks)
+        for index, (stage, block) in enumerate(blocks)
+        if stages is None or stage in numbers
+    }
 
 
 def _check_options(

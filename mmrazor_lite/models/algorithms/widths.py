@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.said import check_found
-from mmrazor_lite.subnet import Subnet, read_subnet
+from mmrazor_lite.plain_data import plain
+from mmrazor_lite.subnet import Subnet, parse_document, read_subnet
+
+Entry = str | float | Mapping[str, Any]  # of ``channel_cfg``: a file, a uniform width, or the content of a file
 
 
 def is_width(entry: Any) -> bool:
@@ -39,16 +42,20 @@ def check_range(value: Any, key: str) -> None:
         raise UserError(f"{key}={value!r}: the smallest width comes first, and is below the largest")
 
 
-def subnet_of(entry: float | str, mutator: Any) -> Subnet:
-    """The subnet of a file, or of a uniform width, in the space of ``mutator``."""
+def subnet_of(entry: Entry, mutator: Any) -> Subnet:
+    """The subnet of a file, of its content, or of a uniform width, in the space of ``mutator``."""
     if is_width(entry):
         return mutator.uniform(entry)
-    found = read_subnet(entry, mutator.search_space)
-    check_found(found, mutator, str(entry))
+    if isinstance(entry, Mapping):
+        where = "algorithm.channel_cfg"
+        found = parse_document(plain(entry), mutator.search_space, where)
+    else:
+        where, found = str(entry), read_subnet(entry, mutator.search_space)
+    check_found(found, mutator, where)
     return found.subnet
 
 
-def names_of(entries: Sequence[float | str]) -> list[str]:
+def names_of(entries: Sequence[Entry]) -> list[str]:
     """What logs and metrics call them: ``width_0.75``, and a file by its place in the list, ``subnet_2``."""
     return [
         f"width_{entry:g}" if is_width(entry) else f"subnet_{number}" for number, entry in enumerate(entries, start=1)

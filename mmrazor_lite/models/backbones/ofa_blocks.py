@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmcv.cnn.bricks.drop import drop_path
 from torch import Tensor, nn
 
 from mmrazor_lite.models.mutables import ElasticBlock, KernelConv2d
@@ -46,7 +47,11 @@ class OFABlock(ElasticBlock):
         stride: 1 or 2.
         use_se: Whether there is a squeeze-and-excitation, behind the activation of the depthwise convolution.
         norm_cfg, act_cfg: Layers, as in mmcv.
+
+    :attr:`drop_path_rate` is for the algorithm that trains it: how likely an image goes around the block.
     """
+
+    drop_path_rate = 0.0  # set while a pass runs that is regularised by it, else 0
 
     def __init__(
         self,
@@ -77,7 +82,9 @@ class OFABlock(ElasticBlock):
         """Run the block."""
         out = x if self.inverted_bottleneck is None else self.inverted_bottleneck(x)
         out = self.point_linear(self.depth_conv(out))
-        return x + out if self.residual else out
+        if not self.residual:
+            return out
+        return x + (drop_path(out, self.drop_path_rate, True) if self.drop_path_rate else out)
 
     @property
     def inner_groups(self) -> tuple[dict[str, list[str]], ...]:

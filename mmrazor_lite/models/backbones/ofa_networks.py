@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, check_flag
 from mmrazor_lite.models.mutables import MutableDepth
 from mmrazor_lite.registry import MODELS
 
@@ -45,12 +45,14 @@ class OFABackbone(BaseModule):
         arch_setting: ``[channels, blocks, stride, activation, squeeze-and-excitation]`` of each elastic stage at width
             1.0.
         width_mult: Times all channels, made multiples of 8.
-        kernel_sizes, expand_ratios: Of every elastic block, ascending.
-        depths: Blocks of a stage that may run, ascending; a stage has those up to its own number of blocks.
+        kernel_sizes, expand_ratios: Of every elastic block, ascending; or a list of them for each stage.
+        depths: Blocks of a stage that may run, ascending; a stage has those up to its own number of blocks. Or a list
+            of them for each stage.
         stem_channels, first_channels, tail_channels: Of the stem, of the first block, and of the layers of the tail.
         stem_stride: 2, or 1 for small images.
         dropout: Probability, on the features.
         norm_cfg: Norm layers, as in mmcv.
+        zero_init_residual: Begin with residual blocks that add nothing: the last norm of each gives zeros.
         init_cfg: mmengine's initialisation; default: Kaiming by fan-out.
 
     Raises:
@@ -69,17 +71,19 @@ class OFABackbone(BaseModule):
         self,
         arch_setting: Sequence[Sequence] | None = None,
         width_mult: float | None = None,
-        kernel_sizes: Sequence[int] = (3, 5, 7),
-        expand_ratios: Sequence[int | float] = (3, 4, 6),
-        depths: Sequence[int] = (2, 3, 4),
+        kernel_sizes: Sequence[int] | Sequence[Sequence[int]] = (3, 5, 7),
+        expand_ratios: Sequence[int | float] | Sequence[Sequence[int | float]] = (3, 4, 6),
+        depths: Sequence[int] | Sequence[Sequence[int]] = (2, 3, 4),
         stem_channels: int | None = None,
         first_channels: int = 16,
         tail_channels: Sequence[int] | None = None,
         stem_stride: int = 2,
         dropout: float = 0.1,
         norm_cfg: dict | None = None,
+        zero_init_residual: bool = False,
         init_cfg: Any = None,
     ) -> None:
+        check_flag(f"{type(self).__name__}: zero_init_residual", zero_init_residual)
         if init_cfg is None:
             kaiming = {"type": "Kaiming", "layer": ["Conv2d"], "mode": "fan_out"}
             init_cfg = [kaiming, {"type": "Constant", "val": 1, "layer": "_BatchNorm"}]
@@ -90,7 +94,7 @@ class OFABackbone(BaseModule):
         if isinstance(width_mult, bool) or not isinstance(width_mult, int | float) or not 0.1 <= width_mult <= 10:
             raise UserError(f"{name}: width_mult={width_mult!r} must be a number of 0.1 to 10, such as 1.0 or 1.2")
         rows = _checked(self.ARCH_SETTING if arch_setting is None else arch_setting, name)
-        self.width_mult, self.norm_cfg = width_mult, norm_cfg
+        self.width_mult, self.norm_cfg, self.zero_init_residual = width_mult, norm_cfg, zero_init_residual
         width = self._wide(self.STEM_CHANNELS if stem_channels is None else stem_channels)
         self.first_conv = conv_norm_act(
             nn.Conv2d(3, width, 3, stem_stride, 1, bias=False), norm_cfg, activation(self.STEM_ACT)
@@ -99,13 +103,15 @@ class OFABackbone(BaseModule):
         block = OFABlock(width, first, (3,), (1,), 1, False, norm_cfg, activation(self.FIRST_ACT))
         stages: list[nn.Module] = [nn.Sequential(block)]
         width = first
-        for channels, blocks, stride, act, use_se in rows:
+        choices = ("kernel_sizes", kernel_sizes), ("expand_ratios", expand_ratios), ("depths", depths)
+        offered = zip(*(_of_stages(values, len(rows), f"{name}: {key}") for key, values in choices), strict=True)
+        for (channels, blocks, stride, act, use_se), (kernels, ratios, numbers) in zip(rows, offered, strict=True):
             out, made = self._wide(channels), []
             for index in range(blocks):
                 step = 1 if index else stride
-                made.append(OFABlock(width, out, kernel_sizes, expand_ratios, step, use_se, norm_cfg, activation(act)))
+                made.append(OFABlock(width, out, kernels, ratios, step, use_se, norm_cfg, activation(act)))
                 width = out
-            stages.append(MutableDepth(*made, depths=_depths(depths, blocks, name)))
+            stages.append(MutableDepth(*made, depths=_depths(numbers, blocks, name)))
         self.layers = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.out_channels = self._add_tail(width, [self._wide(channels) for channels in tail], self.STEM_ACT)
@@ -126,6 +132,14 @@ class OFABackbone(BaseModule):
     def _tail(self, x: Tensor) -> Tensor:
         """(N, C, H, W) of the last stage to (N, out_channels, 1, 1)."""
         raise NotImplementedError
+
+    def init_weights(self) -> None:
+        """Initialise the weights; with ``zero_init_residual``, the last norm of every residual block with zeros."""
+        fresh = not self.is_init
+        super().init_weights()
+        for block in self.modules() if fresh and self.zero_init_residual else ():
+            if isinstance(block, OFABlock) and block.residual:
+                nn.init.zeros_(block.point_linear.bn.weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Give the features of ``x``."""
@@ -191,6 +205,16 @@ def _checked(rows: Any, where: str) -> list[tuple]:
     if not checked:
         raise UserError(f"{where}: arch_setting must list at least one stage, {ROW}")
     return checked
+
+
+def _of_stages(values: Any, stages: int, where: str) -> list:
+    """What each stage offers: ``values`` themselves, or an own list of each."""
+    several = isinstance(values, Sequence) and not isinstance(values, str)
+    if not several or not any(isinstance(part, Sequence) for part in values):
+        return [values] * stages
+    if len(values) != stages or not all(isinstance(part, Sequence) for part in values):
+        raise UserError(f"{where} {list(values)} must be one list for all stages, or a list for each of the {stages}")
+    return list(values)
 
 
 def _depths(depths: Sequence[int], blocks: int, where: str) -> tuple[int, ...]:

@@ -144,3 +144,63 @@ def test_the_front_answers_every_budget(make, supernet, tmp_path, monkeypatch):
     for entry in front["front"]:
         cost, score = entry["resources"]["macs"], entry["score"]
         assert not ((macs <= cost) & (scores >= score) & ((macs < cost) | (scores > score))).any()
+
+
+def test_a_predictor_is_fitted_to_the_first_subnets_that_are_evaluated(make, supernet, tmp_path, monkeypatch):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    loop = make(whole, predictor={"samples": 20})
+    scored = _count(loop, monkeypatch)
+    (result,) = loop.run()
+    space, cost = supernet.search_space, supernet.cost_model
+    assert scored[20:] == [result["subnet"]] or (len(scored) == 20 and result["subnet"] in scored)
+    (low, high), most = loop.limits["constraints"][0][1:], cost.max()["macs"]
+    assert (low, high) == (0.2 * most, 0.6 * most)
+    assert len(set(scored[:20])) == 20 and all(low <= cost.of(subnet)["macs"] <= high for subnet in scored[:20])
+    predict = AccuracyPredictor.read(whole / "predictor.safetensors", space, cost.fingerprint)
+    assert predict.facts["train"] == 16 and predict.facts["held_out"] == 4
+    assert result["score"]["predicted"] == pytest.approx(predict(space.index(result["subnet"])[None])[0])
+    assert result["score"]["mean/true"] == make().evaluator.evaluate(result["subnet"])["mean/true"]
+
+    again, seen = make(part, predictor={"samples": 20}), []
+    evaluate = again.evaluator.evaluate
+
+    def killed(subnet):
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        seen.append(subnet)
+        return evaluate(subnet)
+
+    monkeypatch.setattr(again.evaluator, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        again.run()
+    resumed = make(part, predictor={"samples": 20})
+    scored = _count(resumed, monkeypatch)
+    resumed.run(resume=True)
+    assert len(scored) in (13, 14) and _files(part) == _files(whole) != {}
+    assert (part / "predictor.safetensors").read_bytes() == (whole / "predictor.safetensors").read_bytes()
+
+
+def test_where_all_subnets_score_alike_they_are_evaluated(make, monkeypatch, tmp_path):
+    loop = make(predictor={"samples": 20})
+    monkeypatch.setattr(loop.evaluator, "evaluate", lambda subnet: {"mean/true": 1.0, "score": 1.0})
+    (result,) = loop.run()
+    assert "predicted" not in result["score"] and not (tmp_path / "predictor.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"samples": 19}, "predictor.samples=19: give a whole number of 20 or more"),
+        ({"sample": 20}, "unknown key 'sample' .did you mean 'samples'"),
+        ({}, "no 'samples'"),
+    ],
+)
+def test_options_of_a_fit(make, said, message):
+    with pytest.raises(UserError, match=message):
+        make(predictor=said)
+
+
+def test_too_few_subnets_within_the_limits(make, supernet):
+    most = supernet.cost_model.min()["macs"] * 1.001
+    with pytest.raises(UserError, match="subnets are within the limits, a predictor is fitted to 20 or more"):
+        make(predictor={"samples": 20}, constraints_range={"macs": (0, f"{most / 1e6}M")}).run()

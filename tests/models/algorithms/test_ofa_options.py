@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ofa_runs import make
+from ofa_runs import batch, make
 
 from mmrazor_lite.errors import UserError
 
@@ -58,4 +58,34 @@ def test_options_that_contradict_are_refused(registered, options, message):
 def test_options_of_the_other_training_are_refused(registered, options):
     """Nothing accepted is ignored."""
     with pytest.raises(UserError, match=rf"algorithm\.{list(options)[-1]}"):
+        make(**options)
+
+
+def test_images_go_around_blocks_while_the_max_subnet_is_trained(registered):
+    """The later the block, the more often; only in the stages asked for, and never anywhere else."""
+    model = make(training="sandwich", drop_path_rate=0.8, drop_path_stages=[2])
+    blocks = [block for stage in model.architecture.backbone.layers for block in stage]
+    largest, smallest = model.passes(0)[:2]
+    for item, rates in ((largest, [0, 0.2, 0.4, 0]), (smallest, [0] * 4)):
+        with model.regularised(item):
+            assert [block.drop_path_rate for block in blocks] == pytest.approx(rates)
+            if item is largest:
+                model.mutator.activate(item.subnet)
+                images = batch()["inputs"]
+                assert blocks[2].residual and not model(images).equal(model(images))
+        assert not any(block.drop_path_rate for block in blocks)
+    everywhere = make(training="sandwich", drop_path_rate=0.8)
+    assert list(everywhere._drop_paths.values()) == pytest.approx([0, 0.2, 0.4, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drop_path_rate": 1.5}, "drop_path_rate=1.5: give a number from 0 to 0.9"),
+        ({"drop_path_rate": 0.1, "drop_path_stages": [0]}, "drop_path_stages=0: give a whole number of 1 or more"),
+        ({"drop_path_rate": 0.1, "phase": "kernel"}, "drop_path_rate is of the sandwich, not of phase 'kernel'"),
+    ],
+)
+def test_options_of_the_drop_path(registered, options, message):
+    with pytest.raises(UserError, match=message):
         make(**options)

@@ -155,3 +155,20 @@ def test_options_that_make_no_network_are_refused(options, message):
     with pytest.raises(UserError, match=message) as error:
         BACKBONES["mobilenet_v3"](**options)
     assert "\n" not in str(error.value)
+
+
+def test_each_stage_may_offer_its_own_kernels_ratios_and_depths():
+    rows = [[16, 3, 2, "ReLU", False], [24, 2, 2, "HSwish", True]]
+    net = OFAMobileNetV3(rows, kernel_sizes=[[3, 5], [3]], expand_ratios=[[2], [3, 6]], depths=[[1], [2]])
+    offered = [(stage.depths, stage[0].kernel_sizes, stage[0].expand_ratios) for stage in net.layers[1:]]
+    assert offered == [((1, 3), (3, 5), (2,)), ((2,), (3,), (3, 6))]
+    with pytest.raises(UserError, match="kernel_sizes .* must be one list for all stages, or a list for each of the 2"):
+        OFAMobileNetV3(rows, kernel_sizes=[[3, 5]])
+
+
+def test_residual_blocks_may_begin_with_nothing():
+    torch.manual_seed(0)
+    net = OFAMobileNetV3([[16, 2, 2, "ReLU", False]], tail_channels=(8, 8), zero_init_residual=True)
+    net.init_weights()
+    weights = [block.point_linear.bn.weight.abs().sum().item() for stage in net.layers for block in stage]
+    assert weights == [0, 16, 0]  # the block between has another shape behind it

@@ -1,0 +1,3 @@
+_base_ = "slim_joint.py"
+
+model = dict(deploy_index=0)

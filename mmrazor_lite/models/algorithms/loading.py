@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmrazor_lite.checkpoints import Fit, checkpoint_hash, fit, load_weights, log_taken, put_weights, state_dict_of
 from mmrazor_lite.checkpoints.mmrazor_names import image_buffers
 from mmrazor_lite.checkpoints.norm_sets import of_several_widths
-from mmrazor_lite.checkpoints.weight_names import operators
+from mmrazor_lite.checkpoints.weight_names import PREFIXES, operators, short_names
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.algorithms.preprocessing import otherwise, preprocessing
 from mmrazor_lite.models.algorithms.pretrained import read_pretrained, take_pretrained
@@ -86,6 +86,7 @@ def load_checked(
     """
     said = said_by(checkpoint)
     if part is None:
+        _check_chosen(model, checkpoint, where)
         check_space(model, checkpoint, where, model.identity.kind, model.identity.space.fingerprint, reset_head)
         model.check_meta(said, where)
     found = _fitted(model, checkpoint, where, reset_head, part)
@@ -190,6 +191,22 @@ def _check_operators(algorithm: Any, checkpoint: Mapping[str, Any], where: str) 
         f"{where} holds one subnet, the config asks for a supernet (several operators for a choice); it is for a "
         f"subnet's config (model.type='sub_model'), with {FROM_SUPERNET}=False"
     )
+
+
+def _check_chosen(algorithm: Any, checkpoint: Mapping[str, Any], where: str) -> None:
+    """Compare the operators of one subnet with those that a file names: weights of another one may fit all the same."""
+    if algorithm.kind != "subnet" or said_by(checkpoint):
+        return
+    named = operators(state_dict_of(checkpoint, where))
+    theirs = {name: named[raw] for name, raw in short_names(named, where, PREFIXES).items() if len(named[raw]) == 1}
+    chosen = {name: value for name, value in algorithm.subnets[0].items() if name in theirs}
+    other = [name for name, value in chosen.items() if theirs[name] != {value}]
+    if other:
+        (there,) = theirs[other[0]]
+        raise UserError(
+            f"{where}: holds another subnet, {len(other)} of {len(chosen)} operators are others: {other[0]} is {there} "
+            f"in the file and {chosen[other[0]]} in the config; give the subnet file that it was trained with"
+        )
 
 
 def load_pretrained(

@@ -7,18 +7,20 @@ from typing import Any
 
 from mmrazor_lite.walk import kind_of, mappings
 
-from . import v1_loops, v1_model
+from . import v1_candidates, v1_loops, v1_model, v1_updates
 from .told import Told
 
 
 def translated(config: dict[str, Any], file: str, helpers: Collection[str], told: Told) -> dict[str, Any]:
     """Return ``config`` in our own form, see :func:`mmrazor_lite.migration.translate`."""
+    v1_candidates.settle(config, told)
     for where, node in list(mappings(config)):
         if kind_of(node) == "ImgDataPreprocessor":
             _preprocessor(node, where, told)
     if isinstance(config.get("model"), dict):
         config["model"] = v1_model.translated(config["model"], told)
     v1_loops.translate(config, told)
+    v1_updates.translate(config, told)
     wrapper = config.get("model_wrapper_cfg")
     if kind_of(wrapper) in v1_model.WRAPPERS:
         told.change(f"model_wrapper_cfg.type={wrapper['type']}", "SubnetDDP")

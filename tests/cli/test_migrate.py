@@ -59,8 +59,7 @@ def test_configs_of_1x(migrate, name):
     assert said[0] == f"read {OF_1X / name}.py, a config of MMRazor 1.x" and said[-1] == f"wrote {written}"
     assert all(line.startswith("changed: ") for line in said[1:-1])
     text = written.read_text()
-    if name != "search":
-        assert generation_of(Config.fromfile(written)._cfg_dict) == "own"
+    assert generation_of(Config.fromfile(written)._cfg_dict) == "own"
     assert "mmrazor." not in text and "mmcls" not in text and "_scope_" not in text and "_base_" not in text
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmrazor_lite import shipped
 from mmrazor_lite.errors import UserError, reason
+from mmrazor_lite.migration.generation import V0_KEYS
 
 from . import not_carried, schema
 from .overrides import lost_number
@@ -139,8 +140,8 @@ def helpers(path: str) -> frozenset[str] | None:
     """The top-level names of a config that are free: helper variables. None where the file is no plain Python.
 
     Those are names that the file which sets them uses, those that a file takes from a base as ``_base_.NAME``, and
-    those of a base that nothing uses, unless they are nearly a key. A name that the file itself sets and does not use
-    is none, also where a base uses one of that name: its value there was copied before.
+    those of a base that nothing uses, unless they are a key or nearly one. A name that the file itself sets and does
+    not use is none, also where a base uses one of that name: its value there was copied before.
     """
     files = list(sources(path))
     if not files or files[0][0] != path:
@@ -150,7 +151,7 @@ def helpers(path: str) -> frozenset[str] | None:
         assigned, read, of_bases = _names(tree)
         free |= (assigned & read) | of_bases | set(_TEMPLATE_NAME.findall(text))
     (_, leaf, _), *bases = files
-    unused = set().union(*(_names(tree)[0] for _, tree, _ in bases)) - free
+    unused = set().union(*(_names(tree)[0] for _, tree, _ in bases)) - free - V0_KEYS
     free |= {name for name in unused if not difflib.get_close_matches(name, schema.TOP_LEVEL, n=1, cutoff=_TYPO)}
     assigned, read, _ = _names(leaf)
     return frozenset(free - (assigned - read))

@@ -12,7 +12,7 @@ FIGURES = {
     "AUTOSLIM_MBV2_530M_OFFICIAL.yaml": (6_495_992, 529_261_920),
     "AUTOSLIM_MBV2_320M_OFFICIAL.yaml": (5_767_288, 320_247_520),
     "AUTOSLIM_MBV2_220M_OFFICIAL.yaml": (4_125_104, 221_412_560),
-    "SPOS_SHUFFLENETV2_330M_IN1k_PAPER.yaml": (3_353_592, 327_544_320),
+    "SPOS_SHUFFLENETV2_330M_IN1k_PAPER.yaml": (3_558_952, 333_668_928),
     "SPOS_SUBNET.yaml": (3_353_592, 327_544_320),
     "SPOS_MOBILENET_490M_FROM_ANGELNAS.yaml": (5_936_776, 490_136_480),
     "OFA_SUBNET_NOTE8_LAT22.yaml": (4_304_592, 70_875_664),
@@ -221,7 +221,7 @@ def _autoslim_0x() -> list[Plan]:
 def _spos_0x() -> list[Plan]:
     folder, plans = "nas/spos", []
     for net, search_net, file in (
-        ("shufflenetv2", "shufflenetv2_8xb2048", "SPOS_SHUFFLENETV2_330M_IN1k_PAPER.yaml"),
+        ("shufflenetv2", "shufflenetv2_8xb2048", "SPOS_SUBNET.yaml"),
         ("mobilenet_proxyless_gpu", "mobilenet_proxyless_gpu_flops465_8xb512", ANGLENAS),
     ):
         supernet, subnet = f"spos_supernet_{net}_8xb128_in1k", f"spos_subnet_{net}_8xb128_in1k"

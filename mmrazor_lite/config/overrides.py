@@ -14,6 +14,7 @@ from mmrazor_lite.walk import mappings
 from . import names, schema
 from .schema import DEEPEST
 
+_CLASSIFIER = re.compile(r"model\.(backbone|neck|head|train_cfg|pretrained)\b")  # of 0.x, where it is a helper variable
 _WITH_THE_FILE = ("custom_imports", "_base_")  # what mmengine reads before any option can change it
 _OLD_KEYS = {"model.mutable_cfg": "model.fix_subnet", "model._channel_cfg_paths": "model.channel_cfg"}  # of MMRazor
 _LONGEST_LIST = 20_000  # characters; mmengine's reader takes seconds for more
@@ -145,8 +146,11 @@ def divide(cfg: Mapping, pairs: Sequence[str]) -> tuple[list[str], list[str]]:
     for pair in pairs:
         key = re.split("[.=]", pair, maxsplit=1)[0]
         is_read = reads(cfg, key)
-        if key in cfg and key not in schema.TOP_LEVEL and not (is_read and generation_of(cfg) == "0.x"):
-            raise _of_helper(key, key)
+        is_helper = key in cfg and key not in schema.TOP_LEVEL
+        if generation_of(cfg) == "0.x":
+            is_helper = not is_read and (is_helper or bool(key in cfg and _CLASSIFIER.match(pair)))
+        if is_helper:
+            raise _of_helper(pair.partition("=")[0], key)
         (early if is_read else late).append(pair)
     return early, late
 

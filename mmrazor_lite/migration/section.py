@@ -58,9 +58,14 @@ class Section:
         return self._left.pop(key)
 
     def kind(self) -> Any:
-        """Return ``type``: the name of a class, or the class; None where there is none, an empty text for all else."""
+        """Return ``type``: the name of a class, or the class; None where there is none, an empty text for all else.
+
+        Names of mmcls need no prefix.
+        """
         value = self.take("type")
-        if value is None or isinstance(value, str) or callable(value):
+        if isinstance(value, str):
+            return value.removeprefix("mmcls.")
+        if value is None or callable(value):
             return value
         self.told.problem(f"{self.place('type')}={short(value)}: give the name of a class")
         return ""

@@ -12,6 +12,7 @@ from . import v0_network as networks
 from .section import Section
 from .told import Told
 
+_INSIDE = "model.architecture"
 _LOGITS = ("head.fc", "head.layers.fc", "head")  # what a student and its teacher may be compared by
 
 
@@ -57,7 +58,7 @@ def algorithm(top: Section, searches: bool) -> Model:
 def _autoslim(section: Section, retrains: Any, searches: bool) -> tuple[dict[str, Any], Mapping | None, str]:
     """AutoSlim: the supernet, or the subnets of ``channel_cfg``."""
     told = section.told
-    network = networks.architecture(section.take("architecture"), section.place("architecture"), None, told)
+    network = networks.architecture(section.take("architecture"), section.place("architecture"), told)
     model: dict[str, Any] = {"type": "AutoSlim", "architecture": network, "mutator": _width_mutator(section)}
     for key in ("mutator", "mutable_cfg"):
         section.refuse(key, "AutoSlim has none: remove it")
@@ -136,7 +137,9 @@ def _spos(section: Section, retrains: Any, searches: bool) -> tuple[dict[str, An
     if not isinstance(mapping, Mapping):
         told.problem(f"algorithm.mutator.placeholder_mapping={short(mapping)}: say what each place may be")
         mapping = None
-    network = networks.architecture(section.take("architecture"), section.place("architecture"), mapping, told)
+    network = networks.architecture(
+        section.take("architecture"), section.place("architecture"), told, mapping, "model.cfg" if retrains else _INSIDE
+    )
     for key in ("pruner", "distiller", "channel_cfg"):
         section.refuse(key, "SPOS has none here: remove it")
     file, init = section.take("mutable_cfg"), section.take("init_cfg")

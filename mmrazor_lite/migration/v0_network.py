@@ -36,19 +36,22 @@ _ACTIVATIONS = {"SearchableShuffleNetV2": "ReLU", "SearchableMobileNet": "ReLU6"
 _WITHOUT = {"with_cp": False, "se_cfg": None, "drop_path_rate": 0.0}  # options of blocks that are not here, when off
 
 
-def architecture(value: Any, where: str, mutator: Mapping | None, told: Told) -> dict[str, Any] | None:
+def architecture(
+    value: Any, where: str, told: Told, mutator: Mapping | None = None, place: str = "model.architecture"
+) -> dict[str, Any] | None:
     """Return the classifier inside of an ``architecture``; None where there is none.
 
     Args:
         value: ``dict(type='MMClsArchitecture', model=...)``.
         where: Its key.
-        mutator: ``placeholder_mapping``: what the places of a searchable backbone may be; None of any other.
         told: Gets what is said.
+        mutator: ``placeholder_mapping``: what the places of a searchable backbone may be; None of any other.
+        place: The key of the classifier in our form.
     """
     section = Section(value, where, told)
     section.refuse("type", "a classifier of mmcls is carried, MMClsArchitecture", "MMClsArchitecture")
     section.drop("left out: the parts have their own", "init_cfg")
-    network = section.take("model", to="model.architecture")
+    network = section.take("model", to=place)
     section.finish()
     if not isinstance(network, Mapping):
         told.problem(f"{where}.model={short(network)}: give the classifier, dict(type='mmcls.ImageClassifier', ...)")
@@ -115,7 +118,7 @@ def _searchable(backbone: Section, mapping: Mapping | None) -> dict[str, Any]:
     if all(_is_usual(groups[group], group, layers) for group in {group for _, group in stages}):
         backbone.told.change("algorithm.mutator.placeholder_mapping", f"the operators that {kind} has by itself")
         return found
-    backbone.told.change("algorithm.mutator.placeholder_mapping", "model.architecture.backbone.arch_setting")
+    backbone.told.change("algorithm.mutator.placeholder_mapping", "arch_setting of the backbone")
     found.pop("arch_setting_type", None)
     rows = [[*row, {"type": "OneShotMutableOP", "candidates": groups[group]}] for row, group in stages]
     return {**found, "arch_setting": rows}

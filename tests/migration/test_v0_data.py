@@ -102,7 +102,7 @@ def steps(*transforms: dict) -> list[dict]:
             dict(type="EfficientNetRandomCrop", scale=224, interpolation="bicubic"),
         ),
         (dict(type="RandomCrop", size=32, padding=4), dict(type="RandomCrop", crop_size=32, padding=4)),
-        (dict(type="RandomFlip"), dict(type="RandomFlip", prob=0.5)),
+        (dict(type="mmcls.RandomFlip"), dict(type="RandomFlip", prob=0.5)),
         (
             dict(type="ColorJitter", brightness=0.4, contrast=0.3, saturation=0.2),
             dict(type="ColorJitter", brightness=0.4, contrast=0.3, saturation=0.2, backend="cv2"),

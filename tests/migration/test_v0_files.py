@@ -97,7 +97,8 @@ def test_overrides_are_in_the_words_of_the_file_and_in_ours(checkout):
     assert (cfg.model.num_random_samples, cfg.val_cfg.calibrate_sample_num, cfg.randomness.seed) == (1, 7, 5)
     assert cfg.model.init_cfg.type == "Pretrained" and cfg.optim_wrapper.loss_scale == "dynamic"
     for option, said in (
-        ("norm_cfg.type=SyncBN", "'norm_cfg' is a helper variable"),
+        ("norm_cfg.type=SyncBN", "norm_cfg.type: 'norm_cfg' is a helper variable"),
+        ("model.head.num_classes=5", "model.head.num_classes: 'model' is a helper variable"),
         ("optimiser.lr=1", "did you mean 'optim"),
         ("data.trian.pipeline=[]", "data.trian: unknown key (did you mean 'train'?)"),
         ("runner.max_epochs.x=1", "runner.max_epochs is a int"),

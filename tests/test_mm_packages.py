@@ -19,6 +19,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
+slim = "slim --model my_net.net --data images --size 12 --mean 0 0 0 --std 1 1 1 --budget 50% --images 24 --work-dir "
 """
 PLAIN = """
 import contextlib, io, json, torch, mmrazor_lite
@@ -29,7 +30,6 @@ from my_net import net
 with contextlib.redirect_stdout(io.StringIO()) as said:
     assert main("analyze --model my_net.net --input-shape 12 --json".split()) == 0
 assert json.loads(said.getvalue())["resources"]["macs"]["max"] == 3 * 16 * 9 * 100 + 16 * 8 * 9 * 64 + 8 * 4
-slim = "slim --model my_net.net --data images --size 12 --mean 0 0 0 --std 1 1 1 --budget 50% --images 24 --work-dir "
 assert main(f"{slim} W".split()) == 0
 small = mmrazor_lite.load_subnet("W/slimmed.pth", model=net())
 image = torch.randn(1, 3, 12, 12)
@@ -70,20 +70,24 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "absent",
-    [
-        "mmcv,mmpretrain",
-        *(pytest.param(names, marks=pytest.mark.wide) for names in ("mmpretrain", "mmcv", "mmengine,mmcv,mmpretrain")),
-    ],
-)
-def test_what_works_and_what_is_said_without(root, folder, absent):
+def run(root, folder, code: str, absent: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-c", ABSENT + PLAIN + CONFIGS, absent]
+    line = [sys.executable, "-c", ABSENT + code, absent]
     done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "plain networks need none of " + absent.replace(",", " ") in done.stdout
-    errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    return done
+
+
+@pytest.mark.wide  # without all of them, slim itself: tests/slimming/test_slim.py
+@pytest.mark.parametrize("absent", ["mmpretrain", "mmcv", "mmcv,mmpretrain", "mmengine,mmcv,mmpretrain"])
+def test_plain_networks_are_analyzed_slimmed_and_exported(root, folder, absent):
+    said = run(root, folder, PLAIN, absent).stdout
+    assert "plain networks need none of " + absent.replace(",", " ") in said
+
+
+@pytest.mark.parametrize("absent", ["mmcv", pytest.param("mmengine,mmcv,mmpretrain", marks=pytest.mark.wide)])
+def test_a_config_says_what_to_install(root, folder, absent):
+    errors = [text for text in run(root, folder, CONFIGS, absent).stderr.splitlines() if text.startswith("error: ")]
     install = " ".join(f"onedl-{name}" for name in absent.split(","))
     assert len(errors) == 7, errors
     assert [error for error in errors if f": pip install {install} (" not in error] == []

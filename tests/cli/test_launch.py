@@ -135,7 +135,8 @@ sys.exit(start(Machines(1, 2, rank, "127.0.0.1", port), [script]))
 """
 
 
-@pytest.mark.parametrize("ranks", ["--", pytest.param("01", marks=pytest.mark.wide)])
+@pytest.mark.wide
+@pytest.mark.parametrize("ranks", ["--", "01"])
 def test_machines_meet_with_and_without_numbers(root, tmp_path, ranks):
     script = tmp_path / "meet.py"
     script.write_text(MEET)

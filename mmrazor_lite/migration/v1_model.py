@@ -66,18 +66,30 @@ def _bignas(model: Section, told: Told) -> Section:
     if "mutators" in model and "mutator" not in model:
         told.change("model.mutators", "model.mutator")
         model["mutator"] = model.pop("mutators")
-    if "backbone_dropout_stages" in model:
-        told.change("model.backbone_dropout_stages", "model.drop_path_stages, the same numbers")
-        model["drop_path_stages"] = model.pop("backbone_dropout_stages")
-    # What it does where a config does not say it.
-    model.setdefault("drop_path_rate", 0.2)
-    model.setdefault("drop_path_stages", [6, 7])
     architecture = model.get("architecture")
     if isinstance(architecture, dict) and v1_ofa.is_classifier(architecture):
         model["architecture"], sizes = v1_ofa.translated(architecture, "model.architecture", told)
         v1_ofa.offer_sizes(model, sizes, told)
+    _drop_path(model, told)
     v1_distiller.translate(model, told)
     return model
+
+
+def _drop_path(model: Section, told: Told) -> None:
+    """Name the stages in which images go around blocks; those that the network has not do nothing."""
+    asked = model.pop("backbone_dropout_stages", model.get("drop_path_stages", [6, 7]))
+    rate = model.pop("drop_path_rate", 0.2)
+    architecture = model.get("architecture")
+    backbone = architecture.get("backbone") if isinstance(architecture, dict) else None
+    rows = backbone.get("arch_setting") if isinstance(backbone, dict) else None
+    stages = len(rows) + 1 if isinstance(rows, list | tuple) else None  # the first one is in no row
+    known = isinstance(asked, list | tuple) and stages is not None and all(type(number) is int for number in asked)
+    there = [number for number in asked if number <= stages] if known else asked
+    model.pop("drop_path_stages", None)
+    if rate and there:
+        model |= {"drop_path_rate": rate, "drop_path_stages": there}
+    new = f"model.drop_path_stages={there}" if rate and there else "nothing: no such stage, or no drop_path_rate"
+    told.change(f"model.backbone_dropout_stages={asked}", new)
 
 
 def _sub_model(model: Section, told: Told) -> Section:

@@ -131,12 +131,14 @@ def classifier(**more) -> dict:
 
 
 def test_the_space_of_once_for_all():
-    found = ours({"model": model("BigNAS", architecture=classifier(), mutators={"type": "mmrazor.NasMutator"})})[
-        "model"
-    ]
+    options = {"mutators": {"type": "mmrazor.NasMutator"}, "backbone_dropout_stages": [2, 3, 4]}
+    found = ours({"model": model("BigNAS", architecture=classifier(), **options)})["model"]
     assert found["type"] == "OFA" and found["training"] == "sandwich" and found["input_shape"] == (3, 64, 64)
     assert found["mutator"] == {"type": "NasMutator", "resolutions": [32, 64]} and "mutators" not in found
-    assert (found["drop_path_rate"], found["drop_path_stages"]) == (0.2, [6, 7])
+    assert (found["drop_path_rate"], found["drop_path_stages"]) == (0.2, [2, 3])  # there are three stages
+    for none in ({}, {**options, "drop_path_rate": 0.0}):
+        other = ours({"model": model("BigNAS", architecture=classifier(), **none)})["model"]
+        assert not {"drop_path_rate", "drop_path_stages", "backbone_dropout_stages"} & other.keys()
     network = found["architecture"]
     assert set(network) == {"type", "backbone", "head"} and network["head"]["type"] == "mmpretrain.LinearClsHead"
     assert network["backbone"] == {

@@ -59,6 +59,7 @@ NO_KEYS = {
     r"net|pretrained|weights|alpha|augments": "of a net of torchvision, timm or one's own",
     r"reset_head": "of init_cfg: tests/checkpoints/test_weight_names.py",
     r"keep|limits|outputs|tune": "arguments of slim and image_folder: tests/slimming",
+    r"samples": "of search_cfg.predictor: tests/engine/search/test_predictor_loop.py",
     r"into|out": "of mutator.groups, which are layers of one network: tests/models/mutators/test_width_mutator.py",
     r"optim_wrapper\.dtype": "of the wrapper that --amp puts in place: tests/config/test_load.py",
     r"default_hooks\.early_stopping|monitor": "a hook that is added: tests/engine/test_best_checkpoint.py",

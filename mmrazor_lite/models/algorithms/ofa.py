@@ -282,12 +282,17 @@ def _drop_paths(
     for number in numbers:
         check_number("algorithm.drop_path_stages", number, 1, whole=True)
     if not rate:
+        if numbers:
+            raise UserError("algorithm.drop_path_stages is read with algorithm.drop_path_rate above 0; remove it")
         return {}
     if phase is not None:
         raise UserError(f"algorithm.drop_path_rate is of the sandwich, not of phase {phase!r}; remove it")
     backbone = next((module for module in architecture.modules() if isinstance(module, OFABackbone)), None)
     if backbone is None:
         raise UserError("algorithm.drop_path_rate needs a backbone of Once-for-All, such as OFAMobileNetV3; remove it")
+    last = len(backbone.layers)
+    if any(number > last for number in numbers):
+        raise UserError(f"algorithm.drop_path_stages: there is no stage {max(numbers)}, the last one is {last}")
     blocks = [(number, block) for number, stage in enumerate(backbone.layers, 1) for block in stage]
     return {
         block: rate * index / len(blocks)

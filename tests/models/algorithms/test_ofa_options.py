@@ -83,6 +83,8 @@ def test_images_go_around_blocks_while_the_max_subnet_is_trained(registered):
     [
         ({"drop_path_rate": 1.5}, "drop_path_rate=1.5: give a number from 0 to 0.9"),
         ({"drop_path_rate": 0.1, "drop_path_stages": [0]}, "drop_path_stages=0: give a whole number of 1 or more"),
+        ({"drop_path_rate": 0.1, "drop_path_stages": [4]}, "there is no stage 4, the last one is 3"),
+        ({"drop_path_stages": [2]}, "drop_path_stages is read with algorithm.drop_path_rate above 0"),
         ({"drop_path_rate": 0.1, "phase": "kernel"}, "drop_path_rate is of the sandwich, not of phase 'kernel'"),
     ],
 )

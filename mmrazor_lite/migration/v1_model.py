@@ -43,10 +43,13 @@ def _slimmable(model: Section, told: Told) -> Section:
     mutator = model.get("mutator")
     if isinstance(mutator, dict):
         _take_input_shape(model, told)
+        is_said = model.get("channel_cfg") is not None
+        if is_said and mutator.pop("channel_unit_cfg", None) is not None:
+            told.change("model.mutator.channel_unit_cfg", "nothing: model.channel_cfg says the subnets")
         units = v1_units.taken_out(mutator, told)
         told.change("model.mutator.type=SlimmableChannelMutator", "OneShotChannelMutator")
         mutator["type"] = "OneShotChannelMutator"
-        if model.get("channel_cfg") is None:
+        if not is_said:
             model["channel_cfg"] = v1_units.subnets(units, index, told)
     if index != -1:
         told.change(f"model.deploy_index={index}", "model.channel_cfg with that subnet alone")

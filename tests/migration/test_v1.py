@@ -91,7 +91,8 @@ def test_a_slimmable_network_lists_its_subnets(tmp_path, is_file):
     assert found["mutator"] == {"type": "OneShotChannelMutator"} and found["input_shape"] == (3, 32, 48)
     deployed = ours({"model": slimmable(str(file), deploy_index=1)})["model"]
     assert deployed["channel_cfg"] == wide and "deploy_index" not in deployed
-    assert ours({"model": slimmable(UNITS, channel_cfg="a.yaml")})["model"]["channel_cfg"] == "a.yaml"  # the user's
+    for units in (UNITS, "missing.json"):  # which is not read
+        assert ours({"model": slimmable(units, channel_cfg="a.yaml")})["model"]["channel_cfg"] == "a.yaml"
 
 
 def test_what_a_config_of_one_subnet_has_from_its_supernet_is_left_out():

@@ -67,23 +67,9 @@ def mixed(config: Mapping[str, Any], helpers: Collection[str] = ()) -> str | Non
 
 
 def _old_keys(config: Mapping[str, Any], helpers: Collection[str]) -> set[str]:
-    """The keys of 0.x in a config; in one of mmengine's, free names are helper variables unless they look like 0.x."""
+    """The keys of 0.x in a config; in one of mmengine's, names that the file itself uses are helper variables."""
     old = V0_KEYS & config.keys()
-    if not V1_KEYS & config.keys():
-        return old
-    return {key for key in old if key not in helpers or _is_unmistakable(key, config[key])}
-
-
-def _is_unmistakable(key: str, value: Any) -> bool:
-    """Whether a section is what 0.x writes under its key, and no helper variable of that name."""
-    if not isinstance(value, Mapping):
-        return False
-    if key == "algorithm":
-        network = value.get("architecture")
-        return isinstance(network, Mapping) and str(network.get("type")).endswith("Architecture")
-    if key == "runner":
-        return str(value.get("type")).endswith("Runner")
-    return {"data": "samples_per_gpu", "lr_config": "policy"}.get(key) in value
+    return old - set(helpers) if V1_KEYS & config.keys() else old
 
 
 def _is_of_v1(name: str) -> bool:

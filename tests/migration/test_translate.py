@@ -23,8 +23,6 @@ V0 = {"algorithm": {"type": "AutoSlim"}, "runner": {"type": "EpochBasedRunner"},
         (V0, ("model", "algorithm", "runner"), "0.x"),  # may all be used by the file, as it likes
         ({**OWN, "data": {}, "optimizer": {}}, ("data", "optimizer"), "own"),  # helper variables
         ({**OWN, "algorithm": OWN["model"], "data": {"train": {}}}, ("algorithm", "data"), "own"),
-        ({**OWN, "lr_config": {"policy": "poly"}}, ("lr_config",), "0.x"),  # mixed, whatever else has that name
-        ({**OWN, "algorithm": {"architecture": {"type": "MMClsArchitecture"}}}, ("algorithm",), "0.x"),
         ({**OWN, "optimizer": {}}, (), "own"),  # an unknown key, for others to tell
     ],
 )

@@ -21,13 +21,13 @@ def plain(cfg) -> dict:
 @pytest.mark.parametrize("name", [f"mmrazor_lite::{DIGITS}", f"mmrazor_lite::{DIGITS.removeprefix('configs/')}"])
 def test_a_base_of_the_package_is_the_file_itself(root, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(f"_base_ = {name!r}\nepochs = 3\ntrain_cfg = dict(max_epochs=7)\n")
+    (tmp_path / "mine.py").write_text(f"_base_ = {name!r}\nepochs = 7\ntrain_cfg = dict(max_epochs=epochs)\n")
     (tmp_path / "on_mine.py").write_text("_base_ = ['mine.py']\n")
     original = load_config(root / DIGITS)
     assert original.train_cfg.max_epochs == 15
     original.train_cfg.max_epochs = 7
     for file in ("mine.py", "on_mine.py"):  # no scope either: the names in it mean what they mean in the file
-        assert plain(load_config(file)) == {**plain(original), "epochs": 3}
+        assert plain(load_config(file)) == {**plain(original), "epochs": 7}
 
 
 def test_a_base_beside_one_of_mmpretrain(tmp_path):

@@ -52,7 +52,10 @@ UNSEEN = {
 NO_KEYS = {
     r"pruner|ratios|components|constraints|candidate_pool_size|candidate_top_k|except_start_keys": "MMRazor 0.x's",
     r"data|samples_per_gpu|runner|placeholder_mapping|mutable_cfg": "MMRazor 0.x's",
+    r"data\.samples_per_gpu|workflow|dist_params\.port|model\.mutable_cfg": "MMRazor 0.x's",
     r"num_sample_training|tracer_type|demo_input|default_args": "MMRazor 1.x's",
+    r"bn_training_mode|deploy_index|predictor_cfg|train_samples": "MMRazor 1.x's",
+    r"env_cfg\.dist_cfg\.timeout": "of several processes",
     r"any_width|weights_only": "arguments of functions",
     r"model\.x|identity|name": "an example's name",
     r"model\.num_classes": "an argument of a net that slim is given by its name",

@@ -87,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(old_flags.ours(sys.argv[1:] if argv is None else argv))
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return _fail(one_line(error))
     if args.command == "launch":  # which does nothing itself but wait for what it has started
         return launch.run(args)
     allocator.keep_freed_memory()
@@ -150,8 +149,7 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
     if problem is not None:
         where = getattr(error, "filename", None) or getattr(args, "work_dir", None) or "the folder of the results"
         line = one_line(OSError(f"{problem}: {where}; what was written before is whole"))
-        print(f"error: {line}", file=sys.stderr)
-        return 2
+        return _fail(line)
     try:
         if isinstance(error, RuntimeError):
             line = lost_process(error) or lost_worker(error)
@@ -163,5 +161,10 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
         return signals.told(args, ended)
     if line is None:
         raise error
-    print(f"error: {next_step.as_typed(line)}", file=sys.stderr)
+    return _fail(next_step.as_typed(line))
+
+
+def _fail(line: str) -> int:
+    """Write an error at one go, so that those of several processes stay apart, and return the status."""
+    sys.stderr.write(f"error: {line}\n")
     return 2

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,3 +137,11 @@ def test_a_signal_in_the_last_moment_is_one_line(root, capsys, monkeypatch):
     config = root / "configs/pruning/autoslim/autoslim_supernet_digits.py"
     assert main(["print-config", str(config)]) == 143
     assert capsys.readouterr().err == "terminated: run it again to go on\n"
+
+
+def test_an_error_is_one_write(monkeypatch, tmp_path):
+    """Several processes tell theirs at once, and launchers start them unbuffered."""
+    written: list[str] = []
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(write=written.append, flush=lambda: None, isatty=lambda: False))
+    assert main(["train", str(tmp_path / "none.py")]) == 2
+    assert len(written) == 1 and written[0].startswith("error: ") and written[0].count("\n") == 1

@@ -80,7 +80,7 @@ def test_slurm_arguments_are_in_mmrazors_order(script, words, expected, root, tm
 WORKER = """
 import os, signal, sys, time
 if os.environ["RANK"] in sys.argv[1]:
-    print("error: of", os.environ["RANK"], file=sys.stderr, flush=True)
+    sys.stderr.write("error: of " + os.environ["RANK"] + "\\n")
     {}
 time.sleep(60)
 """

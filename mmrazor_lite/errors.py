@@ -17,6 +17,7 @@ _LONGEST = 120  # characters of a value shown in an error
 _LONGEST_WORD, _LONGEST_LINE = 240, 1200  # characters of what the command line prints
 _LONGEST_REASON = 300  # of what a class of somebody else's says
 
+_PLACE = re.compile(r"^[\w.\[\]]+\.(?=\w)")  # of a key, in front of its last name
 _LAST_LINE = re.compile(r"^Caught \w+ in .*?\nOriginal Traceback .*\n(mmrazor_lite\.[\w.]*)?UserError: ", re.DOTALL)
 
 
@@ -40,9 +41,16 @@ class DivergedError(UserError):
 
 
 def raise_all(source: str, problems: Sequence[str]) -> None:
-    """Raise one :class:`UserError` that tells all ``problems`` of a file, in one line; nothing where there are none."""
-    if problems:
-        raise UserError(f"{source}: {'; '.join(dict.fromkeys(problems))}")
+    """Raise one :class:`UserError` that tells all ``problems`` of a file, in one line; nothing where there are none.
+
+    What is said alike of a key in several places, such as a value that they share, is said of the first one.
+    """
+    alike: dict[str, list[str]] = {}
+    for problem in dict.fromkeys(problems):
+        alike.setdefault(_PLACE.sub("", problem), []).append(problem)
+    told = [first + (f" (the same in {len(more)} more)" if more else "") for first, *more in alike.values()]
+    if told:
+        raise UserError(f"{source}: {'; '.join(told)}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from mmrazor_lite.config.files import read
 from mmrazor_lite.config.load import load_config
 from mmrazor_lite.config.overrides import check, parse
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, raise_all
 
 AUTOSLIM = "configs/pruning/autoslim"
 
@@ -302,3 +302,18 @@ def test_names_of_mmengine_behind_those_of_mmpretrain(digits):
     cfg = load_config(digits, ["train_dataloader.sampler.type=mmcls.DefaultSampler"])
     assert cfg.train_dataloader.sampler.type == "DefaultSampler"
     assert load_config(digits, ["val_evaluator.type=mmcls.Accuracy"]).val_evaluator.type == "mmpretrain.Accuracy"
+
+
+def test_what_is_said_alike_of_several_places_is_said_once():
+    problems = [
+        "a.x.lr=-1: give 0 or more",
+        "a.y.lr=-1: give 0 or more",
+        "lr is lost",
+        "b.lr=-2: give 0 or more",
+        "c: no",
+    ]
+    with pytest.raises(UserError) as error:
+        raise_all("f.py", [*problems, problems[0]])
+    told = "a.x.lr=-1: give 0 or more (the same in 1 more); lr is lost; b.lr=-2: give 0 or more; c: no"
+    assert str(error.value) == f"f.py: {told}"
+    raise_all("f.py", [])

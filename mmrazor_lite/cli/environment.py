@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +96,18 @@ def join_process_group(launcher: str, timeout: float | None = None) -> None:
             "nccl" if torch.cuda.is_available() else "gloo",
             timeout=None if timeout is None else timedelta(seconds=timeout),
         )
+
+
+def leave_process_group(failed: bool) -> None:
+    """Leave the process group, where this process is in one: threads of gloo may abort a process that just ends.
+
+    A process that has failed stays in a group of nccl, whose end would wait for the others.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return
+    if not failed or distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
 
 
 def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, without: Collection[str] = ()) -> None:

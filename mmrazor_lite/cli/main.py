@@ -44,6 +44,7 @@ from . import (
     test,
     train,
 )
+from .environment import leave_process_group
 
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 _MODULES = (
@@ -91,6 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command == "launch":  # which does nothing itself but wait for what it has started
         return launch.run(args)
     allocator.keep_freed_memory()
+    status = 2
+    try:
+        status = _run_and_tell(args)
+    finally:
+        leave_process_group(failed=status != 0)
+    return status
+
+
+def _run_and_tell(args: argparse.Namespace) -> int:
     with signals.raised() as ended:
         try:
             with released():

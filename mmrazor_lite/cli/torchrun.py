@@ -67,6 +67,7 @@ def start(machines: Machines, program: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ[signals.LAUNCHER] = str(os.getpid())
     logging.disable(logging.ERROR)  # torchrun's words on what the line below says
+    before = _time_of_children()
     try:
         run.run(run.parse_args([*machines.options, *program]))
     except ChildFailedError as error:
@@ -75,6 +76,9 @@ def start(machines: Machines, program: Sequence[str]) -> int:
         print(signals.line(error.sigval, resumes=True), file=sys.stderr)
         return 128 + error.sigval
     except (RendezvousError, distributed.DistError) as error:
+        if _time_of_children() > before:  # processes were started: the machines had met
+            fix = "start all of them again: train and search go on with --resume"
+            return fail(f"the launcher at {machines.where} is gone, what ended it is said there: {fix}", 1)
         reason = " ".join(str(error).split()).split(". ")[0]
         fix = "give the address of the first machine and a free port of it (--rdzv, or MASTER_ADDR and PORT)"
         return fail(f"the processes cannot meet at {machines.where} ({reason}): {fix}", 2)
@@ -107,6 +111,12 @@ def _told(failures: Mapping[int, Any]) -> tuple[str, int]:
         return f"process {rank} was killed by signal {-code} ({name}), the others were ended: {fix}", 1
     line = f"process {rank} has ended with exit code {code}, its error is above; the others were ended"
     return line, code if code in (2, 130) else 1
+
+
+def _time_of_children() -> float:
+    """Seconds of CPU of the processes that this one has started and seen end."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _kill_children() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
 from robustness.processes import free_port
 
 from mmrazor_lite.cli import launch, main
@@ -125,31 +129,76 @@ torch.distributed.init_process_group("gloo")
 total = torch.tensor([torch.distributed.get_rank() + 1])
 torch.distributed.all_reduce(total)
 print("sum", int(total), "of", torch.distributed.get_world_size(), flush=True)
+if sys.argv[1:] == ["stay"]:
+    import time
+    time.sleep(20)
+torch.distributed.destroy_process_group()
 """
 NODE = """
 import sys
 from mmrazor_lite.cli.torchrun import Machines, start
 
-port, rank, script = int(sys.argv[1]), None if sys.argv[2] == "-" else int(sys.argv[2]), sys.argv[3]
-sys.exit(start(Machines(1, 2, rank, "127.0.0.1", port), [script]))
+port, rank, script = int(sys.argv[1]), None if sys.argv[2] == "-" else int(sys.argv[2]), sys.argv[3:]
+sys.exit(start(Machines(1, 2, rank, "127.0.0.1", port), script))
 """
+
+
+def until_open(port):
+    for _ in range(600):
+        with socket.socket() as end:
+            if end.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"nobody listens at {port}")
+
+
+@pytest.fixture
+def nodes(root, tmp_path):
+    """Start one launcher for each number of a machine, ``-`` for none, with words of its script."""
+    script = tmp_path / "meet.py"
+    script.write_text(MEET)
+    environment = {**os.environ, "PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = []
+
+    def start(ranks, *words):
+        port = free_port()
+        for rank in ranks:
+            line = [sys.executable, "-c", NODE, str(port), rank, script, *words]
+            started.append(subprocess.Popen(line, env=environment, **pipes))
+            until_open(port)  # the first one holds the port, as the first machine does
+        return started
+
+    yield start
+    for node in started:
+        node.kill()
 
 
 @pytest.mark.wide
 @pytest.mark.parametrize("ranks", ["--", "01"])
-def test_machines_meet_with_and_without_numbers(root, tmp_path, ranks):
-    script = tmp_path / "meet.py"
-    script.write_text(MEET)
-    port = str(free_port())
-    environment = {**os.environ, "PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    nodes = [
-        subprocess.Popen([sys.executable, "-c", NODE, port, rank, script], env=environment, **pipes) for rank in ranks
-    ]
-    for node in nodes:
-        said, errors = node.communicate(timeout=120)
-        assert node.returncode == 0, errors
-        assert said.split() == "sum 3 of 2".split()
+def test_machines_meet_with_and_without_numbers(nodes, ranks):
+    ended = [(*node.communicate(timeout=120), node.returncode) for node in nodes(ranks)]
+    assert [(said.split(), status) for said, _, status in ended] == 2 * [("sum 3 of 2".split(), 0)], ended
+
+
+@pytest.mark.wide
+def test_a_launcher_whose_other_is_gone_says_so(nodes):
+    first, second = nodes("--", "stay")
+    assert second.stdout.readline() == "sum 3 of 2\n"
+    first.kill()
+    _, errors = second.communicate(timeout=50)
+    assert re.match(r"error: the launcher at 127.0.0.1:\d+ is gone, .* --resume$", errors.splitlines()[-1]), errors
+    assert second.returncode == 1
+
+
+def test_a_process_leaves_its_group(fails, monkeypatch):
+    """Whose threads could else abort a run that has ended well."""
+    values = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in values.items():
+        monkeypatch.setenv(name, str(value))
+    torch.distributed.init_process_group("gloo")
+    assert "'none.py' not found" in fails("print-config", "none.py")
+    assert not torch.distributed.is_initialized()
 
 
 def test_a_command_is_launched_from_any_folder(tmp_path):

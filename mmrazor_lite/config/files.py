@@ -97,15 +97,22 @@ def find_base(base: str, path: str) -> tuple[str, str | None]:
         return _of_mmrazor(base), None
     utils.MODULE2PACKAGE["mmcls"] = "mmpretrain"
     package, inside = utils._get_package_and_cfg_path(base)
-    # mmengine's own search of the folder needs pkg_resources in its older releases, which newer setuptools have not.
+    # mmengine's own search of the folder needs pkg_resources in its older releases, which newer setuptools have not,
+    # and reads the descriptions of all models of the package, to say of a model's config where it is.
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise NotInstalledError(package)
-    folder, scope = os.path.dirname(spec.origin), base.partition("::")[0]
-    try:
-        return utils._get_external_cfg_path(folder, inside), scope
-    except ValueError:  # no model of it has this config: a base
-        return utils._get_external_cfg_base_path(folder, inside), scope
+    found = os.path.join(os.path.dirname(spec.origin), ".mim", "configs", inside)
+    if not os.path.exists(found):
+        raise UserError(f"its _base_ '{base}' is not there{_alike(found)}")
+    return found, base.partition("::")[0]
+
+
+def _alike(path: str) -> str:
+    """What to say of a config of a package that is not there: which one of its folder has nearly that name."""
+    folder, name = os.path.split(path)
+    near = difflib.get_close_matches(name, os.listdir(folder) if os.path.isdir(folder) else (), n=1)
+    return f"; '{near[0]}' is in that folder" if near else ""
 
 
 def _offered_instead(base: str) -> str:

@@ -130,6 +130,15 @@ def test_mmcls_is_an_alias_of_mmpretrain(tmp_path, base):
     assert cfg.model.get("_scope_", "mmpretrain") == "mmpretrain"
 
 
+def test_a_base_of_mmpretrain_is_found_by_its_path_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmengine.config.utils.load", lambda path: pytest.fail(f"{path} was read"))
+    cfg = load_config(write(tmp_path, "_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'\n"))
+    assert cfg.model.backbone.depth == 18 and cfg.train_dataloader.batch_size == 32
+    path = write(tmp_path, "_base_ = 'mmpretrain::resnet/resnet18_8xb32_in1.py'\n")
+    with pytest.raises(UserError, match="8xb32_in1.py' is not there; 'resnet18_8xb32_in1k.py' is in that folder"):
+        load_config(path)
+
+
 def test_old_prefixes_are_rewritten(tmp_path):
     architecture = "dict(type='mmcls.ImageClassifier', backbone=dict(type='mmcls.ResNet', depth=18))"
     mutator = "dict(type='mmrazor.OneShotChannelMutator')"

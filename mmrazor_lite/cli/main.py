@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -63,6 +65,10 @@ class _Parser(argparse.ArgumentParser):
     """Tells what is wrong with a call as every other error is told: in one line."""
 
     def error(self, message: str) -> NoReturn:
+        if (typed := re.match("argument COMMAND: invalid choice: '([^']*)'", message)) is not None:
+            near = difflib.get_close_matches(typed[1].replace("_", "-"), SUBCOMMANDS, 1)
+            fix = f"did you mean {near[0]}?" if near else "give one of " + ", ".join(SUBCOMMANDS)
+            message = f"there is no command {typed[1]!r}: {fix}"
         self.exit(2, f"error: {one_line(ValueError(message))} ({self.prog} --help shows what it takes)\n")
 
 
@@ -92,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command == "launch":  # which does nothing itself but wait for what it has started
         return launch.run(args)
     allocator.keep_freed_memory()
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # of a damaged image, our own line tells
     status = 2
     try:
         status = _run_and_tell(args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -145,3 +146,21 @@ def test_an_error_is_one_write(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stderr", SimpleNamespace(write=written.append, flush=lambda: None, isatty=lambda: False))
     assert main(["train", str(tmp_path / "none.py")]) == 2
     assert len(written) == 1 and written[0].startswith("error: ") and written[0].count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [("get_flops", "did you mean flops?"), ("trian", "did you mean train?"), ("xyzzy", "give one of train, search")],
+)
+def test_a_command_that_there_is_not(capsys, typed, told):
+    with pytest.raises(SystemExit, match="2"):
+        main([typed, "c.py"])
+    assert capsys.readouterr().err.startswith(f"error: there is no command {typed!r}: {told}")
+
+
+def test_a_damaged_image_is_told_by_us_alone(root):
+    """OpenCV writes its own lines to the terminal, from C++."""
+    words = "import sys, numpy, mmrazor_lite.cli as cli; cli.main(['configs']); import cv2"
+    decode = "cv2.imdecode(numpy.frombuffer(b'GIF', numpy.uint8), 1)"
+    done = subprocess.run([sys.executable, "-c", f"{words}; {decode}"], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

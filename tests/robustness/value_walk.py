@@ -29,7 +29,7 @@ ABSURD = {
     "list of words": "[banana,banana]",
     "nested": "[" * 100 + "]" * 100,
     "flag": "True",
-    "path": "/nonexistent/file.pth",
+    "path": "/dev/null/file.pth",  # which nobody can make, root neither
     "long": "x" * 10_000,
     "lines": "banana\nsplit",
     "dict": "dict(banana=1)",

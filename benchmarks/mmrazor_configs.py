@@ -5,9 +5,10 @@
     python benchmarks/mmrazor_configs.py MAIN OLD --table           # Markdown, of what was tried
 
 A config that is carried is loaded, built, counted with its own subnet files, trained for two steps or searched for two
-candidates, and what it wrote is taken by the next step. All others must be refused in one line. DIR holds ImageNet's
-folders of classes, one image in each is enough. Every step is a process of its own, in a folder where data/imagenet
-is DIR and the rest the checkout's; see mmrazor_plan.py.
+candidates, and what it wrote is taken by the next step; where that is the work of another config, it is done once, by
+that one. All others must be refused in one line. DIR holds ImageNet's folders of classes, one image in each is enough.
+Every step is a process of its own, in a folder where data/imagenet is DIR and the rest the checkout's; see
+mmrazor_plan.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -103,10 +105,19 @@ class Trial:
         """Where a step of the config writes to, or of the one called ``name``."""
         return self.checkout.here / "work_dirs" / (name or Path(self.config).stem) / step
 
-    def run(self, step: str) -> dict:
-        """Do one step and return its record."""
-        found = getattr(self, f"_{step}")()
-        return {"config": self.key, "step": step, **found}
+    def run(self, step: str, before: Mapping[str, dict] | None = None) -> dict:
+        """Do one step and return its record, or that of the same command ``before``."""
+        command = self.command(step)
+        found = (before or {}).get(command) or getattr(self, f"_{step}")()
+        return {**found, "config": self.key, "step": step, "command": command}
+
+    def command(self, step: str) -> str | None:
+        """What a step of the plan types, but for the folder that it writes to."""
+        typed = {"work": self.plan.work, "next": self.plan.after}.get(step) if self.plan else None
+        if typed is None:
+            return None
+        script, words = self._words(typed, Path("OUT"))
+        return " ".join([self.checkout.branch, script, *words])
 
     def _refuse(self) -> dict:
         said = self._spoken("misc/print_config.py", [self.config])
@@ -147,14 +158,17 @@ class Trial:
 
     def _typed(self, step: Step, kind: str) -> dict:
         out = self.folder(kind)
-        words = [self._fill(word, out) for word in step.words.split()]
-        words = [part for word in words for part in word.split("\n")]
-        script = OF_OLD.get(step.script, step.script) if self.checkout.branch == "0.x" else step.script
-        work = [] if "split" in script else ["--work-dir", str(out)]
-        said = self._spoken(script, [words[0], *work, *words[1:]] if "--cfg-options" in words else [*words, *work])
+        said = self._spoken(*self._words(step, out))
         if said.status == 0 and step.wrote and not (out / step.wrote).is_file():
             return said.record(False, f"wrote no {step.wrote}")
         return said.record(said.status == 0)
+
+    def _words(self, step: Step, out: Path) -> tuple[str, list[str]]:
+        """The script of a step, and what is typed after it."""
+        words = [part for word in step.words.split() for part in self._fill(word, out).split("\n")]
+        script = OF_OLD.get(step.script, step.script) if self.checkout.branch == "0.x" else step.script
+        work = [] if "split" in script else ["--work-dir", str(out)]
+        return script, [words[0], *work, *words[1:]] if "--cfg-options" in words else [*words, *work]
 
     def _given(self) -> list[str]:
         filled = self._fill(self.plan.options, Path())
@@ -202,7 +216,9 @@ def walk(trials: list[Trial], options: argparse.Namespace) -> None:
     with ThreadPoolExecutor(options.jobs) as pool, options.out.open("a") as file:
         for step in (step for step in STEPS if step in options.steps):
             todo = [t for t in trials if step in t.steps and not done.get((t.key, step), {}).get("passed")]
-            for record in pool.map(lambda trial: trial.run(step), todo):
+            before = {r["command"]: r for r in done.values() if r["passed"] and r.get("command")}
+            for record in pool.map(lambda trial: trial.run(step, before), todo):
+                done[record["config"], step] = record
                 file.write(json.dumps(record) + "\n")
                 file.flush()
                 print(line_of(record), flush=True)

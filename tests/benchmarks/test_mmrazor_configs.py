@@ -74,7 +74,9 @@ def test_every_command_can_be_typed(bench, checkouts, tmp_path):
     written: set[str] = set()
     for trial in trials(bench, checkouts):
         for step in trial.steps:
-            assert trial.run(step) == {
+            record = trial.run(step)
+            assert ("OUT" in (record.pop("command") or "")) == (step in ("work", "next"))
+            assert record == {
                 "config": trial.key, "step": step, "passed": False, "status": 1, "text": "error: not run",
                 "seconds": 0.0,
             }  # fmt: skip
@@ -84,6 +86,17 @@ def test_every_command_can_be_typed(bench, checkouts, tmp_path):
             outs = [words[at + 1] for at, word in enumerate(words) if word in ("--work-dir", "--output-dir")]
             assert all(str(Path(path).parent) in written for path in read if path not in outs)
             written |= set(outs)
+
+
+def test_a_command_that_two_configs_share_is_run_once(bench, checkouts, monkeypatch):
+    """A search is what comes after its supernet; its record is taken for both, and no failure is."""
+    supernet, search = trials(bench, checkouts)[:2]
+    assert supernet.command("next") == search.command("work") != search.command("next")
+    assert supernet.command("load") is supernet.command("build") is None
+    monkeypatch.setattr(bench.walk, "speak", lambda *args: pytest.fail("was run again"))
+    done = {search.command("work"): {"config": search.key, "step": "work", "passed": True, "seconds": 3.0}}
+    record = supernet.run("next", done)
+    assert (record["config"], record["step"], record["seconds"]) == (supernet.key, "next", 3.0)
 
 
 def test_what_counts_as_a_refusal(bench):

@@ -27,6 +27,7 @@ def raised() -> Iterator[list[int]]:
     def end(number: int, frame: Any) -> None:
         ended.append(number)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises where those that read the images end too
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

@@ -26,8 +26,10 @@ def context():
     return start_server()
 
 
-def words(folder: Path, *more: str, epochs: int = 999) -> list:
+def words(folder: Path, *more: str, epochs: int = 999, readers: int = 0) -> list:
     options = ["search_cfg=None", f"train_cfg.max_epochs={epochs}", "param_scheduler.end=999"]
+    if readers:
+        options += [f"train_dataloader.num_workers={readers}", "train_dataloader.persistent_workers=True"]
     options += ["default_hooks.checkpoint.interval=1", "default_hooks.checkpoint.max_keep_ckpts=1"]
     return ["train", CONFIG, "--work-dir", folder, *more, "--cfg-options", *options]
 
@@ -38,13 +40,23 @@ def wait_for(folder: Path, name: str, processes: list) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_sigterm_ends_with_one_line_and_the_run_goes_on(context, tmp_path, ranks):
+def children(process: int) -> list[int]:
+    files = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+@pytest.mark.parametrize(("ranks", "readers"), [(1, 0), (1, 2), (2, 0)])
+def test_sigterm_ends_with_one_line_and_the_run_goes_on(context, tmp_path, ranks, readers):
+    """Sent to all processes of a run, as a queue of jobs does it: to those that read the images too."""
     folder, log = tmp_path / "run", tmp_path / "log"
-    processes = start(context, words(folder), log, ranks)
+    processes = start(context, words(folder, readers=readers), log, ranks)
     wait_for(folder, "last_checkpoint", processes)
+    others = [child for process in processes for child in children(process.pid)]
+    assert len(others) >= readers
     for process in processes:
         process.terminate()
+    for child in others:
+        os.kill(child, signal.SIGTERM)
     for process in processes:
         process.join(PATIENCE)
     text = log.read_text()
@@ -53,11 +65,11 @@ def test_sigterm_ends_with_one_line_and_the_run_goes_on(context, tmp_path, ranks
     assert text.count("terminated: --resume continues from the last checkpoint") == 1, text[-3000:]
     assert not list(folder.glob(".*.tmp")) and not (folder / "run.lock").exists()
     done = int(Path((folder / "last_checkpoint").read_text()).stem.removeprefix("epoch_"))
-    status, _ = run(context, words(folder, "--resume", epochs=done + 1), log, ranks=ranks)
+    status, _ = run(context, words(folder, "--resume", epochs=done + 1, readers=readers), log, ranks=ranks)
     assert status == 0, log.read_text()[-3000:]
     if ranks == 1:
         whole = tmp_path / "whole"
-        assert run(context, words(whole, epochs=done + 1), log)[0] == 0
+        assert run(context, words(whole, epochs=done + 1, readers=readers), log)[0] == 0
         assert_equal(*(read_checkpoint(place / f"epoch_{done + 1}.pth") for place in (folder, whole)), "weights")
 
 

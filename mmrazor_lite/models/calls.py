@@ -41,6 +41,7 @@ class Call:
         bias: What is added; None for nothing.
         options: ``stride``, ``padding``, ``dilation``, ``groups`` of a conv, of a transposed one ``output_padding``
             too; nothing of any other layer.
+        run: The op on a tensor in the place of ``x``.
     """
 
     layer: str
@@ -50,6 +51,11 @@ class Call:
     weight: Tensor
     bias: Tensor | None
     options: Mapping[str, Any]
+    run: Callable[[Tensor], Tensor]
+
+    def output(self) -> Tensor:
+        """What it gives for ``x`` with the weight as it is now."""
+        return self.run(self.x)
 
     @property
     def dim(self) -> int:
@@ -184,12 +190,21 @@ class Calls(TorchFunctionMode):
         order = _TRANSPOSED_ORDER if "output_padding" in _OPTIONS.get(name, ()) else _CONV_ORDER
         given = {**dict(zip(order, args, strict=False)), **kwargs}
         options = {key: given.get(key, value) for key, value in _OPTIONS.get(name, {}).items()}
-        call = Call(layer, kind, self._seen.get(layer, 0), given["input"], weight, given.get("bias"), options)
-        self._seen[layer] = call.index + 1
+        index, run = self._seen.get(layer, 0), _with_input(func, args, kwargs)
+        call = Call(layer, kind, index, given["input"], weight, given.get("bias"), options, run)
+        self._seen[layer] = index + 1
         self._watcher.before(call)
-        result = func(call.x, *args[1:], **kwargs) if args else func(**{**kwargs, "input": call.x})
+        result = call.output()
         self._watcher.after(call, result)
         return result
+
+
+def _with_input(function: Callable, args: tuple, kwargs: Mapping) -> Callable[[Tensor], Tensor]:
+    """The op with all its arguments but the input."""
+    if args:
+        return lambda x, others=args[1:]: function(x, *others, **kwargs)
+    others = {key: value for key, value in kwargs.items() if key != "input"}
+    return lambda x: function(input=x, **others)
 
 
 def _opened(function: FunctionType) -> FunctionType:

@@ -37,6 +37,7 @@ class LayerFlow:
         gain: What an error of the tensor that it is added to is multiplied by, to make up for it: (outputs,). None
             where there is no such tensor, or it is not final when the layer is fitted.
         steps: Ops between the output of each call and the sum.
+        changes_input: Whether what a call reads is changed in place until the sum.
     """
 
     name: str
@@ -49,6 +50,7 @@ class LayerFlow:
     norm: str | None = None
     gain: Tensor | None = None
     steps: tuple[int, ...] = ()
+    changes_input: bool = False
 
 
 @torch.no_grad()
@@ -73,7 +75,8 @@ class _Seen:
     y: Tensor
     before: frozenset[str]
     trail: Trail
-    ended: bool = False
+    version: int | None  # of what the call reads, which counts changes in place
+    changes_input: bool = False
     read_again: int | None = None  # index of the first tensor of the trail that something else reads as well
     others: frozenset[str] = frozenset()  # layers that what is added is made of
 
@@ -108,7 +111,7 @@ class _Scout:
         before = self._layers_of(call.x)
         self._kept += [call, y]
         self._made_of.setdefault(_storage(y), set()).update(before | {call.layer})
-        seen = _Seen(call, y, frozenset(before), Trail(y))
+        seen = _Seen(call, y, frozenset(before), Trail(y), _version(call.x))
         self.seen.setdefault(call.layer, []).append(seen)
         self._at.setdefault(id(y), []).append(seen)
 
@@ -161,6 +164,7 @@ class _Scout:
                 self._at.setdefault(id(result), []).append(seen)
         elif step.is_sum and result.numel() == value.numel() and step.others:
             trail.sum, trail.result = step, result
+            seen.changes_input = seen.version is None or seen.version != _version(seen.call.x)
             self._at.setdefault(id(result), []).append(seen)
             seen.others = frozenset().union(*(self._layers_of_other(t, result, seen) for t in step.others))
 
@@ -188,6 +192,7 @@ class _Scout:
             self._norm(calls),
             gain,
             tuple(len(seen.trail.steps) for seen in calls),
+            any(seen.changes_input for seen in calls),
         )
 
     def _norm(self, calls: list[_Seen]) -> str | None:
@@ -215,6 +220,10 @@ class _Scout:
         """Slope (outputs,) of the steps of all calls; None where it is not the same everywhere."""
         rows = torch.cat([seen.call.outputs(seen.trail.slope(seen.y)).double() for seen in calls])
         return rows[0] if torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6) else None
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
 
 
 def _storage(tensor: Tensor) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.models.calls import Call, Calls, Enough, weights_of
+from mmrazor_lite.models.calls import Call
 
+from .follower import Finish, Follower, run_until
 from .layer_flow import LayerFlow
-from .trails import Trail, tensors_in
 
 ROWS_PER_INPUT = 30  # rows of a fit, for each number that makes an output
 LEAST_ROWS = 4000
@@ -44,8 +44,11 @@ class Images:
 
     def first(self, batches: int) -> Iterator[tuple[int, Tensor]]:
         """(number of the batch, images) of the first batches."""
-        for batch, images in enumerate(self._batches[:batches]):
-            yield batch, images.to(self._like)
+        for batch in range(len(self._batches[:batches])):
+            yield batch, self[batch]
+
+    def __getitem__(self, batch: int) -> Tensor:
+        return self._batches[batch].to(self._like)
 
     def batches_with(self, count: float) -> int:
         """How many batches have so many images, all of them where there are fewer."""
@@ -96,78 +99,6 @@ class Target:
 
 
 @dataclass(eq=False)
-class _Open:
-    """A call whose trail is followed to its sum."""
-
-    call: Call
-    y: Tensor
-    trail: Trail
-    steps: int
-    done: Callable[[Tensor], None]  # called with the other tensor, of the shape of the output
-
-
-class Follower:
-    """A watcher that hands over calls of some layers, each as soon as it is known what its output is added to.
-
-    Args:
-        flows: The layers; the run is stopped behind their last call.
-        visit: Called with a call, its output and the tensor added to it, of the shape of the output; None where it does
-            not matter. It is called in front of the sum: what is looked at has not been changed in place.
-    """
-
-    def __init__(self, flows: Mapping[str, LayerFlow], visit: Callable[[Call, Tensor], Callable]) -> None:
-        self._flows, self._visit = flows, visit
-        self._left = sum(len(flow.places) for flow in flows.values())
-        self._open: list[_Open] = []
-
-    def before(self, call: Call) -> None:
-        pass
-
-    def after(self, call: Call, y: Tensor) -> None:
-        self._step(None, (call.x, call.weight), {}, y)
-        flow = self._flows.get(call.layer)
-        if flow is None:
-            return
-        finish = self._visit(call, y)
-        if flow.gain is None:
-            self._finish(finish, None)
-        else:
-            self._open.append(_Open(call, y, Trail(y), flow.steps[call.index], finish))
-
-    def other(self, function: Callable, args: tuple, kwargs: Mapping, result: Any) -> None:
-        if self._open and isinstance(result, Tensor):
-            self._step(function, args, kwargs, result)
-
-    def _step(self, function: Callable | None, args: tuple, kwargs: Mapping, result: Tensor) -> None:
-        read = {id(tensor) for tensor in tensors_in((args, kwargs))} if self._open else ()
-        for entry in [entry for entry in self._open if id(entry.trail.value) in read]:
-            trail = entry.trail
-            step = Trail.step(trail.value, function, args, kwargs)
-            if len(trail.steps) < entry.steps:
-                trail.steps.append(step)
-                trail.value = result
-                continue
-            trail.sum, trail.result = step, result
-            self._open.remove(entry)
-            self._finish(entry.done, trail.back(trail.other(), entry.y))
-
-    def _finish(self, finish: Callable, other: Tensor | None) -> None:
-        finish(other)
-        self._left -= 1
-        if self._left == 0:
-            raise Enough
-
-
-def run_until(network: nn.Module, images: Tensor, watcher: Any) -> None:
-    """Run a network until a watcher has seen enough."""
-    try:
-        with Calls(weights_of(network), watcher):
-            network(images)
-    except Enough:
-        pass
-
-
-@dataclass(eq=False)
 class Targets:
     """What layers should give: rows of the full network's outputs at the channels that are kept.
 
@@ -176,38 +107,42 @@ class Targets:
 
     by_call: dict[tuple[str, int, int], Target] = field(default_factory=dict)
 
-    @staticmethod
-    def of(
+    def forget(self, layer: str) -> None:
+        """Let go of what a layer should give."""
+        self.by_call = {key: target for key, target in self.by_call.items() if key[0] != layer}
+
+    def __contains__(self, layer: str) -> bool:
+        return any(key[0] == layer for key in self.by_call)
+
+    def add(
+        self,
         full: nn.Module,
         flows: Mapping[str, LayerFlow],
         plans: Mapping[str, RowPlan],
         kept: Mapping[str, Tensor],
         images: Images,
-    ) -> Targets:
+    ) -> None:
         """Run the full network for some layers. ``kept`` is a mask (channels,) of the outputs of each that changed."""
-        targets = Targets()
         for batch, inputs in images.first(max(plans[name].batches for name in flows)):
             due = {name: flow for name, flow in flows.items() if plans[name].batches > batch}
 
-            def visit(call: Call, y: Tensor, batch: int = batch, size: int = len(inputs)) -> Callable:
+            def visit(call: Call, y: Tensor, batch: int = batch, size: int = len(inputs)) -> Finish:
                 flow, mask = flows[call.layer], kept.get(call.layer)
                 places = plans[call.layer].places(flow, call.index, batch, size)
                 where = places.to(y.device)
                 rows = _some(call.outputs(y, where), mask)
 
-                def finish(other: Tensor | None) -> None:
+                def finish(other: Tensor | None) -> bool:
                     found = rows
                     if other is not None:
                         found = rows + _some(call.outputs(other, where), mask) * flow.gain.to(rows)
                     image = images.starts[batch] + places * size // round(flow.places[call.index] * size)
-                    targets.by_call[call.layer, call.index, batch] = Target(
-                        where, image % CHECKED == CHECKED - 1, found
-                    )
+                    self.by_call[call.layer, call.index, batch] = Target(where, image % CHECKED == CHECKED - 1, found)
+                    return False
 
                 return finish
 
             run_until(full, inputs, Follower(due, visit))
-        return targets
 
 
 def _some(rows: Tensor, mask: Tensor | None) -> Tensor:

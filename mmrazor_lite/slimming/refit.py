@@ -11,7 +11,8 @@ Shape letters: N images, P rows, G groups of a conv, K numbers that make one out
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +28,11 @@ from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import active_of
 
 from .layer_flow import LayerFlow, layer_flows
-from .layer_rows import Follower, Images, RowPlan, Targets, bytes_of_targets, in_chunks, run_until
+from .layer_rows import Images, RowPlan, Targets, bytes_of_targets, in_chunks
 from .layer_work import LayerWork
 from .least_squares import Fit
+from .out_of_memory import is_out_of_memory
+from .side_by_side import SideBySide
 
 Kept = Mapping[str, tuple[np.ndarray, np.ndarray]]  # layer -> its inputs, its outputs: whether each channel is kept
 UNTOUCHED = "nothing changed in front of it"  # what is said of a layer that needs no fit
@@ -66,12 +69,14 @@ class RefitOptions:
         shortcuts: Make up for the error of the tensor that an output is added to.
         most_inputs: Of a layer with more numbers that make an output, some are fitted after others.
         target_bytes: Memory for outputs of the full network; with less, it runs more often.
+        held_bytes: Memory for runs of the small network that wait for a fit; with less, some begin anew for a layer.
     """
 
     ridge: float = 1e-3
     shortcuts: bool = True
     most_inputs: int = 2304
     target_bytes: int = 256 * 2**20
+    held_bytes: int = 2**30
 
 
 @dataclass
@@ -134,6 +139,7 @@ class _Refit:
         self.like = next(small.parameters())
         self.images = Images(batches, self.like)
         self.outputs = {name: torch.from_numpy(outputs) for name, (_, outputs) in kept.items() if not outputs.all()}
+        self.targets = Targets()
         self.report = RefitReport()
 
     def run(self) -> None:
@@ -143,14 +149,25 @@ class _Refit:
         self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
         self.plans = RowPlan.all_of(self.flows, self.images)
         self._name_the_unseen()
+        self.runs = SideBySide(self.small, self.flows, self.plans, self.images, self.options.held_bytes)
+        with closing(self.runs):
+            for name in self.runs.layers():
+                self._aim(name)
+                if self._is_changed(name):
+                    self._fit_layer(name)
+                else:
+                    self.report.skipped[name] = UNTOUCHED
+                self.targets.forget(name)
+
+    def _aim(self, name: str) -> None:
+        """Have the targets of a layer, and with them those of as many as memory allows."""
+        if name in self.targets:
+            return
         size = self.like.element_size()
         sizes = {name: bytes_of_targets(flow, self.plans[name], size) for name, flow in self.flows.items()}
-        for chunk in in_chunks(list(self.flows), sizes, self.options.target_bytes):
-            flows = {name: self.flows[name] for name in chunk}
-            self.targets = Targets.of(self.full, flows, self.plans, self.outputs, self.images)
-            changed = self._changed(chunk)
-            for stage in self._stages(changed):
-                self._fit_stage(stage)
+        chunk = next(c for c in in_chunks(list(self.flows), sizes, self.options.target_bytes) if name in c)
+        flows = {name: self.flows[name] for name in chunk}
+        self.targets.add(self.full, flows, self.plans, self.outputs, self.images)
 
     def _name_the_unseen(self) -> None:
         known = {name for name, _ in weights_of(self.small).values()}
@@ -161,82 +178,49 @@ class _Refit:
             if kind is not None and kind.makes_channels and name not in known:
                 self.report.skipped[name] = "it computes with its weight before the call, or shares it"
 
-    def _changed(self, names: Sequence[str]) -> list[str]:
-        """The layers whose output is not what it should be, by the first images."""
-        sums: dict[str, list[float]] = {name: [0.0, 0.0] for name in names}
+    def _is_changed(self, name: str) -> bool:
+        """Whether the output of a layer is not what it should be, by the first images."""
+        lacking = varying = 0.0
 
         def look(call: Call, x: Tensor | None, target: Tensor, lacks: Tensor, judges: Tensor) -> None:
-            sums[call.layer][0] += float(lacks.double().square().sum())
-            sums[call.layer][1] += float((target - target.mean(0)).double().square().sum())
+            nonlocal lacking, varying
+            lacking += float(lacks.double().square().sum())
+            varying += float((target - target.mean(0)).double().square().sum())
 
-        self._meet({name: self.flows[name] for name in names}, 1, dict.fromkeys(names, look), patches=False)
-        changed = []
-        for name in names:
-            lacks, varies = sums[name]
-            if lacks <= UNCHANGED**2 * max(varies, 1e-30):
-                self.report.skipped[name] = UNTOUCHED
-            else:
-                changed.append(name)
-        return changed
+        self._meet(name, look, 1, patches=False)
+        return not lacking <= UNCHANGED**2 * max(varying, 1e-30)  # what is not finite has changed
 
-    def _stages(self, names: Sequence[str]) -> Iterator[list[str]]:
-        """Layers that do not depend on each other, so that one pass is for all of them."""
-        stage: list[str] = []
-        for name in names:
-            if stage and not self.flows[name].before.isdisjoint(stage):
-                yield stage
-                stage = []
-            stage.append(name)
-        if stage:
-            yield stage
-
-    def _meet(
-        self, flows: Mapping[str, LayerFlow], batches: int, looks: Mapping[str, Callable], patches: bool = True
-    ) -> None:
-        """Run the small network; ``look(call, x, target, what the output lacks, which rows judge)`` for each call."""
-        for batch, inputs in self.images.first(batches):
-            due = {name: flow for name, flow in flows.items() if self.plans[name].batches > batch}
-
-            def visit(call: Call, y: Tensor, batch: int = batch) -> Callable:
-                flow, target = flows[call.layer], self.targets.by_call[call.layer, call.index, batch]
-                now = call.outputs(y, target.places)
-                x = call.patches(target.places) if patches else None
-
-                def finish(other: Tensor | None) -> None:
-                    lacks = target.y - now
-                    if other is not None:
-                        lacks = lacks - call.outputs(other, target.places) * flow.gain.to(now)
-                    looks[call.layer](call, x, target.y, lacks, target.judges)
-
-                return finish
-
-            run_until(self.small, inputs, Follower(due, visit))
+    def _meet(self, name: str, look: Callable, batches: int | None = None, patches: bool = True) -> None:
+        """``look(call, x, target, what the output lacks, which rows judge)`` for each call of a layer."""
+        flow = self.flows[name]
+        for batch, stop in self.runs.stops(name, batches):
+            target = self.targets.by_call[name, stop.call.index, batch]
+            lacks = target.y - stop.rows
+            if stop.beside is not None:
+                lacks = lacks - stop.beside * flow.gain.to(lacks)
+            x = stop.call.patches(stop.places) if patches else None
+            look(stop.call, x, target.y, lacks, target.judges)
 
     # fits -----------------------------------------------------------------------------------------------------
 
-    def _fit_stage(self, stage: Sequence[str]) -> None:
-        large = [name for name in stage if self.flows[name].inputs > self.options.most_inputs]
-        together = [name for name in stage if name not in large]
-        if together:
-            self._guarded(together, None)
-        for name in large:
+    def _fit_layer(self, name: str) -> None:
+        if self.flows[name].inputs > self.options.most_inputs:
             self._in_pieces(name, self.options.most_inputs)
+        else:
+            self._guarded(name, None)
 
-    def _guarded(self, names: Sequence[str], piece: slice | None) -> None:
-        """Fit; where memory runs out, one layer at a time, and of one layer some inputs at a time."""
+    def _guarded(self, name: str, piece: slice | None) -> None:
+        """Fit; where memory runs out, some inputs at a time."""
         try:
-            self._fit(names, piece)
+            self._fit(name, piece)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         else:
             return
-        for name in names:
-            if len(names) > 1:
-                self._guarded([name], None)
-            else:
-                size = self.flows[name].inputs if piece is None else piece.stop - piece.start
-                self._smaller(name, size // 2, piece)
+        self.runs.close()
+        size = self.flows[name].inputs if piece is None else piece.stop - piece.start
+        self._smaller(name, size // 2, piece)
 
     def _smaller(self, name: str, size: int, within: slice | None) -> None:
         if size < FEWEST_INPUTS:
@@ -251,17 +235,16 @@ class _Refit:
             self.report.notes.append(f"{name}: {total} numbers make an output, {size} of them are fitted at a time")
         start, stop = (0, total) if within is None else (within.start, within.stop)
         for at in range(start, stop, size):
-            self._guarded([name], slice(at, min(at + size, stop)))
+            self._guarded(name, slice(at, min(at + size, stop)))
 
-    def _fit(self, names: Sequence[str], piece: slice | None) -> None:
-        works = {name: LayerWork(piece) for name in names}
-        flows = {name: self.flows[name] for name in names}
-        self._meet(flows, max(self.plans[name].batches for name in names), works)
-        for name, work in works.items():
-            if work.is_finite:
-                self._take(name, work)
-            else:
-                self.report.skipped[name] = "what it reads, or should give, is not finite"
+    def _fit(self, name: str, piece: slice | None) -> None:
+        work = LayerWork(piece)
+        self._meet(name, work)
+        if work.is_finite:
+            self._take(name, work)
+            self.runs.changed(name)
+        else:
+            self.report.skipped[name] = "what it reads, or should give, is not finite"
 
     def _take(self, name: str, work: LayerWork) -> None:
         flow = self.flows[name]
@@ -286,8 +269,3 @@ class _Refit:
         elif flow.norm is not None:
             mean = self.small.get_submodule(flow.norm).running_mean
             mean -= fit.intercept.to(mean)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or ("memory" in text and "alloc" in text)

@@ -1,8 +1,10 @@
 """The refit: exact where nothing is lost, better where something is, and never much worse."""
 
 import copy
+import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,6 +49,23 @@ class Residual(nn.Module):
         x = y.relu()
         y = self.d(F.gelu(self.c(x.permute(0, 2, 3, 1)))) * self.scale
         return self.head(x + y.permute(0, 3, 1, 2))
+
+
+class InPlace(nn.Module):
+    """Additions that change what the layer in front of them reads, and what it gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.head = conv(3, 8), conv(8, 8), conv(8, 8, bias=False), conv(8, 5, 1)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu_()
+        x += self.a(x)
+        y = self.norm(self.b(x))
+        x.relu_()
+        y += x
+        return self.head(y.relu_())
 
 
 class Attention(nn.Module):
@@ -118,6 +137,7 @@ NETWORKS = {
     "no bias, no norm": lambda: chain(conv(3, 8), nn.ReLU(), conv(8, 6, bias=False), nn.ReLU(), conv(6, 4, bias=False)),
     "concat": Concat,
     "residual": Residual,
+    "in place": InPlace,
     "attention": Attention,
     "encoder": Encoder,
     "two outputs": TwoOutputs,
@@ -254,6 +274,55 @@ def test_with_little_memory_for_targets_the_result_is_the_same():
     mutator = mutator_of(Residual())
     many, few = (slimmed(mutator, halves(mutator), images(), target_bytes=size)[0] for size in (2**20, 1))
     assert all(torch.equal(a, b) for a, b in zip(many.state_dict().values(), few.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["concat", "residual", "in place", "depthwise", "shared"])
+def test_runs_that_go_on_come_to_what_runs_from_the_beginning_do(name):
+    torch.manual_seed(0)
+    mutator = mutator_of(NETWORKS[name]())
+    held, anew = (slimmed(mutator, halves(mutator), images(), held_bytes=size) for size in (2**30, 0))
+    assert held[1].layers and [vars(fit).keys() for fit in held[1].layers] == [
+        vars(fit).keys() for fit in anew[1].layers
+    ]
+    torch.testing.assert_close(held[0].state_dict(), anew[0].state_dict(), rtol=1e-9, atol=1e-12)
+
+
+class Counting(nn.Module):
+    runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        Counting.runs += 1
+        return x
+
+
+def test_the_depth_does_not_decide_how_often_the_small_network_runs():
+    layers = [layer for _ in range(6) for layer in (conv(6, 6), nn.ReLU())]
+    network = chain(Counting(), conv(3, 6), *layers, conv(6, 2)).double().eval()
+    small = chain(Counting(), conv(3, 4), *(conv(4, 4) if isinstance(m, nn.Conv2d) else m for m in layers), conv(4, 2))
+    kept = {name: (np.ones(6, bool), np.arange(6) < 4) for name in ("1", *(str(n) for n in range(2, 14, 2)))}
+    runs = []
+    for options in ({}, {"held_bytes": 0}):
+        Counting.runs = 0
+        report = refit(copy.deepcopy(small).double().eval(), network, kept, images(), **options)
+        runs.append(Counting.runs)
+        assert len(report.layers) == 8
+    few, many = runs
+    assert few == 1 + 2 * 3 and many > 3 * 7  # a look at the layers, and both networks with three batches
+
+
+def test_an_error_of_a_run_is_told_and_no_run_stays():
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 2 and threading.current_thread() is not threading.main_thread():
+                raise ValueError("broken")
+            return x
+
+    network = chain(conv(3, 6), nn.ReLU(), conv(6, 6), Broken(), conv(6, 2)).double().eval()
+    small = chain(conv(3, 4), nn.ReLU(), conv(4, 6), Broken(), conv(6, 2)).double().eval()
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="broken"):
+        refit(small, network, {"0": (np.ones(3, bool), np.arange(6) < 4)}, images())
+    assert threading.active_count() == before
 
 
 def test_where_memory_runs_out_fewer_inputs_are_fitted_at_a_time(monkeypatch):

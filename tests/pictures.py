@@ -25,8 +25,14 @@ def shown() -> Iterator[list[Axes]]:
 
 
 def bars(axes: Axes) -> list[list[float]]:
-    """Heights of each series of bars."""
-    return [[bar.get_height() for bar in series] for series in axes.containers]
+    """Lengths of each series of bars, upright or lying."""
+    lying = [[float(shape.vertices[:, 0].max()) for shape in part.get_paths()] for part in axes.collections]
+    return [[bar.get_height() for bar in series] for series in axes.containers] or lying
+
+
+def names(axes: Axes) -> list[str]:
+    """What stands beside lying bars."""
+    return [text.get_text() for text in axes.texts if text.get_ha() == "right"]
 
 
 def ticks(axes: Axes) -> list[str]:

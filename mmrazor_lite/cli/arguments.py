@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 
 from mmrazor_lite.config.schema import LARGEST_SEED, LAUNCHERS
+from mmrazor_lite.recipes.steps import TYPED
 
 INPUT_SHAPE = "H, or H W, or T H W of a clip (default: the config's)"
+
+
+def remember(args: argparse.Namespace, words: Sequence[str]) -> argparse.Namespace:
+    """Keep the words that ``args`` were parsed from."""
+    setattr(args, TYPED, list(words))
+    return args
+
+
+def typed(args: argparse.Namespace) -> str:
+    """The command as typed, without what only makes it go on; nothing where no command line was parsed."""
+    words = [word for word in vars(args).get(TYPED, ()) if word != "--resume"]
+    return shlex.join(["mmrazor-lite", *words]) if words else ""
 
 
 def seed(text: str) -> int:

@@ -18,10 +18,12 @@ from mmrazor_lite.fileio import check_outputs, disk_problem
 from mmrazor_lite.folder_lock import released
 from mmrazor_lite.lost import lost_process, lost_worker
 from mmrazor_lite.recipes import autoslim_cifar10, demo, original
+from mmrazor_lite.recipes.steps import TYPED
 
 from . import (
     allocator,
     analyze,
+    arguments,
     configs,
     convert_ofa,
     convert_tfnas_table,
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ``MMRAZOR_LITE_TRACEBACK=1`` in the environment shows the traceback instead of the one line.
     """
     try:
-        args = build_parser().parse_args(old_flags.ours(sys.argv[1:] if argv is None else argv))
+        args = _parsed(old_flags.ours(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         return _fail(one_line(error))
     if args.command == "launch":  # which does nothing itself but wait for what it has started
@@ -137,15 +139,20 @@ def run(args: argparse.Namespace) -> Any:
 
 def _typed(*words: Any) -> Any:
     """Run one subcommand, given its words, and return its result."""
-    args = build_parser().parse_args([str(word) for word in words])
+    args = _parsed([str(word) for word in words])
     _find_shipped(args)
     return run(args)
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    return arguments.remember(build_parser().parse_args(words), words)
 
 
 def _find_shipped(args: argparse.Namespace) -> None:
     """Replace arguments that name files of this package, ``mmrazor_lite::configs/...``, by their paths."""
     if args.command != "configs":  # which speaks of the names
-        vars(args).update({key: shipped.resolved(value) for key, value in vars(args).items()})
+        given = {key: value for key, value in vars(args).items() if key != TYPED}
+        vars(args).update({key: shipped.resolved(value) for key, value in given.items()})
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

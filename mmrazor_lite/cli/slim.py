@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmrazor_lite import folder_lock
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.fileio import disk_problem, require_file
+from mmrazor_lite.visualization.page_file import page_path
 
 from . import arguments
 from .command_images import check_images, images_of
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> Slimmed:
         _folder(work, args.resume),
     ):
         result = _slimmed(args, budget, work)
-        files = result.save(work / NAME)
+        files = result.save(work / NAME, page=page_path(work), command=arguments.typed(args))
     if args.json:
         print(json.dumps(result.report.as_dict()))
         return result

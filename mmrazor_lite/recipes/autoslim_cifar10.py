@@ -11,7 +11,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from .steps import CONFIGS, TOP1, CommandLine
+from .steps import CONFIGS, TOP1, TYPED, CommandLine
 
 NETS = {"mbv2": "MobileNetV2", "wrn40_4": "WRN-40-4", "resnet56": "ResNet-56"}
 SMALL = {"mbv2": "MobileNetV2 0.25x", "wrn40_4": "WRN-16-1", "resnet56": "ResNet-20"}
@@ -52,7 +52,8 @@ def run(args: argparse.Namespace, cli: CommandLine) -> dict[str, Any]:
     if not (work / "search/search_log.json").is_file():  # what comes before the search is not done
         _check_target(plan)
         _check_images(plan)
-    settings = {key: value for key, value in vars(args).items() if key not in ("work_dir", "data_root", "command")}
+    unasked = ("work_dir", "data_root", "command", TYPED)
+    settings = {key: value for key, value in vars(args).items() if key not in unasked}
     workspace = Workspace(cli, work, {**settings, "seeds": None}, args.amp)  # more seeds add to what is there
 
     supernet = workspace.train("supernet", plan.config("supernet"), plan.warm_up, 0, plan.options("supernet"))

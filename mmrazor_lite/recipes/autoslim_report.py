@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .steps import ROOT
+from .steps import ROOT, TYPED
 
 if TYPE_CHECKING:
     from .autoslim_cifar10 import Plan
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Points of accuracy that AutoSlim_TF2 lost from its baseline to 50% of the flops, mean of three runs (its README).
 PUBLISHED_DROP = {"mbv2": 0.01, "wrn40_4": 0.14, "resnet56": 0.32}
+UNTOLD = ("work_dir", "data_root", TYPED)  # flags: folders of this machine
 NAMES = {
     "baseline": "baseline",
     "autoslim": "AutoSlim, from scratch",
@@ -63,7 +64,7 @@ def write_report(
     }
     report = {
         "network": plan.title,
-        "settings": {key: value for key, value in vars(plan.args).items() if key not in ("work_dir", "data_root")},
+        "settings": {key: value for key, value in vars(plan.args).items() if key not in UNTOLD},
         "machine": machine(),
         "seeds": len(accuracies["baseline"]),
         "rows": rows,
@@ -122,7 +123,7 @@ def command(plan: Plan) -> str:
     """The command line that makes the table again, with the images in ``data/cifar10``."""
     words = []
     for key, value in vars(plan.args).items():
-        if value is not None and value is not False and key not in ("command", "work_dir", "data_root"):
+        if value is not None and value is not False and key not in ("command", *UNTOLD):
             words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
     return f"python tools/recipes/autoslim_cifar10.py {shlex.join(words)}"
 

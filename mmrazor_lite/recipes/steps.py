@@ -16,6 +16,7 @@ from mmrazor_lite.folder_lock import released
 ROOT = shipped.CONFIGS.parent  # of paths that begin with configs/
 CONFIGS = shipped.CONFIGS / "pruning/autoslim"
 TOP1 = "accuracy/top1"
+TYPED = "typed"  # of a parsed command line: its words
 CommandLine = Callable[..., Any]  # runs one subcommand, given its words as on the command line, and returns its result
 
 

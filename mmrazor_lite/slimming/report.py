@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.visualization.analysis_tables import WIDTH
+from mmrazor_lite.visualization.page_charts import write_png
 
-from .report_picture import plot_report
 from .report_tables import show_report
+from .slim_page import slim_sections
 
 FORMAT = "mmrazor_lite.slim_report/1"
 
@@ -179,12 +180,13 @@ class Report:
         show_report(self, full)
 
     def plot(self, path: str | os.PathLike) -> None:
-        """Write it as a picture (PNG): channels by group, what they are worth, where accuracy went.
+        """Write the pictures of its page as one (PNG): channels by group, macs, what they are worth, accuracy, time.
 
         Raises:
             UserError: matplotlib is missing.
         """
-        plot_report(path, self)
+        charts = [(part.title, part.chart) for part in slim_sections(self) if part.chart is not None]
+        write_png(path, charts, f"{self.model}: {self.asked}")
 
     def __str__(self) -> str:
         from rich.console import Console

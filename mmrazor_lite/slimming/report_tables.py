@@ -30,7 +30,7 @@ def show_report(report: Report, full: bool = False, console: Any = None) -> None
     console.print(_costs(report))
     if report.latency is not None:
         style = "bold red" if report.latency.speedup[2] < 1 else "bold"
-        told = f"Measured: {report.latency.verdict}{_machine(report.latency.machine)}"
+        told = f"Measured: {report.latency.verdict}{machine_of(report.latency.machine)}"
         console.print(told, style=style, markup=False, soft_wrap=True)
     for note in report.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
@@ -110,7 +110,8 @@ def _costs(report: Report) -> Any:
     return table
 
 
-def _machine(machine: Any) -> str:
+def machine_of(machine: Any) -> str:
+    """What a latency was measured on, in brackets."""
     if not machine:
         return ""
     parts = [str(machine.get("name", machine.get("device", "")))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,20 @@ from mmrazor_lite.fileio import FileSet, as_path, check_outputs
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.note import note
 from mmrazor_lite.subnet import Subnet, write_document
+from mmrazor_lite.visualization.page_file import write_page
 
 from .origin import Origin, carried_architecture
 from .report import Report
+from .slim_page import slim_page
 
-SUFFIXES = (".pth", ".pt2", ".yaml", "_report.json", "_report.png")
+FILES = {
+    ".pth": "the weights: mmrazor_lite.load_subnet reads them",
+    ".pt2": "the network as a program of torch.export, for torch alone",
+    ".yaml": "the subnet: what stayed of every group",
+    "_report.json": "everything that was measured, as data",
+}
+PAGE = "_report.html"
+SUFFIXES = (*FILES, PAGE)
 TOLERANCE = 1e-5  # of the outputs of a .pt2, relative to the largest of them or to 1
 
 
@@ -54,14 +63,16 @@ class Slimmed:
         """(C, H, W) of one image."""
         return tuple(self.mutator.input_shape)
 
-    def save(self, path: str | os.PathLike) -> list[Path]:
-        """Write ``small.pth``, ``small.pt2``, ``small.yaml``, ``small_report.json`` and ``small_report.png``.
+    def save(self, path: str | os.PathLike, page: str | os.PathLike | None = None, command: str = "") -> list[Path]:
+        """Write ``small.pth``, ``small.pt2``, ``small.yaml``, ``small_report.json`` and the page ``small_report.html``.
 
-        Each is read back or run and compared before the first one gets its name. What cannot be written of this network
-        (``.pt2`` of code that a trace does not hold, the picture without matplotlib) is said in one line.
+        Each is read back or run and compared before the first one gets its name. A ``.pt2`` of code that a trace does
+        not hold cannot be written, which is said in one line. The page comes last and costs nothing of the others.
 
         Args:
             path: Name of the files without an ending, such as ``"small"``.
+            page: Another place for the page, such as ``W/report.html``; its data is then beside it.
+            command: That made the result, for the page.
 
         Returns:
             The files, in this order, without those that cannot be.
@@ -70,16 +81,17 @@ class Slimmed:
             UserError: A file cannot be written, or says something else than the network when it is read back; all files
                 of before are kept.
         """
-        targets = _targets(path)
-        check_outputs(targets)
-        weights, programme, widths, data, picture = targets
+        weights, programme, widths, data, own = _targets(path)
+        shown = own if page is None else Path(page)
+        check_outputs([weights, programme, widths, data, shown])
         origin = Origin.of(self.mutator)
         twin = copy.deepcopy(self.model).cpu()
         twin.eval()  # some backbones return None from it
         with FileSet() as files:
             # The old .pth goes first, the new one comes last: where it stands, all others are of the same network.
-            files.replace(weights)
-            drafts = {target: files.new(target) for target in (programme, picture, widths, data, weights)}
+            for old in (weights, shown):
+                files.replace(old)
+            drafts = {target: files.new(target) for target in (programme, widths, data, weights)}
             self._write_weights(drafts[weights], twin, origin, weights)
             made_by = {"tool": "slim", "asked": self.report.asked, "weights": checkpoint_hash(drafts[weights])}
             costs = self.report.costs["slimmed"]
@@ -87,13 +99,15 @@ class Slimmed:
             document = origin.document(self.subnet, costs, score, {**made_by, "version": __version__})
             write_document(drafts[widths], document)
             drafts[data].write_text(json.dumps(self.report.as_dict(), indent=1) + "\n", encoding="utf-8")
-            for target, write in (
-                (programme, lambda draft: _write_programme(draft, twin, self.input_shape)),
-                (picture, self.report.plot),
-            ):
-                if not _written(write, drafts[target], target):
-                    files.without(target)
-        return [target for target in targets if target.is_file()]
+            try:
+                _write_programme(drafts[programme], twin, self.input_shape)
+            except UserError as error:
+                note(f"no {programme.name}: {error}", 30)
+                files.without(programme)
+        whole = [target for target in (weights, programme, widths, data) if target.is_file()]
+        what = dict(zip((weights, programme, widths, data), FILES.values(), strict=True))
+        told = [(os.path.relpath(target, shown.parent), what[target]) for target in whole]
+        return [*whole, *write_page(shown, slim_page(self.report, command, told), data=page is not None)]
 
     def _write_weights(self, draft: Path, twin: nn.Module, origin: Origin, path: Path) -> None:
         """Write the weights with what they are, and read them back."""
@@ -120,16 +134,6 @@ def _score(stage: Any) -> dict[str, float]:
     """What the subnet's file says of how good it is."""
     named = {"accuracy": stage.accuracy, "agreement": stage.agreement, "distance": stage.distance}
     return {name: value for name, value in named.items() if value is not None and abs(value) != float("inf")}
-
-
-def _written(write: Callable[[Path], None], draft: Path, target: Path) -> bool:
-    """Write a file that not every network has; say in one line where this one has not."""
-    try:
-        write(draft)
-    except UserError as error:
-        note(f"no {target.name}: {error}", 30)
-        return False
-    return True
 
 
 def _write_programme(draft: Path, twin: nn.Module, input_shape: Sequence[int]) -> None:

@@ -113,7 +113,7 @@ def test_files_and_report(whole, here):
     work, said = whole
     assert "60 images of 'images' in 3 classes" in said and "as given: resized to cover 8x8" in said
     written = [Path(line.removeprefix("wrote ")) for line in said.splitlines() if line.startswith("wrote ")]
-    names = {"slimmed.pth", "slimmed.pt2", "slimmed.yaml", "slimmed_report.json", "slimmed_report.png"}
+    names = {"slimmed.pth", "slimmed.pt2", "slimmed.yaml", "slimmed_report.json", "report.html", "report.json"}
     assert {path.name for path in written} == names and all(path.is_file() for path in written)
     data = json.loads((work / "slimmed_report.json").read_text())
     full, small = data["costs"]["original"], data["costs"]["slimmed"]

@@ -8,9 +8,10 @@ import math
 
 import numpy as np
 import pytest
-from pictures import bars, shown, ticks
+from pictures import bars, names, shown
 
 from mmrazor_lite.slimming.report import GroupRow, Latency, Quality, Report, Stage
+from mmrazor_lite.slimming.slim_page import slim_page, slim_sections
 
 
 def report(latency: Latency | None = None) -> Report:
@@ -87,24 +88,40 @@ def test_what_was_not_measured_is_no_column(capsys):
     assert "distance" in text and "0.5" in text
 
 
-def test_the_picture_shows_channels_curves_and_stages(tmp_path):
-    with shown() as pictures:
-        report().plot(tmp_path / "new/picture.png")
-    channels, curves, stages = pictures
-    assert bars(channels) == [[16, 32], [8, 32]] and ticks(channels) == ["stem", "odd[name]"]
-    line, dot = curves.get_lines()
-    assert line.get_xdata().tolist() == [0, 50, 100] and line.get_ydata()[:2].tolist() == [1.0, 0.5]
-    assert (dot.get_xdata(), dot.get_ydata()) == ([50], [0.5])
-    assert bars(stages) == [[90, 11, 88], [100, 12, 93]] and ticks(stages) == ["original", "cut", "refit"]
+def test_the_picture_has_the_charts_of_the_page(tmp_path):
+    with shown() as axes:
+        report(times(2.0, 1.0)).plot(tmp_path / "new/picture.png")
     assert (tmp_path / "new/picture.png").read_bytes()[:4] == b"\x89PNG"
+    sections = [part for part in slim_sections(report(times(2.0, 1.0))) if part.chart is not None]
+    assert [part.name for part in sections] == ["widths", "macs", "losses", "stages", "time", "latency"]
+    assert len(axes) == len(sections)
+    widths, _, curves, *_ = axes
+    assert bars(widths) == [[16, 32], [8, 32]] and names(widths) == ["stem", "odd[name]"]
+    (line,) = curves.get_lines()
+    assert line.get_xdata().tolist() == [0, 50], "a loss of nothing has no place on this axis"
+    assert line.get_ydata().tolist() == [1.0, 0.5]
 
 
-def test_the_picture_of_many_groups_and_of_distances(tmp_path):
-    groups = [dataclasses.replace(report().groups[0], name=f"g{index}") for index in range(70)]
+def test_the_page_says_what_the_report_says():
+    page = slim_page(report(times(2.0, 1.0)), "mmrazor-lite slim x", [("slimmed.pth", "the weights")])
+    facts = {fact.label: fact.value for fact in page.facts}
+    assert facts["macs"] == "500k" and facts["accuracy"] == "88.00%" and facts["time"] == "4.5 s"
+    assert [one.name for one in page.outcomes] == ["original", "slimmed"] and page.outcomes[1].file == "slimmed.pth"
+    assert dict(page.outcomes[1].costs)["macs"] == 500_000 and dict(page.outcomes[1].scores)["accuracy (%)"] == 88
+    parts = {part.name: part for part in page.sections}
+    assert parts["widths"].table.rows[0] == ("stem", 16, 8, "25.0%", "stem.conv")
+    assert parts["macs"].chart.values == (("before", (600_000, 400_000)), ("after", (250_000, 250_000)))
+    assert dict(parts["stages"].chart.values)["accuracy"] == (90, 11, 88)
+    assert dict(parts["time"].chart.values)["seconds"] == (1.5, 3)
+    assert parts["notes"].table.rows == (("head stays: its width is an output",),)
+    assert ("command", "mmrazor-lite slim x") in parts["settings"].table.rows
+    assert parts["files"].table.links == ("slimmed.pth",)
+
+
+def test_the_page_of_distances_alone(tmp_path):
     stages = [Stage("original", Quality(None, None, 0.0, 4)), Stage("cut", Quality(None, None, math.inf, 4))]
-    with shown() as pictures:
-        dataclasses.replace(report(), groups=groups, stages=stages).plot(tmp_path / "a.png")
-    channels, curves, drawn = pictures
-    assert len(ticks(channels)) == 35 and len(bars(channels)[0]) == 70
-    assert len(curves.get_legend().get_texts()) == 12
-    assert bars(drawn)[0][0] == 0 and math.isnan(bars(drawn)[0][1])
+    page = slim_page(dataclasses.replace(report(), stages=stages))
+    (drawn,) = [part.chart for part in page.sections if part.name == "stages"]
+    assert drawn.unit == "distance to the original" and drawn.values == (("distance", (0, None)),)
+    empty = slim_page(Report("Net", (3, 8, 8), "x", [], [], {}))
+    assert [part.name for part in empty.sections] == ["settings"]

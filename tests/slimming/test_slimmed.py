@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.own_network import Around, held_by
+from mmrazor_lite.fileio import FileSet
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.slimming.group_rows import group_rows
 from mmrazor_lite.slimming.report import Quality, Report, Stage
@@ -89,7 +90,7 @@ def test_a_file_of_own_code_comes_back_bit_for_bit(name, tmp_path):
     before = {key: value.clone() for key, value in found.model.state_dict().items()}
     files = found.save(tmp_path / "new" / "small")
     assert [file.name for file in files] == [
-        "small.pth", "small.pt2", "small.yaml", "small_report.json", "small_report.png",
+        "small.pth", "small.pt2", "small.yaml", "small_report.json", "small_report.html",
     ]  # fmt: skip
     assert sorted(files) == sorted(files[0].parent.iterdir()), "and nothing else"
     torch.manual_seed(7)
@@ -215,15 +216,38 @@ class Counting(Residual):
 def test_what_cannot_be_written_is_said_and_the_rest_is_there(tmp_path, told):
     (tmp_path / "small.pt2").write_text("of an earlier network")
     files = slimmed(Counting()).save(tmp_path / "small")
-    assert [file.name for file in files] == ["small.pth", "small.yaml", "small_report.json", "small_report.png"]
+    assert [file.name for file in files] == ["small.pth", "small.yaml", "small_report.json", "small_report.html"]
     assert not (tmp_path / "small.pt2").exists(), "none that is of another network"
     assert "no small.pt2: Counting cannot be exported with a free batch size" in told[0] and len(told) == 1
 
 
-def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch, told):
+def test_without_matplotlib_the_page_has_tables_alone(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("mmrazor_lite.visualization.page_file.note", lambda text, level: told.append(text))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "small_report.png" not in [file.name for file in slimmed(Residual()).save(tmp_path / "small")]
-    assert "no small_report.png: plots need matplotlib" in told[0] and len(told) == 1
+    page = slimmed(Residual()).save(tmp_path / "small")[-1]
+    assert told == [f"small_report.html has no pictures: {told[0].partition('pictures: ')[2]}"]
+    assert "pip install matplotlib" in told[0]
+    text = page.read_text()
+    assert "<svg" not in text and "No picture: plots need matplotlib" in text and "<td>stem" in text
+
+
+def test_a_page_that_cannot_be_written_costs_nothing_else(residual, tmp_path, monkeypatch):
+    """As on a disk that is full by then; nor does one of an earlier network stay beside the new one."""
+    told = []
+    monkeypatch.setattr("mmrazor_lite.visualization.page_file.note", lambda text, level: told.append(text))
+    (tmp_path / "small_report.html").write_text("of an earlier network")
+    write = FileSet.new
+
+    def full(self, path):
+        if Path(path).suffix == ".html":
+            raise UserError(f"{path} cannot be written (No space left on device)")
+        return write(self, path)
+
+    monkeypatch.setattr(FileSet, "new", full)
+    files = residual[0].save(tmp_path / "small")
+    assert sorted(files) == sorted(tmp_path.iterdir()) and len(files) == 4
+    assert "no small_report.html:" in told[0] and "No space left" in told[0] and len(told) == 1
 
 
 def test_all_files_or_none(residual, tmp_path):

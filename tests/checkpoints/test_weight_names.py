@@ -121,6 +121,14 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
 }  # fmt: skip
 
 
+def test_the_loader_has_its_name_of_before():
+    from mmrazor_lite.models.algorithms import pretrained
+
+    assert pretrained.load_pretrained is load_pretrained
+    with pytest.raises(AttributeError, match="load_pretraind"):
+        pretrained.load_pretraind  # noqa: B018
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_the_same_network(tmp_path, name):
     expected, net = Net().state_dict(), Net(seed=2)

@@ -12,6 +12,9 @@ from torch import nn
 from mmrazor_lite.checkpoints import log_taken, read_checkpoint, state_dict_of
 from mmrazor_lite.checkpoints.weight_names import PREFIXES, short_names
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.late import late
+
+__getattr__ = late("mmrazor_lite.models.algorithms", {"load_pretrained": "loading"})  # where it was before
 
 _KEYS = ("type", "checkpoint", "prefix", "weights", "reset_head", "map_location", "_scope_")
 

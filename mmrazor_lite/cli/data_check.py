@@ -36,9 +36,7 @@ def check_data(cfg: Mapping, *sections: str, checkpoint: str | None = None) -> N
     """
     for section in sections:
         for dataset, path in _datasets(cfg.get(section), section):
-            shared = dataset.get("data_root") == cfg.get("data_root")  # else the key at the top changes nothing here
-            key = "data_root" if shared else f"{path}.data_root"
-            _check_folder(dataset, path, key, _number_of_classes(cfg.get("model")))
+            _check_folder(dataset, path, _key_of_folder(cfg, dataset, path), _number_of_classes(cfg.get("model")))
     others = {section: cfg.get(section) for section in sections if section != "train_dataloader"}
     readers = [dataset for dataset, _ in _datasets(others, "") if _own_numbers(dataset)]
     names = (_carried_names(checkpoint) or _training_names(cfg.get("train_dataloader"))) if readers else []
@@ -46,6 +44,14 @@ def check_data(cfg: Mapping, *sections: str, checkpoint: str | None = None) -> N
         found = class_folders(_folder(dataset))
         if found != names and set(found) < set(names):
             dataset["metainfo"] = {**(dataset.get("metainfo") or {}), "classes": names}
+
+
+def _key_of_folder(cfg: Mapping, dataset: Mapping, path: str) -> str:
+    """The key that gives a dataset at ``path`` of a config another folder."""
+    root = dataset.get("data_root")
+    if not root and dataset.get("data_prefix"):
+        return f"{path}.data_prefix"  # as in configs of MMRazor 0.x: the whole path
+    return "data_root" if root == cfg.get("data_root") else f"{path}.data_root"  # else the top changes nothing here
 
 
 def _number_of_classes(model: Any) -> int | None:
@@ -71,7 +77,7 @@ def _check_folder(dataset: Mapping, path: str, key: str, classes_of_model: int |
     if not isinstance(prefix, str) or kind not in FOLDERS:
         return  # other datasets know their own layout
     folder = Path(root, prefix)
-    layout = (LAYOUT + FLAT if kind == "ImageNet" else LAYOUT).format(folder=folder, root=root, split=prefix)
+    layout = (LAYOUT + FLAT if kind == "ImageNet" and root else LAYOUT).format(folder=folder, root=root, split=prefix)
     fix = f"expected is {layout}; give another folder with --cfg-options {key}=DIR"
     if not folder.is_dir():
         raise UserError(f"{path}: data folder '{folder}' not found: {fix}")

@@ -12,6 +12,7 @@ from mmrazor_lite import counterparts, mm_packages, shipped
 from mmrazor_lite.errors import UserError, raise_all
 from mmrazor_lite.fileio import require_file
 from mmrazor_lite.migration import generation_of, translate
+from mmrazor_lite.migration.generation import V0_FURTHER, V0_KEYS
 from mmrazor_lite.walk import kind_of, mappings
 from mmrazor_lite.walk import values as values_of
 
@@ -166,7 +167,8 @@ def _translated(
     overrides.apply(cfg, early, ours=False)
     found = translate(cfg._cfg_dict, source, helpers or ())
     if found.config is cfg._cfg_dict:  # nothing could be
-        raise_all(source, found.problems)
+        known = {*(helpers or ()), *V0_KEYS, *V0_FURTHER}
+        raise_all(source, [*found.problems, *(schema.unknown_keys(found.config, known) if helpers is not None else ())])
     return Config(dict(found.config), filename=cfg.filename), late, found.problems
 
 

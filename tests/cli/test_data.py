@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from mmrazor_lite.cli import main
+from mmrazor_lite.cli.data_check import check_data
+from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint
 
 COLOURS = {"a": (230, 40, 40), "b": (40, 230, 40), "c": (40, 40, 230)}
@@ -315,3 +317,14 @@ def test_subnets_narrower_than_the_supernet_was_trained_are_not_scored(step, tmp
     status, line = step(command, "model.mutator.candidate_choices=[0.25,1.0]", words=words)
     assert status == 2 and "epoch_8.pth was trained with widths of 4 and more of 'backbone.conv1.conv'" in line, line
     assert not list(tmp_path.glob("W/**/*.json*"))
+
+
+def test_a_path_of_0x_is_asked_for_by_its_own_key(tmp_path):
+    """Its configs give whole paths and no data_root: the key at the top would be refused."""
+    dataset = {"type": "ImageNet", "data_prefix": str(tmp_path / "train")}
+    fix = "train/CLASS/IMAGE.jpg, one folder per class; give another folder with --cfg-options "
+    with pytest.raises(UserError, match=f"{fix}val_dataloader.dataset.data_prefix=DIR$"):
+        check_data({"val_dataloader": {"dataset": dataset}}, "val_dataloader")
+    with pytest.raises(UserError, match=f"{tmp_path}/meta/train.txt; give another .* --cfg-options data_root=DIR$"):
+        dataset.update(data_root=str(tmp_path), data_prefix="train")
+        check_data({"data_root": str(tmp_path), "val_dataloader": {"dataset": dataset}}, "val_dataloader")

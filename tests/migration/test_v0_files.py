@@ -130,5 +130,10 @@ def test_all_problems_of_a_file_are_one_line(checkout):
 
 
 def test_both_generations_in_one_file_are_one_line(checkout):
-    with pytest.raises(UserError, match="keys of MMRazor 0.x .*algorithm.* stand beside those of 1.x .param_scheduler"):
-        load(checkout, "param_scheduler = dict(type='PolyLR')\n")
+    with pytest.raises(
+        UserError, match="keys of MMRazor 0.x .*algorithm.* beside those of 1.x .param_sch.*tion$"
+    ) as said:
+        load(checkout, "param_scheduler = dict(type='PolyLR')\nfree = 1\n_own = free\nfp16 = None\n")
+    assert "free" not in str(said.value)
+    with pytest.raises(UserError, match="keys of MMRazor 0.x.*; unknown key 'optim_wraper' .*mean 'optim_wrapper'"):
+        load(checkout, "param_scheduler = dict(type='PolyLR')\noptim_wraper = dict(lr=1)\n")

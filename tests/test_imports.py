@@ -38,11 +38,13 @@ ROOMS = (
     ("export", "visualization"),
     ("engine", "config"),
     ("recipes", "slimming"),
+    ("delivery",),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 ALLOWED = {
     ("version", "export"): "mmrazor_lite.load_subnet, which is looked up when somebody asks for it",
+    ("export", "delivery"): "mmrazor_lite.export.deliver, the same",
     ("version", "slimming"): "mmrazor_lite.slim and Slimmer, which are too",
 }
 READERS = {  # what reads a file, or a text, of each kind: the modules that may call it

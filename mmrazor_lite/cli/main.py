@@ -27,6 +27,7 @@ from . import (
     configs,
     convert_ofa,
     convert_tfnas_table,
+    export,
     extract,
     flops,
     image_lists,
@@ -53,7 +54,7 @@ from .environment import leave_process_group
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 _MODULES = (
     *(train, search, specialize, test, split, extract, publish, convert_ofa, convert_tfnas_table, parse_tfnas),
-    *(analyze, flops, slim),
+    *(analyze, flops, slim, export),
     *(predictor_collect, predictor_train, latency, image_lists, print_config, configs, launch, migrate),
     *RECIPES,
 )

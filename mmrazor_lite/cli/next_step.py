@@ -39,6 +39,7 @@ TOOLS = {
     "predictor-collect": "tools/predictor/collect.py",
     "analyze": "tools/analyze.py",
     "slim": "tools/slim.py",
+    "export": "tools/export.py",
     "latency": "tools/latency/build_table.py",
     "image-lists": "tools/dataset/make_lists.py",
     "flops": "tools/misc/get_flops.py",

@@ -99,6 +99,25 @@ def load_subnet(
     return module
 
 
+def full_network(path: str | os.PathLike) -> nn.Module | None:
+    """The network of full size that the subnet of a file was cut out of, with weights that are not its own.
+
+    Args:
+        path: See :func:`load_subnet`.
+
+    Returns:
+        None where only code builds it, or where more than widths was chosen.
+    """
+    checkpoint = read_checkpoint(path)
+    meta = subnet_meta(checkpoint, str(path))
+    if meta.get("architecture") is None or own_mutator(for_the_network(meta.get("mutator")), str(path)) is None:
+        return None
+    whole, _, take_out = _network(None, meta, state_dict_of(checkpoint, path), str(path))
+    network = take_out(whole)
+    network.eval()  # some backbones return None from it
+    return network
+
+
 def _network(
     given: nn.Module | None, meta: Mapping[str, Any], weights: Mapping[str, Tensor], where: str
 ) -> tuple[nn.Module, Any, Callable[[nn.Module], nn.Module]]:

@@ -25,11 +25,14 @@ class ImageTransform:
     Attributes:
         shape: (C, H, W) of what it gives; images are read with C channels, 1 or 3.
         said: What it does and who says so, in one line.
+        mean, std: Of each channel, of pixels from 0 to 1.
         steps: Takes an image of C channels and gives a tensor of that shape.
     """
 
     shape: tuple[int, int, int]
     said: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     steps: Callable[[Image], Tensor] = field(repr=False, compare=False)
 
     def __call__(self, image: Image) -> Tensor:
@@ -97,7 +100,8 @@ def image_transform(
     if size is not None:
         return _given(size, mean, std, own.interpolation, source)
     steps, done = own.build(mean, std)
-    return ImageTransform((len(mean), own.height, own.width), _line(source, done, mean, std), steps)
+    said = _line(source, done, mean, std)
+    return ImageTransform((len(mean), own.height, own.width), said, tuple(mean), tuple(std), steps)
 
 
 def _own(name: str) -> _Own | None:
@@ -157,7 +161,7 @@ def _given(
         return F.normalize(F.to_tensor(F.center_crop(image, [height, width])), list(mean), list(std))
 
     done = f"resized to cover {height}x{width}, its centre"
-    return ImageTransform((len(mean), height, width), _line(source, done, mean, std), steps)
+    return ImageTransform((len(mean), height, width), _line(source, done, mean, std), tuple(mean), tuple(std), steps)
 
 
 def _line(source: str, done: str, mean: Sequence[float], std: Sequence[float]) -> str:

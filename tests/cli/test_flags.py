@@ -22,6 +22,19 @@ FLAGS = {
     "slim": {"config", "--cfg-options", "--model", "--weights", "--data", "--size", "--mean", "--std", "--budget"}
     | {"--min-accuracy", "--max-drop", "--importance", "--tune", "--images", "--divisor", "--keep", "--opaque"}
     | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json"},
+    "export": {
+        "file",
+        "--cfg-options",
+        "--model",
+        "--weights",
+        "--format",
+        "--output",
+        "--force",
+        "--images",
+        "--count",
+    }
+    | {"--size", "--mean", "--std", "--normalise", "--opset", "--batch-size", "--repeats"}
+    | {"--threads", "--license", "--name", "--seed", "--skip-unreadable", "--json"},
     "configs": {"words"},
     "launch": {
         "--nproc",

@@ -19,6 +19,7 @@ SCRIPTS = {
     "test.py": "test",
     "analyze.py": "analyze",
     "slim.py": "slim",
+    "export.py": "export",
     "mmcls/train_mmcls.py": "train",
     "mmcls/search_mmcls.py": "search",
     "mmcls/test_mmcls.py": "test",

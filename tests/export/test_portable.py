@@ -49,9 +49,18 @@ class Head(nn.Module):
         self.fc = nn.Linear(3, 5)
 
 
-class Fourier(Head):
+class Spectrum(nn.Module):
     def forward(self, x):
-        return self.fc(torch.fft.rfft2(x).abs().mean((2, 3)))
+        return torch.linalg.svdvals(x.flatten(2))
+
+
+class Singular(Head):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = Spectrum()
+
+    def forward(self, x):
+        return self.fc(self.spectrum(x))
 
 
 class Branch(Head):
@@ -83,7 +92,7 @@ REFUSED = {
 
 
 def needs_onnx():
-    pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxscript", reason="onnx and onnxscript are not installed")
     return pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 
@@ -131,9 +140,11 @@ def test_what_is_no_onnx_is_refused_in_one_line(build, tmp_path, capfd):
 
 def test_an_op_that_onnx_lacks_is_named_and_the_advice_works(tmp_path, capfd):
     needs_onnx()
-    message = "ONNX has no operator for 'aten::fft_rfft2'; use its .pt2 file"
-    assert_refused(export_onnx, Fourier, tmp_path / "a.onnx", message, capfd)
-    module = Fourier().eval()
+    message = (
+        "Singular cannot be exported as ONNX: spectrum: ONNX has no operator for 'aten::_linalg_svd'; use its .pt2"
+    )
+    assert_refused(export_onnx, Singular, tmp_path / "a.onnx", message, capfd)
+    module = Singular().eval()
     export_pt2(module, tmp_path / "a.pt2", SHAPE)
     images = torch.randn(3, *SHAPE)
     torch.testing.assert_close(torch.export.load(tmp_path / "a.pt2").module()(images), module(images))

@@ -122,7 +122,7 @@ def test_model_that_fixes_its_batch_size_gets_no_pt2(joint, parts, tmp_path, mon
 
 def test_onnx_gives_the_same_logits(joint, parts, tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxscript", reason="onnx and onnxscript are not installed")
     export_onnx(load_subnet(parts[0]), tmp_path / "a.onnx", (3, 32, 32))
     session = runtime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"images": _images().numpy()})

@@ -12,20 +12,15 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from mmrazor_lite.errors import UserError
-
-from .flop_rules import ACTIVATIONS
 from .layers.record import LAYER_KINDS, LayerKind
 from .opaque import OPAQUE
 from .trace import Op, TracedGraph, TracedModel, shape_of
 
-MAX_LINES = 200_000
 # In eval mode these hand on what they get.
 _SILENT = frozenset(
     "dropout feature_dropout alpha_dropout feature_alpha_dropout detach alias contiguous clone to lift_fresh "
@@ -35,34 +30,15 @@ _NOT_TOLD = frozenset(
     "momentum cudnn_enabled cudnn_enable training train memory_format device layout pin_memory non_blocking copy dtype "
     "generator requires_grad".split()
 )
-# What stays the same at other sizes of images; views, slices, pads and tables do not.
-_ANY_SIZE = ACTIVATIONS | frozenset(
-    "add sub mul div cat mean relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh softmax mish softplus "
-    "matmul bmm scaled_dot_product_attention opaque choice max_pool2d avg_pool2d adaptive_avg_pool2d "
-    "adaptive_max_pool2d abs clamp clamp_min clamp_max pow square exp log sqrt rsqrt neg reciprocal sin cos where "
-    "maximum minimum sum amax amin var std logsumexp linalg_vector_norm flip".split()
-)
-_NUMBER = re.compile(r"-?[0-9]{1,7}")
+NUMBER = re.compile(r"-?[0-9]{1,7}")
 _FLOAT = re.compile(r"=.*(?:[0-9]\.|[0-9]e-?[0-9]|nan|inf)")
 _POOLS = frozenset({"avg_pool2d", "max_pool2d"})
-_WHOLE = "whole_map"  # of a pool over all places, and a division by their number: both follow the size of images
-_OF_A_MAP = ("kernel_size", "stride", "padding", "other", "ceil_mode")
-_WITH_STATISTICS = frozenset({"batch_norm", "instance_norm"})
-_IMAGE = "image"
+WHOLE = "whole_map"  # of a pool over all places, and a division by their number: both follow the size of images
+IMAGE = "image"
 _OUTPUT = "output"
-_CONSTANT = "values"
-_PLAIN_FLOAT = re.compile(rf"(?!{_CONSTANT}=)\w+=-?(?:\d+\.\d*|\d+(?:\.\d+)?e-?\d+)")
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line, taken apart: ``reads`` are numbers of lines, or names."""
-
-    place: str
-    kind: str
-    told: Mapping[str, str]
-    reads: tuple[int | str, ...]
-    whole: bool = False
+CONSTANT = "values"
+SLOTS = "slots"  # where an op takes which of the tensors that it reads, if their order does not say it
+_PLAIN_FLOAT = re.compile(rf"(?!{CONSTANT}=)\w+=-?(?:\d+\.\d*|\d+(?:\.\d+)?e-?\d+)")
 
 
 def document(lines: Sequence[str], input_shape: Sequence[int]) -> dict[str, Any]:
@@ -102,9 +78,9 @@ def lines_of(traced: TracedModel) -> list[str]:
     if traced.train is not traced.eval:
         known = {op.layer for op in traced.eval}
         found += [
-            _joined(op.layer, _told(op, traced.train, traced.model, persistent), ())
+            _joined(op.layer, _told(op, traced.train, traced.model, persistent, {}), ())
             for op in traced.train
-            if op.layer and op.layer not in known and _layer(op.kind)
+            if op.layer and op.layer not in known and layer_kind(op.kind)
         ]
     return found
 
@@ -131,7 +107,7 @@ def _renamed(computation: Mapping[str, Any], rename: Callable[[str], str]) -> di
     for line in computation["lines"]:
         place, told, reads = line.split("\t")
         named = [
-            read if not read or read in (_IMAGE, _CONSTANT) or _NUMBER.fullmatch(read) else rename(read)
+            read if not read or read in (IMAGE, CONSTANT) or NUMBER.fullmatch(read) else rename(read)
             for read in reads.split(",")
         ]
         lines.append(_joined(place if told == _OUTPUT else rename(place), [told], named))
@@ -162,30 +138,29 @@ def note(place: str, kind: str, **told: Any) -> str:
     return _joined(place, [kind, *(f"{key}={_value(value)}" for key, value in told.items())], ())
 
 
-# lines of a graph -----------------------------------------------------------------------------------------------
-
-
 def _lines(graph: TracedGraph, model: nn.Module, persistent: set[str]) -> Iterator[str]:
     numbers: dict[fx.Node, int | str] = {}
+    roots: dict[fx.Node, fx.Node] = {}  # of what only hands a tensor on, the one that it hands on
     count = 0
     places = {math.prod(shape[2:]) for op in graph if len(shape := shape_of(op.node) or ()) == 4} - {1}
     for op in graph:
         sources = op.node.all_input_nodes
         if op.kind in _SILENT and sources:
             numbers[op.node] = _read(sources[0], graph, numbers)
+            roots[op.node] = roots.get(sources[0], sources[0])
             continue
-        own = op.layer if _layer(op.kind) else None
-        reads = [
-            _read(source, graph, numbers)
-            for source in sources
-            if own is None or source not in graph.names or graph.names[source][0] != own
-        ]
-        shown = [str(read - count) if isinstance(read, int) else read for read in reads]
-        told = _told(op, graph, model, persistent) + [f"{_WHOLE}=True"] * _is_whole(op, places)
+        own = op.layer if layer_kind(op.kind) else None
+        read = [node for node in sources if own is None or node not in graph.names or graph.names[node][0] != own]
+        shown = [_shown(_read(node, graph, numbers), count) for node in read]
+        told = _told(op, graph, model, persistent, roots) + _slots(op, read) + [f"{WHOLE}=True"] * _is_whole(op, places)
         yield _joined(op.layer or op.module_path, told, shown)
         numbers[op.node] = count
         count += 1
     yield _joined("", [_OUTPUT], [_shown(_read(node, graph, numbers), count) for node in graph.outputs])
+
+
+def is_constant(key: str) -> bool:
+    return key.rstrip("'") == CONSTANT
 
 
 def _is_whole(op: Op, places: set[int]) -> bool:
@@ -194,6 +169,22 @@ def _is_whole(op: Op, places: set[int]) -> bool:
         shape, kernel = shape_of(op.node.args[0]), op.argument("kernel_size")
         return bool(shape) and kernel is not None and tuple(kernel) == shape[2:]
     return op.kind in ("div", "mul") and type(op.argument("other")) is int and op.argument("other") in places
+
+
+def _slots(op: Op, read: Sequence[fx.Node]) -> list[str]:
+    """Which of the tensors ``read`` stands at which place, for an op that takes one twice or leaves a place empty."""
+    places = {node: str(index) for index, node in enumerate(read)}
+    found = [places.get(slot, "-") for slot in _arguments(op.node.args) if slot is None or slot in places]
+    return [] if found == list(places.values()) else [f"{SLOTS}={','.join(found)}"]
+
+
+def _arguments(value: Any, in_list: bool = False) -> Iterator[fx.Node | None]:
+    """Nodes of arguments in their order, and None for a place of a list that is empty, as that of an index is."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _arguments(item, in_list=isinstance(value, list))
+    elif isinstance(value, fx.Node) or (in_list and value is None):
+        yield value
 
 
 def _shown(read: int | str, count: int) -> str:
@@ -206,16 +197,18 @@ def _read(node: fx.Node, graph: TracedGraph, numbers: Mapping[fx.Node, int | str
         return numbers[node]
     if node in graph.names:
         return ".".join(part for part in graph.names[node] if part)
-    return _CONSTANT if node in graph.values else _IMAGE
+    return CONSTANT if node in graph.values else IMAGE
 
 
-def _told(op: Op, graph: TracedGraph, model: nn.Module, persistent: set[str]) -> list[str]:
+def _told(
+    op: Op, graph: TracedGraph, model: nn.Module, persistent: set[str], roots: Mapping[fx.Node, fx.Node]
+) -> list[str]:
     told = [op.kind]
     if op.kind == OPAQUE:
         return _told_of_opaque(op, model)
     if op.kind == "getitem":
         return [op.kind, f"index={_value(op.node.args[1])}"]
-    layer = _layer(op.kind)
+    layer = layer_kind(op.kind)
     if layer is not None and layer.makes_channels:
         weight = op.argument("weight")
         shape = shape_of(weight) if isinstance(weight, fx.Node) else None
@@ -230,9 +223,10 @@ def _told(op: Op, graph: TracedGraph, model: nn.Module, persistent: set[str]) ->
         if not isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format)):
             told.append(f"{argument.name}={_value(value)}")
     for source in op.node.all_input_nodes:
+        source = roots.get(source, source)
         name = ".".join(part for part in graph.names.get(source, ()) if part)
         if source in graph.values and name not in persistent:
-            told.append(f"{_CONSTANT}={_summary(graph.values[source])}")
+            told.append(f"{CONSTANT}={_summary(graph.values[source])}")
     return told
 
 
@@ -249,7 +243,7 @@ def _told_of_opaque(op: Op, model: nn.Module) -> list[str]:
     return [op.kind, *(f"part{index}={' '.join(word.split())}" for index, word in enumerate(words))]
 
 
-def _layer(op: str) -> LayerKind | None:
+def layer_kind(op: str) -> LayerKind | None:
     """The kind of layer that an op is the call of, wherever it stands; None for an op that is also used otherwise."""
     kind = LAYER_KINDS.of_op(op)
     return kind if kind is not None and kind.rows is not None else None
@@ -279,187 +273,6 @@ def _summary(tensor: torch.Tensor) -> str:
 
 def _joined(place: str | None, told: Iterable[str], reads: Iterable[str]) -> str:
     return "\t".join((place or "", " ".join(told), ",".join(reads)))
-
-
-# comparison -----------------------------------------------------------------------------------------------------
-
-
-def difference(
-    theirs: Any, mine: Mapping[str, Any], where: str, part: str | None = None, other_classes: bool = False
-) -> str | None:
-    """What a file's network computes otherwise than the one of the config, in words; None where it is the same.
-
-    At another size of images, for other classes or with another release of torch, only what does not depend on that is
-    compared.
-
-    Args:
-        theirs: A :func:`document` of a file.
-        mine: The one of this network.
-        where: Names the file in errors.
-        part: Compare what is in this module only.
-        other_classes: They may tell other numbers of classes apart.
-
-    Raises:
-        UserError: ``theirs`` is no such document.
-    """
-    same_release = _checked(theirs, where)["torch"] == mine["torch"]
-    same_size = list(theirs["input_shape"]) == list(mine["input_shape"])
-    parsed = [[_parsed(line, where) for line in side["lines"]] for side in (theirs, mine)]
-    if not same_release:
-        parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side if _layer(x.kind)] for side in parsed]
-    elif not same_size or part or other_classes:
-        parsed = _without_whole_maps(*(_of_any_size(side) for side in parsed))
-    if other_classes:  # what nobody looks into may be the classifier
-        parsed = [[_Line(x.place, x.kind, {}, x.reads) if x.kind == OPAQUE else x for x in side] for side in parsed]
-    if part:  # what it reads is outside of it
-        inside = [[x for x in side if f"{x.place}.".startswith(f"{part}.")] for side in parsed]
-        parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side] for side in inside]
-    return _first_difference(*parsed)
-
-
-def _checked(value: Any, where: str) -> Mapping[str, Any]:
-    lines = value.get("lines") if isinstance(value, Mapping) else None
-    good = isinstance(lines, (list, tuple)) and len(lines) <= MAX_LINES and all(isinstance(line, str) for line in lines)
-    if not good or not isinstance(value.get("torch"), str) or not isinstance(value.get("input_shape"), (list, tuple)):
-        raise UserError(f"{where}: its description of what the network computes is damaged; copy or write it again")
-    return value
-
-
-def _parsed(line: str, where: str) -> _Line:
-    parts = line.split("\t")
-    if len(parts) != 3:
-        raise UserError(f"{where}: its description of what the network computes is damaged; copy or write it again")
-    kind, *words = parts[1].split(" ")
-    told = dict(word.partition("=")[::2] for word in words)
-    whole = told.pop(_WHOLE, None) is not None
-    if kind in _WITH_STATISTICS:  # of a network inside a classifier, files of before say them as if they were constants
-        told.pop(_CONSTANT, None)
-    reads = tuple(int(word) if _NUMBER.fullmatch(word) else word for word in parts[2].split(",") if word)
-    return _Line(parts[0], kind, told, reads, whole)
-
-
-def _of_any_size(lines: Sequence[_Line]) -> list[_Line]:
-    """The lines that do not depend on the size of images; what is left out hands on what it read first."""
-    kept: list[_Line] = []
-    numbers: list[int | str] = []  # of each line among those that are kept, or what stands for it
-    for index, line in enumerate(lines):
-        reads = [_resolved(read, index, numbers) for read in line.reads]
-        if line.kind in _ANY_SIZE or _layer(line.kind):
-            told = {key: value for key, value in line.told.items() if key not in (_CONSTANT, "output_size")}
-            told |= {"output_size": line.told["output_size"]} if line.kind.startswith("adaptive") else {}
-            shown = tuple(read - len(kept) if isinstance(read, int) else read for read in reads)
-            numbers.append(len(kept))
-            reads = tuple(read for read in shown if read != _CONSTANT)
-            kept.append(_Line(line.place, line.kind, told, reads, line.whole))
-        else:
-            numbers.append(reads[0] if reads else _CONSTANT)
-    return kept
-
-
-def _without_whole_maps(theirs: list[_Line], mine: list[_Line]) -> list[list[_Line]]:
-    """Leave out the numbers that follow the size of images on both sides; a pool of a fixed size keeps its own."""
-    sides = [theirs, mine]
-    for index, pair in enumerate(zip(theirs, mine, strict=False)):
-        if all(line.whole for line in pair):
-            for side, line in zip(sides, pair, strict=True):
-                told = {key: value for key, value in line.told.items() if key not in _OF_A_MAP}
-                side[index] = _Line(line.place, line.kind, told, line.reads)
-    return sides
-
-
-def _resolved(read: int | str, index: int, numbers: Sequence[int | str]) -> int | str:
-    if not isinstance(read, int):
-        return read
-    place = index + read
-    return numbers[place] if 0 <= place < len(numbers) else _IMAGE
-
-
-def _first_difference(theirs: Sequence[_Line], mine: Sequence[_Line]) -> str | None:
-    if len(theirs) == len(mine) and all(map(_same, theirs, mine)):
-        return None
-    groups = [_by_place(side) for side in (theirs, mine)]
-    both = {place: [group.get(place, []) for group in groups] for place in {**groups[1], **groups[0]}}
-    places = [place for place, sides in both.items() if not _same_ops(*sides)]
-    if places:
-        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-        return _worded(places[0], *both[places[0]]) + more
-    for index, (there, here) in enumerate(zip(theirs, mine, strict=True)):
-        if there.place != here.place or there.reads != here.reads:
-            reads = [_sources(side, index) for side in (theirs, mine)]
-            return f"{_title(here.place)}: {here.kind} reads {reads[0]} in the file, {reads[1]} in the config"
-    return None
-
-
-def _by_place(lines: Iterable[_Line]) -> dict[str, list[_Line]]:
-    groups: dict[str, list[_Line]] = {}
-    for line in lines:
-        groups.setdefault(line.place, []).append(line)
-    return groups
-
-
-def _same(a: _Line, b: _Line) -> bool:
-    return a.place == b.place and a.reads == b.reads and _same_op(a, b)
-
-
-def _same_op(a: _Line, b: _Line) -> bool:
-    return a.kind == b.kind and a.told.keys() == b.told.keys() and not _differing(a, b)
-
-
-def _same_ops(a: Sequence[_Line], b: Sequence[_Line]) -> bool:
-    return len(a) == len(b) and all(map(_same_op, a, b))
-
-
-def _differing(a: _Line, b: _Line) -> list[str]:
-    keys = {**a.told, **b.told}
-    return [key for key in keys if not _equal(key, a.told.get(key), b.told.get(key))]
-
-
-def _equal(key: str, a: str | None, b: str | None) -> bool:
-    if a == b or a is None or b is None:
-        return a == b
-    pairs = list(zip(a.split(","), b.split(","), strict=False))
-    return a.count(",") == b.count(",") and all(_close(x, y, 1e-6 if key == _CONSTANT else 0.0) for x, y in pairs)
-
-
-def _close(a: str, b: str, absolute: float) -> bool:
-    try:
-        is_float = "." in a + b or "e" in a + b
-        return a == b or (is_float and math.isclose(float(a), float(b), rel_tol=1e-4, abs_tol=absolute))
-    except ValueError:
-        return False
-
-
-def _worded(place: str, theirs: Sequence[_Line], mine: Sequence[_Line]) -> str:
-    if [line.kind for line in theirs] == [line.kind for line in mine]:
-        for there, here in zip(theirs, mine, strict=True):
-            for key in _differing(there, here):
-                values = [_tuple(line.told.get(key)) for line in (there, here)]
-                return f"{_title(place)}: {_word(key)} {values[0]} in the file, {values[1]} in the config"
-    kinds = [", ".join(line.kind for line in lines)[:120] or "nothing" for lines in (theirs, mine)]
-    return f"{_title(place)}: {kinds[0]} in the file, {kinds[1]} in the config"
-
-
-def _title(place: str) -> str:
-    return f"layer {place[:120]}" if place else "the network itself"
-
-
-def _word(key: str) -> str:
-    return {"kernel_size": "kernel", _CONSTANT: "a constant", "negative_slope": "slope"}.get(key, key)
-
-
-def _tuple(value: str | None) -> str:
-    if value is None:
-        return "not given"
-    shown = value.replace(",", ", ") if len(value) < 80 else f"{value[:77]}..."
-    return f"({shown})" if "," in value else shown
-
-
-def _sources(lines: Sequence[_Line], index: int) -> str:
-    found = []
-    for read in lines[index].reads:
-        place = index + read if isinstance(read, int) else -1
-        found.append((lines[place].place or lines[place].kind) if 0 <= place < len(lines) else str(read))
-    return " and ".join(found)[:160] or "nothing"
 
 
 def _release() -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.graph.computation import difference, digest, held, inside, same_digest
+from mmrazor_lite.graph.compared import difference
+from mmrazor_lite.graph.computation import digest, held, inside, same_digest
 from mmrazor_lite.note import note
 from mmrazor_lite.subnet import NET, SubnetFile
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import trace
-from mmrazor_lite.graph.computation import difference, document, held, inside, lines_of
+from mmrazor_lite.graph.compared import difference
+from mmrazor_lite.graph.computation import document, held, inside, lines_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from tests.zoo import SMALL, ZOO
 
@@ -156,6 +157,66 @@ def test_a_pool_over_the_whole_map_is_the_same_at_another_size(kernel):
     assert "kernel (4, 4) in the file" in difference(described(Pooled(4), (3, 8, 8)), small, "a.pth")
 
 
+class Wired(nn.Module):
+    """Two convolutions around any functions of their maps."""
+
+    def __init__(self, wire) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.wire = wire
+
+    def forward(self, x):
+        a = self.conv1(x)
+        return self.wire(x, a, self.conv2(a)).mean((2, 3))
+
+
+def backwards(a):
+    return torch.arange(a.shape[-1] - 1, -1, -1)
+
+
+WIRES = {
+    "twice in a list": (lambda x, a, b: torch.cat([a, b, a], 2), lambda x, a, b: torch.cat([a, b, b], 2)),
+    "twice": (lambda x, a, b: torch.addcmul(a, a, b), lambda x, a, b: torch.addcmul(a, b, b)),
+    "queries and values": (
+        lambda x, a, b: F.scaled_dot_product_attention(a, a, b),
+        lambda x, a, b: F.scaled_dot_product_attention(a, b, b),
+    ),
+    "side of an index": (lambda x, a, b: b[:, :, backwards(b)], lambda x, a, b: b[:, :, :, backwards(b)]),
+    "a constant made on the way": (lambda x, a, b: b * torch.tensor(0.5), lambda x, a, b: b * torch.tensor(0.25)),
+    "an index made on the way": (lambda x, a, b: b[:, [1, 0]], lambda x, a, b: b[:, [0, 1]]),
+    "the first of two constants": (
+        lambda x, a, b: torch.addcmul(b, torch.tensor(2.0), torch.tensor(3.0)),
+        lambda x, a, b: torch.addcmul(b, torch.tensor(4.0), torch.tensor(3.0)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WIRES)
+def test_what_is_read_stands_where_it_did(name):
+    first, second = (described(Wired(wire)) for wire in WIRES[name])
+    assert difference(first, first, "a.pth") is None
+    assert difference(first, second, "a.pth").startswith("the network itself: ")
+    # Files of before say neither the order nor a constant that is made on the way.
+    before = [re.sub(r" (slots|values)=[^ \t]*", "", line) for line in first["lines"]]
+    assert difference({**first, "lines": before}, first, "a.pth") is None
+
+
+@pytest.mark.parametrize(
+    "wires",
+    [
+        (lambda x, a, b: F.channel_shuffle(a, 2), lambda x, a, b: F.channel_shuffle(a, 4)),
+        (lambda x, a, b: a, lambda x, a, b: a.transpose(2, 3)),
+        (lambda x, a, b: a, lambda x, a, b: a[:, :, ::2]),
+        (lambda x, a, b: a.permute(0, 1, 3, 2), lambda x, a, b: a.permute(0, 1, 2, 3)),
+    ],
+)
+def test_how_channels_and_places_move_is_told_at_another_size_too(wires):
+    first, second = map(Wired, wires)
+    small = described(first, (3, 8, 8))
+    assert difference(small, described(first), "a.pth") is None
+    assert difference(small, described(second), "a.pth").startswith("the network itself: ")
+
+
 @pytest.mark.parametrize("last", [torch.neg, torch.square, torch.exp, lambda x: x.clamp(max=6), lambda x: x.flip(3)])
 def test_functions_of_each_value_are_told_at_another_size_too(last):
     found = difference(described(Pooled(last=last), (3, 8, 8)), described(Pooled(), (3, 16, 16)), "a.pth")
@@ -243,6 +304,13 @@ def test_statistics_that_files_of_before_say_as_constants_are_not_compared(base)
 def test_what_is_no_description_is_an_error(base, damaged):
     with pytest.raises(UserError, match="a.pth: its description of what the network computes is damaged"):
         difference(damaged, base, "a.pth")
+
+
+@pytest.mark.parametrize("told", ["adaptive_avg_pool2d", "slice step=", "avg_pool2d whole_map=True", "conv2d =", ""])
+def test_a_line_that_lacks_what_it_should_say_is_only_a_difference(base, told):
+    lines = [base["lines"][0].split("\t")[0] + f"\t{told}\timage", *base["lines"][1:]]
+    for shape in (SHAPE, (3, 8, 8)):
+        assert difference({**base, "input_shape": list(shape), "lines": lines}, base, "a.pth")
 
 
 @pytest.mark.parametrize("reads", ["-1000000", "99999999999999999999", "-0", "--1", "image,image"])

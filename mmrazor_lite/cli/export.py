@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
 
 
-_FORMATS = "pt2, onnx (default: pt2 onnx)"
+_FORMATS = "pt2, onnx, openvino, torchscript (default: pt2 onnx)"
 
 
 def run(args: argparse.Namespace) -> Delivery:

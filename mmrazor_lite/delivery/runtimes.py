@@ -9,13 +9,17 @@ from importlib.metadata import version
 from mmrazor_lite.errors import UserError, nearest
 
 from .onnx_runtime import OnnxRuntime
+from .openvino_ir import OpenVino
 from .runtime import Runtime
 from .torch_program import TorchProgram
+from .torchscript import TorchScript
 
 EXTRA = "mmrazor_lite[deliver]"
 _ALL: tuple[Runtime, ...] = (
     TorchProgram(),
     OnnxRuntime(),
+    OpenVino(),
+    TorchScript(),
 )
 RUNTIMES: Mapping[str, Runtime] = {runtime.name: runtime for runtime in _ALL}
 

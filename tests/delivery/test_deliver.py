@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -60,8 +61,22 @@ class OneImage(Two):
         return self.fc(self.conv(x).reshape(int(x.shape[0]), 8, -1).mean(2))
 
 
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svdvals(x.flatten(2))
+
+
+class Singular(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.fc = Spectrum(), nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.fc(self.inner(x))
+
+
 NETWORKS = [pytest.param(Two, id="two outputs"), pytest.param(Attends, id="attention", marks=pytest.mark.wide)]
-PACKAGES = {"pt2": (), "onnx": ("onnxscript", "onnxruntime")}
+PACKAGES = {"pt2": (), "torchscript": (), "onnx": ("onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 FORMATS = list(PACKAGES)
 
 
@@ -196,6 +211,31 @@ def test_onnx_says_what_it_takes(tmp_path):
 def test_what_cannot_be_leaves_nothing(build, options, line, tmp_path):
     with pytest.raises(UserError, match=line) as error:
         deliver(made(build), tmp_path / "D", **{"formats": ["pt2"], **QUICK, **options})
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_openvino_says_what_it_takes_and_tells_nobody(tmp_path, monkeypatch):
+    """Its telemetry would begin with a folder in the home of the user."""
+    need("openvino")
+    import openvino
+
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CI", raising=False)
+    deliver(made(Two), tmp_path / "D", formats=["openvino"], normalisation=Normalisation((0.5,), (0.25,)), **QUICK)
+    model = openvino.Core().read_model(tmp_path / "D/model.xml")
+    assert model.get_rt_info(["mmrazor_lite", "mean"]).value == "[0.5]"
+    assert str(model.inputs[0].partial_shape) == "[?,3,12,12]" and model.inputs[0].any_name == "images"
+    assert [output.any_name for output in model.outputs] == ["map", "scores"]
+    assert not list((tmp_path / "home").iterdir()) and "CI" not in os.environ
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_operator_that_a_runtime_lacks_is_named_with_its_module(format, tmp_path):
+    with pytest.raises(
+        UserError, match=r"Singular cannot be .*: inner: .* no operator for 'aten.+_linalg_svd"
+    ) as error:
+        deliver(made(Singular), tmp_path / "D", formats=need(format), **QUICK)
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 

@@ -31,6 +31,7 @@ from .rival_rows import candidates, streams_of
 FEW = 100  # images that a trial is repaired with
 TIED = 0.05  # of a loss: a rival that is nearer by less does not take the place of a more promising one
 MORE_BYTES = 256 * 2**20  # memory for the original's outputs of further images that judge trials
+JUDGING = 2.5e11  # macs of all passes of such further images: a judge is not to take longer than what it judges
 PLACES = 128  # of a path that are looked at, spread evenly over what its rows cost
 ROUNDS, CONFIRMED, MIN_SECONDS = 5, 15, 0.03  # of a measurement in the search, of the last one; of a round
 SLACK = 0.02  # of the path that is given up where the last measurement is above the limit
@@ -119,7 +120,7 @@ def _within(setting: Setting, goal: Budget) -> Choice:
     subnets = {name: mutator.search_space.subnet(row) for name, row in rows.items()}
     if len(subnets) == 1:
         return Choice(*subnets.values())
-    few, judge = setting.images.first(FEW), _judge_of_trials(setting)
+    few, judge = setting.images.first(FEW), _judge_of_trials(setting, len(subnets))
     lost = {
         name: judge.distance(refit_of(setting.prepared, subnet, few)[0], softened) for name, subnet in subnets.items()
     }
@@ -135,14 +136,17 @@ def first_near(lost: Mapping[str, float]) -> str:
     return next(name for name, value in lost.items() if value <= (1 + TIED) * least)
 
 
-def _judge_of_trials(setting: Setting) -> Judge:
-    """The judge of networks that are refitted with few images: of all others, those held out and those seen.
+def _judge_of_trials(setting: Setting, rivals: int) -> Judge:
+    """The judge of networks that are refitted with few images: of others, those held out and of those seen as many as
+    memory and time allow.
 
     They tell rivals apart by what is softened: as it is, a distance is made by the few images whose class is about to
     change, and which these are among a hundred is chance.
     """
     network, held_out = setting.prepared.network, setting.judge
-    more, left = [], MORE_BYTES / max(held_out.bytes_per_image, 1.0)
+    of_memory = MORE_BYTES / max(held_out.bytes_per_image, 1.0)
+    of_time = JUDGING / (max(setting.prepared.mutator.cost_model.max()["macs"], 1) * (rivals + 1))
+    more, left = [], min(of_memory, of_time)
     for images, _ in setting.images.behind(FEW):
         left -= len(images)
         if left < 0:

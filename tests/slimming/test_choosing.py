@@ -44,13 +44,16 @@ def test_images_are_those_of_a_trial_and_those_behind_it():
         assert len(first) == min(-(-count // 7), 4)
 
 
-@pytest.mark.parametrize("room, more", [(2**20, 2), (4 * 5 * 45, 1), (0, 0)])  # batches; an image has 5 scores
-def test_the_nearest_on_all_other_images_is_taken(setting, room, more, monkeypatch):
-    """What is told of each rival is what it loses on the images held out and, as memory allows, those no trial saw."""
-    monkeypatch.setattr(choosing, "FEW", FEW)
-    monkeypatch.setattr(choosing, "MORE_BYTES", room)
+@pytest.mark.parametrize(
+    "room, passes, more", [(2**20, 2**20, 2), (4 * 5 * 45, 2**20, 1), (0, 2**20, 0), (2**20, 200, 1), (2**20, 0, 0)]
+)  # batches of 40; an image has 5 scores, and four rivals and the original have five passes of it
+def test_the_nearest_on_all_other_images_is_taken(setting, room, passes, more, monkeypatch):
+    """What is told of each rival is what it loses on images held out and, as memory and time allow, those not seen."""
     prepared, mutator = setting.prepared, setting.prepared.mutator
     costs = mutator.cost_model.max()
+    monkeypatch.setattr(choosing, "FEW", FEW)
+    monkeypatch.setattr(choosing, "MORE_BYTES", room)
+    monkeypatch.setattr(choosing, "JUDGING", passes * costs["macs"])
     goal = read_goal("50%", None, None, costs)
     choice = choose(setting, goal, setting.judge(prepared.network))
 

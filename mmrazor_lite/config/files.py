@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MMRAZOR = "mmrazor::"
 _TYPO = 0.8  # how alike a name and a key are, of which the one is a slip of the other
+_LAZY = os.path.join("mmengine", "config", "lazy.py")
 _TEMPLATE_NAME = re.compile(r"\{\{\s*_base_\.(\w+)")  # mmengine's other way to name a variable of a base
 
 
@@ -240,4 +242,15 @@ def _why_unreadable(path: str, error: BaseException) -> str:
             "cannot be read: a _base_ of 'mmrazor::' is a file of MMRazor's package, which is not used here: copy that "
             f"file beside this one, or start from the configs in {not_carried.same_here(path)}"
         )
+    if line := _line_of_a_call(path, error):
+        return f"cannot be read: line {line} calls what the file imports; a config may only name that: write the value"
     return f"cannot be read: {error if isinstance(error, UserError) else reason(error)}"
+
+
+def _line_of_a_call(path: str, error: BaseException) -> int | None:
+    """The line of a config that calls what it imports: mmengine stops there, and says nothing."""
+    frames = traceback.extract_tb(error.__traceback__)
+    stopped = type(error) is RuntimeError and frames and frames[-1].filename.endswith(_LAZY)
+    if not stopped:
+        return None
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == path), None)

@@ -13,6 +13,7 @@ from .section import Section
 from .told import Told
 
 _INSIDE = "model.architecture"
+_NEEDS = "retraining=True needs a subnet file"
 _LOGITS = ("head.fc", "head.layers.fc", "head")  # what a student and its teacher may be compared by
 
 
@@ -69,7 +70,9 @@ def _autoslim(section: Section, retrains: Any, searches: bool) -> tuple[dict[str
     if retrains:
         told.change("algorithm.retraining", "left out: model.channel_cfg says it")
         if files is None:
-            told.problem("algorithm.channel_cfg: is missing: retraining=True needs a subnet file, or a list of them")
+            told.problem(
+                f"algorithm.channel_cfg: is missing: {_NEEDS} or several, --cfg-options algorithm.channel_cfg=FILE,FILE"
+            )
         model["channel_cfg"] = files
         return model, network, "joint" if isinstance(files, list | tuple) else "subnet"
     if files is not None:
@@ -150,7 +153,7 @@ def _spos(section: Section, retrains: Any, searches: bool) -> tuple[dict[str, An
         return {"type": "SPOS", "architecture": network, "mutator": {"type": "NasMutator"}, **own}, network, "supernet"
     told.change("algorithm.retraining, algorithm.mutable_cfg", "model.type='sub_model', model.fix_subnet")
     if file is None:
-        told.problem("algorithm.mutable_cfg: is missing: retraining=True needs a subnet file")
+        told.problem(f"algorithm.mutable_cfg: is missing: {_NEEDS}, --cfg-options algorithm.mutable_cfg=FILE")
     return {"type": "sub_model", "cfg": network, "fix_subnet": file, **own}, network, "subnet"
 
 

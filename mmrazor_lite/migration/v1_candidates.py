@@ -78,8 +78,17 @@ def _mutator(mutator: Section, told: Told) -> None:
 
 
 def _flops_range(section: Section, key: str, told: Told) -> None:
-    """The limits of flops, in millions or, where they are large, in ones."""
-    low, high = section.pop("flops_range")
+    """The limits of flops, in millions or, where they are large, in ones; None is no limit."""
+    limits = section.pop("flops_range")
+    if limits is None:
+        section.setdefault("constraints_range", {})
+        told.change(f"{key}.flops_range=None", f"{key}.constraints_range={{}}: there is no limit")
+        return
+    given = list(limits) if isinstance(limits, list | tuple) else []
+    if len(given) != 2 or not all(type(value) in (int, float) for value in given):
+        told.problem(f"{key}.flops_range={limits!r}: must be two numbers, the least and the most; or remove it")
+        return
+    low, high = given
     scale = 1e6 if high > 1e5 else 1.0
     section.setdefault("constraints_range", {"flops": (low / scale, high / scale)})
     told.change(f"{key}.flops_range", f"{key}.constraints_range.flops, in millions")

@@ -17,11 +17,14 @@ _OF_SUPERNETS = (
     *("architecture", "mutators", "distiller", "num_random_samples", "norm_training", "bn_training_mode"),
     *("drop_path_rate", "backbone_dropout_stages"),
 )
+_OF_ONE_SUBNET = ("SPOS", "BigNAS")  # a supernet in the release candidates, or with fix_subnet one subnet of it
 _STATISTICS = "statistics of batch norm are measured on training images for every subnet"
 
 
 def translated(model: Section, told: Told) -> Section:
     """The ``model`` of a config in our own form; that of another algorithm stays."""
+    if kind_of(model) in _OF_ONE_SUBNET and "fix_subnet" in model:
+        _one_subnet(model, told)
     translate = _MODELS.get(kind_of(model))
     return model if translate is None else translate(model, told)
 
@@ -93,6 +96,16 @@ def _drop_path(model: Section, told: Told) -> None:
         model |= {"drop_path_rate": rate, "drop_path_stages": there}
     new = f"model.drop_path_stages={there}" if rate and there else "nothing: no such stage, or no drop_path_rate"
     told.change(f"model.backbone_dropout_stages={asked}", new)
+
+
+def _one_subnet(model: Section, told: Told) -> None:
+    """Make an algorithm with ``fix_subnet``, as the release candidates have it, the ``sub_model`` of 1.0, in place."""
+    if model["fix_subnet"] is None:
+        del model["fix_subnet"]
+        return
+    told.change(f"model.type={kind_of(model)} with model.fix_subnet", "sub_model, the architecture of which is cfg")
+    model |= {"type": "mmrazor.sub_model", "cfg": model.pop("architecture", None)}
+    model.pop("mutator", None)
 
 
 def _sub_model(model: Section, told: Told) -> Section:

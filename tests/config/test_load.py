@@ -160,6 +160,10 @@ def test_old_prefixes_are_rewritten(tmp_path):
         ("train_confg = dict(by_epoch=True, max_epochs=3)\n", "unknown key 'train_confg'.*did you mean 'train_cfg'"),
         ("model = dict(\n", "cannot be read: SyntaxError"),
         ("_base_ = 'missing.py'\n", "cannot be read"),
+        (
+            "from torch import nn\nmodel = nn.Module()\n",
+            "cannot be read: line 2 calls what the file imports",
+        ),
         ("model = dict(type='no.such.Module')\n", "not registered"),
         ("model = dict(type='ResNet', depth=18)\nval_cfg = dict(type='SubnetValLoop', fp61=True)\n", "'fp16'"),
     ],

@@ -81,6 +81,24 @@ def test_names_of_the_model_and_of_loops():
     assert joint["model"]["mutator"]["type"] == "OneShotChannelMutator"
 
 
+def test_a_limit_may_be_none_and_is_two_numbers_else():
+    loop = dict(type="mmrazor.EvolutionSearchLoop")
+    found = ours(autoslim(), train_cfg=dict(loop, flops_range=None))
+    assert found["search_cfg"]["constraints_range"] == {} and "flops_range" not in found["search_cfg"]
+    for limits in (300, (1,), (0, "many"), "ab"):
+        told = translate({"model": autoslim(), "train_cfg": dict(loop, flops_range=limits)}, "a.py").problems
+        assert [line for line in told if line.startswith(f"train_cfg.flops_range={limits!r}: must be two numbers")]
+
+
+@pytest.mark.parametrize("kind", ["SPOS", "BigNAS"])
+def test_an_algorithm_of_one_subnet_is_a_sub_model(kind):
+    network = dict(type="mmcls.ImageClassifier", backbone=dict(type="SearchableShuffleNetV2"))
+    supernet = dict(type=f"mmrazor.{kind}", architecture=network, mutator=dict(type="NasMutator"))
+    found = ours(dict(supernet, fix_subnet="a.yaml"))["model"]
+    assert found == dict(type="mmrazor.sub_model", cfg=network, fix_subnet="a.yaml")
+    assert ours(dict(supernet, fix_subnet=None)) == ours(supernet)
+
+
 def test_two_mutators_are_one():
     mutators = dict(channel_mutator=dict(type="mmrazor.OneShotChannelMutator", parse_cfg={"type": "Predefined"}))
     mutators["value_mutator"] = dict(type="DynamicValueMutator")

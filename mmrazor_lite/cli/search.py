@@ -51,6 +51,7 @@ def search(cfg: Any, args: argparse.Namespace, checkpoint: str, resume: bool) ->
             work_dir=cfg.work_dir,
             checkpoint=checkpoint,
             config=args.config,
+            command=arguments.typed(args),
             seed=cfg.randomness.seed,
         )
     results = loop.run(resume=resume, began=runner.write_config)

@@ -25,13 +25,14 @@ def build_search_loop(
     checkpoint: str | Path | None = None,
     config: str | None = None,
     seed: int = 0,
+    command: str = "",
 ) -> SearchLoop:
     """Build the loop of a ``search_cfg``; see :func:`read_settings` and :class:`SearchLoop`.
 
     Raises:
         UserError: What these two refuse.
     """
-    return SearchLoop(algorithm, read_settings(search_cfg, algorithm, seed), work_dir, checkpoint, config)
+    return SearchLoop(algorithm, read_settings(search_cfg, algorithm, seed), work_dir, checkpoint, config, command)
 
 
 def read_settings(search_cfg: Mapping[str, Any], algorithm: nn.Module, seed: int = 0) -> SearchSettings:

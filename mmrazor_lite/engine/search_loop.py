@@ -47,7 +47,7 @@ class SearchLoop:
     Writes into ``work_dir``: ``subnet_<resource>_<limit>M.yaml`` per budget, or ``best_subnet.yaml`` and its weights
     ``best_subnet.pth`` where the searcher takes constraints; with the ``FrontSearcher`` the weights of each budget's
     subnet and ``front.json``; ``search_log.json`` (the steps, for people), ``search_state.json`` and, while it runs,
-    ``search_scores_*.jsonl`` (for resuming).
+    ``search_scores_*.jsonl`` (for resuming); last ``report.html`` and ``report.json``, the page.
 
     Args:
         algorithm: The supernet with its weights loaded.
@@ -55,6 +55,7 @@ class SearchLoop:
         work_dir: Where the results go.
         checkpoint: The file that the supernet was loaded from; its hash goes into the results.
         config: Name of the config file; goes into the results.
+        command: That made them, for the page.
 
     Raises:
         UserError: No limit, one out of reach or of a resource without costs, an unknown searcher or option, and what
@@ -68,6 +69,7 @@ class SearchLoop:
         work_dir: str | Path = ".",
         checkpoint: str | Path | None = None,
         config: str | None = None,
+        command: str = "",
     ) -> None:
         self.work_dir, self.space = Path(work_dir), algorithm.mutator.search_space
         self.cost, with_table = _cost(algorithm.mutator, settings)
@@ -98,7 +100,8 @@ class SearchLoop:
         self.scorer = Scorer(self.space, self.evaluator, self.state)
         name = Path(config).name if config else None  # folders differ between machines, results must not
         made_by = {"tool": "search", "config": name, "checkpoint": digest, "version": __version__}
-        self.output = SearchOutput(algorithm, self.state, self.evaluator, made_by | origin(algorithm.mutator))
+        made_by |= origin(algorithm.mutator)
+        self.output = SearchOutput(algorithm, self.cost, self.state, self.evaluator, made_by, command)
         self._shown = StepProgress("search", quiet=True)
         self._told_twice = False
         self._clock = self._saved = time.perf_counter()  # end of the last step, what was written after it included

@@ -16,13 +16,15 @@ from torch import nn
 
 from mmrazor_lite.engine.evaluator import SubnetEvaluator
 from mmrazor_lite.engine.search_limits import LIMITS
+from mmrazor_lite.engine.search_page import Told, search_page
 from mmrazor_lite.engine.search_state import FILE_NAME as STATE_NAME
 from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.export import write_best_checkpoint
 from mmrazor_lite.fileio import FileSet, check_outputs, write_text_atomic
 from mmrazor_lite.models.calibration import recalibrated
-from mmrazor_lite.search import Budget
+from mmrazor_lite.search import Budget, Cost
 from mmrazor_lite.subnet import Subnet, write_subnet
+from mmrazor_lite.visualization.page_file import page_path, write_page
 
 LOG_NAME, FRONT_NAME = "search_log.json", "front.json"
 BEST = "best_subnet"
@@ -56,14 +58,23 @@ class SearchOutput:
 
     Args:
         algorithm: The supernet.
+        cost: What subnets cost.
         state: Of the search, for the log.
         evaluator: Has the images that statistics are measured on.
         made_by: Goes into all files.
+        command: That made them, for the page.
     """
 
     def __init__(
-        self, algorithm: nn.Module, state: SearchState, evaluator: SubnetEvaluator, made_by: Mapping[str, Any]
+        self,
+        algorithm: nn.Module,
+        cost: Cost,
+        state: SearchState,
+        evaluator: SubnetEvaluator,
+        made_by: Mapping[str, Any],
+        command: str = "",
     ) -> None:
+        self._cost, self._command = cost, command
         self._algorithm, self._state, self._evaluator, self._made_by = algorithm, state, evaluator, made_by
         self._folder = state.path.parent
 
@@ -74,6 +85,8 @@ class SearchOutput:
             STATE_NAME,
             LOG_NAME,
             FRONT_NAME,
+            page_path("").name,
+            page_path("").with_suffix(".json").name,
             *more,
             *(f"{name}{end}" for name in results for end in (".yaml", ".pth")),
         ]
@@ -98,7 +111,22 @@ class SearchOutput:
             costs = ", ".join(f"{one.costs[key] / 1e6:.2f}M {key}" for key in ("macs", "flops", "params"))
             score = f"{self._evaluator.score_key} {one.metrics['score']:.2f}"
             print_log(f"search: {result['file']} ({costs}, {score})", logger="current")
+        self._write_page(dict(zip(names, found, strict=True)), front)
         return results
+
+    def _write_page(self, found: Mapping[str, Found], front: Front | None) -> None:
+        """After all else: the page costs nothing of the results."""
+        about = {".yaml": "a subnet", ".pth": "its weights"}
+        named = [(f"{name}{end}", what) for name in found for end, what in about.items()]
+        named += [(FRONT_NAME, "the front as data"), (LOG_NAME, "the steps"), (STATE_NAME, "for --resume")]
+        named.append((str(self._made_by.get("config") or ""), "the config"))
+        written = [(name, what) for name, what in named if name and (self._folder / name).is_file()]
+        is_predicted = front is not None and any("predicted" in one.metrics for one in found.values())
+        told = Told(self._evaluator.score_key, self._made_by, self._command, written)
+        predicted = front.found if front is not None and is_predicted else ()
+        page = search_page(self._algorithm, self._cost, self._state, found, predicted, told)
+        for path in write_page(page_path(self._folder), page)[:1]:
+            print_log(f"search: {path} shows all of it", logger="current")
 
     def write_log(self) -> None:
         """Write the steps taken so far, for people."""

@@ -125,7 +125,8 @@ class CostModel:
         names, self._choices = list(space), list(space.values())
         self._columns = np.array([names.index(group.name) for group in groups], dtype=np.int64)
         empty = LayerTable([], [], [], table.parameter_bytes, [])
-        self._always = PartCosts(empty if in_cells else table, len(groups))
+        always = empty if in_cells else table
+        self._always, self._rows = PartCosts(always, len(groups)), always.rows
         self.cells = CellTable(space, cells)
 
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,6 +153,33 @@ class CostModel:
         Raises:
             UserError: A choice that matters is missing, or one is unknown or has a value that it cannot have.
         """
+        indices, values = self._row(subnet)
+        return {name: int(value[0]) for name, value in self._costs(values, indices).items()}
+
+    def by_part(self, subnet: Mapping[str, int | float | str]) -> dict[str, int]:
+        """Macs of each layer, and of each part that depends on a choice of blocks; they add up to the subnet's.
+
+        Raises:
+            UserError: As :meth:`of`.
+        """
+        indices, values = self._row(subnet)
+        units = (values[0, self._columns] / self._unit).astype(np.int64)
+
+        def width(side: Side) -> int:
+            return side.constant + sum(count * int(units[index]) for index, count in side.counts.items())
+
+        found: dict[str, int] = {}
+        for row in self._rows:
+            if row.macs:
+                name = row.name.split("@")[0]
+                amount = row.positions * row.kernel * width(row.inputs) * width(row.outputs)
+                found[name] = found.get(name, 0) + amount
+        for cell, costs in zip(self.cells.cells, self.cells(indices)[0], strict=True):
+            found[cell.name] = found.get(cell.name, 0) + int(costs[0])
+        return found
+
+    def _row(self, subnet: Mapping[str, int | float | str]) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and values (1, D) of a subnet, see :meth:`of`."""
         if not isinstance(subnet, Mapping):
             raise UserError(f"a subnet maps the names of choices to candidates, got {short(subnet)}")
         indices, values = np.zeros((1, len(self.space)), np.int64), np.zeros((1, len(self.space)))
@@ -176,7 +204,7 @@ class CostModel:
                 raise UserError(f"choice '{choice.name}' is missing (allowed: {choice.allowed})")
         if unknown := [name for name in subnet if name not in self.space]:
             raise UserError(f"unknown choice {short(unknown[0])}{nearest(unknown[0], self.space)}")
-        return {name: int(value[0]) for name, value in self._costs(values, indices).items()}
+        return indices, values
 
     @cached_property
     def fingerprint(self) -> str:

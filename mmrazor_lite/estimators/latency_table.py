@@ -108,6 +108,11 @@ class LatencyTable:
         """Milliseconds of one subnet."""
         return float(self(self.space.index(subnet)[None])[0])
 
+    def by_part(self, subnet: Mapping[str, Any]) -> dict[str, float]:
+        """Milliseconds of what is always there, ``base``, and of each part, before any correction."""
+        times = self._parts(self.space.index(subnet)[None])[0, :, 0].tolist()
+        return dict(zip(("base", *(cell.name for cell in self.cells)), times, strict=True))
+
     def extreme(self, largest: bool) -> float:
         """The most, or least, milliseconds that a subnet of the space takes.
 

@@ -206,7 +206,13 @@ def short_names(names: Sequence[str]) -> list[str]:
     while len(names) > 1 and all(len(part) > same + 1 and part[same] == parts[0][same] for part in parts):
         same += 1
     texts = [" ".join(visible(".".join(part[same:])).split()) for part in parts]
-    return [text if len(text) <= LONGEST else "\u2026" + text[1 - LONGEST :] for text in texts]
+    return [text if len(text) <= LONGEST else f"\u2026{_end(text)}" for text in texts]
+
+
+def _end(text: str) -> str:
+    """The last parts of a dotted name that fit; of a long word, its last characters."""
+    end = text[1 - LONGEST :]
+    return end.partition(".")[2] if "." in end[:-6] else end
 
 
 def _curves(axes: Any, chart: Curves, colours: dict[str, str]) -> None:

@@ -40,7 +40,7 @@ overflow-wrap:break-word}
 th{color:var(--soft);font-weight:500;white-space:nowrap}
 td.n,th.n{text-align:right;padding-right:0;padding-left:14px;white-space:nowrap}
 tr:last-child td{border-bottom:0}
-.pairs td:first-child{color:var(--soft);width:16em}
+.pairs td:first-child{color:var(--soft);width:21em}
 .pairs td{overflow-wrap:anywhere;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:13px}
 a{color:var(--link);text-decoration:none}
 a:hover{text-decoration:underline}

@@ -145,6 +145,15 @@ def test_costs_add_up_and_the_peak_is_the_largest():
         assert {key: int(values[index]) for key, values in costs.items()} == expected
 
 
+def test_macs_of_the_parts_add_up_to_those_of_a_subnet():
+    space, cells, cost = model()
+    for row in all_rows(space)[::37]:
+        subnet = space.subnet(row)
+        parts = cost.by_part(subnet)
+        assert parts == {cell.name: looked_up(space, cell, space.index(subnet))[0] for cell in cells}
+        assert sum(parts.values()) == cost.of(subnet)["macs"]
+
+
 def test_one_subnet_costs_what_its_row_does_with_or_without_what_does_not_matter():
     space, _, cost_model = model()
     rows = space.sample_indices(np.random.default_rng(2), 200)

@@ -161,6 +161,7 @@ def test_without_matplotlib_tables_stand_open(monkeypatch):
 def test_long_names_and_many_rows(tmp_path):
     names = [f"architecture.backbone.layer{number}.conv" for number in range(200)]
     assert page_charts.short_names(names)[:2] == ["layer0.conv", "layer1.conv"]
+    assert page_charts.short_names(["backbone.layers.stage3.block1.conv"]) == ["\u2026stage3.block1.conv"]
     assert page_charts.short_names(["x" * 90]) == ["\u2026" + "x" * (page_charts.LONGEST - 1)]
     assert page_charts.short_names(["a.b", "a.b"]) == ["b", "b"] and page_charts.short_names(["", "a"]) == ["", "a"]
     chart = bars("channels", names, {"kept": list(range(200))})

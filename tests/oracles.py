@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 from zeroing import NORMS, Places, zeroed
+
+from mmrazor_lite.graph.versions import macs_counter
 
 aten = torch.ops.aten
 
@@ -153,7 +154,7 @@ def count(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
     model.eval()
     image = torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype)
     # with gradients: without them attention takes a short cut that the counter does not know
-    with FlopCounterMode(display=False) as counter, _Extras(model) as extras:
+    with macs_counter() as counter, _Extras(model) as extras:
         model(image)
     macs = counter.get_total_flops() // 2
     params = sum(parameter.numel() for parameter in model.parameters())

@@ -12,8 +12,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-import torch.fx.config
 from torch import Tensor, fx, nn
+
+from .versions import no_stack_traces
 
 TORCH = os.path.dirname(torch.__file__) + os.sep
 LAYERS = os.path.join(TORCH, "nn", "")
@@ -104,7 +105,7 @@ def lines_noted() -> Iterator[None]:
 
     torch would keep the whole stack of calls with the text of all its lines; that is a fifth of the time of a trace.
     """
-    create, without = fx.Graph.create_node, torch.fx.config.do_not_emit_stack_traces
+    create = fx.Graph.create_node
 
     def noting(self: fx.Graph, *args: Any, **kwargs: Any) -> fx.Node:
         node = create(self, *args, **kwargs)
@@ -112,11 +113,12 @@ def lines_noted() -> Iterator[None]:
             node.meta[LINE] = _calling_line(sys._getframe(1))
         return node
 
-    fx.Graph.create_node, torch.fx.config.do_not_emit_stack_traces = noting, True
+    fx.Graph.create_node = noting
     try:
-        yield
+        with no_stack_traces():
+            yield
     finally:
-        fx.Graph.create_node, torch.fx.config.do_not_emit_stack_traces = create, without
+        fx.Graph.create_node = create
 
 
 def _calling_line(frame: FrameType | None) -> tuple[str, int] | None:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmrazor_lite.errors import UserError, nearest
 
 from .flop_rules import ACTIVATIONS, is_global_pool
+from .versions import macs_counter
 
 OPAQUE = "opaque"  # the kind of the op
 NAME = f"mmrazor_lite::{OPAQUE}"
@@ -134,7 +134,7 @@ class _Recorder:
     def _enter(self, *_: Any) -> None:
         self._depth += 1
         if self._depth == 1:
-            self._macs = self._stack.enter_context(FlopCounterMode(display=False))
+            self._macs = self._stack.enter_context(macs_counter())
             self._extra = self._stack.enter_context(_ExtraFlops())
 
     def _leave(self, name: str, _: nn.Module, __: Any, output: Any) -> None:

@@ -28,6 +28,7 @@ from .inline import inline_blocks
 from .layers.record import LAYER_KINDS
 from .modes import runs_the_same
 from .opaque import NAME, OPAQUE, opaque
+from .versions import in_words_of_the_newest
 
 USER_OUTPUT = torch.export.graph_signature.OutputKind.USER_OUTPUT
 MAX_HIDDEN = 4  # modules that an error proposes to keep out of the trace
@@ -190,6 +191,7 @@ def _trace_mode(model: nn.Module, example: torch.Tensor, training: bool, pattern
         hide = None if patterns is None else partial(_names_to_hide, model, example, patterns)
         raise TraceError(explain(error, model, example, training, hide)) from error
     inline_blocks(program.graph_module)
+    in_words_of_the_newest(program.graph)
     lifted = program.graph_signature.inputs_to_lifted_tensor_constants.values()
     return _Program(program.graph, program.graph_signature, {path: program.constants[path] for path in lifted})
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from handmade import Net, block
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from zoo import prepare, prepared
 
 from mmrazor_lite.estimators import Analysis, analyse
 from mmrazor_lite.graph import FixedLayer
+from mmrazor_lite.graph.versions import macs_counter
 
 MODELS = ["demo", "densenet", "shufflenet_v2", "efficientnet", "vgg"]
 
@@ -52,7 +52,7 @@ def test_layers_add_up_to_the_cost_model_and_to_a_count(name, end):
 @pytest.mark.parametrize("name", MODELS)
 def test_each_layer_is_what_its_module_counts(name, end):
     plain = exported(name, end)
-    with FlopCounterMode(display=False) as counter:
+    with macs_counter() as counter:
         plain(torch.zeros(1, *prepared(name).input_shape))
     counted = {key.partition(".")[2]: sum(ops.values()) // 2 for key, ops in counter.get_flop_counts().items()}
     modules = dict(plain.named_modules())

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from handmade import Net, block
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import analyse
+from mmrazor_lite.graph.versions import macs_counter
 from mmrazor_lite.models.algorithms import AutoSlim
 from mmrazor_lite.models.classifiers import PlainClassifier
 from mmrazor_lite.models.mutators import OneShotChannelMutator
@@ -100,7 +100,7 @@ def prepared(model: nn.Module) -> OneShotChannelMutator:
 @pytest.mark.parametrize("build", STAY)
 def test_layers_without_a_dynamic_form_are_listed(build):
     model = build()
-    with FlopCounterMode(display=False) as counter:
+    with macs_counter() as counter:
         model(torch.randn(1, *SHAPE))
     mutator = prepared(model)
     reasons = {layer.layer: layer.reason for layer in mutator.fixed}

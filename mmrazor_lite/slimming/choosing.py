@@ -23,6 +23,7 @@ from .budgets import Budget, Floor
 from .distance import softened
 from .images import Images
 from .judging import Judge
+from .kept_steps import lines
 from .prepared import Prepared
 from .repair import refit_of, repair
 from .report import Quality
@@ -55,6 +56,11 @@ class Setting:
     divisor: int | str
     images: Images
     judge: Judge
+
+    def read(self, kept: Mapping[str, Any]) -> Choice:
+        """What :meth:`Choice.as_dict` gave; any error where it is something else."""
+        space = self.prepared.mutator.search_space
+        return Choice(space.subnet(space.index(Subnet(kept["subnet"]))), lines(kept["notes"]))
 
     def path(self, resources: Sequence[str]) -> list[Subnet]:
         """Subnets from the full network down to the smallest one, evenly spread over the macs."""

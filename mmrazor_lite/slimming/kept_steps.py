@@ -6,17 +6,19 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.fileio import write_text_atomic
-from mmrazor_lite.jsonio import BadJSON, parse, read_bytes, sealed, unsealed
+from mmrazor_lite.jsonio import BadJSON, is_number, parse, read_bytes, sealed, unsealed
 
 NAME = "slim_state.json"
 FORMAT = "mmrazor_lite.slim_state/1"
+T = TypeVar("T")
 
 
 class Steps:
@@ -40,6 +42,7 @@ class Steps:
         self._done: dict[str, Any] = {}
         if resume and self._path is not None and self._path.exists():
             self._done = self._read()
+        self._found = frozenset(self._done)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -48,7 +51,9 @@ class Steps:
             raise UserError(f"{self._path}: {error}; start anew without resume") from None
         if not isinstance(found, dict) or found.get("format") != FORMAT or not isinstance(found.get("steps"), dict):
             raise UserError(f"{self._path}: it holds no steps of a slimming; start anew without resume")
-        before = found.get("identity") or {}
+        before = found.get("identity")
+        if not isinstance(before, dict):
+            raise UserError(f"{self._path}: it does not say of what its steps are; start anew without resume")
         for key, value in self._identity.items():
             if before.get(key) != value:
                 raise UserError(
@@ -60,14 +65,32 @@ class Steps:
     def __contains__(self, name: str) -> bool:
         return name in self._done
 
-    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
-        """What the step of this name gives; ``make`` is called where it has not run."""
+    def __call__(self, name: str, make: Callable[[], Any], read: Callable[[Any], T] = lambda found: found) -> T:
+        """What the step of this name gives; ``make`` is called where it has not run.
+
+        Args:
+            name: Of the step.
+            make: Gives plain data.
+            read: Makes of this data what is returned, and raises any error where it is not what such a step gives: it
+                may come from a file.
+
+        Raises:
+            UserError: What is kept of the step is no result of it.
+        """
         if name not in self._done:
             self._done[name] = _plain(make())  # so that what is read is what was made
             if self._path is not None:
                 whole = {"format": FORMAT, "identity": self._identity, "steps": self._done}
                 write_text_atomic(self._path, sealed(whole))
-        return self._done[name]
+        try:
+            return read(self._done[name])
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UserError) as error:
+            if name not in self._found:
+                raise
+            raise UserError(
+                f"{self._path}: what it says of the step '{name}' is damaged ({type(error).__name__}); start anew "
+                "without resume"
+            ) from None
 
 
 def digest_of(tensors: Iterable[Tensor]) -> str:
@@ -82,3 +105,25 @@ def digest_of(tensors: Iterable[Tensor]) -> str:
 def _plain(value: Any) -> Any:
     """What JSON makes of it: what is read later is what was made."""
     return parse(json.dumps(value).encode(), numbers=False)
+
+
+def numbers(values: Any, count: int) -> np.ndarray:
+    """A list of so many numbers, as an array (count,); a None among them is infinite.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(values, list) or len(values) != count or not all(v is None or is_number(v) for v in values):
+        raise ValueError(f"expected {count} numbers")
+    return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
+
+
+def lines(values: Any) -> tuple[str, ...]:
+    """A list of texts.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("expected texts")
+    return tuple(values)

@@ -19,7 +19,7 @@ from mmrazor_lite.models.importance.reconstruction import scores_of
 from .class_numbers import cross_entropy_where
 from .distance import check_outputs
 from .images import Images
-from .kept_steps import Steps
+from .kept_steps import Steps, lines, numbers
 from .prepared import Prepared
 from .sensitivity import sensitivity
 
@@ -82,11 +82,23 @@ def ranked(
             "unranked": unranked(mutator, moments) if measure is reconstruction else [],
         }
 
-    found = make() if steps is None else steps("rankings", make)
+    return (steps or Steps())("rankings", make, lambda found: _read(found, prepared.mutator.unit_counts))
+
+
+def _read(found: Mapping[str, Any], units: Mapping[str, int]) -> Ranked:
+    """What a step has found, from plain data; any error where it is of other groups."""
+    if not all(set(found[key]) == set(units) for key in ("order", "errors", "curves")):
+        raise ValueError("expected all groups")
+    rankings = {}
+    for name, count in units.items():
+        order = numbers(found["order"][name], count).astype(np.int64)
+        if sorted(order.tolist()) != list(range(count)):
+            raise ValueError("expected an order")
+        rankings[name] = Ranking(order, numbers(found["errors"][name], count + 1))
     return Ranked(
-        {name: Ranking(np.array(order), np.array(found["errors"][name])) for name, order in found["order"].items()},
-        {name: np.array([np.inf if x is None else x for x in curve]) for name, curve in found["curves"].items()},
-        tuple(f"'{name}' is ordered by its weights: what reads it cannot be seen" for name in found["unranked"]),
+        rankings,
+        {name: numbers(found["curves"][name], count + 1) for name, count in units.items()},
+        tuple(f"'{name}' is ordered by its weights: what reads it cannot be seen" for name in lines(found["unranked"])),
     )
 
 

@@ -6,15 +6,17 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import nn
 
 from mmrazor_lite.checkpoints import load_weights, read_checkpoint, save_checkpoint
+from mmrazor_lite.jsonio import is_number
 from mmrazor_lite.models.calibration import activated, batch_norms, recalibrate
 from mmrazor_lite.models.importance import Batches
 
 from .judging import Judge
-from .kept_steps import Steps
+from .kept_steps import Steps, lines
 from .prepared import Prepared, by_reason
 from .refit import UNTOUCHED, RefitReport, kept_channels, refit
 from .report import Quality, Stage
@@ -83,17 +85,35 @@ def repaired_once(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, 
     """As :func:`repair`, a step that is kept: its weights are in a file beside the steps."""
     path = None if steps.folder is None else steps.folder / WEIGHTS
     if "repair" in steps and path is not None and path.exists():
-        kept = steps("repair", dict)
+        name, tried, notes = steps("repair", dict, _read)
         network = prepared.mutator.export(subnet).eval()
         load_weights(network, read_checkpoint(path), path)
-        tried = [Stage(part["name"], Quality(**part["held_out"]), part["seconds"]) for part in kept["tried"]]
-        return Repaired(network, kept["name"], tried, kept["notes"])
+        return Repaired(network, name, tried, notes)
     found = repair(prepared, subnet, seen, judge)
     if path is not None:
         save_checkpoint({"state_dict": found.network.state_dict()}, path)
     tried = [{"name": s.name, "held_out": asdict(s.held_out), "seconds": s.seconds} for s in found.tried]
     steps("repair", lambda: {"name": found.name, "tried": tried, "notes": list(found.notes)})
     return found
+
+
+def _read(kept: Mapping[str, Any]) -> tuple[str, list[Stage], tuple[str, ...]]:
+    """What was tried, from plain data; any error where it is something else."""
+    tried = [_stage(part) for part in kept["tried"]]
+    names = [stage.name for stage in tried]
+    if kept["name"] not in names or names not in ([CUT, REFIT], [CUT, REFIT, BOTH, RECALIBRATED]):
+        raise ValueError("expected the ways of a repair")
+    return kept["name"], tried, lines(kept["notes"])
+
+
+def _stage(part: Mapping[str, Any]) -> Stage:
+    """One of them: shares may be unknown, all other numbers are there."""
+    quality = Quality(**part["held_out"])
+    known = [part["seconds"], quality.distance, quality.images]
+    known += [share for share in (quality.accuracy, quality.agreement) if share is not None]
+    if not all(map(is_number, known)):
+        raise ValueError("expected numbers")
+    return Stage(part["name"], quality, part["seconds"])
 
 
 def refit_of(prepared: Prepared, subnet: Mapping[str, int], seen: Batches) -> tuple[nn.Module, RefitReport]:

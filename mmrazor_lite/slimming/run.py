@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_leaves
 from mmrazor_lite.errors import UserError, check_flag
 from mmrazor_lite.models.importance import Importance
 from mmrazor_lite.models.mutators import OneShotChannelMutator
-from mmrazor_lite.subnet import Subnet
 
 from .asked import check_data, check_kinds, check_network, check_values, folder, texts
 from .budgets import Floor, read_goal
@@ -107,6 +106,7 @@ def slim(
     goal = read_goal(budget, min_accuracy, max_drop, costs)
     check_goal(prepared, goal, divisor)
     options = {"goal": goal.asked, "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
+    options |= {"loss": None if loss is None else _named(loss)}
     steps = _steps(work_dir, resume, model, found, mutator, options)
     judge = Judge(prepared.network, found.held_out, strict=loss is None)
     unused = judge.why_unused or why_unused(judge.reference[0], found.seen, strict=loss is None)
@@ -118,13 +118,13 @@ def slim(
     order = ranked(prepared, found, importance, loss, steps)
     unsorted = mutator.sort_channels(order.scores)
     setting = Setting(prepared, order.rankings, order.curves, divisor, found, judge)
-    chosen = steps("subnet", lambda: choose(setting, goal, original).as_dict())
-    subnet, spent = Subnet(chosen["subnet"]), clock.lap()
+    chosen = steps("subnet", lambda: choose(setting, goal, original).as_dict(), setting.read)
+    subnet, spent = chosen.subnet, clock.lap()
     repaired = repaired_once(prepared, subnet, found.seen, judge, steps)
     stages += [replace(stage, seconds=stage.seconds + spent) if stage.name == CUT else stage for stage in repaired.way]
     stay = (f"'{name}' keeps its first units: what the network computes depends on their order" for name in unsorted)
     targets = [f"the targets are not taken as class numbers: {unused}"] if unused else []
-    notes = [*notes, *found.notes, *targets, *stay, *order.notes, *chosen["notes"], *repaired.notes, *prepared.notes]
+    notes = [*notes, *found.notes, *targets, *stay, *order.notes, *chosen.notes, *repaired.notes, *prepared.notes]
 
     network, full = repaired.network, mutator.export(mutator.search_space.max()).eval()
     if limit is not None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
+from mmrazor_lite.config import require_config
 from mmrazor_lite.config.schema import LARGEST_SEED, LAUNCHERS
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.fileio import require_file
 from mmrazor_lite.recipes.steps import TYPED
 
 INPUT_SHAPE = "H, or H W, or T H W of a clip (default: the config's)"
@@ -22,6 +26,27 @@ def typed(args: argparse.Namespace) -> str:
     """The command as typed, without what only makes it go on; nothing where no command line was parsed."""
     words = [word for word in vars(args).get(TYPED, ()) if word != "--resume"]
     return shlex.join(["mmrazor-lite", *words]) if words else ""
+
+
+def require_files(config: str, *files: tuple[str, str]) -> list[Path]:
+    """Return the paths of ``files``, each with what it is; they and the config of a command must be there.
+
+    Raises:
+        UserError: Some are not; one line tells all of them.
+    """
+    found, missing = [], []
+    try:
+        require_config(config)
+    except UserError as error:
+        missing.append(str(error))
+    for path, what in files:
+        try:
+            found.append(require_file(path, what))
+        except UserError as error:
+            missing.append(str(error))
+    if missing:
+        raise UserError("; ".join(missing))
+    return found
 
 
 def seed(text: str) -> int:

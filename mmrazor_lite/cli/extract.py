@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.fileio import check_outputs, require_file
+from mmrazor_lite.fileio import check_outputs
 
 from . import arguments, environment, purpose
 
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> Path:
     Raises:
         UserError: The config is of no supernet, or the checkpoint or the subnet does not fit; nothing is written.
     """
-    checkpoint, subnet = require_file(args.checkpoint, "checkpoint"), require_file(args.subnet, "subnet file")
+    files = (args.checkpoint, "checkpoint"), (args.subnet, "subnet file")
+    checkpoint, subnet = arguments.require_files(args.config, *files)
     target = Path(args.output) if args.output else checkpoint.with_name(f"{subnet.stem}.pth")
     check_outputs([target], [checkpoint, subnet])
     cfg = load_config(args.config, args.cfg_options)

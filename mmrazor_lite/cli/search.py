@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Search and return the result of each budget, see ``SearchLoop.run``."""
-    require_file(args.checkpoint, "checkpoint")
+    arguments.require_files(args.config, (args.checkpoint, "checkpoint"))
     cfg = load_config(args.config, args.cfg_options)
     environment.require_one_checkpoint(cfg, args.checkpoint)
     return search(cfg, args, args.checkpoint, args.resume)

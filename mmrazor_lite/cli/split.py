@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from mmrazor_lite.config import build_model, load_config
-from mmrazor_lite.fileio import require_file
 
 from . import arguments, environment, purpose
 
@@ -29,9 +28,9 @@ def run(args: argparse.Namespace) -> list[Path]:
 
     subnets = [parse_entry(entry) for entry in args.channel_cfgs]
     files = [entry for entry in subnets if isinstance(entry, str)]
-    for path in files:
-        require_file(path, "subnet file")
-    checkpoint = require_file(args.checkpoint, "checkpoint")
+    checkpoint, *_ = arguments.require_files(
+        args.config, (args.checkpoint, "checkpoint"), *((path, "subnet file") for path in files)
+    )
     cfg = load_config(args.config, args.cfg_options)
 
     from mmrazor_lite.export import split

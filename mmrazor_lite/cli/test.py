@@ -8,7 +8,6 @@ from typing import Any
 
 from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import UserError, nearest
-from mmrazor_lite.fileio import require_file
 from mmrazor_lite.walk import kind_of, mappings
 
 from . import arguments, environment, purpose, search, subnets
@@ -36,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, float] | list[dict[str, Any]]:
     """Test and return the metrics; or search, where the config has no test, and return what ``search.run`` does."""
-    if args.checkpoint != "none":
-        require_file(args.checkpoint, "checkpoint")
+    arguments.require_files(args.config, *([(args.checkpoint, "checkpoint")] if args.checkpoint != "none" else []))
     cfg = load_config(args.config, args.cfg_options)
     if search.is_search(cfg) and not cfg.get("test_cfg"):
         return _search(cfg, args)

@@ -86,6 +86,11 @@ def _told_first(path: str | os.PathLike, unread: bool) -> Iterator[None]:
         raise
 
 
+def require_config(path: str | os.PathLike) -> None:
+    """Raise ``UserError`` where there is no config of this path or name, see :func:`load_config`; it is not read."""
+    _require(shipped.resolved(path))
+
+
 def _require(path: str | os.PathLike) -> None:
     """Raise ``UserError`` where the file is not there; with the name of one of this package where the path is that."""
     if not os.path.exists(path):

@@ -232,6 +232,28 @@ def test_paths_of_mmrazor_are_told_ours(capsys, monkeypatch, root, tmp_path, lin
     assert (root / ours).is_file()
 
 
+def test_all_files_of_a_command_that_are_not_there_are_told_at_once(capsys, monkeypatch, tmp_path):
+    """As the manuals have it, which name folders that MMRazor has no more."""
+    monkeypatch.chdir(tmp_path)
+    line = "tools/model_converters/split_checkpoint.py configs/nas/autoslim/autoslim_mbv2_subnet_8xb256_in1k.py my.pth "
+    line += "--channel-cfgs " + " ".join(
+        f"configs/nas/autoslim/AUTOSLIM_MBV2_{size}M_OFFICIAL.yaml" for size in (530, 220)
+    )
+    assert main(command(line)) == 2
+    error = capsys.readouterr().err
+    ours = "mmrazor_lite::configs/pruning/autoslim"
+    names = (
+        "autoslim_mbv2_subnet_8xb256_in1k.py",
+        "AUTOSLIM_MBV2_530M_OFFICIAL.yaml",
+        "AUTOSLIM_MBV2_220M_OFFICIAL.yaml",
+    )
+    assert all(f"not found (here it is '{ours}/{name}')" in error for name in names)
+    assert "checkpoint 'my.pth' not found" in error and len(error.splitlines()) == 1
+    for name in ("test", "search"):
+        assert main([name, "configs/pruning/mmcls/dmcp/dmcp_resnet50_subnet_32xb64.py", "my.pth"]) == 2
+        assert "not carried: DMCP; " in (error := capsys.readouterr().err) and "checkpoint 'my.pth' not found" in error
+
+
 @pytest.mark.parametrize(
     ("path", "what"),
     [

@@ -1,5 +1,5 @@
-# `make demo` and `make test` need only a shell and Python 3.10-3.12; they install what is missing, once.
-.PHONY: demo test mutants docs lint format clean
+# `make demo` and `make test` need only a shell and Python 3.10-3.13; they install what is missing, once.
+.PHONY: demo test floor mutants docs lint format clean
 
 demo:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m mmrazor_lite.cli demo $(ARGS)
@@ -9,6 +9,13 @@ test:
 	@python=$$(sh tools/setup_env.sh) && \
 	OMP_NUM_THREADS=1 "$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 	$(ARGS)
+
+# What depends on the versions of torch and the others, with the oldest that requirements.txt allows, in .floor.
+FLOOR = graph models export estimators engine cli/test_five_steps.py
+floor:
+	@python=$$(sh tools/setup_floor.sh) && export OMP_NUM_THREADS=1 && \
+	"$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile $(addprefix tests/,$(FLOOR)) $(ARGS) && \
+	"$$python" -m pytest -m wide tests/test_wheel.py
 
 # One line of the package changed at a time: the tests named for it must notice. About ten minutes on two cores.
 mutants:
@@ -26,4 +33,4 @@ format:
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis work_dirs/demo
-	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.floor/*' -prune -exec rm -rf {} +

@@ -8,14 +8,14 @@ env=${VIRTUAL_ENV:-$root/.venv}
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $*"; exit 2; }
-suitable() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
+suitable() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
 
 if ! [ -x "$env/bin/python" ]; then
     base=
-    for name in python3.11 python3.12 python3.10 python3 python; do
+    for name in python3.11 python3.12 python3.13 python3.10 python3 python; do
         if suitable "$name"; then base=$name; break; fi
     done
-    [ -n "$base" ] || fail "no Python 3.10, 3.11 or 3.12 found on PATH: install one, or activate a virtual environment that has it"
+    [ -n "$base" ] || fail "no Python 3.10 to 3.13 found on PATH: install one, or activate a virtual environment that has it"
     say "Creating $env with $("$base" --version)"
     "$base" -m venv "$env" >&2 || {
         rm -rf "$env"
@@ -23,7 +23,7 @@ if ! [ -x "$env/bin/python" ]; then
     }
 fi
 python=$env/bin/python
-suitable "$python" || fail "$python is $("$python" --version 2>&1), Python 3.10 to 3.12 is needed: remove $env or activate another environment"
+suitable "$python" || fail "$python is $("$python" --version 2>&1), Python 3.10 to 3.13 is needed: remove $env or activate another environment"
 
 # One stamp per extra, state of the requirements and place of the clone: nothing is installed while it matches.
 want=$(cd "$root" && "$python" -c '

@@ -1,4 +1,4 @@
-"""What differs between the releases of torch that are supported, 2.6 and newer; no other module asks for one of them.
+"""What differs between the releases of torch that are supported, 2.6 and newer; elsewhere they are treated alike.
 
 Where an older release writes what a model computes in other words, the words of the newest are put in their places.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,16 +14,16 @@ import pytest
 @pytest.fixture
 def clone(root, tmp_path) -> Path:
     """A copy of the files that the script reads."""
-    for name in ("setup.py", "requirements.txt", "tools/setup_env.sh", "tools/check_env.py"):
+    for name in ("setup.py", "requirements.txt", "tools/setup_env.sh", "tools/setup_floor.sh", "tools/check_env.py"):
         target = tmp_path / "clone" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text((root / name).read_text())
     return tmp_path / "clone"
 
 
-def setup(clone: Path, *extra: str, **env: str) -> subprocess.CompletedProcess:
+def setup(clone: Path, *extra: str, name: str = "setup_env", **env: str) -> subprocess.CompletedProcess:
     base = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
-    script = clone / "tools/setup_env.sh"
+    script = clone / f"tools/{name}.sh"
     return subprocess.run(["/bin/sh", script, *extra], capture_output=True, text=True, env={**base, **env})
 
 
@@ -42,7 +43,7 @@ def test_no_suitable_python(clone, tmp_path):
         (tools / name).symlink_to(f"/usr/bin/{name}")
     done = setup(clone, PATH=str(tools))
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no Python 3.10, 3.11 or 3.12 found")
+    assert done.stderr.startswith("error: no Python 3.10 to 3.13 found")
 
 
 def test_installs_once_into_the_active_environment(clone, tmp_path):
@@ -88,3 +89,54 @@ def test_original_mmengine_is_named_with_the_fix(clone, tmp_path):
     assert done.stderr.startswith("error: mmengine in ")
     assert "pip uninstall -y mmengine" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# the oldest versions ---------------------------------------------------------------------------------------------
+
+OLD_PYTHON = pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest versions have no wheels for it")
+
+
+@OLD_PYTHON
+def test_the_oldest_versions_are_those_of_the_requirements(clone, tmp_path):
+    calls = tmp_path / "calls"
+    python = fake_environment(tmp_path / "env", f'echo "$@" >> {calls}')
+    for _ in range(2):
+        done = setup(clone, name="setup_floor", FLOOR_ENV=str(tmp_path / "env"))
+        assert (done.returncode, done.stdout) == (0, f"{python}\n"), done.stderr
+    (install,) = calls.read_text().splitlines()
+    lines = [line for line in (clone / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert lines and [word for word in install.split() if "==" in word] == [line.replace(">=", "==") for line in lines]
+    assert install.endswith(f"--editable {clone}[tests]")
+
+
+@OLD_PYTHON
+def test_oldest_versions_that_cannot_be_had_are_an_error(clone, tmp_path):
+    fake_environment(tmp_path / "env", 'case "$3" in install) exit 1;; esac')
+    for _ in range(2):
+        done = setup(clone, name="setup_floor", FLOOR_ENV=str(tmp_path / "env"))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "error: the oldest versions cannot be installed" in done.stderr
+
+
+def test_no_python_for_the_oldest_versions(clone, tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("dirname", "sh"):
+        (tools / name).symlink_to(f"/usr/bin/{name}")
+    done = setup(clone, name="setup_floor", PATH=str(tools), HOME=str(tmp_path), PYENV_ROOT=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the oldest versions need Python 3.10")
+
+
+def test_the_row_of_what_was_tried_takes_the_place_of_the_last(root, tmp_path):
+    spec = importlib.util.spec_from_file_location("tried", root / ".ci/tried.py")
+    tried = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tried)
+    page = (root / "docs/install.md").read_text()
+    row = tried.row("all of it")
+    once = tried.with_row(page, row)
+    assert once.count(row) == 1 and tried.with_row(once, row) == once
+    newer = tried.with_row(once, row.replace("all of it", "more"))
+    assert "all of it" not in newer and len(newer.splitlines()) == len(once.splitlines())
+    other = tried.with_row(once, "| 3.10.99 | 2.5.0, 0.20.0 | - | - | a | b | c |")
+    assert len(other.splitlines()) == len(once.splitlines()) + 1

@@ -26,7 +26,9 @@ V1_KEYS = frozenset(
     "train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg val_evaluator test_evaluator "
     "optim_wrapper param_scheduler search_cfg model_wrapper_cfg".split()
 )
-# Names that MMRazor 1.x's configs write without its prefix and this project spells otherwise, or not at all.
+# Sections of its mutators, ...
+_V1_SECTIONS = frozenset(("channel_unit_cfg", "parse_cfg"))
+# ... and names that MMRazor 1.x's configs write without its prefix and this project spells otherwise, or not at all.
 _V1_CLASSES = frozenset(
     "SlimmableNetwork SlimmableNetworkDDP AutoSlimDDP BigNAS BigNASDDP SlimmableChannelMutator SlimmableChannelUnit "
     "ConfigurableDistiller AttentiveMobileNetV3 SearchableImageClassifier DynamicLinearClsHead "
@@ -45,7 +47,8 @@ def generation_of(config: Mapping[str, Any], helpers: Collection[str] = ()) -> G
         return "0.x"
     for _, node in mappings(config):
         name = node.get("type")
-        if node.get("_scope_") == "mmrazor" or (isinstance(name, str) and _is_of_v1(name)):
+        is_named = isinstance(name, str) and _is_of_v1(name)
+        if node.get("_scope_") == "mmrazor" or is_named or _V1_SECTIONS & node.keys():
             return "1.x"
     return "own"
 

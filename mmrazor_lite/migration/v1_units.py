@@ -97,8 +97,11 @@ def _drop_tracer(mutator: Section, told: Told) -> None:
 
 
 def _options(unit: Any) -> Section:
-    arguments = unit.get("init_args") if isinstance(unit, Mapping) else None
-    return {key: arguments[key] for key in _CANDIDATES if key in (arguments or {})}
+    """What a unit says of its candidates: in ``init_args``, as MMRazor writes it, or beside them."""
+    if not isinstance(unit, Mapping):
+        return {}
+    said = {**unit, **(unit.get("init_args") or {})}
+    return {key: said[key] for key in _CANDIDATES if key in said}
 
 
 def _read(units: Any, told: Told) -> Section:

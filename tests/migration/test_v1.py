@@ -258,3 +258,12 @@ def test_all_problems_are_told_at_once():
     loop = {"type": "mmrazor.EvolutionSearchLoop", "resume_from": "a.pkl"}
     found: Translated = translate({"model": section, "train_cfg": loop}, "a.py")
     assert len(found.problems) == 3
+
+
+def test_sections_of_its_mutators_alone_tell_1x():
+    """They are read here, and nowhere else."""
+    unit = {"default_args": {"candidate_choices": [4, 8], "choice_mode": "number"}, "units": {"b.0": {"divisor": 4}}}
+    found = translate({"model": {"type": "AutoSlim", "mutator": {"channel_unit_cfg": unit}}}, "a.py")
+    assert found.generation == "1.x" and not found.problems
+    mutator = found.config["model"]["mutator"]
+    assert mutator == {"candidate_choices": [4, 8], "choice_mode": "number", "units": {"b.0": {"divisor": 4}}}

@@ -73,7 +73,6 @@ class OneShotChannelMutator:
         opaque: patterns of module names that the trace does not look into: data-dependent code. What they touch stays.
         importance: measure of the weights (``l1``, ``l2``, ``bn`` ...) by which the channels of a network that is
             trained already are sorted before its first step as a supernet, so that subnets begin with the best.
-        channel_unit_cfg, parse_cfg: MMRazor's spelling of the same options.
     """
 
     def __init__(
@@ -89,37 +88,12 @@ class OneShotChannelMutator:
         exclude: Sequence[str] = (),
         opaque: Sequence[str] = (),
         importance: str | None = None,
-        channel_unit_cfg: Mapping | None = None,
-        parse_cfg: Mapping | None = None,
     ) -> None:
         self._rule = CandidateRule(tuple(candidate_choices), choice_mode, divisor, min_value, min_ratio)
         self._units = {pattern: dict(options) for pattern, options in (units or {}).items()}
         self._by_hand = tuple(groups)
         self._include, self._exclude, self._opaque = (_patterns(given) for given in (include, exclude, opaque))
         self.importance = importance
-        if channel_unit_cfg is not None:
-            self._read_channel_unit_cfg(dict(channel_unit_cfg))
-        if parse_cfg is not None:
-            self._read_parse_cfg(dict(parse_cfg))
-
-    def _read_channel_unit_cfg(self, cfg: dict) -> None:
-        kind = cfg.pop("type", "OneShotMutableChannelUnit").split(".")[-1]
-        if kind != "OneShotMutableChannelUnit":
-            raise UserError(f"channel_unit_cfg.type='{kind}': only 'OneShotMutableChannelUnit' is known")
-        self._rule = self._rule.with_options(dict(cfg.pop("default_args", {})))
-        self._units.update(dict(cfg.pop("units", {}) or {}))
-        if cfg:
-            raise UserError(f"channel_unit_cfg: unknown key '{sorted(cfg)[0]}'; allowed: type, default_args, units")
-
-    @staticmethod
-    def _read_parse_cfg(cfg: dict) -> None:
-        kind = cfg.pop("type", "ChannelAnalyzer").split(".")[-1]
-        unknown = set(cfg) - {"demo_input", "tracer_type"}
-        if kind != "ChannelAnalyzer" or unknown:
-            raise UserError(
-                f"parse_cfg: type='{kind}' with keys {sorted(cfg)} is not supported; the model is traced by "
-                "torch.export. Give groups by hand with `groups`, the input size with the algorithm's `input_shape`"
-            )
 
     # prepare --------------------------------------------------------------------------------------------------
 

@@ -97,20 +97,6 @@ def test_units_override_the_default():
     assert list(space["b.0"].candidates) == [4, 6, 8, 10, 12, 14, 16]
 
 
-def test_mmrazors_spelling():
-    default = {"candidate_choices": [4, 8], "choice_mode": "number", "divisor": 1}
-    unit = {"type": "mmrazor.OneShotMutableChannelUnit", "default_args": default, "units": {"b.0": {"divisor": 4}}}
-    twin = prepare(Chain(), channel_unit_cfg=unit, parse_cfg={"type": "ChannelAnalyzer", "tracer_type": "FxTracer"})
-    assert list(twin.mutator.search_space["a.0"].candidates) == [4, 8, 12]
-    for options in (
-        {"channel_unit_cfg": {"type": "SequentialMutableChannelUnit"}},
-        {"channel_unit_cfg": {"default_arg": {}}},
-        {"parse_cfg": {"type": "Config"}},
-    ):
-        with pytest.raises(UserError):
-            OneShotChannelMutator(**options)
-
-
 def test_any_width():
     space = prepare(Chain(), any_width=True).mutator.search_space
     assert space["a.0"].candidates == range(1, 13)

@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="torchvision.NAME, timm.NAME or my_module.MyNet")
     parser.add_argument("--weights", metavar="FILE", help="trained weights of --model, or of a config's network")
     parser.add_argument("--format", nargs="+", default=["pt2", "onnx"], metavar="NAME", help=_FORMATS)
+    parser.add_argument("--int8", action="store_true", help="files of 8-bit integers too, of onnx and openvino")
+    parser.add_argument("--calibrate", metavar="DIR", help="images that measure the ranges for --int8")
     parser.add_argument("--output", dest="output_dir", required=True, metavar="DIR", help="folder of all files")
     parser.add_argument("--force", action="store_true", help="replace what an earlier export wrote there")
     parser.add_argument("--images", metavar="DIR", help="images of the proof, with labels by class folders")
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> Delivery:
         UserError: No network, no images, a package that is missing, a folder that is not empty, or a file that does not
             compute what the network does.
     """
+    from mmrazor_lite.delivery.int8 import check_int8
     from mmrazor_lite.delivery.model_card import card, front_matter
     from mmrazor_lite.delivery.output_folder import check_folder
     from mmrazor_lite.delivery.runtimes import runtimes_of
@@ -61,6 +64,10 @@ def run(args: argparse.Namespace) -> Delivery:
     if not args.output_dir:
         raise UserError("--output '': give the path of a folder")
     runtimes_of(args.format)
+    if args.int8 != (args.calibrate is not None):
+        raise UserError("export: --int8 and --calibrate DIR belong together: give both, or none")
+    if args.int8:
+        check_int8(args.format)
     check_folder(Path(args.output_dir), args.force)
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         done = _delivered(args)
@@ -77,22 +84,28 @@ def run(args: argparse.Namespace) -> Delivery:
 def _delivered(args: argparse.Namespace) -> Delivery:
     from mmrazor_lite.delivery import deliver
     from mmrazor_lite.delivery.deliver import COUNT
+    from mmrazor_lite.delivery.int8 import IMAGES
 
     from .deliverable import find, images
 
     found = find(args)
     notes = list(found.network.notes)
-    batches = None
+    batches = calibration = None
     if args.images is not None:
         batches, more = images(found, args.images, args, args.count or COUNT)
         notes += more
     elif found.shape is None:
         raise UserError("export: nothing says the size of images: give --size H W, or a folder of --images")
+    if args.int8:
+        calibration, more = images(found, args.calibrate, args, IMAGES)
+        notes += [line for line in more if line not in notes]
     return deliver(
         found.network.module,
         args.output_dir,
         batches,
         formats=args.format,
+        int8=args.int8,
+        calibrate=calibration,
         example=found.shape,
         normalisation=found.normalisation,
         inside=args.normalise,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from mmrazor_lite.note import note
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.slimming.images import sliced
 
+from .int8 import IMAGES, QUANTISERS, check_int8, quantised
 from .model_card import Delivery, card, words
 from .network import Network, Normalisation
 from .output_folder import CARD, check_folder, whole_folder
@@ -30,7 +32,13 @@ from .turns import REPEATS, measure
 
 STEM = "model"  # of all files
 COUNT, DRAWN = 1000, 100  # images of the proof: of those given, and where none are
-OWN = frozenset({CARD, *(STEM + ending for runtime in RUNTIMES.values() for ending in runtime.endings)})
+SUFFIXES = {"fp32": "", "int8": "_int8"}
+OWN = frozenset(
+    STEM + suffix + ending
+    for runtime in RUNTIMES.values()
+    for ending in runtime.endings
+    for suffix in SUFFIXES.values()
+) | {CARD}
 Say = Callable[[str], Any]
 
 
@@ -40,6 +48,8 @@ def deliver(
     images: Any = None,
     *,
     formats: Sequence[str] = ("pt2", "onnx"),
+    int8: bool = False,
+    calibrate: Any = None,
     example: Tensor | Sequence[int] | None = None,
     normalisation: Normalisation | None = None,
     inside: bool = False,
@@ -69,6 +79,9 @@ def deliver(
         images: What the files are proven with, as :func:`mmrazor_lite.slim` takes it (normalised, with labels or
             without); None: random numbers, and the card says so.
         formats: Of :data:`.RUNTIMES`.
+        int8: Write files of 8-bit integers too, for the formats that have them; they are compared and timed beside
+            those of float32, and differ as they do.
+        calibrate: Images that measure the ranges of activations for ``int8``, as ``images``: up to 300.
         example: Images (N, C, H, W), or (C, H, W) of one; by default as ``images`` are.
         normalisation: What images go through before the network, for the card and the files' metadata.
         inside: Put that into the files: they take pixels from 0 to 255.
@@ -98,6 +111,7 @@ def deliver(
     chosen = runtimes_of(formats)
     check_number("repeats", repeats, 2, whole=True)
     _check(count, batch_sizes, threads, opset, inside, force)
+    _check_calibration(int8, calibrate, formats)
     check_folder(folder, force)
     shape = _shape(example)
     given = images is not None
@@ -113,14 +127,19 @@ def deliver(
     threads = threads or torch.get_num_threads()
     with whole_folder(folder, force, OWN) as draft:
         written = [_write(runtime, network, draft, say) for runtime in chosen]
+        if int8:
+            measured = [network.taken(x) for x, _ in read(calibrate, IMAGES, shape, seed, "calibrate")]
+            written += [_quantise(file, measured, draft, say) for file in written if file.runtime.name in QUANTISERS]
         runners = {file.name: file.runtime.load(file.files[0], threads) for file in written}
         say(f"running {len(written)} files on {'' if given else 'random '}images")
         proofs = prove(network.run, runners, _as_taken(network, batches))
-        for file in written:
+        for file in (file for file in written if file.precision == "fp32"):
             check_exact(file.name, proofs[file.name])
         timed: dict[tuple[str, str], Runner] = {("torch", "delivered"): network.run}
         timed |= {(name, "delivered"): runner for name, runner in runners.items()}
         more = list(notes)
+        if int8:
+            more.append(_how(written, sum(map(len, measured))))
         costs = {"delivered": _cost(network, more)}
         with tempfile.TemporaryDirectory() as aside:
             if original is not None:
@@ -154,6 +173,16 @@ def _check(
     check_flag("force", force)
 
 
+def _check_calibration(int8: bool, calibrate: Any, formats: Sequence[str]) -> None:
+    check_flag("int8", int8)
+    if not int8 and calibrate is not None:
+        raise UserError("calibrate: images are given to calibrate int8 with, and int8 is not asked for; give both")
+    if int8:
+        if calibrate is None:
+            raise UserError("int8 needs images to measure the ranges of activations with: give --calibrate DIR")
+        check_int8(formats)
+
+
 def _shape(example: Tensor | Sequence[int] | None) -> tuple[int, ...] | None:
     if example is None:
         return None
@@ -169,6 +198,16 @@ def _write(runtime: Runtime, network: Network, folder: Path, say: Say) -> Writte
     paths = tuple(folder / (STEM + ending) for ending in runtime.endings)
     runtime.write(network, paths[0])
     return Written(runtime, "fp32", paths)
+
+
+def _quantise(file: Written, images: Sequence[np.ndarray], folder: Path, say: Say) -> Written:
+    say(f"writing {file.runtime.name} int8")
+    return quantised(file, images, tuple(folder / (STEM + SUFFIXES["int8"] + end) for end in file.runtime.endings))
+
+
+def _how(written: Sequence[Written], images: int) -> str:
+    tools = dict.fromkeys(QUANTISERS[file.runtime.name].tool for file in written if file.precision == "int8")
+    return f"int8 by {' and '.join(tools)}, calibrated with {images} images"
 
 
 def _as_taken(network: Network, batches: Any) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from mmrazor_lite.export.portable import module_of, program_of, why
 from mmrazor_lite.graph.trace import quiet
 
 from .network import Network
+from .no_telemetry import without_telemetry
 from .runtime import Runner
 
 RUN_INFO = "mmrazor_lite"  # where the model says what it takes
 _OPS = re.compile(r"No conversion rule found for operations: (\S+)")
-_CI = {"CI": "true", "NNCF_CI": "1"}  # OpenVINO and NNCF send nothing then
 
 
 class OpenVino:
@@ -30,7 +29,8 @@ class OpenVino:
     packages: Mapping[str, str] = {"openvino": "openvino"}
 
     def write(self, network: Network, path: Path) -> None:
-        import openvino
+        with without_telemetry():
+            import openvino
 
         program = program_of(network.module, network.shape)
         try:
@@ -80,21 +80,6 @@ def save(model: Any, path: Path) -> None:
         _check_disk(path)
         raise UserError(f"{path.name} cannot be written: {_first(error)}") from error
     _check_disk(path)
-
-
-@contextmanager
-def without_telemetry() -> Iterator[None]:
-    """Keep OpenVINO and NNCF from telling their makers of what is converted: they ask when they begin."""
-    before = {name: os.environ.get(name) for name in _CI}
-    os.environ.update(_CI)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _check_disk(path: Path) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from mmrazor_lite.errors import UserError, nearest
 
+from .no_telemetry import without_telemetry
 from .onnx_runtime import OnnxRuntime
 from .openvino_ir import OpenVino
 from .runtime import Runtime
@@ -45,7 +46,8 @@ def require(packages: Mapping[str, str], what: str) -> None:
     """Raise :class:`UserError` where a package cannot be imported."""
     for module, package in packages.items():
         try:
-            importlib.import_module(module)
+            with without_telemetry():
+                importlib.import_module(module)
         except ImportError:
             raise UserError(f"{what} needs the package '{package}': pip install '{EXTRA}'") from None
 

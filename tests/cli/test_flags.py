@@ -34,7 +34,7 @@ FLAGS = {
         "--count",
     }
     | {"--size", "--mean", "--std", "--normalise", "--opset", "--batch-size", "--repeats"}
-    | {"--threads", "--license", "--name", "--seed", "--skip-unreadable", "--json"},
+    | {"--threads", "--int8", "--calibrate", "--license", "--name", "--seed", "--skip-unreadable", "--json"},
     "configs": {"words"},
     "launch": {
         "--nproc",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from mmrazor_lite.delivery import Normalisation
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import deliver
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (3, 12, 12)
 QUICK = {"threads": 1, "count": 8, "example": SHAPE, "repeats": 2}
 
@@ -73,6 +76,24 @@ class Singular(Two):
 
     def forward(self, x):
         return self.fc(self.inner(x))
+
+
+class Separable(nn.Module):
+    """Wide enough that integers make it smaller; says which channel is the brightest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.body = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3)
+        self.fc = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return x.mean((2, 3)) * 5 + self.fc(self.body(self.conv(x).relu()).relu().mean((2, 3)))
+
+
+def separable(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.arange(count) % 3
+    noise = torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    return noise + nn.functional.one_hot(labels, 3)[:, :, None, None], labels
 
 
 NETWORKS = [pytest.param(Two, id="two outputs"), pytest.param(Attends, id="attention", marks=pytest.mark.wide)]
@@ -204,6 +225,9 @@ def test_onnx_says_what_it_takes(tmp_path):
         (Two, {"images": []}, "images: it yields no image"),
         (Two, {"images": [torch.full((2, *SHAPE), torch.nan)]}, "image 0 holds what is no finite number"),
         (Two, {"repeats": 1}, "repeats=1: give a whole number of 2 or more"),
+        (Two, {"int8": True}, "int8 needs images .* --calibrate DIR"),
+        (Two, {"calibrate": torch.zeros(2, *SHAPE)}, "int8 is not asked for; give both"),
+        (Two, {"int8": True, "calibrate": torch.zeros(2, *SHAPE)}, "int8 is for the formats onnx and openvino"),
         (Two, {"count": 0}, "count=0: give a whole number"),
         (Two, {"batch_sizes": [0]}, "batch_sizes=0"),
     ],
@@ -214,20 +238,41 @@ def test_what_cannot_be_leaves_nothing(build, options, line, tmp_path):
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_openvino_says_what_it_takes_and_tells_nobody(tmp_path, monkeypatch):
-    """Its telemetry would begin with a folder in the home of the user."""
+def test_openvino_says_what_it_takes(tmp_path):
     need("openvino")
     import openvino
 
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("CI", raising=False)
     deliver(made(Two), tmp_path / "D", formats=["openvino"], normalisation=Normalisation((0.5,), (0.25,)), **QUICK)
     model = openvino.Core().read_model(tmp_path / "D/model.xml")
     assert model.get_rt_info(["mmrazor_lite", "mean"]).value == "[0.5]"
     assert str(model.inputs[0].partial_shape) == "[?,3,12,12]" and model.inputs[0].any_name == "images"
     assert [output.any_name for output in model.outputs] == ["map", "scores"]
-    assert not list((tmp_path / "home").iterdir()) and "CI" not in os.environ
+
+
+TOLD = """
+import os, torch
+from torch import nn
+from mmrazor_lite.export import deliver
+
+model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)).eval()
+images = torch.randn(8, 3, 8, 8)
+deliver(model, "D", images, formats=["openvino"], int8=True, calibrate=images, repeats=2)
+assert "CI" not in os.environ
+"""
+
+
+@pytest.mark.wide
+def test_openvino_and_nncf_tell_nobody(tmp_path):
+    """Their telemetry begins with a folder in the home of the user; within pytest it is silent anyway."""
+    need("openvino")
+    pytest.importorskip("nncf", reason="nncf is not installed: pip install mmrazor_lite[deliver]")
+    home = tmp_path / "home"
+    home.mkdir()
+    told = {key: value for key, value in os.environ.items() if key not in ("CI", "NNCF_CI")}
+    told |= {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", TOLD], cwd=tmp_path, env=told, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-1000:]
+    assert (tmp_path / "D/model_int8.xml").is_file() and "intel" not in [path.name for path in home.iterdir()]
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -237,6 +282,47 @@ def test_an_operator_that_a_runtime_lacks_is_named_with_its_module(format, tmp_p
     ) as error:
         deliver(made(Singular), tmp_path / "D", formats=need(format), **QUICK)
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+INT8 = {"onnx": "onnxscript", "openvino": "nncf"}
+
+
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.wide)])
+def test_int8_is_written_beside_and_its_figures_said(format, tmp_path):
+    need(format)
+    pytest.importorskip(INT8[format], reason=f"{INT8[format]} is not installed: pip install mmrazor_lite[deliver]")
+    model, images = made(Separable), separable(120)
+    done = deliver(
+        model, tmp_path / "D", images, formats=[format], int8=True, calibrate=separable(40, 1)[0],
+        repeats=2, normalisation=Normalisation((0.5,), (0.25,)),
+    )  # fmt: skip
+    plain, small = (done.proofs[name] for name in (format, f"{format} int8"))
+    assert plain.difference < 1e-5 < small.difference < 0.5  # other arithmetic, the same network
+    assert small.agreement >= 0.9 and small.accuracy >= plain.accuracy - 0.1
+    files = {file.precision: file for file in done.files}
+    assert files["int8"].size < files["fp32"].size
+    rows = front(tmp_path / "D")["mmrazor_lite"]["files"]
+    assert [row["precision"] for row in rows] == ["fp32", "int8"]
+    assert done.time(f"{format} int8").median > 0
+    found = loaded(tmp_path / "D", images[0].numpy())
+    assert (found[0][0].argmax(1) == found[1][0].argmax(1)).mean() == pytest.approx(small.agreement)
+    slower = done.time(f"{format} int8").median > done.time(format).median
+    assert any("int8 is slower" in line for line in done.notes) == slower
+    if format == "onnx":
+        assert_eight_bits(tmp_path / "D/model_int8.onnx", model)
+
+
+def assert_eight_bits(path, model) -> None:
+    """Weights of 8 bits with a scale for each channel, and the metadata of the file of float32."""
+    import onnx
+
+    graph = onnx.load(path)
+    kinds = {tensor.name: tensor for tensor in graph.graph.initializer}
+    weights = [t for t in kinds.values() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
+    assert weights and all(np.prod(t.dims) for t in weights)
+    scales = [n.input[1] for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == weights[0].name]
+    assert list(kinds[scales[0]].dims) == [model.conv.out_channels]
+    assert "mean" in {entry.key for entry in graph.metadata_props}
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):

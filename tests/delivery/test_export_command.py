@@ -116,6 +116,8 @@ def test_json_and_nothing_else(here, capsys):
         (["--size", "8", "--normalise"], "nothing says which it is; give mean and std"),
         (["--size", "8", "--mean", "0.5"], "give --std"),
         (["--size", "8", "--opset", "3"], "opset=3: give a whole number of 7 or more"),
+        (["--size", "8", "--int8"], "--int8 and --calibrate DIR belong together"),
+        (["--size", "8", "--int8", "--calibrate", "none"], "int8 is for the formats onnx and openvino"),
         (["small.yml", "--size", "8"], "'small.yml' not found"),
         (["small.pth", "--weights", "small.pth"], "'small.pth' holds its own"),
         (["--size", "8", "--format", "tflite"], "format 'tflite' is unknown"),
@@ -126,6 +128,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(words, line, here, capsys):
     said = capsys.readouterr().err
     assert line in said and said.startswith("error: ") and said.count("\n") == 1
     assert not here.exists() and not list(here.parent.iterdir())
+
+
+def test_an_empty_folder_to_calibrate_with(here, capsys):
+    pytest.importorskip("onnxscript", reason="onnx is not installed: pip install mmrazor_lite[deliver]")
+    words = ["--format", "onnx", "--int8", "--calibrate", "none", *STEPS[:2], "--mean", "0.5", "0.5", "0.5"]
+    assert main([*MODEL, "--output", str(here), *words, "--std", "1", "1", "1"]) == 2
+    assert "'none' has no image" in capsys.readouterr().err and not here.exists()
 
 
 def test_a_name_that_says_nothing(capsys, here):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmrazor_lite.models.importance.moments import ridge_of
+
 LARGEST_EXACT = 1024  # inputs up to which a singular system is solved by its eigenvalues
 SINGULAR = 1e-6  # ridge of a larger one
 
@@ -66,7 +68,7 @@ def solve(moments: Moments, ridge: float, intercept: bool) -> Fit:
     """The change that leaves the least of what the outputs lack.
 
     Args:
-        ridge: Of the mean square of an input: what the square of a change costs.
+        ridge: Of the mean square of an input: what the square of a change costs; of fewer rows than inputs it is more.
         intercept: Whether something may be added to the outputs.
     """
     xx, xe = moments.xx, moments.xe
@@ -75,6 +77,7 @@ def solve(moments: Moments, ridge: float, intercept: bool) -> Fit:
     if intercept:
         xx = xx - moments.rows * mean.unsqueeze(2) * mean.unsqueeze(1)
         xe = xe - moments.rows * mean.unsqueeze(2) * level.unsqueeze(1)
+    ridge = ridge_of(ridge, moments.rows, xx.shape[1]) if ridge else 0.0
     diagonal = xx.diagonal(dim1=1, dim2=2)
     system = xx + torch.diag_embed((ridge * diagonal.mean(1, keepdim=True)).expand_as(diagonal))
     factor, failed = torch.linalg.cholesky_ex(system)

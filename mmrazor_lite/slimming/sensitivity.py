@@ -15,6 +15,7 @@ from torch import Tensor
 from mmrazor_lite.models.calls import Call, Calls
 from mmrazor_lite.models.importance import Batches, Moments, Ranking
 from mmrazor_lite.models.importance.definition import Widths
+from mmrazor_lite.models.importance.moments import HOLDS
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 
 from .distance import Distance, mean_distance, softened
@@ -114,7 +115,8 @@ def cut(network: Widths, group: int, kept: np.ndarray, units: int, moments: Mapp
             continue
         keep = torch.ones(len(found.total), dtype=torch.bool)
         keep[found.places(group)[gone].flatten()] = False
-        weight, constant = found.fit(keep)
+        # of few rows, images that are looked at would meet a fit that knows them by heart: it is not refitted
+        weight, constant = found.fit(keep, HOLDS) if found.is_few else found.fit(keep)
         found.set_weight(weight)
         constants[id(member.tensor)] = (member.layer, member.kind, constant)
     try:

@@ -19,6 +19,8 @@ from mmrazor_lite.models.mutators.channel_order import Member
 from .definition import Batches, Widths
 
 ROWS = 30  # sampled for each input of a fit: more changed nothing on CIFAR-10
+FEW = 0.3  # of inputs for each row: the ridge where there are fewer rows than inputs
+HOLDS = 1e9  # a ridge that leaves weights as they are
 ROUNDING = 1e-10  # of the mean square of inputs that are single precision
 LARGEST = 2048  # inputs of a fit: of more, a matrix and its elimination take minutes and hundreds of MB
 
@@ -55,10 +57,16 @@ class Moments:
     def ridge(self, share: float) -> float:
         """What is added to the diagonal of the covariance: relative to its mean, and no less than rounding errors.
 
-        These are larger where inputs hardly vary around a large mean.
+        These are larger where inputs hardly vary around a large mean. Of few rows it is more, see :func:`ridge_of`.
         """
         size = float(self.gram.diagonal().mean()) / max(self.rows, 1)
+        share = ridge_of(share, self.rows, len(self.total))
         return max(share * float(self.covariance().diagonal().mean()), ROUNDING * size, 1e-150)
+
+    @property
+    def is_few(self) -> bool:
+        """Whether a fit would know its rows by heart, and say nothing of others."""
+        return self.rows < len(self.total)
 
     def weight(self) -> Tensor:
         """The weight of the layer as it is now, (K, O) float64."""
@@ -98,6 +106,15 @@ class Moments:
     def _outputs(self) -> int:
         tensor = self.reader.tensor
         return tensor.movedim(self.reader.dim, 0).shape[1]
+
+
+def ridge_of(share: float, rows: int, inputs: int) -> float:
+    """The ridge of a fit: where rows are fewer than inputs, as behind a pooling of whole images, it fits all of them.
+
+    Of the head of EfficientNet-Lite0, 1,280 inputs fitted on 400 images, what other images lose is least with about 1
+    (tried from 0.001 to 10).
+    """
+    return share if rows >= inputs else max(share, FEW * inputs / max(rows, 1))
 
 
 def gather(

@@ -66,6 +66,28 @@ def test_a_curve_goes_through_what_is_measured(small: Prepared) -> None:
     assert (np.diff(found) <= 0).all()
 
 
+def test_of_fewer_images_than_inputs_a_curve_says_what_other_images_lose() -> None:
+    """A reader behind a pooling has one row of an image: a fit would know them by heart, and the curve be nothing."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    nn.init.normal_(body[4].weight)
+    pooled = prepare(body, (3, 6, 6)).double()
+    seen, other = [(pooled.images(40, 0), None)], pooled.images(400, 1)
+    moments, rankings = gather(pooled.mutator, seen), rank(pooled.mutator, seen, "reconstruction")
+    found = sensitivity(pooled.mutator, rankings, moments, seen, shares=(0.75,))["0"]
+    keep = torch.zeros(64, dtype=torch.bool)
+    keep[torch.as_tensor(rankings["0"].order[:48].copy())] = True
+    weight, constant = moments["4"].fit(keep)
+    with torch.no_grad():
+        features = pooled.plain.eval()[:4](other)
+        reference = pooled.plain(other)
+        refitted = softened(features @ weight + constant + pooled.plain[4].bias, reference)
+        held, level = moments["4"].fit(keep, 1e9)
+        kept = softened(features @ held + level + pooled.plain[4].bias, reference)
+    assert refitted < 1.05 * kept, "the ridge is large enough for what other images lose"
+    assert 0.5 * kept < found[48] < 2 * kept
+
+
 def test_a_curve_between_points_has_the_shape_of_the_errors() -> None:
     errors = np.array([10.0, 8.0, 4.0, 2.0, 1.0, 0.0])
     assert curve(errors, {1: 0.8, 3: 0.2})[1:].tolist() == pytest.approx([0.8, 0.4, 0.2, 0.1, 0.0])

@@ -5,26 +5,29 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 env=${FLOOR_ENV:-$root/.floor}
-# Some of the oldest versions have no wheels for Python 3.13; there it is torch alone that is old.
-suitable() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
+suitable() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $*"; exit 2; }
 
 if ! [ -x "$env/bin/python" ]; then
     base=
-    for name in python3.10 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.10.*/bin/python python3.11 python3.12 python3 python; do
+    for name in python3.10 "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.10.*/bin/python \
+        python3.11 python3.12 python3.13 python3 python; do
         if suitable "$name"; then base=$name; break; fi
     done
-    [ -n "$base" ] || fail "the oldest versions need Python 3.10, 3.11 or 3.12, and none is here: install one"
+    [ -n "$base" ] || fail "the oldest versions need Python 3.10 to 3.13, and none is here: install one"
     "$base" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' ||
         say "note: no Python 3.10 here, the oldest versions are tested with $("$base" --version)"
     "$base" -m venv "$env" >&2 || { rm -rf "$env"; fail "'$base -m venv' failed: install python3-venv, then try again"; }
 fi
 python=$env/bin/python
-suitable "$python" || fail "$python is $("$python" --version 2>&1), Python 3.10 to 3.12 is needed: remove $env"
+suitable "$python" || fail "$python is $("$python" --version 2>&1), Python 3.10 to 3.13 is needed: remove $env"
 
-pinned=$(sed -n 's/^\([A-Za-z].*\)>=/\1==/p' "$root/requirements.txt")
+# For Python 3.13, most of the oldest have no wheels: there it is torch alone that is old.
+old='[A-Za-z]'
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 13))' && old=torch
+pinned=$(sed -n "s/^\($old.*\)>=/\1==/p" "$root/requirements.txt")
 stamp=$env/.mmrazor_lite_floor
 if ! [ -f "$stamp" ] || [ "$(cat "$stamp")" != "$pinned $root" ]; then
     say "Installing the oldest versions into $env (once; a few minutes, most of it the download of PyTorch)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mmrazor_lite.config import build_mutator, load_config
@@ -22,12 +23,21 @@ BUSY = 0.1  # spread of repeats from which on the times are in doubt
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    arguments.add_config(parser)
+    parser.add_argument("config", nargs="?", help="config of a supernet or a search; or give --model")
+    parser.add_argument("--model", metavar="NAME", help="torchvision.NAME, timm.NAME or my_module.MyNet, for slim")
+    parser.add_argument("--size", nargs="+", type=int, metavar="N", help="with --model: H, or H W (default: 224)")
+    parser.add_argument("--keep", nargs="+", action="extend", default=[], metavar="PATTERN", help="as given to slim")
+    parser.add_argument("--opaque", nargs="+", action="extend", default=[], metavar="PATTERN", help="as given to slim")
+    arguments.add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the table, JSON; FILE.journal beside it")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what runs the parts (default: cpu)")
     parser.add_argument("--backend", choices=("torch", "onnxruntime"), default="torch", help="default: torch")
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: torch's number here)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images per run (default: 1)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"), help="default: the network's")
+    parser.add_argument("--channels-last", action="store_true", help="measure in that layout")
+    text = "cpu: what this process computes, on one thread, for a machine that does other work (default: wall)"
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=text)
     parser.add_argument("--resolutions", nargs="+", type=int, metavar="R", help="only these of the space's")
     parser.add_argument("--repeats", type=int, default=11, metavar="N", help="of each measurement (default: 11)")
     parser.add_argument("--checks", type=int, default=20, metavar="N", help="whole subnets to check on (default: 20)")
@@ -41,9 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> LatencyTable:
     """Write the table, say how good it is, and return it."""
 
+    _check_flags(args)
     for path in args.official or ():
         require_file(path, "published table")
     check_outputs([f"{args.output}.journal"])
+    if args.model is not None:
+        return _written(_measure(lambda: _of_network(args), args), args.output)
     cfg = load_config(args.config, args.cfg_options)
     if args.resolutions:
         _keep_resolutions(cfg, args.resolutions, args.config)
@@ -53,24 +66,55 @@ def run(args: argparse.Namespace) -> LatencyTable:
     if args.official:
         table = official_table(read_official(args.official), _mutator(cfg, args.config), ", ".join(args.official))
     else:
-        report = _measure(cfg, args)
-        table = report.table
-        _print(report)
-    table.write(args.output)
-    print(f"wrote {args.output}, of the search space {table.space.fingerprint}")
+        table = _measure(lambda: _mutator(cfg, args.config), args)
+    return _written(table, args.output)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuse what goes together with neither a config nor a network."""
+    if (args.config is None) == (args.model is None):
+        raise UserError(
+            f"latency: give a config or --model NAME, {'one of them' if args.model is None else 'not both'}"
+        )
+    of_network = {"--size": args.size, "--keep": args.keep, "--opaque": args.opaque}
+    of_config = {"--resolutions": args.resolutions, "--official": args.official}
+    wrong, other = (of_network, "--model") if args.model is None else (of_config, "a config")
+    given = next((flag for flag, value in wrong.items() if value), None)
+    if given is not None:
+        raise UserError(f"latency: {given} is for {other}; leave it out")
+
+
+def _of_network(args: argparse.Namespace) -> Any:
+    """The mutator of a network by its name: every width that there is, as slim chooses from."""
+    from mmrazor_lite.slimming.prepared import prepare
+
+    from .trained_network import by_name
+
+    size = [*(args.size or [224])]
+    if len(size) > 2 or min(size) < 1:
+        raise UserError(f"--size {' '.join(map(str, size))}: give H, or H W, of 1 or more")
+    network = by_name(args.model, None, args.cfg_options, args.seed).module
+    return prepare(network, (3, size[0], size[-1]), args.keep, opaque=args.opaque).mutator
+
+
+def _written(table: LatencyTable, path: str) -> LatencyTable:
+    table.write(path)
+    print(f"wrote {path}, of the search space {table.space.fingerprint}")
     return table
 
 
-def _measure(cfg: Any, args: argparse.Namespace) -> Report:
+def _measure(make: Callable[[], Any], args: argparse.Namespace) -> LatencyTable:
+    """Measure a table and say how good it is."""
     from mmrazor_lite.estimators.latency_build import build_table
     from mmrazor_lite.estimators.measure import Bench
 
     def progress(done: int, total: int) -> None:
         print(f"measured {done} of {total}", file=sys.stderr, flush=True)
 
-    bench = Bench(args.device, args.backend, args.threads, args.batch_size)  # says what is missing before the building
-    return build_table(
-        _mutator(cfg, args.config),
+    settings = {"dtype": args.dtype, "channels_last": args.channels_last, "clock": args.clock}
+    bench = Bench(args.device, args.backend, args.threads, args.batch_size, **settings)  # before the network is built
+    report = build_table(
+        make(),
         bench,
         f"{args.output}.journal",
         checks=args.checks,
@@ -79,6 +123,8 @@ def _measure(cfg: Any, args: argparse.Namespace) -> Report:
         apply_correction=args.apply_correction,
         progress=progress,
     )
+    _print(report)
+    return report.table
 
 
 def _mutator(cfg: Any, path: str) -> Any:
@@ -99,7 +145,8 @@ def _keep_resolutions(cfg: Any, resolutions: list[int], path: str) -> None:
 
 def _print(report: Report) -> None:
     table, error = report.table, report.errors()
-    facts = ", ".join(f"{key} {table.device[key]}" for key in ("device", "name", "backend", "threads", "batch_size"))
+    told = ("device", "name", "backend", "threads", "batch_size", "dtype", "channels_last", "clock")
+    facts = ", ".join(f"{key} {table.device[key]}" for key in told if key in table.device)
     print(facts)
     print(f"{report.entries} entries from {report.distinct} measurements, spread of repeats {report.spread:.1%}")
     if report.spread > BUSY:

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--budget", nargs="+", metavar="LIMIT", help="50%%, 0.3G, 12ms, or params=2M latency=70%%")
     goal.add_argument("--min-accuracy", metavar="PERCENT", help="the smallest network that has it, such as 90%%")
     goal.add_argument("--max-drop", metavar="POINTS", help="the smallest network that loses no more, such as 1.0")
+    parser.add_argument("--table", metavar="FILE", help="latency table for a budget in ms (default: measured first)")
     parser.add_argument("--importance", default="reconstruction", metavar="NAME", help="measure (default: %(default)s)")
     parser.add_argument("--tune", metavar="LIMIT", help="fine-tune by distillation, such as 5min or 3epochs")
     parser.add_argument("--images", type=int, default=500, metavar="N", help="that are used (default: %(default)s)")
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> Slimmed:
     """
     if (args.config is None) == (args.model is None):
         raise UserError(f"slim: give a config or --model NAME, {'one of them' if args.model is None else 'not both'}")
+    if args.table is not None:
+        require_file(args.table, "--table")
     if args.weights is not None:
         require_file(args.weights, "--weights")
     if args.work_dir == "":
@@ -135,6 +138,7 @@ def _slimmed(args: argparse.Namespace, budget: Any, work: Path) -> Slimmed:
         name=network.title,
         notes=notes,
         architecture=network.architecture,
+        table=args.table,
     )
 
 
@@ -162,6 +166,7 @@ def _folder(work: Path, resume: bool) -> Iterator[None]:
     """Refuse the folder of a run that is not to go on; leave none of a run that was refused."""
     from mmrazor_lite.slimming.kept_steps import NAME as STEPS
     from mmrazor_lite.slimming.repair import WEIGHTS
+    from mmrazor_lite.slimming.timed import JOURNAL, TABLE
 
     kept = [work / name for name in (STEPS, WEIGHTS, f"{NAME}.pth")]
     found = next((path.name for path in kept if path.exists()), None)
@@ -173,7 +178,7 @@ def _folder(work: Path, resume: bool) -> Iterator[None]:
         yield
     except UserError as error:
         if found is None and disk_problem(error) is None:  # a full disk is an interruption
-            for path in kept[:2]:
+            for path in (*kept[:2], work / TABLE, work / JOURNAL):
                 path.unlink(missing_ok=True)
         raise
 

@@ -6,10 +6,17 @@
      "cells": [{"name": "backbone.layers.1.0", "choices": ["resolution", "backbone.layers.1.0.kernel_size"],
                 "ms": [[0.21, 0.25], [0.34, 0.41]]}, ...]}
 
-``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device`` and
-``correction`` may be absent; what is written here ends with a checksum, ``"crc"``, to be taken out of what is edited. A
-list of names among ``choices`` stands for choices of which one matters, such as a width for each operator; innermost
-lists may then differ in length. The older form gives a time to each candidate of each choice::
+A network of traced widths has curves, what an op takes at some numbers of channels, and calls, which
+curve an op follows and what its channels count: a constant, and of groups the channels per unit, and a unit's width::
+
+    {..., "curves": [{"what": "conv2d ...", "widths": [[1, 32, 64], [1, 64, 128]], "ms": [[0.01, 0.2, 0.4], ...]}, ...],
+     "calls": [{"name": "layer1.0.conv1", "curve": 0, "channels": [[0, {"conv1": [1, 1]}], [0, {...}]]}, ...]}
+
+``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device``,
+``correction``, ``curves`` and ``calls`` may be absent; what is written here ends with a checksum, ``"crc"``, to be
+taken out of what is edited. A list of names among ``choices`` stands for choices of which one matters, such as a width
+for each operator; innermost lists may then differ in length. The older form gives a time to each candidate of each
+choice::
 
     {"format": "mmrazor_lite.latency/1", "space": "sha256:...",
      "base": 1.25, "choices": {"backbone.layers.0.0": {"shuffle_3x3": 0.31, ...}, ...}}
@@ -29,7 +36,9 @@ from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.subnet import SearchSpace
 
+from . import curves_file
 from .cells import Cell
+from .width_curves import WidthCurves
 
 FORMAT = "mmrazor_lite.latency/2"
 OLDER = "mmrazor_lite.latency/1"
@@ -77,7 +86,9 @@ def parse(data: Any, space: SearchSpace, where: str) -> dict[str, Any]:
     base = _cell({**base, "name": ""}, f"{where}: base", lowest=-math.inf)
     cells = [_cell(cell, f"{where}: cells[{index}]") for index, cell in enumerate(cells)]
     # A measured base is a difference and may be below 0, but not by more than all parts can add up to.
+    widths = curves_file.parse(data, space, where)
     most = base.values.max() + sum(np.nanmax(cell.values, initial=0.0) for cell in cells)
+    most += 0.0 if widths is None else sum(widths.curves[call.curve].ms.max() for call in widths.calls)
     if most < 0:
         raise UserError(f"{where}: base is so far below 0 that the slowest network takes {most:g} ms; measure it again")
     return {
@@ -85,10 +96,18 @@ def parse(data: Any, space: SearchSpace, where: str) -> dict[str, Any]:
         "cells": cells,
         "device": device,
         "correction": _correction(data.get("correction"), where),
+        "widths": widths,
     }
 
 
-def text(fingerprint: str, base: Cell, cells: Sequence[Cell], device: Mapping, correction: Mapping | None) -> str:
+def text(
+    fingerprint: str,
+    base: Cell,
+    cells: Sequence[Cell],
+    device: Mapping,
+    correction: Mapping | None,
+    widths: WidthCurves | None = None,
+) -> str:
     """The file of a table, one line per part, with a checksum; one that is edited by hand is read without it."""
     lines = [
         f'"format": {json.dumps(FORMAT)}',
@@ -97,6 +116,7 @@ def text(fingerprint: str, base: Cell, cells: Sequence[Cell], device: Mapping, c
         f'"correction": {json.dumps(correction)}',
         f'"base": {_written(base)}',
     ]
+    lines += [] if widths is None else curves_file.written(widths)
     parts = ",\n".join(f"  {_written(cell)}" for cell in cells)
     return jsonio.seal("{" + ",\n ".join(lines) + ',\n "cells": [\n' + parts + "]}") + "\n"
 

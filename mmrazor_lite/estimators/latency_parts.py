@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,13 @@ from .cells import Axis, axis_size
 
 KNOTS = 9  # widths of an operator that are measured; those between are interpolated
 _PLAIN = (bool, int, float, str, tuple, list, type(None))
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A mutator whose network has parts that can be made and run alone."""
+
+    def part(self, name: str, subnet: Mapping[str, Any]) -> nn.Module: ...
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.subnet import SearchSpace
 from mmrazor_lite.subnet.space import listed
 
-from . import latency_file
+from . import curves_file, latency_file
 from .cell_ends import extreme_row, reachable
 from .cells import Axis, Cell, CellTable, axis_size, names_of
+from .width_curves import WidthCurves
 
 NETWORK = "network"  # key of a table's facts: the fingerprint of the cost model that it was made for
 
@@ -42,7 +43,7 @@ class Correction:
 
 
 class LatencyTable:
-    """Milliseconds of a subnet: those of what is always there, and of each part as it is chosen, added up.
+    """Milliseconds of a subnet: what is always there, each part as it is chosen, and ops by their widths, added up.
 
     Args:
         space: The search space.
@@ -52,6 +53,7 @@ class LatencyTable:
         device: Facts about the measurement, kept in the file.
         correction: From measurements of whole networks.
         where: The beginning of errors, such as the file's name.
+        widths: Of a network whose widths were found by tracing: what its ops take. They depend on no choice of a part.
 
     Raises:
         UserError: A part or a choice twice, an unknown choice, values that are missing or do not fit the choices.
@@ -65,12 +67,17 @@ class LatencyTable:
         device: Mapping[str, Any] | None = None,
         correction: Correction | None = None,
         where: str = "latency table",
+        widths: WidthCurves | None = None,
     ) -> None:
-        self.space, self.base, self.cells = space, base, tuple(cells)
+        self.space, self.base, self.cells, self.widths = space, base, tuple(cells), widths
         self.device, self.correction = dict(device or {}), correction
         _check(space, (base, *self.cells), where)
         parts = [_where_it_runs(space, cell) for cell in (base, *self.cells)]
         covered = {name for part in parts for name in part.names}
+        by_width = frozenset() if widths is None else widths.names
+        if covered & by_width:
+            raise UserError(f"{where}: {listed(sorted(covered & by_width))} in both a part and an op; give it in one")
+        covered |= by_width
         missing = [name for name in space if name not in covered]
         if missing:
             raise UserError(f"{where}: no entry depends on {listed(missing)}; every choice of the space needs entries")
@@ -78,6 +85,7 @@ class LatencyTable:
         applied = (correction.offset, correction.factor) if correction and correction.applied else (0.0, 1.0)
         self._offset, self._factor = applied
         content = [[part.name, part.choices, part.values.tolist()] for part in parts]
+        content += [] if widths is None else [curves_file.written(widths)]
         self.digest = hashlib.sha256(json.dumps([content, applied]).encode()).hexdigest()[:16]
 
     @classmethod
@@ -96,16 +104,21 @@ class LatencyTable:
     def write(self, path: str | os.PathLike) -> None:
         """Write a file that :meth:`read` reads; it appears whole or not at all."""
         correction = None if self.correction is None else dataclasses.asdict(self.correction)
-        text = latency_file.text(self.space.fingerprint, self.base, self.cells, self.device, correction)
+        text = latency_file.text(self.space.fingerprint, self.base, self.cells, self.device, correction, self.widths)
         write_text_atomic(Path(path), text)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Milliseconds of (S, D) rows: (S,) float64."""
         # One after the other, as the tables' own tools add them up: numpy's sum rounds otherwise.
-        return self._offset + self._factor * self._parts(np.asarray(rows))[:, :, 0].cumsum(1)[:, -1]
+        rows = np.asarray(rows)
+        parts = self._parts(rows)[:, :, 0].cumsum(1)[:, -1]
+        return self._offset + self._factor * (parts if self.widths is None else parts + self.widths(rows))
 
     def of(self, subnet: Mapping[str, Any]) -> float:
-        """Milliseconds of one subnet."""
+        """Milliseconds of one subnet; where no part depends on a choice, its widths need not be candidates."""
+        if self.widths is not None and not self._parts.columns.size:
+            always = self._parts(np.zeros((1, len(self.space)), np.int64)).sum()
+            return float(self._offset + self._factor * (always + self.widths.of(subnet)))
         return float(self(self.space.index(subnet)[None])[0])
 
     def by_part(self, subnet: Mapping[str, Any]) -> dict[str, float]:
@@ -122,7 +135,11 @@ class LatencyTable:
 
     def extreme_row(self, largest: bool) -> np.ndarray:
         """The canonical row (D,) of a subnet that takes the most, or the least, milliseconds; exact."""
-        return extreme_row(self.space, self._parts.cells, largest)  # a correction's factor is above 0
+        row = extreme_row(self.space, self._parts.cells, largest)  # a correction's factor is above 0
+        for column, (name, choice) in enumerate(self.space.items()):
+            if self.widths is not None and name in self.widths.names:  # no curve falls as a width grows
+                row[column] = len(choice.candidates) - 1 if largest else 0
+        return row
 
 
 class CostWithLatency:

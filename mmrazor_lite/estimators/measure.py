@@ -5,11 +5,14 @@ A timer is called with a number of runs and gives the seconds that they took tog
 
 from __future__ import annotations
 
+import copy
+import itertools
 import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from torch import Tensor, nn
 from mmrazor_lite.errors import UserError
 
 Timer = Callable[[int], float]
-DEVICES, BACKENDS = ("cpu", "cuda"), ("torch", "onnxruntime")
+DEVICES, BACKENDS, CLOCKS = ("cpu", "cuda"), ("torch", "onnxruntime"), ("wall", "cpu")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 WARM_UP = 3  # runs before the clock is looked at: memory is allocated, kernels are chosen
 MAX_RUNS = 10_000  # of one round
 
@@ -33,28 +37,47 @@ class Bench:
         backend: One of :data:`BACKENDS`; ONNX Runtime on the CPU only.
         threads: That compute on the CPU, set for the whole process.
         batch_size: Images per run.
+        dtype: ``'float32'``, ``'bfloat16'`` ...; None for that of each module.
+        channels_last: Whether maps and kernels lie in that order.
+        clock: ``'wall'``, or ``'cpu'``: how long this process has computed, which other work on the machine changes
+            less; of one thread on the CPU.
 
     Raises:
         UserError: An unknown name, a number below 1, no CUDA, a package that is missing.
     """
 
     def __init__(
-        self, device: str = "cpu", backend: str = "torch", threads: int | None = None, batch_size: int = 1
+        self,
+        device: str = "cpu",
+        backend: str = "torch",
+        threads: int | None = None,
+        batch_size: int = 1,
+        dtype: str | None = None,
+        channels_last: bool = False,
+        clock: str = "wall",
     ) -> None:
         threads = torch.get_num_threads() if threads is None else threads
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if type(value) is not int or value < 1:
                 raise UserError(f"{name}={value!r} must be a whole number, 1 or more")
-        for name, value, known in (("device", device, DEVICES), ("backend", backend, BACKENDS)):
+        settings = (("device", device, DEVICES), ("backend", backend, BACKENDS), ("clock", clock, CLOCKS))
+        for name, value, known in (*settings, ("dtype", dtype or DTYPES[0], DTYPES)):
             if value not in known:
                 raise UserError(f"{name}={value!r} is unknown (allowed: {', '.join(known)})")
+        if clock == "cpu" and (device != "cpu" or threads != 1):
+            raise UserError("clock='cpu' counts what one thread of the CPU computes; give device='cpu' and threads=1")
         if device == "cuda" and not torch.cuda.is_available():
             raise UserError("device 'cuda': this machine has no GPU that torch can use; measure with 'cpu'")
         if backend == "onnxruntime":
             _onnxruntime()
             if device != "cpu":
                 raise UserError("backend 'onnxruntime' measures on 'cpu' only; take 'torch' for cuda")
+            if dtype not in (None, "float32") or channels_last:
+                raise UserError(
+                    "backend 'onnxruntime' measures float32 in its own layout; leave out dtype and channels_last"
+                )
         self.device, self.backend, self.threads, self.batch_size = device, backend, threads, batch_size
+        self.dtype, self.channels_last, self.clock = dtype, channels_last, clock
         torch.set_num_threads(threads)
 
     def facts(self) -> dict[str, Any]:
@@ -67,26 +90,56 @@ class Bench:
             "version": str(version),
             "threads": self.threads,
             "batch_size": self.batch_size,
+            **({} if self.dtype is None else {"dtype": self.dtype}),
+            **({"channels_last": True} if self.channels_last else {}),
+            **({} if self.clock == "wall" else {"clock": self.clock}),
         }
 
     def timer(self, module: nn.Module, size: Sequence[int]) -> Timer:
         """A timer of ``module``, in eval mode, on images or maps of ``size`` (C, H, W)."""
         module = module.eval()
+        if self.dtype is not None or self.channels_last:  # of a copy: the module stays as it is
+            module = copy.deepcopy(module).to(dtype=self.dtype and getattr(torch, self.dtype))
+            if self.channels_last:
+                _lay_channels_last(module)
         like = next((tensor for tensor in module.parameters() if tensor.is_floating_point()), torch.zeros(()))
         images = torch.randn((self.batch_size, *size), generator=torch.Generator().manual_seed(0)).to(like.dtype)
         if self.backend == "onnxruntime":
             return _onnx_timer(module, images, self.threads)
+        if self.channels_last and images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
         module, images = module.to(self.device), images.to(self.device)
-        return _cuda_timer(module, images) if self.device == "cuda" else _cpu_timer(module, images)
+        if self.device == "cuda":
+            return _cuda_timer(module, images)
+        return _cpu_timer(module, images, time.perf_counter if self.clock == "wall" else time.process_time)
 
 
-def _cpu_timer(module: nn.Module, images: Tensor) -> Timer:
+@contextmanager
+def threads_kept(threads: int | None = None) -> Iterator[None]:
+    """Within it the CPU computes with so many threads, or as many as a bench sets; after it with as many as before."""
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _lay_channels_last(module: nn.Module) -> None:
+    """In place; ``Module.to`` refuses modules that also hold tensors of five dimensions."""
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
+def _cpu_timer(module: nn.Module, images: Tensor, clock: Callable[[], float]) -> Timer:
     def timer(runs: int) -> float:
         with torch.inference_mode():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(runs):
                 module(images)
-            return time.perf_counter() - start
+            return clock() - start
 
     return timer
 

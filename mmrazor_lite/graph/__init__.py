@@ -5,16 +5,21 @@ from .groups import FixedLayer, WidthGraph, find_width_groups
 from .layer_table import LayerTable, layer_table
 from .layers.record import LAYER_KINDS, LayerKind, LayerKinds, kind_of
 from .layers.rows import LayerRow
+from .op_calls import Along, ChannelSum, OpCall, TensorForm, op_calls
 from .trace import TracedModel, TraceError, trace
 
 __all__ = [
     "LAYER_KINDS",
+    "Along",
+    "ChannelSum",
     "FixedLayer",
     "LayerKind",
     "LayerKinds",
     "LayerRow",
     "LayerTable",
+    "OpCall",
     "Side",
+    "TensorForm",
     "TraceError",
     "TracedModel",
     "WidthGraph",
@@ -22,5 +27,6 @@ __all__ = [
     "find_width_groups",
     "kind_of",
     "layer_table",
+    "op_calls",
     "trace",
 ]

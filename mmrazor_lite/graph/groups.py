@@ -35,7 +35,8 @@ class WidthGraph:
     """Width groups of a model, and how each layer and each tensor of its graphs is made of them.
 
     ``layers`` maps a layer to its (input, output) sides; ``nodes`` a graph node to the side of its channels, of all
-    dimensions they vary in; ``held`` a module to the dimension and side of each of its other parameters and buffers;
+    dimensions they vary in, and ``along`` to that of each dimension that varies in size; ``held`` a module to the
+    dimension and side of each of its other parameters and buffers;
     ``numbers`` a module to those of its plain integers, and lists of them, that are sizes of sides, as far as its
     reshapes and splits tell.
     ``assumed`` names the groups that rest on something the graph does not show. ``alone`` maps a layer whose outputs
@@ -50,6 +51,7 @@ class WidthGraph:
     fixed: list[FixedLayer]
     assumed: frozenset[str]
     alone: dict[str, tuple[int, Side, Side]] = field(default_factory=dict)
+    along: dict[fx.Node, dict[int, Side]] = field(default_factory=dict)
 
 
 def find_width_groups(
@@ -134,8 +136,9 @@ class _Builder:
         numbers = numbers_of_modules(self.flow, units)
         alone = {name: (dim, *map(units.side, pair)) for name, (dim, *pair) in self.flow.alone.items()}
         fixed = [*self._fixed_layers(draft, sides), *self._without_dynamic_form(sides)]
+        along = {node: units.varying(ids) for node, ids in self.flow.nodes.items() if isinstance(ids, torch.Tensor)}
         return WidthGraph(
-            draft.groups, sides.layers, sides.nodes, sides.held, numbers, fixed, self._assumed(draft), alone
+            draft.groups, sides.layers, sides.nodes, sides.held, numbers, fixed, self._assumed(draft), alone, along
         )
 
     def _settled(self, draft: Draft) -> tuple[Draft, _Sides]:

@@ -98,7 +98,7 @@ class LayerTable:
 
 def layer_table(traced: TracedModel, graph: WidthGraph) -> LayerTable:
     """Rows of a traced model; counts follow the eval graph, parameters also hold layers that only training reaches."""
-    tables = _tables(traced.eval)
+    tables = tables_of(traced.eval)
     modules = traced.modules()
     rows = [row for op in traced.eval for row in _rows(op, graph, modules, tables)]
     rows += [_extra_flops(op) for op in traced.eval if op.kind == OPAQUE and op.argument("extra_flops")]
@@ -112,7 +112,7 @@ def _is_within(name: str, prefixes: tuple[str, ...]) -> bool:
     return any(name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in ("", ".", "@") for prefix in prefixes)
 
 
-def _tables(graph: TracedGraph) -> set[fx.Node]:
+def tables_of(graph: TracedGraph) -> set[fx.Node]:
     """What is made of parameters and numbers only: the same for every image, made once for all."""
     tables = set(graph.constants)
     for op in graph:

@@ -41,6 +41,15 @@ class Units:
         """Side of one dimension, at the first place of the others."""
         return _side(self.entries(ids.movedim(dim, 0).reshape(ids.shape[dim], -1)[:, 0]))
 
+    def varying(self, ids: torch.Tensor) -> dict[int, Side]:
+        """The dimensions of a tensor whose size follows widths, and their sides: of heads their number alone."""
+        wide = [dim for dim, size in enumerate(ids.shape) if size > 1]
+        if len(wide) == 1:
+            side = self.side(ids)
+            return {} if side.is_fixed else {wide[0]: side}
+        sides = {dim: self.side_along(ids, dim) for dim in wide}
+        return {dim: side for dim, side in sides.items() if _has_several_units(side)}
+
     def held(
         self, tensors: Mapping[tuple[str, str], torch.Tensor]
     ) -> tuple[dict[str, dict[str, tuple[int, Side]]], set[int]]:
@@ -67,6 +76,10 @@ def components_of(ids: torch.Tensor, component: np.ndarray) -> np.ndarray:
     """Component of each id, -1 for constants."""
     numbers = ids.numpy()
     return np.where(numbers == CONSTANT, -1, component[numbers])
+
+
+def _has_several_units(side: Side) -> bool:
+    return any(len(np.unique(side.unit[side.group == group])) > 1 for group in side.counts)
 
 
 def _side(entries: np.ndarray) -> Side:

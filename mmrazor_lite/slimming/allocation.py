@@ -204,12 +204,12 @@ def _best_of_all(widths: Widths, resources: list[str], high: np.ndarray) -> np.n
 
 def _first_best(loss: np.ndarray, costs: np.ndarray, high: np.ndarray) -> int:
     """The least loss; of equal ones what costs least."""
-    return int(np.lexsort(((costs / np.maximum(high, 1.0)).sum(1), loss))[0])
+    return int(np.lexsort(((costs / np.maximum(high, 1e-9)).sum(1), loss))[0])
 
 
 def _steps(widths: Widths, resources: list[str], high: np.ndarray, solution: np.ndarray) -> Iterator[np.ndarray]:
     """Solutions down from one, each by the step that loses least for what it saves of what is above the limits."""
-    scale = np.maximum(widths.costs(widths.full[None], resources)[0], 1.0)
+    scale = np.maximum(widths.costs(widths.full[None], resources)[0], 1e-9)  # milliseconds may be few
     while True:
         yield solution
         steps = _lowered(widths, solution, REACH)

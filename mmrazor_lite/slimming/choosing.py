@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.measure import Bench, interleaved
+from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.models.importance import Ranking
+from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.subnet import Subnet
 
 from .allocation import Curves, Widths, check_reachable, path
-from .budgets import Budget, Floor
+from .budgets import MEASURED, Budget, Floor
 from .distance import softened
 from .images import Images
 from .judging import Judge
@@ -28,14 +27,13 @@ from .prepared import Prepared
 from .repair import refit_of, repair
 from .report import Quality
 from .rival_rows import candidates, streams_of
+from .timed import Stopwatch, Timed, limit_of, tightened
 
 FEW = 100  # images that a trial is repaired with
 TIED = 0.05  # of a loss: a rival that is nearer by less does not take the place of a more promising one
 MORE_BYTES = 256 * 2**20  # memory for the original's outputs of further images that judge trials
 JUDGING = 2.5e11  # macs of all passes of such further images: a judge is not to take longer than what it judges
 PLACES = 128  # of a path that are looked at, spread evenly over what its rows cost
-ROUNDS, CONFIRMED, MIN_SECONDS = 5, 15, 0.03  # of a measurement in the search, of the last one; of a round
-SLACK = 0.02  # of the path that is given up where the last measurement is above the limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +60,12 @@ class Setting:
         space = self.prepared.mutator.search_space
         return Choice(space.subnet(space.index(Subnet(kept["subnet"]))), lines(kept["notes"]))
 
+    def rivals(self, cost: Cost, limits: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """Rows (D,) within limits by how they came about, see :func:`candidates`."""
+        prepared, space = self.prepared, self.prepared.mutator.search_space
+        streams = streams_of(prepared.mutator)
+        return candidates(self.curves, self.rankings, cost, space, limits, self.divisor, prepared.least, streams)
+
     def path(self, resources: Sequence[str]) -> list[Subnet]:
         """Subnets from the full network down to the smallest one, evenly spread over the macs."""
         mutator = self.prepared.mutator
@@ -78,6 +82,7 @@ class Choice:
 
     subnet: Subnet
     notes: tuple[str, ...] = ()
+    name: str = ""  # of the allocation, among its rivals
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -88,44 +93,51 @@ def check_goal(prepared: Prepared, goal: Budget | Floor, divisor: int | str) -> 
     """Raise :class:`UserError` where no subnet costs as little as a counted limit: before the work."""
     if isinstance(goal, Floor) or not goal.counted:
         return
-    mutator = prepared.mutator
-    flat = {name: np.zeros(units + 1) for name, units in mutator.unit_counts.items()}  # costs alone count
-    widths = Widths(flat, mutator.cost_model, mutator.search_space, divisor, prepared.least)
+    widths = _widths(prepared, divisor)
     check_reachable(widths, list(goal.counted), np.array([float(limit) for limit in goal.counted.values()]))
 
 
-def choose(setting: Setting, goal: Budget | Floor, original: Quality) -> Choice:
+def _widths(prepared: Prepared, divisor: int | str) -> Widths:
+    """The widths that may be chosen, none of which loses anything."""
+    mutator = prepared.mutator
+    flat = {name: np.zeros(units + 1) for name, units in mutator.unit_counts.items()}  # costs alone count
+    return Widths(flat, mutator.cost_model, mutator.search_space, divisor, prepared.least)
+
+
+def choose(setting: Setting, goal: Budget | Floor, original: Quality, clock: Timed | None = None) -> Choice:
     """The subnet for a goal.
+
+    Args:
+        setting: What it is chosen from.
+        goal: What is asked for.
+        original: How good the network is.
+        clock: For a goal in milliseconds.
 
     Raises:
         UserError: Nothing meets it; says what can be reached.
     """
     if isinstance(goal, Floor):
         return _above(setting, goal, original)
-    if goal.latency is not None:
-        return _fast_enough(setting, goal)
+    if clock is not None:
+        return _fast_enough(setting, goal, clock)
     return _within(setting, goal)
 
 
 def _within(setting: Setting, goal: Budget) -> Choice:
-    """Of a few allocations that meet a counted budget, the one whose repaired network is nearest to the original.
+    """The best allocation that meets a counted budget."""
+    return _best(setting, setting.rivals(setting.prepared.mutator.cost_model, goal.counted))
+
+
+def _best(setting: Setting, rows: Mapping[str, np.ndarray]) -> Choice:
+    """Of a few allocations the one whose repaired network is nearest to the original.
 
     Of those that are about as near it is the first, the most promising one.
     """
-    mutator = setting.prepared.mutator
-    rows = candidates(
-        setting.curves,
-        setting.rankings,
-        mutator.cost_model,
-        mutator.search_space,
-        goal.counted,
-        setting.divisor,
-        setting.prepared.least,
-        streams_of(mutator),
-    )
-    subnets = {name: mutator.search_space.subnet(row) for name, row in rows.items()}
+    space = setting.prepared.mutator.search_space
+    subnets = {name: space.subnet(row) for name, row in rows.items()}
     if len(subnets) == 1:
-        return Choice(*subnets.values())
+        ((name, subnet),) = subnets.items()
+        return Choice(subnet, name=name)
     few, judge = setting.images.first(FEW), _judge_of_trials(setting, len(subnets))
     lost = {
         name: judge.distance(refit_of(setting.prepared, subnet, few)[0], softened) for name, subnet in subnets.items()
@@ -133,7 +145,7 @@ def _within(setting: Setting, goal: Budget) -> Choice:
     best = first_near(lost)
     told = ", ".join(f"{name} {value:.3g}" for name, value in lost.items())
     told = f"loss {told} on {judge.images} images, refitted with few others"
-    return Choice(subnets[best], (f"of {len(lost)} allocations '{best}' is taken: {told}",))
+    return Choice(subnets[best], (f"of {len(lost)} allocations '{best}' is taken: {told}",), best)
 
 
 def first_near(lost: Mapping[str, float]) -> str:
@@ -161,38 +173,37 @@ def _judge_of_trials(setting: Setting, rivals: int) -> Judge:
     return Judge(network, [*held_out.batches, *more])
 
 
-def _fast_enough(setting: Setting, goal: Budget) -> Choice:
-    """The largest subnet of a path that takes no longer than the limit, measured beside the original."""
-    cost = setting.prepared.mutator.cost_model
-    subnets = setting.path(list(goal.counted) or ["macs"])
-    costs = [cost.of(subnet) for subnet in subnets]
-    subnets = [s for s, c in zip(subnets, costs, strict=True) if all(c[n] <= v for n, v in goal.counted.items())]
-    if not subnets:
-        ends = ", ".join(f"{name} {costs[-1][name]:,.10g} to {costs[0][name]:,.10g}" for name in goal.counted)
-        raise UserError(f"budget {goal.asked} is out of reach: subnets cost {ends}")
-    times = _Times(setting.prepared)
-    first = times(subnets[-1], CONFIRMED)
-    limit = goal.milliseconds(first.original)
-    if first.slimmed > limit:
-        raise UserError(
-            f"budget {goal.asked} is out of reach: the smallest subnet takes {first.slimmed:.3g} ms, the full network "
-            f"{first.original:.3g} ms"
-        )
+def check_fast(setting: Prepared, goal: Budget, divisor: int | str, clock: Timed) -> None:
+    """Raise :class:`UserError` where no subnet is as fast as the limit, or the network is: before the work."""
+    limit_of(goal, Stopwatch(setting, clock.bench)(_smallest(setting, divisor)))
 
-    if limit >= first.original:
-        raise UserError(f"budget {goal.asked}: the network meets it as it is, it takes {first.original:.3g} ms")
 
-    def too_slow(pair: _Pair) -> bool:
-        return pair.slimmed > goal.milliseconds(pair.original)
+def _smallest(prepared: Prepared, divisor: int | str) -> Subnet:
+    """The subnet of the smallest widths that may be chosen."""
+    widths = _widths(prepared, divisor)
+    return prepared.mutator.search_space.subnet(widths.rows(np.zeros_like(widths.full)[None])[0])
 
-    last = len(subnets) - 1
-    place = min(_last(len(subnets), lambda place: too_slow(times(subnets[place], ROUNDS))) + 1, last)
-    found = times(subnets[place], CONFIRMED)
-    while place < last and too_slow(found):
-        place = min(place + max(1, round(SLACK * last)), last)
-        found = times(subnets[place], CONFIRMED)
-    note = f"chosen by measurement: {found.slimmed:.3g} ms beside {found.original:.3g} ms of the original"
-    return Choice(subnets[place], (note,))
+
+def _fast_enough(setting: Setting, goal: Budget, clock: Timed) -> Choice:
+    """The best allocation by a latency table, as slow as it may be by measurement beside the original."""
+    prepared, mutator, full = setting.prepared, setting.prepared.mutator, setting.prepared.mutator.search_space.max()
+    cost, watch = CostWithLatency(mutator.cost_model, clock.table), Stopwatch(prepared, clock.bench)
+    smallest = _smallest(prepared, setting.divisor)
+    pair, least = watch(smallest), clock.table.of(smallest)
+    limit_of(goal, pair)
+    found: list[Choice] = []
+
+    def search(limit: float) -> Subnet:
+        rows = setting.rivals(cost, {**goal.counted, MEASURED: max(limit, least)})
+        taken = found[0].name if found else None
+        if taken in rows:
+            return mutator.search_space.subnet(rows[taken])
+        found.insert(0, _best(setting, rows))
+        return found[0].subnet
+
+    ends = {least: pair.slimmed, clock.table.of(full): pair.original}
+    subnet, note = tightened(goal, search, clock.table.of, watch, ends)
+    return Choice(subnet, (*clock.notes, *found[0].notes, note))
 
 
 def _above(setting: Setting, goal: Floor, original: Quality) -> Choice:
@@ -236,29 +247,3 @@ def _last(count: int, holds: Callable[[int], bool]) -> int:
         else:
             high = middle - 1
     return low
-
-
-@dataclass(frozen=True)
-class _Pair:
-    original: float  # milliseconds, medians
-    slimmed: float
-
-
-class _Times:
-    """Measures subnets beside the full network, each as a plain module of its own."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self._mutator, self._shape = prepared.mutator, prepared.mutator.input_shape
-        self._threads = torch.get_num_threads()
-        device = next(prepared.network.parameters()).device
-        self._bench = Bench(device.type)
-        self._original = self._bench.timer(self._plain(self._mutator.search_space.max()), self._shape)
-
-    def _plain(self, subnet: Mapping[str, Any]) -> nn.Module:
-        return self._mutator.export(subnet)
-
-    def __call__(self, subnet: Subnet, rounds: int) -> _Pair:
-        """Medians over the rounds."""
-        timers = {"original": self._original, "slimmed": self._bench.timer(self._plain(subnet), self._shape)}
-        found = interleaved(timers, rounds, MIN_SECONDS, np.random.default_rng(0))
-        return _Pair(*(float(np.median(found[name])) for name in ("original", "slimmed")))

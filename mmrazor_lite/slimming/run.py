@@ -11,13 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mmrazor_lite.errors import UserError, check_flag
+from mmrazor_lite.errors import UserError, check_flag, short
 from mmrazor_lite.models.importance import Importance
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 
 from .asked import check_data, check_kinds, check_network, check_values, folder, texts
-from .budgets import Floor, read_goal
-from .choosing import Setting, check_goal, choose
+from .budgets import Budget, Floor, read_goal
+from .choosing import Setting, check_fast, check_goal, choose
 from .class_numbers import why_unused
 from .group_rows import group_rows
 from .images import Images, read_images
@@ -29,6 +29,7 @@ from .repair import CUT, repaired_once
 from .report import Report, Stage
 from .slimmed import Slimmed
 from .speed import compare_latency
+from .timed import check_delivered, table_measured, table_of_file
 from .tune import tune as run_tuning
 
 
@@ -54,6 +55,7 @@ def slim(
     groups: Sequence[Mapping] = (),
     name: str | None = None,
     latency: bool = True,
+    table: str | Path | None = None,
     notes: Sequence[str] = (),
     architecture: Mapping[str, Any] | None = None,
 ) -> Slimmed:
@@ -84,6 +86,8 @@ def slim(
         groups: Width groups by hand, see :class:`OneShotChannelMutator`.
         name: What the report calls the network; by default its class.
         latency: Whether both networks are timed at the end.
+        table: File of a latency table of this network and machine, for a budget in milliseconds; by default one is
+            measured first, and kept in ``work_dir``.
         notes: More lines for the report.
         architecture: Config that builds the network, for the files of the result, see :class:`Slimmed`.
 
@@ -105,20 +109,28 @@ def slim(
     costs = mutator.cost_model.of(mutator.search_space.max())
     goal = read_goal(budget, min_accuracy, max_drop, costs)
     check_goal(prepared, goal, divisor)
+    is_timed = isinstance(goal, Budget) and goal.latency is not None
+    if table is not None and not is_timed:
+        raise UserError(f"table={short(str(table))} is for a budget in milliseconds, such as '12ms'; leave it out")
+    by_time = None if table is None else table_of_file(prepared, table)
     options = {"goal": goal.asked, "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
-    options |= {"loss": None if loss is None else _named(loss)}
+    options |= {"loss": None if loss is None else _named(loss), "table": by_time and by_time.table.digest}
     steps = _steps(work_dir, resume, model, found, mutator, options)
     judge = Judge(prepared.network, found.held_out, strict=loss is None)
     unused = judge.why_unused or why_unused(judge.reference[0], found.seen, strict=loss is None)
     if unused and isinstance(goal, Floor):
         raise UserError(f"{goal.asked}: the data has targets, and {unused}; give class numbers (N,), or images alone")
+    if is_timed:
+        by_time = by_time or table_measured(prepared, work_dir, resume, seed)
+        if "subnet" not in steps:
+            check_fast(prepared, goal, divisor, by_time)
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
 
     order = ranked(prepared, found, importance, loss, steps)
     unsorted = mutator.sort_channels(order.scores)
     setting = Setting(prepared, order.rankings, order.curves, divisor, found, judge)
-    chosen = steps("subnet", lambda: choose(setting, goal, original).as_dict(), setting.read)
+    chosen = steps("subnet", lambda: choose(setting, goal, original, by_time).as_dict(), setting.read)
     subnet, spent = chosen.subnet, clock.lap()
     repaired = repaired_once(prepared, subnet, found.seen, judge, steps)
     stages += [replace(stage, seconds=stage.seconds + spent) if stage.name == CUT else stage for stage in repaired.way]
@@ -133,6 +145,9 @@ def slim(
         network = tuned.model
         stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))
         notes += tuned.notes
+    times = compare_latency(full, network, found.shape, seed=seed, bench=by_time and by_time.bench) if latency else None
+    if by_time is not None and times is not None:
+        notes += check_delivered(goal, times)
     report = Report(
         model=name or type(model).__name__,
         input_shape=found.shape,
@@ -140,7 +155,7 @@ def slim(
         stages=stages,
         groups=group_rows(mutator, subnet, order.rankings, order.curves),
         costs={"original": costs, "slimmed": mutator.cost_model.of(subnet)},
-        latency=compare_latency(full, network, found.shape, seed=seed) if latency else None,
+        latency=times,
         notes=tuple(notes),
     )
     return Slimmed(network, subnet, report, mutator, architecture)

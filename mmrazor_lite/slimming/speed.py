@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
-from mmrazor_lite.estimators.measure import Bench, interleaved
+from mmrazor_lite.estimators.measure import Bench, interleaved, threads_kept
 
 from .report import Latency
 
@@ -24,6 +25,7 @@ def compare_latency(
     repeats: int = REPEATS,
     min_seconds: float = MIN_SECONDS,
     seed: int = 0,
+    bench: Bench | None = None,
 ) -> Latency:
     """Run both networks on the device that the slimmed one is on, in rounds of a new random order.
 
@@ -33,22 +35,27 @@ def compare_latency(
         batch_size: Images per run.
         threads: That compute on the CPU, inside the call; by default those of the process.
         repeats: Rounds.
+        bench: In the place of ``batch_size`` and ``threads``: measures both networks.
         min_seconds: How long each network runs in a round.
 
     Raises:
         UserError: A number below 1.
     """
-    before = torch.get_num_threads()
     device = next((tensor.device for tensor in slimmed.parameters()), torch.device("cpu"))
-    modes = [(module, module.training) for network in (original, slimmed) for module in network.modules()]
-    try:
-        bench = Bench(device.type, threads=threads, batch_size=batch_size)
+    with threads_kept(bench and bench.threads), _modes_kept(original, slimmed):
+        bench = bench or Bench(device.type, threads=threads, batch_size=batch_size)
         timers = {
             name: bench.timer(network, input_shape) for name, network in (("original", original), ("slimmed", slimmed))
         }
         times = interleaved(timers, repeats, min_seconds, np.random.default_rng(seed))
+    return Latency(tuple(times["original"]), tuple(times["slimmed"]), bench.facts())
+
+
+@contextmanager
+def _modes_kept(*networks: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        yield
     finally:
-        torch.set_num_threads(before)
         for module, training in modes:
             module.training = training
-    return Latency(tuple(times["original"]), tuple(times["slimmed"]), bench.facts())

@@ -21,7 +21,7 @@ FLAGS = {
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
     "slim": {"config", "--cfg-options", "--model", "--weights", "--data", "--size", "--mean", "--std", "--budget"}
     | {"--min-accuracy", "--max-drop", "--importance", "--tune", "--images", "--divisor", "--keep", "--opaque"}
-    | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json"},
+    | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json", "--table"},
     "export": {
         "file",
         "--cfg-options",
@@ -71,7 +71,8 @@ FLAGS = {
         "--to-official",
     },
     "latency": {"config", "--cfg-options", "-o", "--output", "--device", "--backend", "--threads", "--batch-size"}
-    | {"--resolutions", "--repeats", "--checks", "--seed", "--apply-correction", "--official"},
+    | {"--resolutions", "--repeats", "--checks", "--seed", "--apply-correction", "--official"}
+    | {"--model", "--size", "--keep", "--opaque", "--dtype", "--channels-last", "--clock"},
     "image-lists": {"root", "-o", "--output", "--classes", "--fraction", "--seed"},
     "convert-tfnas-table": {"table", "--config", "-o", "--output"},
     "parse-tfnas": {"checkpoint", "-o", "--output", "--config", "--latency-table", "--model-config", "--cfg-options"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import LatencyTable
+from mmrazor_lite.models.mutators import OneShotChannelMutator
 
 OFA = "configs/nas/mmcls/onceforall"
 DIGITS = f"{OFA}/ofa_supernet_digits.py"
@@ -64,6 +66,34 @@ def test_a_table_of_operators(tmp_path, capsys):
     assert LatencyTable.read(path, mutator_of(config).search_space).extreme(True) > 0
 
 
+AUTOSLIM = "configs/pruning/autoslim/autoslim_supernet_digits.py"
+
+
+@pytest.mark.slow
+def test_a_table_of_widths_that_were_found_by_tracing(tmp_path, capsys):
+    path = tmp_path / "table.json"
+    assert main(["latency", AUTOSLIM, "-o", str(path), *QUICK, "--clock", "cpu", "--channels-last"]) == 0
+    said = capsys.readouterr().out
+    assert "check on 3 random subnets of" in said and "channels_last True, clock cpu" in said
+    table = read_table(path, mutator_of(AUTOSLIM))
+    assert 0 < table.extreme(False) < table.extreme(True) and table.device["channels_last"] is True
+
+
+def test_a_table_of_a_network_by_its_name(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "table.json"
+    assert main(["latency", "--model", "my_net.Net", "--size", "8", "10", "-o", str(path), *QUICK]) == 0
+    mutator = OneShotChannelMutator()
+    mutator.prepare(importlib.import_module("my_net").Net(), (3, 8, 10), any_width=True)
+    assert read_table(path, mutator).device["input_shape"] == [3, 8, 10]
+    assert main(["latency", "--model", "my_net.Net", "--size", "8", "--keep", "9", "-o", str(path), *QUICK]) == 2
+    assert "keep: '9' matches no layer of Net" in capsys.readouterr().err
+
+
 def test_some_resolutions_only(tmp_path, capsys):
     path = tmp_path / "table.json"
     assert main(["latency", DIGITS, "-o", str(path), *QUICK, "--resolutions", "6"]) == 0
@@ -93,7 +123,12 @@ def test_a_published_table(tmp_path, shared_path, capsys):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["configs/pruning/autoslim/autoslim_supernet_digits.py"], "needs the choices of a NasMutator"),
+        ([], "give a config or --model NAME, one of them"),
+        ([DIGITS, "--model", "torchvision.resnet18"], "not both"),
+        ([DIGITS, "--keep", "fc"], "latency: --keep is for --model; leave it out"),
+        (["--model", "torchvision.resnet18", "--resolutions", "8"], "latency: --resolutions is for a config"),
+        (["--model", "torchvision.resnet18", "--size", "0"], "--size 0: give H, or H W"),
+        ([DIGITS, "--clock", "cpu", "--threads", "2"], "clock='cpu' counts what one thread of the CPU computes"),
         ([DIGITS, "--official", "none.json"], "published table 'none.json' not found"),
         ([DIGITS, "--official", DIGITS], "not"),
         ([DIGITS, "--threads", "0"], "threads=0 must be a whole number, 1 or more"),

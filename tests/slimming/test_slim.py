@@ -16,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.op_runs import OpRun
 from mmrazor_lite.estimators.resource import plain_cost
-from mmrazor_lite.slimming import Slimmed, choosing
+from mmrazor_lite.slimming import Slimmed, timed
 
 slim = partial(mmrazor_lite.slim, latency=False)
 LABELS = torch.arange(80) % 5
@@ -114,32 +115,46 @@ def test_a_floor_of_agreement():
     assert any("agreement with the original, as there are no labels" in note for note in result.report.notes)
 
 
-def test_a_measured_budget(monkeypatch):
-    """By a clock that takes a nanosecond for each parameter, and a little more in the first, short measurement."""
-
-    class Clock:
-        def __init__(self, device):
-            assert device == "cpu"
-
-        def timer(self, network, input_shape):
-            return sum(p.numel() for p in network.parameters()) / 1e6
-
-    monkeypatch.setattr(choosing, "Bench", Clock)
-    monkeypatch.setattr(
-        choosing,
-        "interleaved",
-        lambda timers, rounds, *_: {
-            name: [ms * (1 + 0.02 * (rounds < choosing.CONFIRMED))] * rounds for name, ms in timers.items()
-        },
-    )
+def test_a_measured_budget(monkeypatch, tmp_path):
+    """By a clock that takes a microsecond for each parameter, but for ops alone by all that they read."""
+    monkeypatch.setattr(timed, "Bench", ByParameters)
+    monkeypatch.setattr(timed, "MIN_SECONDS", 1e-9)
     network = build("UNet")
     full = plain_cost(network, (3, 16, 16))["params"]
-    for share in (0.95, 0.5):
-        result = slim(network, images(), {"latency": f"{share:.0%}"}, images=40, importance="l1")
+    monkeypatch.setattr(timed, "BUILT", {"checks": 3, "repeats": 1, "min_seconds": 1e-9})
+    options = {"images": 40, "importance": "l1"}
+    for share, more in ((0.5, {"work_dir": tmp_path}), (0.95, {"table": tmp_path / timed.TABLE})):
+        result = slim(network, images(), {"latency": f"{share:.0%}"}, **options, **more)
         assert any("chosen by measurement" in note for note in result.report.notes)
-        assert 0.7 * share * full < sum(p.numel() for p in result.model.parameters()) <= share * full
-    with pytest.raises(UserError, match=r"the smallest subnet takes .* ms, the full network 0.0212 ms"):
-        slim(network, images(), "0.00001ms", images=40, importance="l1")
+        assert 0.9 * share * full < sum(p.numel() for p in result.model.parameters()) <= 1.03 * share * full
+        monkeypatch.setattr(timed, "build_table", None)  # nothing is measured anew
+    with pytest.raises(UserError, match=r"the smallest subnet takes .* ms, the full network 21.2 ms"):
+        slim(network, images(), "0.00001ms", **options, **more)
+    monkeypatch.setattr(ByParameters, "name", "another")
+    with pytest.raises(UserError, match="the latency table is of name 'counts', here it is 'another'"):
+        slim(network, images(), {"latency": "50%"}, **options, **more)
+    with pytest.raises(UserError, match="is for a budget in milliseconds"):
+        slim(network, images(), "50%", **options, **more)
+
+
+class ByParameters:
+    """A bench whose runs take a microsecond for each parameter that they read."""
+
+    name = "counts"
+
+    def __init__(self, device, backend="torch", threads=1, batch_size=1, **layout):
+        self.threads, self.batch_size = threads, batch_size
+
+    def facts(self):
+        own = {"device": "cpu", "name": self.name, "backend": "torch", "version": "1"}
+        return {**own, "threads": self.threads, "batch_size": self.batch_size}
+
+    def timer(self, module, size):
+        read = sum(tensor.numel() for tensor in module.parameters())
+        if isinstance(module, OpRun):
+            module(torch.zeros(1))
+            read = sum(leaf.numel() for leaf in tree_leaves(module._called[0]) if isinstance(leaf, torch.Tensor)) / 8
+        return lambda runs: runs * read * 1e-6
 
 
 class Branches(nn.Module):

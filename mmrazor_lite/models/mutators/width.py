@@ -23,6 +23,7 @@ from mmrazor_lite.graph import (
     find_width_groups,
     kind_of,
     layer_table,
+    op_calls,
     trace,
 )
 from mmrazor_lite.graph.computation import document, lines_of
@@ -61,7 +62,8 @@ def _is_of_a_subnet(module: nn.Module) -> bool:
 class OneShotChannelMutator:
     """Makes the widths of a plain network choices: one per group of layers that must agree.
 
-    After :meth:`prepare`, ``untrainable`` says why the backward pass of the network itself fails, None where it runs.
+    After :meth:`prepare`, ``untrainable`` says why the backward pass of the network itself fails, None where it runs;
+    ``calls`` are the ops whose sizes follow the widths.
 
     Source: AutoSlim, arXiv:1903.11728.
 
@@ -140,7 +142,8 @@ class OneShotChannelMutator:
         self._publish(traced, graph)
         self._check_exports()
         del self._images
-        graph.nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
+        for nodes in (graph.nodes, graph.along):
+            nodes.clear()  # they hold the whole traced program, which cannot be copied with the mutator
 
     def _check_patterns(self, layers: Sequence[str], graph: WidthGraph) -> None:
         """Refuse a pattern that names nothing: it is a typo, and would be ignored."""
@@ -293,6 +296,7 @@ class OneShotChannelMutator:
                 layers[name] = LayerWidth(mutable.name if mutable else None, len(outputs))
         self.search_space = SearchSpace(choices, layers)
         self.cost_model = CostModel(self.search_space, layer_table(traced, graph), graph.groups)
+        self.calls = op_calls(traced.eval, graph, traced.modules())
         self.active = self.search_space.max()
 
     # subnets --------------------------------------------------------------------------------------------------

@@ -1,0 +1,296 @@
+"""A latency table of a network whose widths were found by tracing: what its ops take, each distinct one once.
+
+Shape: S subnets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import nn
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph import OpCall
+from mmrazor_lite.subnet import SearchSpace
+
+from .cells import Cell
+from .latency_measuring import check_numbers, measure
+from .latency_parts import Job, add_job, plan_networks, plan_nothing
+from .latency_report import Report, suggest
+from .latency_table import NETWORK, LatencyTable
+from .measure import spread
+from .measurement_log import Journal
+from .op_runs import OpRun
+from .width_curves import Curve, Priced, WidthCurves, never_falling
+
+FOR_BASE = 8  # whole networks that say what is always there takes
+SHARES = (1 / 4, 1 / 2, 3 / 4)  # of the channels of an axis that are measured first, beside the fewest and all
+FEW = 3  # repeats that tell a step from chance
+LANES = 8  # channels that are computed together: what is measured are multiples, where there are that many
+ROUNDS = 4  # times that widths are looked at between those that were measured
+STEP = 0.1  # of an op's time: what is that far from the line between its neighbours is a step
+MATTERS = 0.002  # of the time of all ops at full width: steps below it are not looked for
+SMALLEST, JITTER = 0.3, 0.2  # shares of the widths of networks that are drawn, and of one group beside the others
+
+
+@runtime_checkable
+class HasCalls(Protocol):
+    """A mutator whose network was traced, and whose ops follow its widths."""
+
+    architecture: nn.Module
+    calls: list[OpCall]
+
+
+def build_width_table(
+    mutator: Any,
+    bench: Any,
+    journal: str | os.PathLike,
+    *,
+    checks: int = 20,
+    repeats: int = 11,
+    min_seconds: float = 0.01,
+    seed: int = 0,
+    apply_correction: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Measure what the ops of a traced network take over a grid of widths.
+
+    An op is measured once for all places with the same sizes; the least of its repeats counts, without what a run of
+    nothing takes. Where an op steps between two widths of the grid, it is measured there too. A line through the
+    times of a few whole networks says what is there beside: calls, views and all that no width changes; and how much
+    longer ops take inside a network than alone.
+
+    Args:
+        mutator: A prepared ``OneShotChannelMutator``.
+        bench, journal, checks, repeats, min_seconds, seed, apply_correction, progress: See
+            :func:`~mmrazor_lite.estimators.latency_build.build_table`.
+
+    Raises:
+        UserError: No width to choose, a number out of range, or a journal of other measurements.
+    """
+    check_numbers(checks, repeats, seed)
+    if not isinstance(mutator, HasCalls):
+        raise UserError(f"a latency table needs a network that is prepared; this {type(mutator).__name__} has none")
+    if not mutator.calls:
+        raise UserError("a latency table needs choices: no op of this network has a width that can be chosen")
+    space, facts = mutator.search_space, facts_of(mutator, bench)
+    rng = np.random.default_rng([seed, 1])
+    base_rows, check_rows = draw_widths(space, FOR_BASE, rng), draw_widths(space, checks, rng)
+    jobs: dict[str, Job] = {}
+    nothing = plan_nothing(jobs)
+    networks = plan_networks(mutator, jobs, [base_rows, check_rows])
+    whole = len(jobs)
+    book = Journal(journal, {"space": space.fingerprint, **facts})
+
+    def times() -> Times:
+        measure(jobs, bench, book, repeats, min_seconds, seed, progress)
+        found = {key: float(np.min(book.times[key])) for key in jobs}
+        own = {key: max(ms - found[nothing], 0.0) for key, ms in found.items()}
+        return Times(own, {key: spread(book.times[key]) if repeats >= FEW else math.inf for key in jobs})
+
+    grids = _distinct(mutator, facts["batch_size"])
+    own = _measured(grids.values(), jobs, times).ms
+    number = {key: index for index, key in enumerate(grids)}
+    calls = [Priced(call.name, number[call.key], call.axes) for call in mutator.calls]
+    alone = WidthCurves(space, [grid.curve(own) for grid in grids.values()], calls)
+    for_base, measured = (np.array([own[key] for key in keys]) for keys in networks)
+    offset, factor = line_through(alone(base_rows), for_base)
+    curves = WidthCurves(space, [replace(curve, ms=factor * curve.ms) for curve in alone.curves], calls)
+    base = Cell("", (), np.array([offset]))
+    noise = float(np.median([spread(book.times[key]) for key in jobs]))
+    found = {
+        "repeats": min(len(book.times[key]) for key in jobs),
+        "spread": round(noise, 4),
+        "inside": round(factor, 4),
+    }
+    predicted = offset + curves(check_rows)
+    fix = suggest(predicted, measured, apply_correction)
+    table = LatencyTable(space, base, [], {**facts, **found}, fix, widths=curves)
+    return Report(table, predicted, measured, len(calls), len(jobs) - whole, noise)
+
+
+def line_through(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:
+    """Offset and slope of the line through points (S,): medians over all pairs, which single slow points do not move.
+
+    The slope is 1 where all points are of one size, or the line falls; a line that would begin below 0 begins there.
+    Source: Theil and Sen, see scipy's theilslopes.
+    """
+    first, second = np.triu_indices(len(predicted), 1)
+    apart = predicted[second] - predicted[first]
+    far = np.abs(apart) > 0.05 * np.abs(predicted).max()
+    slopes = (measured[second] - measured[first])[far] / apart[far]
+    slope = float(np.median(slopes)) if far.any() else 1.0
+    slope = slope if slope > 0 else 1.0
+    offset = float(np.median(measured - slope * predicted))
+    return (offset, slope) if offset >= 0 else (0.0, float(np.median(measured / predicted)))
+
+
+def facts_of(mutator: Any, bench: Any) -> dict[str, Any]:
+    """What decides about the times of a network, as plain data: of the bench, and of the network."""
+    numbers = [tensor for tensor in mutator.architecture.parameters() if tensor.is_floating_point()]
+    own = {
+        "dtype": str(numbers[0].dtype).removeprefix("torch.") if numbers else "float32",
+        "channels_last": False,
+        "input_shape": list(mutator.input_shape),
+    }
+    return {**own, **bench.facts(), NETWORK: mutator.cost_model.fingerprint}
+
+
+def draw_widths(space: SearchSpace, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random rows (S, D) of small to large networks: widths about one share of the full ones."""
+    sizes = np.array([len(choice.candidates) for choice in space.values()])
+    full = np.array([choice.candidates[-1] for choice in space.values()], np.float64)
+    shares = rng.uniform(SMALLEST, 1, (count, 1)) + rng.uniform(-JITTER, JITTER, (count, len(full)))
+    rows = np.zeros((count, len(full)), np.int64)
+    for column, choice in enumerate(space.values()):
+        widths = np.asarray(choice.candidates, np.float64)
+        rows[:, column] = np.searchsorted(widths, np.clip(shares[:, column], 0, 1) * full[column])
+    return np.minimum(rows, sizes - 1)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of every job: milliseconds without what a run of nothing takes, and how far its repeats lie apart, as a share."""
+
+    ms: Mapping[str, float]
+    spread: Mapping[str, float]
+
+
+@dataclass
+class _Grid:
+    """A distinct op while it is measured.
+
+    Attributes:
+        call: The op.
+        count: How often the network runs it.
+        make: Channels of its axes -> the module that runs it.
+        knots: Of each axis the channels that are measured, ascending.
+        settled: (axis, gap between two knots) that needs no knot.
+        keys: Channels -> the key of their job.
+    """
+
+    call: OpCall
+    count: int
+    make: Callable[[tuple[int, ...]], OpRun]
+    knots: list[list[int]]
+    settled: set[tuple[int, int, int]] = field(default_factory=set)
+    keys: dict[tuple[int, ...], str] = field(default_factory=dict)
+
+    def plan(self, jobs: dict[str, Job], points: Iterable[tuple[int, ...]]) -> None:
+        """Let measurements at these channels join the others."""
+        for point in points:
+            if point not in self.keys:
+                label = f"{self.call.kind} of {' to '.join(map(str, point))} channels"
+                job = Job(partial(self.make, point), (1, 1, 1), label)
+                self.keys[point] = add_job(jobs, job, (self.call.key, point))
+
+    @property
+    def points(self) -> list[tuple[int, ...]]:
+        """All channels of the grid."""
+        return list(itertools.product(*self.knots))
+
+    def full(self, times: Times) -> float:
+        """What all calls take at full width."""
+        return self.count * times.ms[self.keys[self.call.fulls]]
+
+    def probes(self) -> Iterator[tuple[int, tuple[int, int], tuple[int, ...]]]:
+        """(axis, gap, channels inside of it) of every gap that is not settled."""
+        for axis, line in enumerate(self.knots):
+            for gap in itertools.pairwise(line):
+                inside = _between(*gap, self.call.steps[axis])
+                if inside is not None and (axis, *gap) not in self.settled:
+                    yield axis, gap, self._at(axis, inside)
+
+    def refine(self, times: Times) -> bool:
+        """Add a knot where the op is far from the line between two of them; the other gaps are settled.
+
+        On a busy machine, far is more: what repeats differ by is no step.
+
+        Returns:
+            Whether there is a new one.
+        """
+        new = []
+        for axis, gap, point in self.probes():
+            ends = [self.keys[self._at(axis, end)] for end in gap]
+            line = float(np.interp(point[axis], gap, [times.ms[key] for key in ends]))
+            key = self.keys[point]
+            doubt = max(times.spread[key] for key in (key, *ends))
+            if abs(times.ms[key] - line) > (STEP + doubt) * line:
+                new.append((axis, point[axis]))
+            else:
+                self.settled.add((axis, *gap))
+        for axis, inside in new:
+            self.knots[axis] = sorted({*self.knots[axis], inside})
+        return bool(new)
+
+    def curve(self, ms: Mapping[str, float]) -> Curve:
+        """What was measured."""
+        times = np.array([ms[self.keys[point]] for point in self.points]).reshape([len(line) for line in self.knots])
+        sizes = " to ".join(map(str, self.call.fulls))
+        what = f"{self.call.kind} of up to {sizes} channels, as in {self.call.name or 'the network'}"
+        return Curve(what, tuple(np.array(line) for line in self.knots), never_falling(times))
+
+    def _at(self, axis: int, channels: int) -> tuple[int, ...]:
+        """So many channels of one axis, all of the other."""
+        return (*self.call.fulls[:axis], channels, *self.call.fulls[axis + 1 :])
+
+
+def _distinct(mutator: HasCalls, images: int) -> dict[str, _Grid]:
+    """Key -> each distinct op, on its first grid."""
+    held = sum(tensor.numel() * tensor.element_size() for tensor in mutator.architecture.parameters())
+    counts, found = Counter(call.key for call in mutator.calls), {}
+    for call in mutator.calls:
+        if call.key not in found:
+            make = partial(OpRun, call, images=images, held_bytes=held)
+            found[call.key] = _Grid(
+                call, counts[call.key], make, [_first(call, axis) for axis in range(len(call.axes))]
+            )
+    return found
+
+
+def _measured(grids: Collection[_Grid], jobs: dict[str, Job], measured: Callable[[], Times]) -> Times:
+    """Measure grids, and between their widths where that matters and an op steps there."""
+    for grid in grids:
+        grid.plan(jobs, grid.points)
+    times = measured()
+    total = sum(grid.full(times) for grid in grids)
+    heavy = [grid for grid in grids if STEP * grid.full(times) > MATTERS * total]
+    for _ in range(ROUNDS):
+        for grid in heavy:
+            grid.plan(jobs, [point for *_, point in grid.probes()])
+        times = measured()
+        heavy = [grid for grid in heavy if grid.refine(times)]
+        for grid in heavy:
+            grid.plan(jobs, grid.points)
+        times = measured()
+        if not heavy:
+            break
+    return times
+
+
+def _first(call: OpCall, axis: int) -> list[int]:
+    """The channels that an op is measured at first: the fewest that it can have, and shares of all."""
+    full, step, width = call.fulls[axis], call.steps[axis], call.axes[axis]
+    low = width.constant + sum(per for _, per, _ in width.terms)
+    lanes = math.lcm(step, LANES)
+    if full < 4 * lanes:
+        inner = {full - round(full / 2 / step) * step}
+    elif width.constant:
+        inner = {full - round((1 - share) * full / step) * step for share in SHARES}
+    else:
+        inner = {round(share * full / lanes) * lanes for share in SHARES}
+    return sorted({low, full, *(n for n in inner if low < n < full)})
+
+
+def _between(low: int, high: int, step: int) -> int | None:
+    """A number of channels between two others that a network can have; None where there is none."""
+    steps = (high - low) // step
+    return None if steps < 2 else high - (steps // 2) * step

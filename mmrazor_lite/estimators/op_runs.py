@@ -1,0 +1,102 @@
+"""An op of a traced graph as a module that runs it alone, on tensors of any of its widths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmrazor_lite.graph import Along, OpCall, TensorForm
+
+MOST_BYTES = 2**24  # of weights that one op goes through in turns
+MOST_COPIES = 64
+
+
+class OpRun(nn.Module):
+    """Runs an op on random tensors; what it is called with counts for nothing.
+
+    Inside a network, the weights of an op have left the fast memory since it ran last, as far as the network's are more
+    than that holds. So it goes through copies of its weights in turns, which together are as large as the network's.
+
+    Args:
+        call: The op.
+        channels: How many its axes have.
+        images: That it runs on at a time.
+        held_bytes: What the weights of the whole network take.
+    """
+
+    def __init__(self, call: OpCall, channels: Sequence[int], images: int = 1, held_bytes: int = 0) -> None:
+        super().__init__()
+        self._op, self._channels, self._images = call.op, tuple(channels), images
+        self._generator = torch.Generator().manual_seed(0)
+        weights = [form for form in _forms((call.args, list(call.kwargs.values()))) if form.is_weight]
+        own = sum(math.prod(form.sizes(channels)) * form.dtype.itemsize for form in weights)
+        copies = min(MOST_COPIES, min(held_bytes, MOST_BYTES) // own) if own else 1
+        inputs: dict[int, str] = {}  # a tensor of images is the same one for all copies
+        self._called = [
+            ([self._made(arg, inputs) for arg in call.args], {k: self._made(v, inputs) for k, v in call.kwargs.items()})
+            for _ in range(max(copies, 1))
+        ]
+        self._turn, self._ready = 0, False
+
+    def forward(self, images: Tensor) -> Any:
+        if not self._ready:  # the module has been moved to its device, its dtype and its layout meanwhile
+            self._called = [(_tensors(args, self), _tensors(kwargs, self)) for args, kwargs in self._called]
+            self._ready = True
+        args, kwargs = self._called[self._turn]
+        self._turn = (self._turn + 1) % len(self._called)
+        return self._op(*args, **kwargs)
+
+    def _made(self, value: Any, inputs: dict[int, str]) -> Any:
+        """What an argument is; a tensor is a buffer of this module, by its name."""
+        if isinstance(value, Along):
+            return value.at(self._channels)
+        if isinstance(value, (list, tuple)):
+            return [self._made(part, inputs) for part in value]
+        if not isinstance(value, TensorForm):
+            return value
+        if not value.is_weight and id(value) in inputs:
+            return _Name(inputs[id(value)])
+        name = f"tensor_{len(self._buffers)}"
+        self.register_buffer(name, self._filled(value))
+        inputs[id(value)] = name
+        return _Name(name)
+
+    def _filled(self, form: TensorForm) -> Tensor:
+        """Numbers that stay within bounds, also where an op writes into what it reads, again and again."""
+        sizes = form.sizes(self._channels, self._images)
+        order = form.order or range(len(sizes))
+        shape = [sizes[dim] for dim in order]
+        if not form.dtype.is_floating_point:
+            tensor = torch.zeros(shape, dtype=form.dtype)
+        elif form.is_weight and len(sizes) == 1:
+            tensor = torch.ones(shape, dtype=form.dtype)  # a variance is one of these
+        else:
+            tensor = torch.rand(shape, generator=self._generator, dtype=torch.float32).to(form.dtype) + 0.5
+        back = [list(order).index(dim) for dim in range(len(sizes))]
+        return tensor.permute(back)
+
+
+class _Name(str):
+    """The name of a buffer, which is no text that an op is called with."""
+
+
+def _forms(value: Any) -> Iterator[TensorForm]:
+    if isinstance(value, TensorForm):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _forms(part)
+
+
+def _tensors(value: Any, held: nn.Module) -> Any:
+    if isinstance(value, _Name):
+        return held._buffers[value]
+    if isinstance(value, list):
+        return [_tensors(part, held) for part in value]
+    if isinstance(value, dict):
+        return {name: _tensors(part, held) for name, part in value.items()}
+    return value

@@ -1,0 +1,311 @@
+"""Latency tables of traced networks. Where the clock is a known function of each op, the table is its sum, exactly."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from slim_nets import Attention, Residual, UNet
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.latency_build import Report, build_table
+from mmrazor_lite.estimators.latency_reading import read_table
+from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
+from mmrazor_lite.estimators.latency_widths import FOR_BASE, draw_widths, line_through
+from mmrazor_lite.estimators.measure import Bench
+from mmrazor_lite.estimators.op_runs import OpRun
+from mmrazor_lite.graph import trace
+from mmrazor_lite.models.mutators import OneShotChannelMutator
+from mmrazor_lite.search import Budget, GreedySearcher
+from mmrazor_lite.search.protocols import run
+
+OVERHEAD = 2e-5  # seconds that every run takes beside its ops
+BESIDE = 3e-4  # and every network
+
+
+class Grouped(nn.Module):
+    """A grouped conv, a group norm, squeeze and excitation, a transposed conv, and maps that are shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped, self.norm = nn.Conv2d(3, 24, 3), nn.Conv2d(24, 48, 3, groups=4), nn.GroupNorm(4, 48)
+        self.squeeze, self.excite = nn.Conv2d(48, 12, 1), nn.Conv2d(12, 48, 1)
+        self.up, self.fc = nn.ConvTranspose2d(48, 16, 2, 2), nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.norm(self.grouped(self.stem(x))).relu_()
+        n, c, h, w = x.shape
+        x = x.reshape(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        x = x * self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.fc(nn.functional.layer_norm(self.up(x).mean((2, 3)), (16,)))
+
+
+NETWORKS = {"residual": Residual, "unet": UNet, "attention": Attention, "grouped": Grouped}
+
+
+def prepared(network: nn.Module, size: int = 16) -> OneShotChannelMutator:
+    mutator = OneShotChannelMutator()
+    mutator.prepare(network, (3, size, size), any_width=True)
+    return mutator
+
+
+@pytest.fixture(scope="module")
+def mutators() -> dict[str, OneShotChannelMutator]:
+    torch.manual_seed(0)
+    return {name: prepared(network()) for name, network in NETWORKS.items()}
+
+
+class Counting(TorchDispatchMode):
+    """Elements that ops read and write, of all but views; twice as many of maps with ``step`` channels and more."""
+
+    def __init__(self, step: int | None) -> None:
+        super().__init__()
+        self.step, self.seen = step, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and func is not torch.ops.aten._unsafe_view.default:
+            tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
+            wide = self.step is not None and any(t.dim() == 4 and t.shape[1] >= self.step for t in tensors)
+            self.seen += sum(tensor.numel() for tensor in tensors) * (2 if wide else 1)
+        return result
+
+
+class AddingBench:
+    """A bench on which a run takes a nanosecond per element, and a network more beside.
+
+    Args:
+        step: See :class:`Counting`.
+        stop_after: Timers that are made before the process is "killed".
+    """
+
+    def __init__(self, step: int | None = None, stop_after: int | None = None, inside: float = 1.0, **facts) -> None:
+        self.step, self.stop_after, self.inside, self.made = step, stop_after, inside, 0
+        self.extra = facts
+
+    def facts(self) -> dict:
+        return {"device": "adds", "threads": 1, "batch_size": 1, **self.extra}
+
+    def timer(self, module: nn.Module, size: tuple):
+        if self.made == self.stop_after:
+            raise KeyboardInterrupt
+        self.made += 1
+        seconds = OVERHEAD + (0.0 if isinstance(module, nn.Identity) else self.seconds(module.eval(), size))
+        if not isinstance(module, (OpRun, nn.Identity)):
+            seconds = BESIDE + self.inside * seconds
+        return lambda runs: runs * seconds
+
+    def seconds(self, module: nn.Module, size: tuple) -> float:
+        with torch.no_grad(), Counting(self.step) as count:
+            module(torch.zeros((1, *size)))
+        return 1e-9 * count.seen
+
+
+def build(mutator, bench, journal, **options):
+    return build_table(mutator, bench, journal, **{"checks": 4, "repeats": 1, "min_seconds": 1e-9, **options})
+
+
+@pytest.fixture(scope="module")
+def whole(mutators, tmp_path_factory) -> tuple[AddingBench, Report]:
+    """A table of the residual network that was measured in one go."""
+    bench = AddingBench()
+    return bench, build(mutators["residual"], bench, tmp_path_factory.mktemp("whole") / "journal")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_call_runs_what_the_subnet_runs(name, mutators):
+    """At the channels that a subnet has, every call has the tensors that the exported subnet's own trace shows."""
+    mutator = mutators[name]
+    space = mutator.search_space
+    assert {term[0] for call in mutator.calls for axis in call.axes for term in axis.terms} == set(space)
+    for row in draw_widths(space, 3, np.random.default_rng(0)):
+        subnet = space.subnet(row)
+        shapes = {}
+        traced = trace(mutator.export(subnet), mutator.input_shape)
+        for op in traced.eval:
+            tensors = [n.meta["val"] for n in op.node.all_input_nodes if isinstance(n.meta["val"], torch.Tensor)]
+            shapes.setdefault((op.layer or op.module_path, op.kind), []).append([tuple(t.shape) for t in tensors])
+        for call in mutator.calls:
+            channels = [axis.at(subnet) for axis in call.axes]
+            run = OpRun(call, channels, images=2)
+            run(torch.zeros(1))
+            found = [tuple(leaf.shape) for leaf in tree_leaves(run._called[0]) if isinstance(leaf, torch.Tensor)]
+            if call.kind == "cat":
+                total = sum(shape[1] for shape in found)
+                wanted = sum(shape[1] for shape in shapes[call.name, "cat"][0])
+                assert abs(total - wanted) <= len(found)
+            else:
+                assert sorted(set(found)) in [sorted(set(s)) for s in shapes[call.name, call.kind]], call
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_additive_is_predicted_exactly(name, mutators, whole, tmp_path):
+    mutator = mutators[name]
+    space, bench = mutator.search_space, AddingBench()
+    report = whole[1] if name == "residual" else build(mutator, bench, tmp_path / "journal")
+    exact = 0.01 if name == "unet" else 1e-6  # of a concat, shares of channels are rounded
+    assert report.predicted == pytest.approx(report.measured, rel=exact) and len(set(report.measured)) > 2
+    assert report.table.device["inside"] == pytest.approx(1, rel=exact) and report.entries == len(mutator.calls)
+    rows = space.sample_indices(np.random.default_rng(1), 8)
+    networks = [mutator.export(space.subnet(row)).eval() for row in rows]
+    taken = [1e3 * (OVERHEAD + BESIDE + bench.seconds(network, mutator.input_shape)) for network in networks]
+    assert report.table(rows) + 1e3 * OVERHEAD == pytest.approx(taken, rel=exact)
+    for row, ms in zip(rows, report.table(rows), strict=True):
+        assert report.table.of(space.subnet(row)) == pytest.approx(ms, rel=1e-12)
+
+
+def test_a_table_is_the_same_in_its_file_and_for_every_grid_of_widths(mutators, whole, tmp_path):
+    mutator = mutators["residual"]
+    table, path = whole[1].table, tmp_path / "table.json"
+    table.write(path)
+    read = read_table(path, mutator)
+    rows = mutator.search_space.sample_indices(np.random.default_rng(0), 50)
+    assert read(rows).tolist() == table(rows).tolist() and read.digest == table.digest
+    coarse = OneShotChannelMutator(candidate_choices=[0.5, 1.0], divisor=4)
+    coarse.prepare(Residual(), (3, 16, 16))
+    assert coarse.search_space.fingerprint == mutator.search_space.fingerprint
+    other = LatencyTable.read(path, coarse.search_space)
+    for row in coarse.search_space.sample_indices(np.random.default_rng(0), 8):
+        subnet = coarse.search_space.subnet(row)
+        assert other(row[None])[0] == pytest.approx(table.of(subnet), rel=1e-12)
+
+
+def test_a_search_reads_it_as_a_resource(mutators, whole):
+    mutator, table = mutators["residual"], whole[1].table
+    cost, space = CostWithLatency(mutator.cost_model, table), mutator.search_space
+    rows = space.sample_indices(np.random.default_rng(0), 300)
+    found = cost(rows)["latency"]
+    assert cost.extreme("latency", False) <= found.min() and found.max() <= cost.extreme("latency", True)
+    assert table.of(space.max()) == table.extreme(True) and table.of(space.min()) == table.extreme(False)
+    limit = 0.4 * table.extreme(True) + 0.6 * table.extreme(False)
+    searcher = GreedySearcher(space, cost, budgets=[Budget("latency", limit)])
+    results = run(searcher, lambda row: float(cost(row[None])["macs"][0]))
+    assert 0.9 * limit < cost(results[0].row[None])["latency"][0] <= limit
+
+
+def test_a_step_between_measured_widths_is_found(tmp_path):
+    """Maps of 50 channels and more take twice as long; the first grid measures 32 and 64."""
+    mutator = prepared(Residual(64))
+    report = build(mutator, AddingBench(step=50), tmp_path / "journal", repeats=3)
+    assert report.predicted == pytest.approx(report.measured, rel=0.05)
+    space, table = mutator.search_space, report.table
+    for width in (45, 52):
+        subnet = {**space.max(), "stem.0": width}
+        seconds = AddingBench(step=50).seconds(mutator.export(subnet).eval(), mutator.input_shape)
+        assert table.of(subnet) == pytest.approx(1e3 * (seconds + BESIDE), rel=0.03)
+    rows = space.sample_indices(np.random.default_rng(2), 40)
+    wider = np.minimum(rows + 1, np.array([len(choice.candidates) - 1 for choice in space.values()]))
+    assert (table(wider) >= table(rows) - 1e-12).all()  # it never falls
+
+
+def test_ops_that_take_longer_inside_a_network(mutators, tmp_path):
+    report = build(mutators["residual"], AddingBench(inside=1.5), tmp_path / "journal")
+    assert report.predicted == pytest.approx(report.measured, rel=1e-6)
+    assert report.table.device["inside"] == pytest.approx(1.5, rel=1e-6)
+
+
+def test_equal_ops_are_measured_once_and_a_killed_measurement_goes_on(mutators, whole, tmp_path):
+    mutator, (bench, wanted) = mutators["residual"], whole
+    assert wanted.distinct == bench.made - 1 - FOR_BASE - 4
+    with pytest.raises(KeyboardInterrupt):
+        build(mutator, AddingBench(stop_after=70), tmp_path / "journal")
+    rest = AddingBench()
+    assert build(mutator, rest, tmp_path / "journal").table.digest == wanted.table.digest
+    assert rest.made == bench.made - 64
+    with pytest.raises(UserError, match="batch_size was 1, is 4; delete it"):
+        build(mutator, AddingBench(batch_size=4), tmp_path / "journal")
+
+
+def test_what_decides_about_the_times_is_written(whole):
+    device = whole[1].table.device
+    assert device["dtype"] == "float32" and device["channels_last"] is False and device["input_shape"] == [3, 16, 16]
+    assert device["batch_size"] == 1 and device["repeats"] == 1 and "spread" in device
+
+
+@pytest.mark.parametrize("options", [{}, {"channels_last": True}, {"dtype": "bfloat16"}, {"batch_size": 3}])
+def test_a_real_bench_runs_every_call(options, mutators):
+    threads = torch.get_num_threads()
+    bench = Bench(threads=1, **options)
+    try:
+        for call in mutators["grouped"].calls:
+            assert bench.timer(OpRun(call, call.fulls, bench.batch_size, 10**6), (1, 1, 1))(2) >= 0
+    finally:
+        torch.set_num_threads(threads)
+    assert {key: bench.facts()[key] for key in options} == options
+
+
+def test_weights_are_taken_in_turns(mutators):
+    conv = next(call for call in mutators["residual"].calls if call.name == "branch.0")
+    own = 16 * 32 * 9 * 4
+    run = OpRun(conv, conv.fulls, held_bytes=3 * own)
+    run(torch.zeros(1))
+    first, second, third = (args[1] for args, _ in run._called)
+    assert len({tensor.data_ptr() for tensor in (first, second, third)}) == 3
+    assert len({args[0].data_ptr() for args, _ in run._called}) == 1
+
+
+def test_a_line_through_times():
+    at = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    slow = 0.5 + 2 * at
+    slow[1] += 40  # one that something else slowed down
+    assert line_through(at, slow) == pytest.approx((0.5, 2))
+    assert line_through(np.ones(4), np.arange(4) + 2.0) == pytest.approx((2.5, 1))
+    assert line_through(at, 3 * at - 0.5)[0] == 0
+    assert line_through(at, 9 - at)[1] == 1
+
+
+def edited(text: str, key: str, value) -> str:
+    data = json.loads(text)
+    del data["crc"]
+    place = data
+    *way, last = key.split(".")
+    for step in way:
+        place = place[int(step) if step.isdigit() else step]
+    place[int(last) if last.isdigit() else last] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("curves", 3, "curves must be a list"),
+        ("calls", None, "calls must be a list"),
+        ("curves.0", [1], r"curves\[0\] must be a mapping with what, widths and ms"),
+        ("curves.0.widths", [[4, 2]], "rising numbers of channels"),
+        ("curves.0.widths", [[1, 10**12]], "rising numbers of channels"),
+        ("curves.0.ms", [1.0], "an entry for each of its widths"),
+        ("curves.0.ms.0", -1, "must be milliseconds, 0 or more, got -1"),
+        ("curves.0.ms.0", 10**3, "must not fall as a width grows"),
+        ("calls.0.curve", 99, "names curve 99, of"),
+        ("calls.0.channels.0", [0, {}], "channels must be"),
+        ("calls.0.channels.0", [-1, {"stem.0": [1, 1]}], "channels must be"),
+        ("calls.0.channels.0", [0, {"stem.0": [1, 0]}], "must have .channels per unit, width of a unit."),
+        ("calls.0.channels.0", [0, {"stem": [1, 1]}], "unknown choice 'stem'"),
+        ("calls.0.channels.0", [0, {"stem.0": [1, 5]}], "is no width in units of 5"),
+        ("calls.0.channels.0", [0, {"stem.0": [9, 1]}], "has up to 144 channels, its curve ends at 16"),
+        ("calls", [], "no entry depends on"),
+        ("base", -99.0, "base is so far below 0"),
+    ],
+)
+def test_a_file_that_is_no_table(key, value, part, mutators, whole, tmp_path):
+    mutator, path = mutators["residual"], tmp_path / "table.json"
+    whole[1].table.write(path)
+    path.write_text(edited(path.read_text(), key, value))
+    with pytest.raises(UserError, match=part) as caught:
+        LatencyTable.read(path, mutator.search_space)
+    assert "table.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_measured(tmp_path):
+    with pytest.raises(UserError, match="needs a network that is prepared"):
+        build_table(OneShotChannelMutator(), AddingBench(), tmp_path / "journal")
+    mutator = OneShotChannelMutator(exclude=["*"])
+    mutator.prepare(Residual(), (3, 16, 16))
+    with pytest.raises(UserError, match="no op of this network has a width that can be chosen"):
+        build(mutator, AddingBench(), tmp_path / "journal")
+    assert not (tmp_path / "journal").exists()

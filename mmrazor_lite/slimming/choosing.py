@@ -13,6 +13,7 @@ import numpy as np
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_table import CostWithLatency
+from mmrazor_lite.estimators.measure import Bench
 from mmrazor_lite.models.importance import Ranking
 from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.subnet import Subnet
@@ -173,9 +174,9 @@ def _judge_of_trials(setting: Setting, rivals: int) -> Judge:
     return Judge(network, [*held_out.batches, *more])
 
 
-def check_fast(setting: Prepared, goal: Budget, divisor: int | str, clock: Timed) -> None:
+def check_fast(prepared: Prepared, goal: Budget, divisor: int | str, bench: Bench) -> None:
     """Raise :class:`UserError` where no subnet is as fast as the limit, or the network is: before the work."""
-    limit_of(goal, Stopwatch(setting, clock.bench)(_smallest(setting, divisor)))
+    limit_of(goal, Stopwatch(prepared, bench)(_smallest(prepared, divisor)))
 
 
 def _smallest(prepared: Prepared, divisor: int | str) -> Subnet:

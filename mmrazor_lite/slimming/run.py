@@ -29,7 +29,7 @@ from .repair import CUT, repaired_once
 from .report import Report, Stage
 from .slimmed import Slimmed
 from .speed import compare_latency
-from .timed import check_delivered, table_measured, table_of_file
+from .timed import bench_of, check_delivered, table_measured, table_of_file
 from .tune import tune as run_tuning
 
 
@@ -121,9 +121,10 @@ def slim(
     if unused and isinstance(goal, Floor):
         raise UserError(f"{goal.asked}: the data has targets, and {unused}; give class numbers (N,), or images alone")
     if is_timed:
-        by_time = by_time or table_measured(prepared, work_dir, resume, seed)
+        bench = by_time.bench if by_time else bench_of(prepared)
         if "subnet" not in steps:
-            check_fast(prepared, goal, divisor, by_time)
+            check_fast(prepared, goal, divisor, bench)
+        by_time = by_time or table_measured(prepared, bench, work_dir, resume, seed)
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
 

@@ -59,22 +59,27 @@ class Timed:
     notes: tuple[str, ...] = ()
 
 
-def table_measured(prepared: Prepared, folder: Path | None, resume: bool, seed: int) -> Timed:
+def bench_of(prepared: Prepared) -> Bench:
+    """A bench where the network is, with as many threads as there are now."""
+    with threads_kept():
+        return Bench(next(prepared.network.parameters()).device.type)
+
+
+def table_measured(prepared: Prepared, bench: Bench, folder: Path | None, resume: bool, seed: int) -> Timed:
     """A table of a network that is measured now.
 
     Args:
         prepared: The network.
+        bench: Measures it.
         folder: Where the table is kept, with its journal; None: nowhere.
         resume: Go on with the journal that is there.
         seed: Of the networks that are drawn.
     """
-    mutator, device = prepared.mutator, next(prepared.network.parameters()).device.type
-    with threads_kept(), tempfile.TemporaryDirectory() as nowhere:
-        bench = Bench(device)
+    with threads_kept(bench.threads), tempfile.TemporaryDirectory() as nowhere:
         journal = (folder or Path(nowhere)) / JOURNAL
         if not resume:
             journal.unlink(missing_ok=True)
-        report = build_table(mutator, bench, journal, seed=seed, **BUILT)
+        report = build_table(prepared.mutator, bench, journal, seed=seed, **BUILT)
         if folder is not None:
             report.table.write(folder / TABLE)
     error = report.errors()

@@ -160,7 +160,7 @@ def table(prepared, tmp_path_factory):
     folder, threads = tmp_path_factory.mktemp("table"), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timed, "BUILT", {"checks": 3, "repeats": 1, "min_seconds": 1e-9})
-        found = timed.table_measured(prepared, folder, False, 0)
+        found = timed.table_measured(prepared, timed.bench_of(prepared), folder, False, 0)
     assert "a latency table was measured" in found.notes[0] and torch.get_num_threads() == threads
     return folder / timed.TABLE
 

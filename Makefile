@@ -14,7 +14,7 @@ test:
 FLOOR = graph models export estimators engine cli/test_five_steps.py
 floor:
 	@python=$$(sh tools/setup_floor.sh) && export OMP_NUM_THREADS=1 && \
-	"$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile $(addprefix tests/,$(FLOOR)) $(ARGS) && \
+	"$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FLOOR)) $(ARGS) && \
 	"$$python" -m pytest -m wide tests/test_wheel.py
 
 # One line of the package changed at a time: the tests named for it must notice. About ten minutes on two cores.

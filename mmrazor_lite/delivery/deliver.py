@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,22 +113,14 @@ def deliver(
     _check(count, batch_sizes, threads, opset, inside, force)
     _check_calibration(int8, calibrate, formats)
     check_folder(folder, force)
-    shape = _shape(example)
     given = images is not None
-    count = count or (COUNT if given else DRAWN)
-    if given:
-        shape, batches = peeked(read(images, count, shape, seed, "images"))
-    elif shape is None:
-        raise UserError("deliver: give images, or example=(3, 224, 224), the size of one")
-    else:
-        batches = drawn(count, shape, seed)
-    title = name or type(model).__name__
-    network = replace(Network.of(model, shape, title, normalisation, inside), opset=opset)
+    shape, batches = _batches(images, _shape(example), count, seed)
+    network = replace(Network.of(model, shape, name or type(model).__name__, normalisation, inside), opset=opset)
     threads = threads or torch.get_num_threads()
     with whole_folder(folder, force, OWN) as draft:
         written = [_write(runtime, network, draft, say) for runtime in chosen]
         if int8:
-            measured = [network.taken(x) for x, _ in read(calibrate, IMAGES, shape, seed, "calibrate")]
+            measured = [run for run, _ in _as_taken(network, read(calibrate, IMAGES, shape, seed, "calibrate"))]
             written += [_quantise(file, measured, draft, say) for file in written if file.runtime.name in QUANTISERS]
         runners = {file.name: file.runtime.load(file.files[0], threads) for file in written}
         say(f"running {len(written)} files on {'' if given else 'random '}images")
@@ -193,6 +185,17 @@ def _shape(example: Tensor | Sequence[int] | None) -> tuple[int, ...] | None:
     return image_shape(example, "example")
 
 
+def _batches(
+    images: Any, shape: tuple[int, ...] | None, count: int | None, seed: int
+) -> tuple[tuple[int, ...], Iterator[Batch]]:
+    """(C, H, W) of an image, and batches of those given or of drawn ones."""
+    if images is not None:
+        return peeked(read(images, count or COUNT, shape, seed, "images"))
+    if shape is None:
+        raise UserError("deliver: give images, or example=(3, 224, 224), the size of one")
+    return shape, drawn(count or DRAWN, shape, seed)
+
+
 def _write(runtime: Runtime, network: Network, folder: Path, say: Say) -> Written:
     say(f"writing {runtime.name}")
     paths = tuple(folder / (STEM + ending) for ending in runtime.endings)
@@ -210,12 +213,11 @@ def _how(written: Sequence[Written], images: int) -> str:
     return f"int8 by {' and '.join(tools)}, calibrated with {images} images"
 
 
-def _as_taken(network: Network, batches: Any) -> Any:
-    """All images as the network takes them, the first batch in parts."""
-    cut: Batch
+def _as_taken(network: Network, batches: Iterator[Batch]) -> Iterator[tuple[np.ndarray, Any]]:
+    """All images as the network takes them, in runs of not too many."""
     for number, (images, targets) in enumerate(batches):
-        for cut in in_parts(images, targets, sliced) if number == 0 else [(images, targets)]:
-            yield network.taken(cut[0]), cut[1]
+        for part, labels in in_parts(images, targets, sliced, first=number == 0):
+            yield network.taken(part), labels
 
 
 def _cost(network: Network, notes: list[str]) -> Mapping[str, int]:

@@ -19,6 +19,7 @@ from mmrazor_lite.slimming.class_numbers import class_numbers, counted
 from .runtime import Runner
 
 LIMIT = 1e-4  # the largest difference of a file of float32, of the largest number of an output or of 1
+MOST = 50  # images of a run
 FIRST = (1, 2)  # images of the first runs: a number of images that is part of a file shows at once
 
 
@@ -137,11 +138,15 @@ def check_exact(name: str, proof: Proof, limit: float = LIMIT) -> None:
         )
 
 
-def in_parts(images: Tensor, targets: Any, cut: Any) -> Iterator[tuple[Tensor, Any]]:
-    """The first batch in runs of one, of two and of the other images; ``cut`` takes a part of the targets."""
-    start = 0
-    for size in (*FIRST, len(images)):
-        stop = min(start + size, len(images))
-        if stop > start:
-            yield images[start:stop], cut(targets, start, stop, len(images))
+def in_parts(images: Tensor, targets: Any, cut: Any, first: bool) -> Iterator[tuple[Tensor, Any]]:
+    """A batch in runs of at most :data:`MOST` images; the first one begins with one image, and with two.
+
+    Args:
+        cut: Takes a part of the targets: ``cut(targets, start, stop, count)``.
+        first: Whether it is the first batch.
+    """
+    start, sizes = 0, list(FIRST) if first else []
+    while start < len(images):
+        stop = min(start + (sizes.pop(0) if sizes else MOST), len(images))
+        yield images[start:stop], cut(targets, start, stop, len(images))
         start = stop

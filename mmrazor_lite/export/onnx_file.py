@@ -26,6 +26,7 @@ from .portable import module_of, output_names, plain_attention, prepared, progra
 PACKAGES = ("onnx", "onnxscript")
 MOST_BYTES = (1 << 31) - (1 << 24)  # of weights: a file of Protocol Buffers ends at 2 GiB
 _TRACES = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")  # paths of the machine that wrote it; long
+_SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that run it, from the outside in
 _OP = re.compile(r"No ONNX function found for <OpOverload\(op='aten\.(\w+)', overload='(\w+)'\)>")
 
 
@@ -136,7 +137,8 @@ def _compare(model: nn.Module, images: Tensor, file: str, name: str) -> None:
     try:
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise UserError(f"{name} cannot be written as ONNX: onnxruntime does not take it: {why(error)}") from None
+        refused = f"onnxruntime does not take it: {place_of(error, file)}{why(error)}"
+        raise UserError(f"{name} cannot be written as ONNX: {refused}") from None
     generator = torch.Generator().manual_seed(0)
     for count in (1, 3):
         batch = torch.randn((count, *images.shape[1:]), generator=generator).to(images.dtype)
@@ -154,6 +156,20 @@ def _compare(model: nn.Module, images: Tensor, file: str, name: str) -> None:
                 f"{name} cannot be written as ONNX: the file computes something else on a batch of {count}; use its "
                 ".pt2 file, or take Python numbers made of tensors out of its code"
             )
+
+
+def place_of(error: Exception, file: str) -> str:
+    """The operator and the module that an error of a runtime names by its node, as the start of a line."""
+    import onnx
+
+    named = set(re.findall(r"[\w.:/]+", str(error)))
+    nodes = onnx.load(file, load_external_data=False).graph.node
+    node: Any = next((node for node in nodes if node.name and node.name in named), None)
+    if node is None:
+        return ""
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
+    modules = [part.removeprefix("model").lstrip(".") for part in re.findall(r"'([^']*)'", scopes)[:-1]]
+    return f"operator {node.op_type} of {modules[-1]}: " if any(modules) else f"operator {node.op_type}: "
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:

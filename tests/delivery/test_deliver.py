@@ -78,6 +78,20 @@ class Singular(Two):
         return self.fc(self.inner(x))
 
 
+class Double(nn.Conv2d):
+    def forward(self, x):
+        return F.conv2d(x.double(), self.weight.double(), self.bias.double()).float()
+
+
+class Exact(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Double(3, 8, 3)
+
+    def forward(self, x):
+        return self.fc(self.inner(x).mean((2, 3)))
+
+
 class Separable(nn.Module):
     """Wide enough that integers make it smaller; says which channel is the brightest."""
 
@@ -323,6 +337,13 @@ def assert_eight_bits(path, model) -> None:
     scales = [n.input[1] for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == weights[0].name]
     assert list(kinds[scales[0]].dims) == [model.conv.out_channels]
     assert "mean" in {entry.key for entry in graph.metadata_props}
+
+
+def test_an_operator_that_a_runtime_refuses_is_named_with_its_module(tmp_path):
+    """onnxruntime has no convolution of 64 bits."""
+    with pytest.raises(UserError, match="operator Conv of inner: .*node_conv2d") as error:
+        deliver(made(Exact), tmp_path / "D", formats=need("onnx"), **QUICK)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):

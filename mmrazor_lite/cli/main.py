@@ -24,6 +24,7 @@ from . import (
     allocator,
     analyze,
     arguments,
+    board,
     configs,
     convert_ofa,
     convert_tfnas_table,
@@ -54,7 +55,7 @@ from .environment import leave_process_group
 RECIPES = (autoslim_cifar10, original, demo)  # they run other commands, and get the way to do so
 _MODULES = (
     *(train, search, specialize, test, split, extract, publish, convert_ofa, convert_tfnas_table, parse_tfnas),
-    *(analyze, flops, slim, export),
+    *(analyze, flops, board, slim, export),
     *(predictor_collect, predictor_train, latency, image_lists, print_config, configs, launch, migrate),
     *RECIPES,
 )

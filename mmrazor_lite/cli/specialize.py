@@ -11,6 +11,8 @@ from typing import Any
 from mmrazor_lite.config import build_model, load_config
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.fileio import require_file
+from mmrazor_lite.visualization.page_file import page_path, read_page, write_page
+from mmrazor_lite.visualization.side_by_side import side_by_side
 
 from . import arguments, environment
 from .limits import limited
@@ -37,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Search once per budget, or once for all of them; return the results, see ``SearchLoop.run``.
 
-    Each search has a folder of its own in the work dir, such as ``macs_300M`` or ``macs_front``, with its files.
+    Each search has a folder of its own in the work dir, such as ``macs_300M`` or ``macs_front``, with its files; the
+    page of the work dir has all of them side by side.
 
     Raises:
         UserError: No budget, one that no subnet meets, or what a search refuses; of all budgets before any search.
@@ -59,18 +62,37 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     _check_limits(build_model(cfg), resource, limits, settings.get("latency_table"))
     top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
     environment.hold_folder(top, args)
-    if args.launcher == "none" or os.environ.get("RANK", "0") == "0":
+    if _is_first(args):
         for name, value in dict(searches[0].get("constraints_range") or {}).items():
             if name != resource and value is not None:
                 print(f"within the config's constraints_range.{name}={short(value)} too")
-    results = []
+    results: list[dict[str, Any]] = []
+    folders: list[Path] = []
     for group, own in zip(groups, searches, strict=True):
         cfg = load_config(args.config, args.cfg_options)
         cfg.search_cfg = copy.deepcopy(own)
         flags = argparse.Namespace(**vars(args))
         flags.work_dir = str(top / f"{resource}_{'front' if args.front else str(group[0]).replace('%', 'pct')}")
         results += search(cfg, flags, args.checkpoint, args.resume)
+        folders.append(Path(flags.work_dir))
+    if _is_first(args):
+        _write_page(top, folders, resource, args)
     return results
+
+
+def _is_first(args: argparse.Namespace) -> bool:
+    return args.launcher == "none" or os.environ.get("RANK", "0") == "0"
+
+
+def _write_page(top: Path, folders: list[Path], resource: str, args: argparse.Namespace) -> None:
+    """The page of all searches, by those that are there: one that could not be written was told."""
+    written = [folder for folder in folders if page_path(folder).with_suffix(".json").is_file()]
+    pages = {folder.name: read_page(page_path(folder).with_suffix(".json")) for folder in written}
+    names = {folder.name: folder.name for folder in written}
+    title = Path(args.config).stem
+    page = side_by_side(pages, names, resource, "specialize", title, arguments.typed(args))
+    for path in write_page(page_path(top), page)[:1]:
+        environment.log_file("wrote", path)
 
 
 def _budgets(args: argparse.Namespace) -> tuple[str, list[str]]:

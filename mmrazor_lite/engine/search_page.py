@@ -23,6 +23,7 @@ from mmrazor_lite.search import Budget, Cost
 from mmrazor_lite.search.front import non_dominated
 from mmrazor_lite.subnet import SearchSpace, Subnet
 from mmrazor_lite.visualization.page import (
+    UNITS,
     Bars,
     Curves,
     Fact,
@@ -41,7 +42,6 @@ from mmrazor_lite.visualization.page_charts import tick
 FULL = "full network"
 REST = "all other layers"  # a part without a name
 PICTURED = 4  # subnets beside each other in a picture
-UNITS = {"latency": "latency (ms)", "memory": "memory (bytes)"}
 
 
 class FoundSubnet(Protocol):

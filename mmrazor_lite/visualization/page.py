@@ -16,6 +16,7 @@ from typing import Any
 
 FORMAT = "mmrazor_lite.page/1"
 MOST_POINTS = 600  # of a cloud in a picture: more are not told apart, and make the file large
+UNITS = {"latency": "latency (ms)", "memory": "memory (bytes)"}  # of costs that are no counts
 LOOKS = ("faint", "line", "steps", "marks")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 Cell = str | int | float | None
@@ -28,11 +29,13 @@ class Series:
     Attributes:
         points: (x, y), finite.
         look: ``faint`` dots for what was tried, a ``line``, ``steps`` for a front, large ``marks`` for what was chosen.
+        of: A series of the same picture whose colour it has; then the legend does not name it.
     """
 
     name: str
     points: tuple[tuple[float, float], ...]
     look: str = "line"
+    of: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,20 +38,24 @@ _NAMES = {drawn: name for name, (drawn, _) in COLOURS.items()}
 Chart = Curves | Bars
 
 
-def colour_names(chart: Chart) -> list[tuple[str, str]]:
-    """(name of a series, its colour's name) for the legend, in order."""
+def legend_of(chart: Chart) -> list[tuple[str, str]]:
+    """(name of a series, its colour's name) in order; those that share the colour of another are not named."""
+    shared = [bool(part.of) for part in chart.series] if isinstance(chart, Curves) else [False] * len(chart.values)
+    return [pair for pair, is_shared in zip(_colours(chart), shared, strict=True) if not is_shared]
+
+
+def _colours(chart: Chart) -> list[tuple[str, str]]:
+    """(name of a series, its colour's name) of all of them, in order."""
     if isinstance(chart, Bars):
         names = [name for name, _ in chart.values]
         first = ["rest"] if chart.behind else []
         return list(zip(names, [*first, *(f"s{i % SERIES + 1}" for i in range(len(names)))], strict=False))
-    found, number = [], 0
-    for part in chart.series:
-        if part.look == "faint":
-            found.append((part.name, "rest"))
-        else:
-            found.append((part.name, f"s{number % SERIES + 1}"))
-            number += 1
-    return found
+    own = [part.name for part in chart.series if part.look != "faint" and not part.of]
+    colours = {name: f"s{number % SERIES + 1}" for number, name in enumerate(dict.fromkeys(own))}
+    return [
+        (part.name, "rest" if part.look == "faint" else colours.get(part.of or part.name, "rest"))
+        for part in chart.series
+    ]
 
 
 def svg(chart: Chart, salt: str) -> str:
@@ -155,7 +159,7 @@ def in_columns(heights: Sequence[float], columns: int = 2) -> list[tuple[int, fl
 def _legend(figure: Any, chart: Chart, colours: dict[str, str], x: float, y: float) -> None:
     """In one line; what does not fit is left to the page."""
     end, (width, total) = x + WIDTH - 12, figure.get_size_inches() * 72
-    for name, colour in colour_names(chart):
+    for name, colour in legend_of(chart):
         name = visible(name)
         if x + 11 + 5.8 * len(name) > end:
             break
@@ -180,7 +184,7 @@ def _labelled(chart: Bars) -> bool:
 def _thick(chart: Bars) -> float:
     """Pixels of a row."""
     front = len(chart.values) - chart.behind
-    return ROW + 9 * max(0, front - 1)
+    return ROW + (12 if _labelled(chart) else 9) * max(0, front - 1)
 
 
 def height_of(chart: Chart) -> float:
@@ -216,7 +220,7 @@ def _end(text: str) -> str:
 
 
 def _curves(axes: Any, chart: Curves, colours: dict[str, str]) -> None:
-    for part, (_, colour) in zip(chart.series, colour_names(chart), strict=True):
+    for part, (_, colour) in zip(chart.series, _colours(chart), strict=True):
         _draw(axes, part, colours[colour], colours["card"], len(chart.series))
     if chart.log_y and any(y > 0 for part in chart.series for _, y in part.points):
         axes.set_yscale("log", nonpositive="mask")
@@ -247,7 +251,7 @@ def _draw(axes: Any, part: Series, colour: str, card: str, count: int) -> None:
 
 def _bars(axes: Any, chart: Bars, colours: dict[str, str]) -> None:
     rows = _rows(chart)
-    front = list(zip(chart.values, colour_names(chart), strict=True))[1 if chart.behind else 0 :]
+    front = list(zip(chart.values, _colours(chart), strict=True))[1 if chart.behind else 0 :]
     largest = (
         max((abs(n) for _, numbers in chart.values for i in rows if (n := numbers[i]) is not None), default=1) or 1
     )

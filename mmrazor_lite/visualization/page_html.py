@@ -10,13 +10,12 @@ from urllib.parse import quote
 from mmrazor_lite import __version__
 from mmrazor_lite.errors import UserError
 
-from .page import Bars, Cell, Outcome, Page, Section, Table, table, visible
-from .page_charts import colour_names, height_of, in_columns, svg
+from .page import UNITS, Bars, Cell, Outcome, Page, Section, Table, table, visible
+from .page_charts import height_of, in_columns, legend_of, svg
 from .page_style import STYLE
 
 # Even a page that was edited loads nothing and runs nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_UNITS = {"latency": "latency (ms)", "memory": "memory (bytes)"}
 
 
 def html_of(page: Page) -> tuple[str, str | None]:
@@ -71,7 +70,7 @@ def outcomes_table(outcomes: tuple[Outcome, ...]) -> Table:
         [one.name, *(dict(one.scores).get(name) for name in scores), *(dict(one.costs).get(name) for name in costs)]
         for one in outcomes
     )
-    return table(("network", *scores, *(_UNITS.get(name, name) for name in costs)), rows, (o.file for o in outcomes))
+    return table(("network", *scores, *(UNITS.get(name, name) for name in costs)), rows, (o.file for o in outcomes))
 
 
 def _arranged(sections: Sequence[Section], problems: list[str]) -> Iterator[str]:
@@ -116,7 +115,7 @@ def _section(section: Section, problems: list[str], order: int = 0) -> str:
 
 def _figure(section: Section, picture: str) -> str:
     assert section.chart is not None
-    names = colour_names(section.chart)
+    names = legend_of(section.chart)
     alone = len(names) == 1 and isinstance(section.chart, Bars)  # its axis says what it is
     shown = [] if alone else names
     key = "".join(f'<li><i style="background:var(--{colour})"></i>{_text(name)}</li>' for name, colour in shown)

@@ -50,6 +50,7 @@ FLAGS = {
     "print-config": {"config", "--cfg-options"},
     "migrate": {"config", "--cfg-options", "-o", "--output"},
     "demo": {"--work-dir"},
+    "board": {"work_dirs", "--cost", "-o", "--output"},
     "original": {"original", "flags"},
     "autoslim-cifar10": {"--arch", "--small", "--width", "--epochs", "--supernet-epochs", "--seeds", "--target"}
     | {"--device", "--amp", "--data-root", "--images-per-class", "--val-images-per-class", "--calibrate-images"}

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from html_pages import parsed
 
 import mmrazor_lite
 from mmrazor_lite.cli import main
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.search import AccuracyPredictor
 from mmrazor_lite.subnet import Choice, SearchSpace, read_subnet
+from mmrazor_lite.visualization import read_page
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,13 @@ def found(folder: Path, space):
 def test_each_limit_has_a_search_of_its_own(supernet, supernet_space, tmp_path):
     space, cost = supernet_space
     specialize(supernet, "--macs", "70%", "45%", "--work-dir", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["macs_45pct", "macs_70pct"]
+    names = ["macs_45pct", "macs_70pct", "report.html", "report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    page, html = read_page(tmp_path / "report.json"), parsed((tmp_path / "report.html").read_text())
+    assert page.kind == "specialize" and page.sections[-1].table.rows[0][1].startswith("mmrazor-lite specialize ")
+    (front,) = [part.chart for part in page.sections if part.name == "front"]
+    assert [line.name for line in front.series if line.look == "marks"] == ["macs_70pct", "macs_45pct"]
+    assert all((tmp_path / link).is_file() for link in html.links) and "./macs_45pct/report.html" in html.links
     full, macs = cost.max()["macs"], []
     for percent in (70, 45):
         stored = found(tmp_path / f"macs_{percent}pct", space)
@@ -94,7 +102,7 @@ def test_one_search_answers_all_limits(supernet, supernet_space, rows, predictor
     more = [f"search_cfg.searcher.{key}" for key in ("max_epochs=50", "num_candidates=100")]
     words = ["--macs", *limits, "--front", "--predictor", predictor, "--cfg-options", *more]
     specialize(supernet, *words, "search_cfg.constraints_range=None", "--work-dir", tmp_path)
-    (folder,) = tmp_path.iterdir()
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert folder.name == "macs_front"
     macs, scores = cost(rows)["macs"], AccuracyPredictor.read(predictor, space)(rows)
     answers = sorted((read_subnet(path, space) for path in folder.glob("*.yaml")), key=lambda s: s.resources["macs"])

@@ -1,10 +1,18 @@
-"""A limit on what a constructor makes: a config of a few bytes may ask for any number of layers of any size."""
+"""A limit on what a constructor makes and takes: a config of a few bytes may ask for any number of layers of any size.
+
+Not all of it is tensors: some networks make tables of positions in loops of Python, whose length is the square of what
+the config says. So time and memory are limited too.
+"""
 
 from __future__ import annotations
 
 import math
+import resource
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,17 +24,21 @@ from mmrazor_lite.errors import UserError
 
 _BY_SIZE = ("empty", "zeros", "ones", "rand", "randn")
 MAX_CALLS = 300_000  # an initialised layer takes some ten
+SECONDS, PER_SECOND = 10.0, 1e7  # of this process at work; weights that are drawn in one more
+_MEMORY = 4 << 30  # bytes that a constructor may take, but for its weights
+_PAGE = resource.getpagesize()
 _FREE = 1 << 22  # elements of one tensor that are no parameter: tables of positions and the like
 
 
 @contextmanager
-def bounded(modules: int, elements: int, what: str) -> Iterator[None]:
+def bounded(modules: int, elements: int, what: str, seconds: float = SECONDS) -> Iterator[None]:
     """Refuse to build more than so many modules, or parameters of more than so many elements, inside the block.
 
     Args:
         modules: How many.
         elements: Of all parameters together, and of any tensor that is made.
         what: Begins the error.
+        seconds: That the processors may work for it; a limit in the main thread only, where signals arrive.
 
     Raises:
         UserError: Inside the block, as soon as it is more.
@@ -51,11 +63,47 @@ def bounded(modules: int, elements: int, what: str) -> Iterator[None]:
         registration.register_module_parameter_registration_hook(on_parameter),
     ]
     try:
-        with _Sizes(max(elements, _FREE), refuse):
+        with _Sizes(max(elements, _FREE), refuse), _in_memory(_MEMORY + 16 * elements), _in_time(seconds, what):
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _in_time(seconds: float, what: str) -> Iterator[None]:
+    """Raise :class:`UserError` in the block after so many seconds of work, and again every second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise UserError(f"{what} takes more than {seconds:.3g} s to build, far more than the weights beside it are of")
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    rest = signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, *rest)
+        signal.signal(signal.SIGVTALRM, signal.SIG_DFL if before is None else before)
+
+
+@contextmanager
+def _in_memory(most: int) -> Iterator[None]:
+    """Let this process take so many bytes more in the block; what asks for more gets a ``MemoryError``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        limit = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE + most
+    except OSError:  # a system that does not say what it has
+        yield
+        return
+    ends = [end for end in (soft, hard, limit) if end != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(ends), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 class _Sizes(TorchFunctionMode):

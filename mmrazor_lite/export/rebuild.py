@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.export.allowed_text import is_word
-from mmrazor_lite.export.build_limit import bounded
+from mmrazor_lite.export.build_limit import PER_SECOND, SECONDS, bounded
 from mmrazor_lite.export.carried_data import check_plain
 from mmrazor_lite.models.classifiers import PlainClassifier, as_classifier, explicit, offline, source_of
 from mmrazor_lite.models.classifiers.nets import is_wrapper
@@ -68,12 +68,14 @@ def rebuild(
             config["data_preprocessor"] = carried(data_preprocessor)
     from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 
-    modules, elements = MAX_MODULES, MAX_ELEMENTS
+    modules, elements, held = MAX_MODULES, MAX_ELEMENTS, MAX_ELEMENTS
     if weights is not None:  # the supernet of a subnet has several operators for one, and wider layers
+        held = sum(tensor.numel() for tensor in weights.values())
         modules = min(modules, 2000 + 50 * len(weights))
-        elements = min(elements, (1 << 22) + 300 * sum(tensor.numel() for tensor in weights.values()))
+        elements = min(elements, (1 << 22) + 300 * held)
+    seconds, what = SECONDS + held / PER_SECOND, f"{where}: the carried architecture"
     # The random states of the caller stay.
-    with seeded(0), _default_scope("mmpretrain"), bounded(modules, elements, f"{where}: the carried architecture"):
+    with seeded(0), _default_scope("mmpretrain"), bounded(modules, elements, what, seconds):
         return _build(PRETRAIN_MODELS, config, f"{where}: architecture")
 
 
@@ -241,7 +243,7 @@ def _build(registry: Registry, config: Mapping[str, Any], where: str) -> Any:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except Exception as error:  # whatever a model's constructor raises for arguments it does not take
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{where} {config['type']}: cannot be built ({reason})") from None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import resource
+import signal
 import time
 
 import pytest
@@ -174,3 +176,23 @@ def test_limits_of_what_is_made(make):
         with pytest.raises(UserError, match="^it makes .* far more than"):
             make(10_000)
     assert make(150) is not None
+
+
+def test_loops_of_python_end_too(monkeypatch):
+    """LeViT makes its table of offsets in one: 100 million turns of an image size that looks like a large one."""
+    monkeypatch.setattr("mmrazor_lite.export.rebuild.SECONDS", 0.5)
+    config = {"type": "ImageClassifier", "backbone": {"type": "LeViT", "arch": "128s", "img_size": 1600}}
+    before = time.process_time()
+    with pytest.raises(UserError, match="^a.pth: .*takes more than 0.5 s to build"):
+        rebuild(config, None, "a.pth", {"weight": torch.zeros(100)})
+    assert time.process_time() - before < 3
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_memory_that_is_no_tensor_is_limited(monkeypatch):
+    monkeypatch.setattr("mmrazor_lite.export.build_limit._MEMORY", 1 << 26)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with bounded(100, 10_000, "it"), pytest.raises(MemoryError):
+        bytearray(1 << 28)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    assert len(bytearray(1 << 28)) == 1 << 28

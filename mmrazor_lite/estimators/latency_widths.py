@@ -74,7 +74,7 @@ def build_width_table(
             :func:`~mmrazor_lite.estimators.latency_build.build_table`.
 
     Raises:
-        UserError: No width to choose, a number out of range, or a journal of other measurements.
+        UserError: No width to choose, a backend other than torch, a number out of range, a journal of others.
     """
     check_numbers(checks, repeats, seed)
     if not isinstance(mutator, HasCalls):
@@ -82,6 +82,8 @@ def build_width_table(
     if not mutator.calls:
         raise UserError("a latency table needs choices: no op of this network has a width that can be chosen")
     space, facts = mutator.search_space, facts_of(mutator, bench)
+    if facts.get("backend", "torch") != "torch":
+        raise UserError(f"backend '{facts['backend']}': ops of traced widths run in torch alone; take backend 'torch'")
     rng = np.random.default_rng([seed, 1])
     base_rows, check_rows = draw_widths(space, FOR_BASE, rng), draw_widths(space, checks, rng)
     jobs: dict[str, Job] = {}

@@ -133,8 +133,9 @@ def op_calls(graph: TracedGraph, widths: WidthGraph, modules: Mapping[str, nn.Mo
 def _calls(graph: TracedGraph, widths: WidthGraph, modules: Mapping[str, nn.Module]) -> Iterator[OpCall]:
     same_for_all = tables_of(graph)
     for op in graph:
-        draft = _Draft(op, graph, widths, modules, same_for_all)
-        call = None if op.kind == OPAQUE else draft.call()
+        if op.kind == OPAQUE or not isinstance(op.node.target, torch._ops.OpOverload):
+            continue
+        call = _Draft(op, graph, widths, modules, same_for_all).call()
         if call is not None and call.axes:
             yield call
 
@@ -152,6 +153,7 @@ class _Draft:
     ) -> None:
         self._same_for_all = same_for_all  # tensors that are not of images
         self._op, self._graph, self._widths, self._modules = op, graph, widths, modules
+        self._unknown = False
         self._axes: list[ChannelSum] = []
         self._fulls: list[int] = []
         self._joined: ChannelSum | None = None  # of a concat: all that it reads, as one axis
@@ -167,6 +169,8 @@ class _Draft:
             self._join()
         args = tuple(self._formed(arg) for arg in args)
         kwargs = {name: self._formed(arg) for name, arg in kwargs.items()}
+        if self._unknown:
+            return None
         if op.kind in COUNTS and self._axes:
             args = self._with_count(args, COUNTS[op.kind])
         elif op.kind == "layer_norm" and self._axes:
@@ -183,7 +187,8 @@ class _Draft:
             return value
         tensor = value.meta.get("val")
         if not isinstance(tensor, torch.Tensor):
-            return value  # of an op with several results; such an op has a rule of its own, or none
+            self._unknown = True  # several results of another op in one: no shape
+            return None
         shape: list[int | Along] = [int(size) for size in tensor.shape]
         along = self._along(value)
         batch = None if value in self._same_for_all else _batch(shape, along)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,22 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError, check_number, failing, short
 from mmrazor_lite.estimators import CostModel
+from mmrazor_lite.estimators.latency_reading import read_table
+from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.fileio import as_path
 from mmrazor_lite.graph import FixedLayer
 from mmrazor_lite.models.calibration import evaluating
 from mmrazor_lite.models.importance import Importance, Ranking, build
 from mmrazor_lite.models.mutators.given import as_subnet
 from mmrazor_lite.randomness import seed_from
-from mmrazor_lite.search import EvolutionSearcher
+from mmrazor_lite.search import Cost, EvolutionSearcher
 from mmrazor_lite.search.protocols import run
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import SearchSpace, Subnet, read_subnet, write_subnet
 
 from .allocation import Widths, allocate
 from .asked import check_data, check_kinds, check_network, texts
-from .budgets import Budget, read_goal
+from .budgets import MEASURED, Budget, read_goal
 from .images import read_images
 from .judging import Judge
 from .offered import OfferedCost, offered
@@ -158,14 +161,21 @@ class Slimmer:
 
     # subnets --------------------------------------------------------------------------------------------------
 
-    def search(self, budget: Any, score: Callable[[nn.Module], float] | None = None, **options: Any) -> Subnet:
-        """The best subnet within a budget of counted resources; it is not made active.
+    def search(
+        self,
+        budget: Any,
+        score: Callable[[nn.Module], float] | None = None,
+        table: str | os.PathLike | None = None,
+        **options: Any,
+    ) -> Subnet:
+        """The best subnet within a budget; it is not made active.
 
         Without a score, what :meth:`rank` measured decides: the subnet that loses least. With one, an evolution that
         begins with that subnet, where channels are ranked.
 
         Args:
             budget: ``'50%'`` of the macs, ``'0.3G'``, ``dict(params='2M', memory='40MB')``; it is met exactly.
+            table: File of a latency table of this network, for a budget in milliseconds, as the table predicts them.
             score: Called with ``model`` in eval mode and the subnet active; the higher the better.
             options: Of the evolution, see :class:`EvolutionSearcher`: ``max_epochs``, ``num_candidates`` ...
 
@@ -174,16 +184,18 @@ class Slimmer:
         """
         check_kinds(score=score)
         goal = read_goal(budget, None, None, self.cost.of(self.space.max()))
-        if not isinstance(goal, Budget) or goal.latency is not None:
-            raise UserError(f"search: budget {short(budget)} is measured; a search takes counted ones, slim() takes it")
+        if (goal.latency is None) != (table is None):
+            need = "needs table=, a latency table" if table is None else "is counted: table= is for milliseconds"
+            raise UserError(f"search: budget {short(budget)} {need}")
+        cost, goal = self._limited(goal, table)
         if score is None:
             if options:
                 raise UserError(f"search: {short(next(iter(options)))} is for a search with a score; give score=")
-            return self._allocated(goal)
+            return self._allocated(goal, cost)
         if self._ranked is not None:
-            options.setdefault("init_candidates", [self._allocated(goal)])
+            options.setdefault("init_candidates", [self._allocated(goal, cost)])
         limits = [(name, 0.0, limit) for name, limit in goal.counted.items()]
-        cost = OfferedCost(self._offered, self.cost, self.space)
+        cost = OfferedCost(self._offered, cost, self.space)
         try:
             searcher = EvolutionSearcher(self._offered, cost, limits, **{"seed": self._seed, **options})
         except TypeError as error:
@@ -205,10 +217,18 @@ class Slimmer:
         except (TypeError, ValueError):
             raise UserError(f"search: score must give a number, got {short(found)}") from None
 
-    def _allocated(self, goal: Budget) -> Subnet:
+    def _limited(self, goal: Budget, table: str | os.PathLike | None) -> tuple[Cost, Budget]:
+        """What subnets cost, and all limits on that: of the latency, in milliseconds of the table."""
+        if table is None:
+            return self.cost, goal
+        found = read_table(as_path(table, "search: table"), self._mutator)
+        limit = goal.milliseconds(found.extreme(True))
+        return CostWithLatency(self.cost, found), replace(goal, counted={**goal.counted, MEASURED: limit})
+
+    def _allocated(self, goal: Budget, cost: Cost) -> Subnet:
         if self._ranked is None:
             raise UserError("search: nothing says what channels are worth; call rank(data) before, or give score=")
-        row = allocate(self._ranked.curves, self.cost, self.space, goal.counted, self._divisor, self._prepared.least)
+        row = allocate(self._ranked.curves, cost, self.space, goal.counted, self._divisor, self._prepared.least)
         return self.space.subnet(row)
 
     def passes(self, randoms: int = 2) -> Iterator[Subnet]:

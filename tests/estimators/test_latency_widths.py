@@ -19,6 +19,7 @@ from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
 from mmrazor_lite.estimators.latency_widths import FOR_BASE, draw_widths, line_through
 from mmrazor_lite.estimators.measure import Bench
 from mmrazor_lite.estimators.op_runs import OpRun
+from mmrazor_lite.estimators.width_curves import never_falling
 from mmrazor_lite.graph import trace
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.search import Budget, GreedySearcher
@@ -249,6 +250,15 @@ def test_weights_are_taken_in_turns(mutators):
     assert len({args[0].data_ptr() for args, _ in run._called}) == 1
 
 
+def test_times_never_fall_as_a_width_grows():
+    rising = np.array([[1.0, 2.0], [3.0, 5.0]])
+    assert never_falling(rising).tolist() == rising.tolist()
+    assert never_falling(np.array([1.0, 4.0, 2.0, 5.0])).tolist() == [1, 3, 3, 5]  # half way
+    noisy = np.add.outer(np.arange(6.0), np.arange(5.0)) + np.random.default_rng(0).normal(0, 2, (6, 5))
+    found = never_falling(noisy)
+    assert all((np.diff(found, axis=axis) >= 0).all() for axis in (0, 1))
+
+
 def test_a_line_through_times():
     at = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     slow = 0.5 + 2 * at
@@ -304,6 +314,9 @@ def test_a_file_that_is_no_table(key, value, part, mutators, whole, tmp_path):
 def test_what_cannot_be_measured(tmp_path):
     with pytest.raises(UserError, match="needs a network that is prepared"):
         build_table(OneShotChannelMutator(), AddingBench(), tmp_path / "journal")
+    mutator = prepared(Residual())
+    with pytest.raises(UserError, match="backend 'onnxruntime': ops of traced widths run in torch alone"):
+        build(mutator, AddingBench(backend="onnxruntime"), tmp_path / "journal")
     mutator = OneShotChannelMutator(exclude=["*"])
     mutator.prepare(Residual(), (3, 16, 16))
     with pytest.raises(UserError, match="no op of this network has a width that can be chosen"):

@@ -12,7 +12,11 @@ from torch import nn
 
 from mmrazor_lite import Slimmer
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.cells import Cell
+from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.estimators.resource import plain_cost
+from mmrazor_lite.estimators.width_curves import Curve, Priced, WidthCurves
+from mmrazor_lite.graph import ChannelSum
 
 SHAPE = (3, 16, 16)
 SMALL = {"max_epochs": 3, "num_candidates": 12, "top_k": 5, "num_mutation": 6, "num_crossover": 6}
@@ -47,6 +51,33 @@ def test_a_search_by_curves_meets_the_budget(slimmer):
     found, full = slimmer.cost.of(subnet), slimmer.cost.of(slimmer.space.max())
     assert 0.4 * full["macs"] < found["macs"] <= 0.5 * full["macs"] and found["params"] <= 0.7 * full["params"]
     assert slimmer.active == slimmer.space.max()
+
+
+def test_a_search_in_milliseconds_of_a_table(slimmer, tmp_path):
+    """A table that takes 0.1 ms for each channel of every group, and 1 ms beside."""
+    path, space = tmp_path / "table.json", slimmer.space
+    full = {name: choice.candidates[-1] for name, choice in space.items()}
+    curves = [Curve("op", (np.array([1, top]),), 0.1 * np.array([1, top])) for top in full.values()]
+    calls = [Priced(name, index, (ChannelSum(0, ((name, 1, 1),)),)) for index, name in enumerate(space)]
+    LatencyTable(space, Cell("", (), np.ones(1)), [], widths=WidthCurves(space, curves, calls)).write(path)
+    most = 1 + 0.1 * sum(full.values())
+    for subnet in (
+        slimmer.search({"latency": "60%"}, table=path),
+        slimmer.search({"latency": "60%"}, lambda network: float(slimmer.active["block1.0.0"]), path, **SMALL),
+    ):
+        assert 0.5 * most < 1 + 0.1 * sum(subnet.values()) <= 0.6 * most
+    with pytest.raises(UserError, match="latency=0.5 is out of reach"):
+        slimmer.search("0.5ms", table=path)
+    path.write_text(
+        path.read_text().replace('"device": {}', '"device": {"input_shape": [3, 8, 8]}').split(', "crc"')[0] + "}"
+    )
+    with pytest.raises(
+        UserError, match=r"table.json: the latency table is of images \[3, 8, 8\], .* are \[3, 16, 16\]"
+    ):
+        slimmer.search({"latency": "60%"}, table=path)
+    path.with_suffix(".npz").write_bytes(b"")
+    with pytest.raises(UserError, match="a published table is of operators, this network has widths"):
+        slimmer.search({"latency": "60%"}, table=path.with_suffix(".npz"))
 
 
 def test_a_search_by_a_score(slimmer):
@@ -121,8 +152,10 @@ def test_what_it_refuses(slimmer, tmp_path):
         fresh.search("50%", score=lambda network: None)
     with pytest.raises(UserError, match="must be a finite number, got nan"):
         fresh.search("50%", score=lambda network: np.nan)
-    with pytest.raises(UserError, match="is measured; a search takes counted ones"):
+    with pytest.raises(UserError, match="budget '2ms' needs table=, a latency table"):
         slimmer.search("2ms")
+    with pytest.raises(UserError, match="budget '50%' is counted: table= is for milliseconds"):
+        slimmer.search("50%", table="table.json")
     with pytest.raises(UserError, match="search: .*max_epoch"):
         fresh.search("50%", score=lambda network: 1.0, max_epoch=3)
     with pytest.raises(UserError, match="is for a search with a score"):

@@ -32,7 +32,7 @@ from .layer_rows import Images, RowPlan, Targets, bytes_of_targets, in_chunks
 from .layer_work import LayerWork
 from .least_squares import Fit
 from .out_of_memory import is_out_of_memory
-from .side_by_side import SideBySide
+from .waiting_runs import WaitingRuns
 
 Kept = Mapping[str, tuple[np.ndarray, np.ndarray]]  # layer -> its inputs, its outputs: whether each channel is kept
 UNTOUCHED = "nothing changed in front of it"  # what is said of a layer that needs no fit
@@ -149,7 +149,7 @@ class _Refit:
         self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
         self.plans = RowPlan.all_of(self.flows, self.images)
         self._name_the_unseen()
-        self.runs = SideBySide(self.small, self.flows, self.plans, self.images, self.options.held_bytes)
+        self.runs = WaitingRuns(self.small, self.flows, self.plans, self.images, self.options.held_bytes)
         with closing(self.runs):
             for name in self.runs.layers():
                 self._aim(name)

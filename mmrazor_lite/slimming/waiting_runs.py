@@ -54,7 +54,7 @@ class Stop:
         self.is_changed, self._rows = True, None
 
 
-class SideBySide:
+class WaitingRuns:
     """The runs of all batches through one network, in whose order the layers are gone through.
 
     Args:

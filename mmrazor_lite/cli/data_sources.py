@@ -77,7 +77,7 @@ def sources(node: Any, part: tuple = ()) -> Iterator[tuple[tuple, tuple]]:
 def _source(dataset: Mapping) -> tuple:
     kind = kind_of(dataset)
     root, prefix = str(dataset.get("data_root") or ""), dataset.get("data_prefix") or dataset.get("split") or ""
-    return kind, os.path.abspath(os.path.join(root, str(prefix))), str(dataset.get("ann_file") or "")
+    return kind, os.path.realpath(os.path.join(root, str(prefix))), str(dataset.get("ann_file") or "")
 
 
 def _apart(one: tuple, other: tuple) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError, check_flag, short
+from mmrazor_lite.folder_lock import hold, released
 from mmrazor_lite.models.importance import Importance
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 
@@ -33,6 +34,7 @@ from .timed import bench_of, check_delivered, table_measured, table_of_file
 from .tune import tune as run_tuning
 
 
+@released()
 def slim(
     model: nn.Module,
     data: Any,
@@ -102,6 +104,8 @@ def slim(
     check_flag("latency", latency)
     limit = check_values(budget, min_accuracy, max_drop, importance, images, divisor, tune, seed)
     clock = _Clock()
+    if work_dir is not None:
+        hold(work_dir, "slim")
     found = read_images(data, model, images, input_shape, seed)
     with found.explaining():
         prepared = prepare(model, found.shape, keep, limits, opaque, groups)

@@ -108,6 +108,11 @@ class Tuning:
             self._settle(folder, resume)
             runner = self._runner(hook, folder, resume, work_dir is not None, show)
             trained = self._trained(runner, hook)
+            if hook.steps is not None and runner.iter > hook.steps:
+                self.notes.append(
+                    f"tune: the run before had trained for {runner.iter} steps, {limit} are {hook.steps}: "
+                    "leave out resume to train for these alone"
+                )
             return self._judged(trained, runner.iter)
 
     def _loss(self, loss: Callable | None, batches: list) -> Callable | None:

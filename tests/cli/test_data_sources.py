@@ -43,3 +43,11 @@ def test_images_of_other_sections(cfg, settings, said, trained):
     found = read(cfg, settings)
     assert [any(text in note for note in found.notes) for text in said] == [True] * len(found.notes)
     assert (found.trained is not None) == trained
+
+
+def test_images_behind_a_link_are_the_same(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "mine").symlink_to("test")
+    cfg = {"test_dataloader": {"dataset": images("test", str(tmp_path))}}
+    found = read(cfg, {"dataloader": {"dataset": images("mine", str(tmp_path))}})
+    assert [note for note in found.notes if f"{SCORED} test_dataloader" in note]

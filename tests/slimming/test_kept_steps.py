@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -77,6 +79,18 @@ def test_a_resumed_run_has_the_loss_that_it_began_with(kept, tmp_path):
     folder = shutil.copytree(kept[0], tmp_path / "run")
     with pytest.raises(UserError, match=r"cannot resume the slimming: loss was None, now it is '.*cross_entropy'"):
         run(folder, resume=True, loss=torch.nn.functional.cross_entropy)
+
+
+def test_a_folder_of_another_process_is_refused(root, tmp_path):
+    words = "import sys; from mmrazor_lite.folder_lock import hold; hold(sys.argv[1], 'it'); print('held', flush=True)"
+    line = [sys.executable, "-c", f"{words}; input()", tmp_path]
+    with subprocess.Popen(line, cwd=root, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"is in use by process {other.pid} "):
+            run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+    run(tmp_path)
+    assert "slim_state.json" in (names := {path.name for path in tmp_path.iterdir()}) and "run.lock" not in names
 
 
 def test_an_error_of_a_step_that_runs_is_its_own(tmp_path):

@@ -176,6 +176,8 @@ def test_a_killed_tuning_resumes_to_the_same_weights(both, images, tmp_path, mon
     assert len(calls) == 7 + resumed.steps - 6
     whole = tune(small, full, (images, labels), 4, **options)
     assert whole.steps == resumed.steps == 15 and same(whole.model, resumed.model)
+    shorter = tune(small, full, (images, labels), 1, tmp_path, resume=True, **options)
+    assert shorter.steps == 15 and "had trained for 15 steps, 1 epochs are 4" in shorter.notes[-1]
     with pytest.raises(UserError, match="that tuning had other seed: leave out resume"):
         tune(small, full, (images, labels), 4, tmp_path, resume=True, **{**options, "seed": 6})
 

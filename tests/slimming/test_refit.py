@@ -277,10 +277,17 @@ def test_with_little_memory_for_targets_the_result_is_the_same():
     assert all(torch.equal(a, b) for a, b in zip(many.state_dict().values(), few.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["concat", "residual", "in place", "depthwise", "shared"])
+WAITING = {name: NETWORKS[name] for name in ("concat", "residual", "in place", "shared")} | {
+    "depthwise between": lambda: chain(
+        conv(3, 8), nn.ReLU(), conv(8, 6, 1), nn.ReLU(), conv(6, 6, groups=6), nn.ReLU6(), conv(6, 5, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
 def test_runs_that_go_on_come_to_what_runs_from_the_beginning_do(name):
     torch.manual_seed(0)
-    mutator = mutator_of(NETWORKS[name]())
+    mutator = mutator_of(WAITING[name]())
     held, anew = (slimmed(mutator, halves(mutator), images(), held_bytes=size) for size in (2**30, 0))
     assert held[1].layers and [vars(fit).keys() for fit in held[1].layers] == [
         vars(fit).keys() for fit in anew[1].layers

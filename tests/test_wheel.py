@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import mmrazor_lite
+from mmrazor_lite.visualization import read_page
 
 # The top of the repository; what else lies there is a reader's own: environments, data, runs.
 SOURCE = (
@@ -139,3 +140,5 @@ def test_the_demo_of_the_wheel(built, tmp_path):
     assert "mmrazor-lite train mmrazor_lite::configs/pruning/autoslim/autoslim_mbv2_supernet_cifar10.py" in said
     assert (tmp_path / "work_dirs/demo/split/checkpoint_2.pt2").is_file()
     assert (tmp_path / "work_dirs/demo/slim/slimmed.pth").is_file()
+    assert read_page(tmp_path / "work_dirs/demo/report.json").kind == "demo"
+    assert 'load_subnet("work_dirs/demo/split/checkpoint_2.pth")' in said.splitlines()[-1]

@@ -30,7 +30,7 @@ NAMES = {
 def write_report(
     workspace: Workspace, plan: Plan, network: Any, files: Mapping[str, Path], accuracies: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
-    """Write ``results.json``, ``results.md``, ``accuracy.png`` and ``channels.png`` and return the first.
+    """Write ``results.json``, ``results.md``, ``accuracy.png``, ``channels.png`` and the page; return the first.
 
     Args:
         network: The network with every width as a choice.
@@ -39,8 +39,10 @@ def write_report(
     """
     from mmrazor_lite.fileio import FileSet, write_text_atomic
     from mmrazor_lite.subnet import read_subnet
+    from mmrazor_lite.visualization.page_file import page_path, write_page
 
     from .autoslim_cifar10 import ROWS
+    from .autoslim_page import FILES, recipe_page
 
     subnets = {name: read_subnet(path, network.search_space).subnet for name, path in files.items()}
     commands = {name: portable(text, workspace, plan) for name, text in workspace.commands.items()}
@@ -73,10 +75,12 @@ def write_report(
         "recipe": command(plan),
         "commands": commands,
     }
-    _draw(workspace, network, subnets, plan)
-    with FileSet() as files:
-        write_text_atomic(files.new(workspace.work / "results.json"), json.dumps(report, indent=2) + "\n")
-        write_text_atomic(files.new(workspace.work / "results.md"), markdown(report))
+    curves = _draw(workspace, network, subnets, plan)
+    with FileSet() as written:
+        write_text_atomic(written.new(workspace.work / "results.json"), json.dumps(report, indent=2) + "\n")
+        write_text_atomic(written.new(workspace.work / "results.md"), markdown(report))
+    beside = [name for name in FILES if (workspace.work / name).is_file()]
+    write_page(page_path(workspace.work), recipe_page(report, NAMES, network, subnets, curves, beside))
     print(f"\n{markdown(report)}\nFiles: {workspace.work}", flush=True)
     return report
 
@@ -156,7 +160,10 @@ def _verdict(other: str, found: Mapping[str, float | None]) -> str:
     return f"{text} (paired by seed, standard error {error:.2f}; {clear} two standard errors from 0)"
 
 
-def _draw(workspace: Workspace, network: Any, subnets: Mapping[str, Any], plan: Plan) -> None:
+def _draw(
+    workspace: Workspace, network: Any, subnets: Mapping[str, Any], plan: Plan
+) -> dict[str, list[dict[int, float]]]:
+    """Draw both pictures and return the accuracies over epochs."""
     from mmrazor_lite.visualization import layer_channels, plot_channels, plot_curves
 
     from .autoslim_cifar10 import ROWS
@@ -169,3 +176,4 @@ def _draw(workspace: Workspace, network: Any, subnets: Mapping[str, Any], plan: 
     channels = {name: layer_channels(network, subnet) for name, subnet in subnets.items()}
     full = channels.pop("baseline")
     plot_channels(workspace.work / "channels.png", full, channels, f"{plan.title}: channels per layer before and after")
+    return curves

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from mmrazor_lite import shipped
 from mmrazor_lite.folder_lock import hold
 from mmrazor_lite.shipped import PREFIX
+from mmrazor_lite.visualization import layer_channels
 
+from .demo_result import Row, full_network, show, timed, write_page
 from .steps import CONFIGS, TOP1, CommandLine, run_step
 
 SUPERNET, SEARCH, SUBNET = (str(CONFIGS / f"autoslim_{step}_digits.py") for step in ("supernet", "search", "subnet"))
 BUDGET, FEW = "macs=0.75M", ("--images", "200")
+USE = "import torch, mmrazor_lite; print(mmrazor_lite.load_subnet({file})(torch.zeros(1, 3, 8, 8)).argmax())"
 NEXT = "configs/pruning/autoslim/autoslim_mbv2_supernet_cifar10.py --work-dir work_dirs/cifar10"
 
 
@@ -30,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, cli: CommandLine) -> None:
     """Run the five steps and slim through the subcommands, then show what came out."""
     print("mmrazor_lite demo: slim a network that reads handwritten digits", flush=True)
-    work, step = Path(args.work_dir), partial(run_step, cli)
+    work, step = Path(args.work_dir), Steps(cli)
     hold(work, "demo")
     with _one_thread():
         supernet = step("1/5 train the supernet", "train", SUPERNET, "--work-dir", work / "supernet")
@@ -51,18 +56,41 @@ def run(args: argparse.Namespace, cli: CommandLine) -> None:
         small, subnet = (work / "slim" / f"slimmed{suffix}" for suffix in (".pth", ".yaml"))
         slimmed = step("and without training: slim the full network", *_slim(supernet, work / "slim"))
         kept = step("    test it", "test", SUBNET, small, "--work-dir", work / "test", *_choose([str(subnet)]))
-        picture = work / "channels.png"
-        algorithm = _draw(found, picture)
-        rows = [_full_row(algorithm, full["max_subnet." + TOP1])]
+        algorithm, network = full_network(SUPERNET, supernet)
+        widths = partial(layer_channels, algorithm)
+        space, costs = algorithm.search_space, algorithm.cost_model
+        rows = [Row("full network", costs.max(), (full["max_subnet." + TOP1], None, None), widths(space.max()))]
         for index, (result, checkpoint) in enumerate(zip(found, split, strict=True), start=1):
             accuracies = (result["score"][TOP1], retrained[f"subnet_{index}.{TOP1}"], alone[index - 1][TOP1])
-            rows.append(_subnet_row(Path(result["file"]).stem, result["resources"], accuracies, checkpoint))
-        costs = slimmed.report.costs["slimmed"]
-        rows.append(_subnet_row("slim, nothing trained", costs, (None, None, kept[TOP1]), small))
-    _show(rows)
-    print(f"\nChannels before and after: {picture}\nPlain networks:            {', '.join(map(str, [*split, small]))}")
+            name = Path(result["file"]).stem
+            rows.append(Row(name, result["resources"], accuracies, widths(result["subnet"]), Path(checkpoint)))
+        after = (None, None, kept[TOP1])
+        cheaper = slimmed.report.costs["slimmed"]
+        rows.append(Row("slim, nothing trained", cheaper, after, widths(slimmed.subnet), small))
+        times = timed(network, rows, algorithm.input_shape)
+    show(rows, times)
+    for page in write_page(work, rows, times, step.seconds, step.commands)[:1]:
+        print(f"\nAll of it as a page: {page}")
     train = "python ./tools/train.py " if Path("tools/train.py").is_file() else f"mmrazor-lite train {PREFIX}"
     print(f"\nNext, with CIFAR-10 in data/cifar10/{{train,test}}/CLASS/IMAGE:\n  {train}{NEXT}")
+    print(f"\nUse a network:\n  python -c {shlex.quote(USE.format(file=json.dumps(str(split[-1]))))}")
+
+
+class Steps:
+    """Runs the steps one by one, and keeps what each took and the command that it was."""
+
+    def __init__(self, cli: CommandLine) -> None:
+        self._cli = cli
+        self.seconds: dict[str, float] = {}
+        self.commands: dict[str, str] = {}
+
+    def __call__(self, title: str, *words: Any) -> Any:
+        began = time.monotonic()
+        result = run_step(self._cli, title, *words)
+        name = title if title[0] != " " else f"{list(self.seconds)[-1]}: {title.strip()}"
+        self.seconds[name] = round(time.monotonic() - began, 1)
+        self.commands[name] = shlex.join(["mmrazor-lite", *(shipped.name_of(str(word)) for word in words)])
+        return result
 
 
 def _slim(checkpoint: Path, folder: Path) -> list[str]:
@@ -87,64 +115,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _draw(found: list[dict], picture: Path) -> Any:
-    """Draw the channels of every layer and return the supernet's algorithm."""
-    from mmrazor_lite.config import build_model, load_config
-    from mmrazor_lite.visualization import layer_channels, plot_channels
-
-    algorithm = build_model(load_config(SUPERNET))
-    subnets = {Path(result["file"]).stem: layer_channels(algorithm, result["subnet"]) for result in found}
-    full = layer_channels(algorithm, algorithm.search_space.max())
-    plot_channels(picture, full, subnets, "Channels per layer: full network and searched subnets")
-    return algorithm
-
-
-def _latency(model: Callable, shape: tuple[int, ...]) -> float:
-    """Return the median of 30 runs of one image on the CPU, in milliseconds."""
-    import torch
-
-    image = torch.zeros(1, *shape)
-    times = []
-    with torch.inference_mode():
-        for _ in range(35):
-            began = time.perf_counter()
-            model(image)
-            times.append((time.perf_counter() - began) * 1e3)
-    return median(times[5:])
-
-
-def _full_row(algorithm: Any, accuracy: float) -> tuple[str, ...]:
-    costs = algorithm.cost_model.max()
-    model = algorithm.mutator.export(algorithm.search_space.max()).eval()
-    return _row("full network", costs, (accuracy, None, None), _latency(model, algorithm.input_shape))
-
-
-def _subnet_row(name: str, costs: dict, accuracies: tuple, checkpoint: Path) -> tuple[str, ...]:
-    import mmrazor_lite
-
-    return _row(name, costs, accuracies, _latency(mmrazor_lite.load_subnet(checkpoint), (3, 8, 8)))
-
-
-def _row(name: str, costs: dict, accuracies: tuple, latency: float) -> tuple[str, ...]:
-    shown = ("-" if value is None else f"{value:.2f} %" for value in accuracies)
-    return name, f"{costs['macs']:,}", f"{costs['params']:,}", *shown, f"{latency:.2f} ms"
-
-
-def _show(rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title="\nFrom one supernet to plain networks",
-        caption="In the supernet, subnets are scored on held-out training images; all other accuracies: test images.",
-    )
-    table.add_column("subnet")
-    stages = ("in the\nsupernet", "after\nretraining", "after\nsplit")
-    for header in ("macs", "params", *stages, "CPU latency\n(measured)"):
-        table.add_column(header, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    Console(width=max(console.width, 110)).print(table)

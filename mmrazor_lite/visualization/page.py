@@ -166,9 +166,8 @@ def bars(unit: str, names: Iterable[str], values: Mapping[str, Iterable[Any]], b
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], links: Iterable[str] = ()) -> Table:
-    """A table of texts and plain numbers; None for a number that is not finite."""
-    cells = (tuple(cell if isinstance(cell, str) else _plain(cell) for cell in row) for row in rows)
-    return Table(tuple(columns), tuple(cells), tuple(links))
+    """A table of texts, plain numbers, and yes and no; None for a number that is not finite."""
+    return Table(tuple(columns), tuple(tuple(map(_cell, row)) for row in rows), tuple(links))
 
 
 def outcome(name: str, costs: Mapping[str, Any], scores: Mapping[str, Any], file: str = "") -> Outcome:
@@ -202,6 +201,12 @@ def _flat(pairs: Mapping[str, Any], before: str) -> Iterable[tuple[str, Cell]]:
             yield f"{before}{key}", ", ".join(map(str, value))
         else:
             yield f"{before}{key}", value if isinstance(value, (str, int, float)) or value is None else str(value)
+
+
+def _cell(value: Any) -> Cell:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else _plain(value)
 
 
 def _plain(value: Any) -> int | float | None:

@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from html_pages import parsed
 
 from mmrazor_lite.cli import main
 from mmrazor_lite.cli.main import build_parser
 from mmrazor_lite.datasets.cifar10 import CLASSES
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.recipes import autoslim_cifar10, autoslim_report, steps, workspace
+from mmrazor_lite.visualization import read_page
 
 SMALL = ["--arch", "wrn40_4", "--small", "--width", "0.25", "--epochs", "1", "--seeds", "1", "--device", "cpu"]
 IMAGES = ["--images-per-class", "10", "--batch-size", "16", "--calibrate-images", "16"]
@@ -112,13 +114,25 @@ def test_rows_have_the_costs_of_their_files(table):
 
 def test_the_report_holds_no_folder_of_this_machine(table, data):
     work, _ = table
-    for name in ("results.json", "results.md"):
+    for name in ("results.json", "results.md", "report.html", "report.json"):
         text = (work / name).read_text()
         assert str(work) not in text
         assert str(data) not in text
         assert str(steps.ROOT) not in text
     assert (work / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert (work / "channels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_the_recipe(table):
+    work, _ = table
+    page, html = read_page(work / "report.json"), parsed((work / "report.html").read_text())
+    report = json.loads((work / "results.json").read_text())
+    assert [dict(one.costs)["macs"] for one in page.outcomes] == [row["macs"] for row in report["rows"]]
+    charts = {part.name: part.chart for part in page.sections}
+    assert {"front", "progress", "widths", "macs", "time", "commands", "settings", "files"} == set(charts)
+    assert sum(charts["macs"].values[1][1]) == report["rows"][1]["macs"]
+    assert dict(zip(charts["time"].names, charts["time"].values[0][1], strict=True)) == report["seconds"]
+    assert html.pictures == 5 and all((work / link).is_file() for link in html.links) and len(html.links) > 7
 
 
 def test_the_command_of_the_report_makes_the_same_table(table):

@@ -104,6 +104,11 @@ def test_numbers_are_plain_and_finite():
     assert bars("x", ["a", "b"], {"s": [math.inf, np.float64(1 / 3)]}).values == (("s", (None, 0.3333333)),)
     many = series("x", [(number, 0) for number in range(5000)], "faint").points
     assert len(many) == MOST_POINTS and many[0] == (0, 0) and many[-1] == (4999, 0)
+    assert settings({"a": True, "b": {"c": False, "d": 0, "e": None}}).table.rows == (
+        ("a", "yes"),
+        ("b.c", "no"),
+        ("b.d", 0),
+    )
     with pytest.raises(TypeError, match="no number"):
         series("x", [("1", 2)])
 

@@ -34,7 +34,7 @@ PATH = re.compile(r"(?<![\w/.$-])(?:configs|tools|docs|tests|mmrazor_lite|benchm
 IN_FILE = re.compile(r"(mmrazor_lite/[\w/]+\.py)[`)]*,? [(\[]?`(\w+)`")  # a file, and a name that it defines
 FLAG = re.compile(r"(?<![\w-])--[a-zA-Z][\w-]*")
 SCRIPTS_OF_OTHERS = [*original_tfnas.SCRIPTS.values(), *original_autoslim.SCRIPTS.values()]
-FOREIGN_FLAGS = {"--include", "--time", "--exclusive", "--no-deps"}  # of grep, srun and pip
+FOREIGN_FLAGS = {"--logdir", "--include", "--time", "--exclusive", "--no-deps"}  # of grep, srun, pip, tensorboard
 PLACEHOLDER = re.compile(r"(?<![A-Z])(CONFIG|NAME|FIELD)(?![A-Z])")
 
 

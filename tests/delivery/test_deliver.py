@@ -185,7 +185,8 @@ def test_the_card_says_it_for_programs(tmp_path):
     assert done.time("pt2").median > 0 and [path.name for path in done.files[0].files] == ["model.pt2"]
 
 
-def test_accuracy_is_counted_on_the_images_given(tmp_path):
+@pytest.mark.parametrize("inside", [False, True])
+def test_accuracy_is_counted_on_the_images_given(inside, tmp_path):
     model, images = made(Scores), torch.randn(60, *SHAPE)
     labels = torch.randint(4, (60,))
     done = deliver(
@@ -230,6 +231,11 @@ def test_onnx_says_what_it_takes(tmp_path):
     [
         (Draws, {}, "pt2: not written: on 8 images its outputs differ by .* more than 0.0001"),
         (OneImage, {}, "its code fixes the number of images"),
+        (
+            OneImage,
+            {"formats": ["torchscript"]},
+            r"torchscript: its outputs have the shapes \[\(2, 4\)\], .* \[\(1, 4\)\]",
+        ),
         (Two, {"formats": ["pt3"]}, r"format 'pt3' is unknown \(did you mean 'pt2'\?\)"),
         (Two, {"formats": ["pt2", "pt2"]}, "format 'pt2' is given twice"),
         (Two, {"formats": []}, "give a list of them"),

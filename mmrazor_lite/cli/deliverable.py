@@ -66,7 +66,7 @@ def find(args: argparse.Namespace) -> Deliverable:
         network = by_name(args.model, args.weights, args.cfg_options, args.seed)
     steps = _of_config(network.preprocessor) if network.preprocessor else None
     shape = _shape_of(network.cfg) if network.cfg is not None else None
-    weights = f" with {args.weights}" if args.weights else ""
+    weights = f" with {Path(args.weights).name}" if args.weights else ""
     return _with_flags(Deliverable(network, f"{network.title}{weights}", shape, steps), args)
 
 

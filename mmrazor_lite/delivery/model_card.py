@@ -70,13 +70,13 @@ def words(done: Delivery) -> Iterator[str]:
             continue
         name, size = row.name, row.batch_size
         plain = done.time(name.removesuffix(" int8"), "delivered", size)
-        if name.endswith(" int8") and plain is not None and row.median > plain.median:
+        if name.endswith(" int8") and plain is not None and _slower(row, plain):
             yield (
                 f"int8 is slower than fp32 in {plain.name} on this CPU at batch {size}: {row.median:.3g} ms, "
                 f"fp32 {plain.median:.3g} ms"
             )
         before = done.time(name, "before", size)
-        if before is not None and row.median > before.median * (1 + max(SLOWER, row.spread, before.spread)):
+        if before is not None and _slower(row, before):
             yield (
                 f"in {name} at batch {size} it is slower than the network that it was made of: {row.median:.3g} ms, "
                 f"before {before.median:.3g} ms"
@@ -88,6 +88,11 @@ def words(done: Delivery) -> Iterator[str]:
     for name, proof in done.proofs.items():
         if name.endswith(" int8") and proof.agreement is not None and proof.agreement < 0.95:
             yield f"{name} gives the same answer as fp32 in {proof.agreement:.1%} of the cases only"
+
+
+def _slower(row: Taken, other: Taken) -> bool:
+    """Whether a network takes longer than another, by more than repeats of one of them lie apart."""
+    return row.median > other.median * (1 + max(SLOWER, row.spread, other.spread))
 
 
 def front_matter(done: Delivery) -> dict[str, Any]:

@@ -124,18 +124,21 @@ def slim(
     unused = judge.why_unused or why_unused(judge.reference[0], found.seen, strict=loss is None)
     if unused and isinstance(goal, Floor):
         raise UserError(f"{goal.asked}: the data has targets, and {unused}; give class numbers (N,), or images alone")
-    if is_timed:
-        bench = by_time.bench if by_time else bench_of(prepared)
-        if "subnet" not in steps:
-            check_fast(prepared, goal, divisor, bench)
-        by_time = by_time or table_measured(prepared, bench, work_dir, resume, seed)
+    bench = by_time.bench if by_time else bench_of(prepared) if is_timed else None
+    if bench is not None and "subnet" not in steps:
+        check_fast(prepared, goal, divisor, bench)
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
 
     order = ranked(prepared, found, importance, loss, steps)
     unsorted = mutator.sort_channels(order.scores)
     setting = Setting(prepared, order.rankings, order.curves, divisor, found, judge)
-    chosen = steps("subnet", lambda: choose(setting, goal, original, by_time).as_dict(), setting.read)
+
+    def choice() -> dict[str, Any]:
+        table = by_time if bench is None or by_time else table_measured(prepared, bench, work_dir, resume, seed)
+        return choose(setting, goal, original, table).as_dict()
+
+    chosen = steps("subnet", choice, setting.read)
     subnet, spent = chosen.subnet, clock.lap()
     repaired = repaired_once(prepared, subnet, found.seen, judge, steps)
     stages += [replace(stage, seconds=stage.seconds + spent) if stage.name == CUT else stage for stage in repaired.way]
@@ -150,8 +153,8 @@ def slim(
         network = tuned.model
         stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))
         notes += tuned.notes
-    times = compare_latency(full, network, found.shape, seed=seed, bench=by_time and by_time.bench) if latency else None
-    if by_time is not None and times is not None:
+    times = compare_latency(full, network, found.shape, seed=seed, bench=bench) if latency else None
+    if is_timed and times is not None:
         notes += check_delivered(goal, times)
     report = Report(
         model=name or type(model).__name__,

@@ -61,11 +61,11 @@ class Setting:
         space = self.prepared.mutator.search_space
         return Choice(space.subnet(space.index(Subnet(kept["subnet"]))), lines(kept["notes"]))
 
-    def rivals(self, cost: Cost, limits: Mapping[str, float]) -> dict[str, np.ndarray]:
+    def rivals(self, cost: Cost, limits: Mapping[str, float], only: str | None = None) -> dict[str, np.ndarray]:
         """Rows (D,) within limits by how they came about, see :func:`candidates`."""
         prepared, space = self.prepared, self.prepared.mutator.search_space
         streams = streams_of(prepared.mutator)
-        return candidates(self.curves, self.rankings, cost, space, limits, self.divisor, prepared.least, streams)
+        return candidates(self.curves, self.rankings, cost, space, limits, self.divisor, prepared.least, streams, only)
 
     def path(self, resources: Sequence[str]) -> list[Subnet]:
         """Subnets from the full network down to the smallest one, evenly spread over the macs."""
@@ -195,11 +195,13 @@ def _fast_enough(setting: Setting, goal: Budget, clock: Timed) -> Choice:
     found: list[Choice] = []
 
     def search(limit: float) -> Subnet:
-        rows = setting.rivals(cost, {**goal.counted, MEASURED: max(limit, least)})
-        taken = found[0].name if found else None
+        limits, taken = {**goal.counted, MEASURED: max(limit, least)}, found[0].name if found else None
+        rows = (
+            setting.rivals(cost, limits, taken) if found else {}
+        )  # the kind that was best is best a little beside, too
         if taken in rows:
             return mutator.search_space.subnet(rows[taken])
-        found.insert(0, _best(setting, rows))
+        found.insert(0, _best(setting, setting.rivals(cost, limits)))
         return found[0].subnet
 
     ends = {least: pair.slimmed, clock.table.of(full): pair.original}

@@ -6,7 +6,8 @@ Shape letters: D choices.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from mmrazor_lite.subnet import SearchSpace
 
 from .allocation import Curves, allocate, uniform
 
+STREAMS = "streams kept"
+
 
 def candidates(
     curves: Curves,
@@ -28,6 +31,7 @@ def candidates(
     divisor: int | str = "auto",
     least: Mapping[str, int] | None = None,
     streams: frozenset[str] | set[str] = frozenset(),
+    only: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Rows (D,) within all limits by how they came about, different ones only, the most promising first.
 
@@ -39,24 +43,26 @@ def candidates(
         rankings: See ``rank``.
         cost, space, limits, divisor, least: See :func:`allocate`.
         streams: See :func:`streams_of`.
+        only: The one of them that is wanted.
 
     Raises:
         UserError: As :func:`allocate`.
     """
-    found = {"measured": allocate(curves, cost, space, limits, divisor, least)}
-    least = dict(least or {})
+    within, least = (cost, space, limits, divisor), dict(least or {})
+    ways = {"measured": partial(allocate, curves, *within, least)}
     whole = {name: space[name].candidates[-1] for name in space if name in streams}
     if whole:
         kept = {**whole, **{pattern: value for pattern, value in least.items() if pattern not in whole}}
-        with suppress(UserError):  # what is left may not reach the limits
-            found["streams kept"] = allocate(curves, cost, space, limits, divisor, kept)
+        ways[STREAMS] = partial(allocate, curves, *within, kept)
     plain = {name: ranking.errors for name, ranking in rankings.items()}
-    found["global"] = allocate(plain, cost, space, limits, divisor, least)
-    found["uniform"] = uniform(curves, cost, space, limits, divisor, least)
+    ways["global"] = partial(allocate, plain, *within, least)
+    ways["uniform"] = partial(uniform, curves, *within, least)
     different: dict[str, np.ndarray] = {}
-    for name, row in found.items():
-        if not any(np.array_equal(row, other) for other in different.values()):
-            different[name] = row
+    for name in ways if only is None else [only]:
+        with suppress(UserError) if name == STREAMS else nullcontext():  # what is left may not reach the limits
+            row = ways[name]()
+            if not any(np.array_equal(row, other) for other in different.values()):
+                different[name] = row
     return different
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from mmrazor_lite.delivery import Normalisation, Taken
 from mmrazor_lite.delivery.model_card import words
+from mmrazor_lite.delivery.no_telemetry import without_telemetry
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import deliver
 
@@ -125,8 +126,13 @@ def made(build, seed: int = 0) -> nn.Module:
 def need(*formats: str) -> list[str]:
     """Skip without what they run in."""
     for package in (package for name in formats for package in PACKAGES[name]):
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install mmrazor_lite[deliver]")
+        present(package)
     return list(formats)
+
+
+def present(package: str) -> None:
+    with without_telemetry():
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install mmrazor_lite[deliver]")
 
 
 def front(folder) -> dict:
@@ -288,7 +294,7 @@ assert "CI" not in os.environ
 def test_openvino_and_nncf_tell_nobody(tmp_path):
     """Their telemetry begins with a folder in the home of the user; within pytest it is silent anyway."""
     need("openvino")
-    pytest.importorskip("nncf", reason="nncf is not installed: pip install mmrazor_lite[deliver]")
+    present("nncf")
     home = tmp_path / "home"
     home.mkdir()
     told = {key: value for key, value in os.environ.items() if key not in ("CI", "NNCF_CI")}
@@ -313,7 +319,7 @@ INT8 = {"onnx": "onnxscript", "openvino": "nncf"}
 @pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.wide)])
 def test_int8_is_written_beside_and_its_figures_said(format, tmp_path):
     need(format)
-    pytest.importorskip(INT8[format], reason=f"{INT8[format]} is not installed: pip install mmrazor_lite[deliver]")
+    present(INT8[format])
     model, images = made(Separable), separable(120)
     done = deliver(
         model, tmp_path / "D", images, formats=[format], int8=True, calibrate=separable(40, 1)[0],

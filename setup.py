@@ -44,8 +44,8 @@ setup(
     python_requires=">=3.10",
     install_requires=[line for line in LINES if line and not line.startswith("#")],
     extras_require={
-        "tests": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis", "ruff", "setuptools>=77", "timm>=1.0.9"],
-        "timm": ["timm>=1.0.9"],
+        "tests": ["pytest>=8", "pytest-xdist>=3.7", "hypothesis", "ruff", "setuptools>=77", "timm>=1.0.31"],
+        "timm": ["timm>=1.0.31"],
         "notebook": ["nbclient", "ipykernel"],
         "tensorboard": ["tensorboard"],
         "onnx": ["onnx", "onnxscript", "onnxruntime"],

@@ -257,5 +257,5 @@ def _register() -> None:
     """Import the packages whose models may be named, without their chatter."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        for package in ("mmpretrain.models", f"{SCOPE}.models"):
+        for package in ("mmpretrain.models", f"{SCOPE}.models", f"{SCOPE}.models.registered"):
             importlib.import_module(package)

@@ -239,3 +239,11 @@ def test_the_joint_checkpoint_is_not_replaced(joint, tmp_path):
     with pytest.raises(UserError, match="checkpoint_1.pth is read by this step, which would replace it"):
         split(joint.algorithm, path, joint.files[:1])
     assert path.read_bytes() == joint.checkpoint.read_bytes()
+
+
+@pytest.mark.wide
+def test_a_file_is_read_by_a_process_that_has_built_nothing(parts, root):
+    """What its config names is registered when it is asked for."""
+    code = "import sys, mmrazor_lite; mmrazor_lite.load_subnet(sys.argv[1])"
+    run = subprocess.run([sys.executable, "-c", code, str(parts[0])], cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-500:]

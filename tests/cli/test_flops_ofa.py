@@ -101,6 +101,7 @@ def lists(folder: Path, **more: object) -> str:
     return str(path)
 
 
+@pytest.mark.wide
 def test_the_shape_given_is_the_resolution_of_a_file_that_says_none(tmp_path, capsys):
     path = lists(tmp_path)
     at_6 = counted([TINY, "--subnet", path, "--input-shape", "6", "6"], capsys)

@@ -105,6 +105,7 @@ def test_some_resolutions_only(tmp_path, capsys):
     assert f"--resolutions 7: not in the space of '{DIGITS}' (allowed: [6, 8])" in capsys.readouterr().err
 
 
+@pytest.mark.wide
 def test_a_published_table(tmp_path, shared_path, capsys):
     note10 = str(shared_path("reference", "ofa", "note10_latency.json"))
     config, path = f"{OFA}/ofa_mobilenet_supernet_32xb64_in1k.py", tmp_path / "note10.json"

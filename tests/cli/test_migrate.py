@@ -63,7 +63,7 @@ def test_configs_of_1x(migrate, name):
     assert "mmrazor." not in text and "mmcls" not in text and "_scope_" not in text and "_base_" not in text
 
 
-@pytest.mark.parametrize("layout", [v0_layout.autoslim, v0_layout.spos])
+@pytest.mark.parametrize("layout", [v0_layout.autoslim, pytest.param(v0_layout.spos, marks=pytest.mark.wide)])
 def test_configs_of_0x(migrate, tmp_path, layout):
     config = tmp_path / "theirs.py"
     config.write_text(as_text(layout()))

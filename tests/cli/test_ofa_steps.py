@@ -150,6 +150,7 @@ def test_a_phase_without_its_teacher_is_refused(capsys, root, chain, tmp_path):
     assert "teacher is not read" in fails(capsys, *argv, "model.teacher=nowhere.pth", "model.kd_ratio=0")
 
 
+@pytest.mark.wide
 def test_channels_are_sorted_in_the_expand_phase_and_not_on_a_resume(capsys, root, chain, tmp_path):
     argv = words(root, chain, "expand_1", "depth_1")
     argv[3] = tmp_path

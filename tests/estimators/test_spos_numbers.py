@@ -125,11 +125,13 @@ def test_shufflenet_with_the_blocks_of_mmrazor(mmrazor, name):
     assert costs(mmrazor, subnet_of(mmrazor, blocks(name))) == computed(name, "mmrazor")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SHUFFLENETS)
 def test_shufflenet_with_the_blocks_of_the_authors(official, name):
     assert costs(official, subnet_of(official, blocks(name), [USUAL] * 20)) == computed(name, "official")
 
 
+@pytest.mark.wide
 def test_shufflenet_with_searched_widths(official):
     subnet = subnet_of(official, blocks(WITH_CHANNELS), ENTRIES[WITH_CHANNELS]["channel_scale_ids"])
     expected = computed(WITH_CHANNELS, "official")
@@ -137,12 +139,14 @@ def test_shufflenet_with_searched_widths(official):
     assert counted(official.export(subnet)) == expected
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PROXYLESS)
 def test_mobilenet(mobilenet, name):
     entry = ENTRIES[name]
     assert costs(mobilenet, subnet_of(mobilenet, mobiles(entry["ops"]))) == counts(entry["computed"])
 
 
+@pytest.mark.wide
 def test_counted_without_mutator(mmrazor, mobilenet):
     name = "spos_mmrazor_330M"
     assert counted(by_hand(mmrazor.architecture, blocks(name))) == computed(name, "mmrazor")
@@ -166,7 +170,13 @@ def test_fairnas(registered):
     assert counted(by_hand(model, mobiles(entry["ops"]))) == counts(entry["computed"])
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, marks=[pytest.mark.wide] * (name == WITH_CHANNELS or name in PROXYLESS))
+        for file, name in FILES.items()
+    ],
+)
 def test_shipped_subnet_file(request, root, file):
     name = FILES[file]
     if name == WITH_CHANNELS:

@@ -48,6 +48,7 @@ def search(table, tmp_path_factory) -> Callable:
     return search
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", [pytest.param("epochs", marks=pytest.mark.slow), "iterations"])
 def test_killed_searches_end_alike(search, tmp_path, kind, kills):
     hooks, writes = SAVES[kind]

@@ -9,6 +9,7 @@ import pytest
 
 from mmrazor_lite.config.load import load_config
 from mmrazor_lite.engine.hooks.best import BestSoFar
+from mmrazor_lite.engine.hooks.checkpoint import SafeCheckpointHook
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import read_checkpoint
 
@@ -195,6 +196,15 @@ def test_refused_before_the_training(runner, run_config, scripted):
     with pytest.raises(UserError, match="the validation gives no such number; it gives max_subnet.accuracy/top1, min"):
         runner(config(run_config, save_best="max_subnet.accuracy/top5")).train()
     assert validated == [1]
+
+
+@pytest.mark.parametrize("option", [{"rule": "greater"}, {"rule": ""}, {"less_keys": ["loss"]}])
+def test_what_is_best_without_a_best(option):
+    with pytest.raises(
+        UserError, match=rf"default_hooks.checkpoint.{next(iter(option))} says what is best: give save_best"
+    ):
+        SafeCheckpointHook(**option)
+    assert SafeCheckpointHook(greater_keys=[], less_keys=()).best is None
 
 
 def test_any_name_of_a_default_hook_that_says_its_type(root):

@@ -41,7 +41,7 @@ UNSEEN = {
     r"work_dir": "--work-dir is given",
     r"vis_backends": "config files copy it into visualizer",
     r"default_hooks\.(checkpoint\.(greater|less)_keys|logger\.backend_args)": "an empty one is none",
-    r"default_hooks\.checkpoint\.max_keep_ckpts": "there is one checkpoint",
+    r"default_hooks\.checkpoint\.(max_keep_ckpts|interval)": "there is one checkpoint",
     r"default_hooks\.logger\.interval_exp_name": "steps until a line, more than there are",
     r"auto_scale_lr\.base_batch_size": "read with auto_scale_lr.enable=True only",
     r".*(metainfo|classes|data_prefix|data_root|ann_file|lazy_init|serialize_data|max_refetch|filter_cfg).*": "others'",

@@ -44,7 +44,7 @@ class SafeCheckpointHook(Hook):
         less_keys: Likewise.
 
     Raises:
-        UserError: An unknown option (on construction); weights that are not finite.
+        UserError: An unknown option, or one of the best alone (on construction); weights that are not finite.
     """
 
     priority = "VERY_LOW"
@@ -71,6 +71,9 @@ class SafeCheckpointHook(Hook):
                 raise UserError(f"default_hooks.checkpoint.{key} is 0: give a number above 0, or -1")
         for key, value in (("by_epoch", by_epoch), ("save_last", save_last)):
             check_flag(f"default_hooks.checkpoint.{key}", value)
+        for key, value in (("rule", rule), ("greater_keys", greater_keys), ("less_keys", less_keys)):
+            if save_best is None and value not in (None, [], ()):
+                raise UserError(f"{WHERE}.{key} says what is best: give save_best too, or leave it out")
         self.interval = interval
         self.by_epoch = by_epoch
         self.max_keep_ckpts = max_keep_ckpts

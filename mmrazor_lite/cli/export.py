@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> Delivery:
 
 def _delivered(args: argparse.Namespace) -> Delivery:
     from mmrazor_lite.delivery import deliver
-    from mmrazor_lite.delivery.deliver import COUNT
+    from mmrazor_lite.delivery.delivering import COUNT
     from mmrazor_lite.delivery.int8 import IMAGES
 
     from .deliverable import find, images

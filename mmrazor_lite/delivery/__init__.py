@@ -1,6 +1,6 @@
 """A network delivered into runtimes: written, proven in each of them, measured, with a card beside the files."""
 
-from .deliver import deliver
+from .delivering import deliver
 from .model_card import Delivery
 from .network import Network, Normalisation
 from .proof import Proof

@@ -22,8 +22,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -33,6 +34,7 @@ from benchmarks.mmrazor_report import line_of, table
 from benchmarks.mmrazor_steps import Said, speak
 
 STEPS = ("load", "build", "count", "work", "next", "refuse")
+KINDS = ("supernet", "search", "subnet")  # each reads what those before it wrote
 REFUSED = re.compile(
     r"error: (.*: )?not carried: .+; carried are AutoSlim, SPOS, OFA/BigNAS, TF-NAS; see docs/migration\.md"
 )
@@ -111,9 +113,12 @@ class Trial:
         found = (before or {}).get(command) or getattr(self, f"_{step}")()
         return {**found, "config": self.key, "step": step, "command": command}
 
+    def _step(self, step: str) -> Step | None:
+        return {"work": self.plan.work, "next": self.plan.after}.get(step) if self.plan else None
+
     def command(self, step: str) -> str | None:
         """What a step of the plan types, but for the folder that it writes to."""
-        typed = {"work": self.plan.work, "next": self.plan.after}.get(step) if self.plan else None
+        typed = self._step(step)
         if typed is None:
             return None
         script, words = self._words(typed, Path("OUT"))
@@ -161,7 +166,8 @@ class Trial:
         said = self._spoken(*self._words(step, out))
         if said.status == 0 and step.wrote and not (out / step.wrote).is_file():
             return said.record(False, f"wrote no {step.wrote}")
-        return said.record(said.status == 0)
+        record = said.record(said.status == 0)
+        return {**record, "wrote": str(out / step.wrote)} if record["passed"] and step.wrote else record
 
     def _words(self, step: Step, out: Path) -> tuple[str, list[str]]:
         """The script of a step, and what is typed after it."""
@@ -209,15 +215,29 @@ def known(path: Path) -> dict[tuple[str, str], dict]:
     return {(record["config"], record["step"]): record for record in records}
 
 
+def _stands(record: Mapping[str, Any] | None) -> bool:
+    """Whether a step has passed, and what it wrote is still there."""
+    return record is not None and record["passed"] and Path(record.get("wrote", "/")).exists()
+
+
 def walk(trials: list[Trial], options: argparse.Namespace) -> None:
-    """Do the steps that have not passed yet, those of all configs one after the other: a search needs a supernet."""
+    """Do the steps that have not passed yet, or whose files are gone.
+
+    Those of all configs one after the other, and of supernets first: a search needs one.
+    """
     done = {} if options.again else known(options.out)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(options.jobs) as pool, options.out.open("a") as file:
-        for step in (step for step in STEPS if step in options.steps):
-            todo = [t for t in trials if step in t.steps and not done.get((t.key, step), {}).get("passed")]
-            before = {r["command"]: r for r in done.values() if r["passed"] and r.get("command")}
-            for record in pool.map(lambda trial: trial.run(step, before), todo):
+        for step, kind in ((step, kind) for step in STEPS if step in options.steps for kind in (*KINDS, None)):
+            todo = [
+                trial
+                for trial in trials
+                if step in trial.steps
+                and kind == (trial.plan.kind if trial.plan else None)
+                and not _stands(done.get((trial.key, step)))
+            ]
+            before = {r["command"]: r for r in done.values() if _stands(r) and r.get("command")}
+            for record in pool.map(partial(Trial.run, step=step, before=before), todo):
                 done[record["config"], step] = record
                 file.write(json.dumps(record) + "\n")
                 file.flush()

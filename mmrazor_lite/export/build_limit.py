@@ -1,11 +1,13 @@
 """A limit on what a constructor makes and takes: a config of a few bytes may ask for any number of layers of any size.
 
 Not all of it is tensors: some networks make tables of positions in loops of Python, whose length is the square of what
-the config says. So time and memory are limited too.
+the config says. So time and memory are limited too. What a constructor imports is the library's and no fault of the
+file, and takes longer than any network: that time does not count.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import resource
 import signal
@@ -13,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -24,7 +27,8 @@ from mmrazor_lite.errors import UserError
 
 _BY_SIZE = ("empty", "zeros", "ones", "rand", "randn")
 MAX_CALLS = 300_000  # an initialised layer takes some ten
-SECONDS, PER_SECOND = 10.0, 1e7  # of this process at work; weights that are drawn in one more
+SECONDS, PER_SECOND = 1.5, 4e6  # of this process at work; weights beside it that allow one more
+_TICK = 0.05  # seconds of work between two looks at the clock
 _MEMORY = 4 << 30  # bytes that a constructor may take, but for its weights
 _PAGE = resource.getpagesize()
 _FREE = 1 << 22  # elements of one tensor that are no parameter: tables of positions and the like
@@ -38,7 +42,8 @@ def bounded(modules: int, elements: int, what: str, seconds: float = SECONDS) ->
         modules: How many.
         elements: Of all parameters together, and of any tensor that is made.
         what: Begins the error.
-        seconds: That the processors may work for it; a limit in the main thread only, where signals arrive.
+        seconds: That the processors may work for it, but for imports; a limit in the main thread only, where signals
+            arrive.
 
     Raises:
         UserError: Inside the block, as soon as it is more.
@@ -72,21 +77,40 @@ def bounded(modules: int, elements: int, what: str, seconds: float = SECONDS) ->
 
 @contextmanager
 def _in_time(seconds: float, what: str) -> Iterator[None]:
-    """Raise :class:`UserError` in the block after so many seconds of work, and again every second."""
+    """Raise :class:`UserError` in the block after so many seconds of work outside imports, and again every second."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    worked, outside = 0.0, _imports(inspect.currentframe())
 
-    def end(number: int, frame: Any) -> None:
-        raise UserError(f"{what} takes more than {seconds:.3g} s to build, far more than the weights beside it are of")
+    def tick(number: int, frame: FrameType | None) -> None:
+        nonlocal worked
+        if _imports(frame) > outside:
+            return
+        worked += _TICK
+        if worked >= seconds:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 1.0, 1.0)
+            raise UserError(
+                f"{what} takes more than {seconds:.3g} s to build, far more than the weights beside it are of; where "
+                "it may, give the module of full size: load_subnet(path, architecture=...)"
+            )
 
-    before = signal.signal(signal.SIGVTALRM, end)
-    rest = signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1.0)
+    before = signal.signal(signal.SIGVTALRM, tick)
+    rest = signal.setitimer(signal.ITIMER_VIRTUAL, _TICK, _TICK)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, *rest)
         signal.signal(signal.SIGVTALRM, signal.SIG_DFL if before is None else before)
+
+
+def _imports(frame: FrameType | None) -> int:
+    """How many frames of imports that frame is in."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        frame = frame.f_back
+    return count
 
 
 @contextmanager

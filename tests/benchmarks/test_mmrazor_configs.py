@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,6 +98,39 @@ def test_a_command_that_two_configs_share_is_run_once(bench, checkouts, monkeypa
     done = {search.command("work"): {"config": search.key, "step": "work", "passed": True, "seconds": 3.0}}
     record = supernet.run("next", done)
     assert (record["config"], record["step"], record["seconds"]) == (supernet.key, "next", 3.0)
+
+
+def test_a_step_waits_for_the_one_it_needs_and_is_done_again_without_its_file(bench, checkouts, tmp_path, monkeypatch):
+    """With several jobs in a new folder too: a search reads what the training of its supernet wrote."""
+    typed = []
+
+    def speak(script, words, folder, timeout):
+        """Write what the step of a plan writes, unless what it reads is missing."""
+        time.sleep(0.02 if "supernet" in words[0] else 0)
+        out = next(Path(words[at + 1]) for at, word in enumerate(words) if word in ("--work-dir", "--output-dir"))
+        read = [Path(w.partition("=")[2] or w) for w in words if str(tmp_path / "work") in w and Path(w) != out]
+        typed.append(out)
+        if not all(path.is_file() for path in read):
+            return bench.steps.Said(1, "", f"error: no {read}", 0.0)
+        out.mkdir(parents=True, exist_ok=True)
+        for trial in chosen:
+            for step in (trial.plan.work, trial.plan.after):
+                (out / (step.wrote or "log")).write_text("")
+        return bench.steps.Said(0, "", "", 0.0)
+
+    monkeypatch.setattr(bench.walk, "speak", speak)
+    chosen = [trial for trial in reversed(trials(bench, checkouts)) if trial.plan]
+    options = SimpleNamespace(again=False, out=tmp_path / "records.jsonl", jobs=4, steps=["work", "next"])
+    bench.walk.walk(chosen, options)
+    records = bench.walk.known(options.out)
+    assert len(records) == 2 * len(chosen) and all(record["passed"] for record in records.values())
+    typed.clear()
+    bench.walk.walk(chosen, options)
+    assert typed == []
+    gone = chosen[-1].folder("work") / chosen[-1].plan.work.wrote
+    gone.unlink()
+    bench.walk.walk(chosen, options)
+    assert typed == [gone.parent]
 
 
 def test_what_counts_as_a_refusal(bench):

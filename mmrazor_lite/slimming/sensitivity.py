@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from mmrazor_lite.models.importance.moments import HOLDS
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 
 from .distance import Distance, mean_distance, softened
+from .replay import Replay
 
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of the units kept, at which a group is measured
 IMAGES, FEWEST = 200, 16  # that are looked at
 WORK = 1.5e12  # macs of all forward passes: a minute or two
+KEPT_BYTES = 2**30  # of what ops give, so that they need not run again for each cut
 LEAST = 1e-9  # a loss below this is none
 
 
@@ -52,16 +55,25 @@ def sensitivity(
         shares: Of the units, at which a group is measured.
     """
     looked_at = first_images(batches, images or images_for(network, len(shares)))
-    reference = [network.run(found) for found in looked_at]
+    runs = _runs(network, looked_at)
+    reference = [run.result for run in runs]
     curves = {}
     for index, (name, units) in enumerate(network.unit_counts.items()):
         ranking = rankings[name]
         points = {}
         for kept in sorted({max(1, round(units * share)) for share in shares} - {units}, reverse=True):
-            with cut(network, index, ranking.order[:kept], units, moments):
-                points[kept] = mean_distance((network.run(found) for found in looked_at), reference, distance)
+            with cut(network, index, ranking.order[:kept], units, moments) as changed:
+                points[kept] = mean_distance((run.again(changed) for run in runs), reference, distance)
         curves[name] = curve(ranking.errors, points)
     return curves
+
+
+def _runs(network: OneShotChannelMutator, looked_at: Sequence[Tensor]) -> list[Replay]:
+    """The runs of all batches; what comes before a cut is kept, as far as memory allows."""
+    runs: list[Replay] = []
+    for images in looked_at:
+        runs.append(Replay(partial(network.run, images), KEPT_BYTES - sum(run.bytes for run in runs)))
+    return runs
 
 
 def images_for(network: OneShotChannelMutator, points: int) -> int:
@@ -98,8 +110,10 @@ def curve(errors: np.ndarray, points: Mapping[int, float]) -> np.ndarray:
 
 
 @contextmanager
-def cut(network: Widths, group: int, kept: np.ndarray, units: int, moments: Mapping[str, Moments]) -> Iterator[None]:
-    """The network where the readers of a group see its units ``kept`` alone, their weights refitted."""
+def cut(
+    network: Widths, group: int, kept: np.ndarray, units: int, moments: Mapping[str, Moments]
+) -> Iterator[list[Tensor]]:
+    """The network where the readers of a group see its units ``kept`` alone, their weights refitted: those weights."""
     gone = torch.ones(units, dtype=torch.bool)
     gone[torch.as_tensor(kept)] = False
     changed, constants = [], {}
@@ -121,7 +135,7 @@ def cut(network: Widths, group: int, kept: np.ndarray, units: int, moments: Mapp
         constants[id(member.tensor)] = (member.layer, member.kind, constant)
     try:
         with Calls({key: (layer, kind) for key, (layer, kind, _) in constants.items()}, _Constants(constants)):
-            yield
+            yield [tensor for tensor, _ in changed]
     finally:
         with torch.no_grad():
             for tensor, before in changed:

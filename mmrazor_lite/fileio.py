@@ -116,7 +116,7 @@ class FileSet:
         mask = 0o666 & ~_umask()
         for temporary, path, _ in self._files:
             with _told(path):
-                _sync(temporary)
+                sync(temporary)
                 temporary.chmod(mask)
         check_outputs({*(path for _, path, _ in self._files), *self._gone})
         with _signals_wait():
@@ -126,7 +126,7 @@ class FileSet:
                 with _told(path):
                     os.replace(temporary, path)
             for folder in {path.parent for _, path, _ in self._files}:
-                _sync(folder)
+                sync(folder)
 
 
 def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike] = ()) -> None:
@@ -146,11 +146,16 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
         if path.resolve() in seen:
             raise UserError(f"{path} would be written twice by this step: give each its own name")
         seen.add(path.resolve())
-        above = next((parent for parent in path.parents if parent.exists()), None)
-        if above is not None and not above.is_dir():
-            raise UserError(f"{path} cannot be written: {above} is a file, not a folder")
-        if above is not None and not os.access(above, os.W_OK):
-            raise UserError(f"{path} cannot be written: no permission to write into {above}")
+        check_place(path, path.parent)
+
+
+def check_place(path: Path, folder: Path) -> None:
+    """Raise :class:`UserError`, of ``path``, where ``folder`` is none that is there or can be made and written to."""
+    above = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if above is not None and not above.is_dir():
+        raise UserError(f"{path} cannot be written: {above} is a file, not a folder")
+    if above is not None and not os.access(above, os.W_OK):
+        raise UserError(f"{path} cannot be written: no permission to write into {above}")
 
 
 def as_path(path: Any, what: str) -> Path:
@@ -264,7 +269,8 @@ def _signals_wait() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return when what a file holds, or which entries a folder has, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,6 +69,26 @@ def add_cfg_options(parser: argparse.ArgumentParser, note: str) -> None:
     """``--cfg-options``."""
     text = f"replace values of the config; {note}"
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
+
+
+def add_network(parser: argparse.ArgumentParser, weights: str) -> None:
+    """A network by its name, with arguments and weights."""
+    parser.add_argument("--model", metavar="NAME", help="torchvision.NAME, timm.NAME or my_module.MyNet")
+    parser.add_argument("--weights", metavar="FILE", help=weights)
+    add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """How images of a folder become what a network takes."""
+    parser.add_argument("--size", nargs="+", type=int, metavar="N", help="H, or H W, of the images")
+    for name in ("mean", "std"):
+        parser.add_argument(f"--{name}", nargs="+", type=float, metavar="X", help=f"{name} of each channel")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
+
+
+def only_json(args: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Inside, with ``--json``, lines for people go where errors go: what is printed after is all that comes out."""
+    return contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext()
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

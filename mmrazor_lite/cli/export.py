@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     text = "file of a subnet (.pth, or the .yaml beside it), or a config; or give --model"
     parser.add_argument("file", nargs="?", metavar="FILE", help=text)
-    parser.add_argument("--model", metavar="NAME", help="torchvision.NAME, timm.NAME or my_module.MyNet")
-    parser.add_argument("--weights", metavar="FILE", help="trained weights of --model, or of a config's network")
+    arguments.add_network(parser, "trained weights of --model, or of a config's network")
     parser.add_argument("--format", nargs="+", default=["pt2", "onnx"], metavar="NAME", help=_FORMATS)
     parser.add_argument("--int8", action="store_true", help="files of 8-bit integers too, of onnx and openvino")
     parser.add_argument("--calibrate", metavar="DIR", help="images that measure the ranges for --int8")
@@ -30,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace what an earlier export wrote there")
     parser.add_argument("--images", metavar="DIR", help="images of the proof, with labels by class folders")
     parser.add_argument("--count", type=int, metavar="N", help="of them (default: 1000; 100 random ones without)")
-    parser.add_argument("--size", nargs="+", type=int, metavar="N", help="H, or H W, of the images")
-    for name in ("mean", "std"):
-        parser.add_argument(f"--{name}", nargs="+", type=float, metavar="X", help=f"{name} of each channel")
+    arguments.add_reading(parser)
     parser.add_argument("--normalise", action="store_true", help="normalise inside the files: they take pixels 0..255")
     parser.add_argument("--opset", type=int, metavar="N", help="of ONNX (default: what torch's exporter is made for)")
     parser.add_argument("--batch-size", nargs="+", type=int, default=[1], metavar="N", help="of the timing, beside 1")
@@ -41,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", metavar="NAME", help="of what the network was made of, such as apache-2.0")
     parser.add_argument("--name", metavar="TEXT", help="of the network in the card")
     parser.add_argument("--seed", type=arguments.seed, default=0, help="of everything random (default: 0)")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
     parser.add_argument("--json", action="store_true", help="print the card's front matter as JSON and nothing else")
-    arguments.add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
 
 
 _FORMATS = "pt2, onnx, openvino, torchscript (default: pt2 onnx)"
@@ -69,7 +62,7 @@ def run(args: argparse.Namespace) -> Delivery:
     if args.int8:
         check_int8(args.format)
     check_folder(Path(args.output_dir), args.force)
-    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+    with arguments.only_json(args):
         done = _delivered(args)
     if args.json:
         print(json.dumps(front_matter(done)["mmrazor_lite"]))

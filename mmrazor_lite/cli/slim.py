@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +30,9 @@ NAME = "slimmed"  # of the files of the result
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument("config", nargs="?", help="config of the network; or give --model")
-    parser.add_argument("--model", metavar="NAME", help="torchvision.NAME, timm.NAME or my_module.MyNet")
-    parser.add_argument("--weights", metavar="FILE", help="the network's trained weights")
+    arguments.add_network(parser, "the network's trained weights")
     parser.add_argument("--data", metavar="DIR", help="folder of images (labels by class folders), or a config")
-    parser.add_argument("--size", nargs="+", type=int, metavar="N", help="H, or H W, of images of a folder")
-    for name in ("mean", "std"):
-        parser.add_argument(f"--{name}", nargs="+", type=float, metavar="X", help=f"{name} of each channel of a folder")
+    arguments.add_reading(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument("--budget", nargs="+", metavar="LIMIT", help="50%%, 0.3G, 12ms, or params=2M latency=70%%")
     goal.add_argument("--min-accuracy", metavar="PERCENT", help="the smallest network that has it, such as 90%%")
@@ -51,10 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", help="folder for all files (default: work_dirs/NAME_slim)")
     parser.add_argument("--seed", type=arguments.seed, default=0, help="of everything random (default: 0)")
     parser.add_argument("--device", help="where it computes (default: a GPU where there is one)")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
     parser.add_argument("--resume", action="store_true", help="go on behind the last finished step in the work dir")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    arguments.add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
 
 
 def run(args: argparse.Namespace) -> Slimmed:
@@ -77,10 +71,7 @@ def run(args: argparse.Namespace) -> Slimmed:
     name = (args.model or Path(args.config).stem).rpartition(".")[2]
     work = Path(args.work_dir or f"work_dirs/{name}_slim")
     folder_lock.hold(work, f"slim {args.config or args.model}")
-    with (
-        contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext(),
-        _folder(work, args.resume),
-    ):
+    with arguments.only_json(args), _folder(work, args.resume):
         result = _slimmed(args, budget, work)
         files = result.save(work / NAME, page=page_path(work), command=arguments.typed(args))
     if args.json:

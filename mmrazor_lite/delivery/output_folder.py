@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.fileio import FileSet, disk_problem
+from mmrazor_lite.fileio import FileSet, check_place, disk_problem, sync
 from mmrazor_lite.folder_lock import hold_file, released
 
 CARD = "README.md"
@@ -22,11 +22,7 @@ def check_folder(folder: Path, force: bool) -> None:
         folder: None, an empty one, or with ``force`` one that holds something.
         force: Files of the same names are replaced; others stay.
     """
-    above = next((part for part in (folder, *folder.absolute().parents) if part.exists()), None)
-    if above is not None and not above.is_dir():
-        raise UserError(f"{folder} cannot be written: {above} is a file, not a folder")
-    if above is not None and not os.access(above, os.W_OK):
-        raise UserError(f"{folder} cannot be written: no permission to write into {above}")
+    check_place(folder, folder.absolute())
     if not force and folder.is_dir() and any(folder.iterdir()):
         first = min(entry.name for entry in folder.iterdir())
         raise UserError(f"{folder} is not empty ({first}): give another --output, or --force to replace what is there")
@@ -55,7 +51,8 @@ def whole_folder(folder: Path, force: bool, own: frozenset[str]) -> Iterator[Pat
         try:
             draft.mkdir(parents=True)
             yield draft
-            _sync(draft)
+            for path in (*draft.iterdir(), draft):
+                sync(path)
             _move(draft, folder.absolute(), own)
         except OSError as error:
             problem = disk_problem(error)
@@ -69,7 +66,7 @@ def whole_folder(folder: Path, force: bool, own: frozenset[str]) -> Iterator[Pat
 def _move(draft: Path, folder: Path, own: frozenset[str]) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         os.replace(draft, folder)
-        _sync_one(folder.parent)
+        sync(folder.parent)
         return
     names = sorted((path.name for path in draft.iterdir()), key=lambda name: (name == CARD, name))
     with FileSet() as files:
@@ -78,17 +75,3 @@ def _move(draft: Path, folder: Path, own: frozenset[str]) -> None:
             files.replace(folder / name)
         for name in names:
             os.replace(draft / name, files.new(folder / name))
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        _sync_one(path)
-    _sync_one(folder)
-
-
-def _sync_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -24,13 +24,14 @@ from mmrazor_lite.search.front import non_dominated
 from mmrazor_lite.subnet import SearchSpace, Subnet
 from mmrazor_lite.visualization.page import (
     UNITS,
-    Bars,
     Curves,
     Fact,
     Outcome,
     Page,
     Section,
     bars,
+    compared,
+    duration,
     files,
     outcome,
     series,
@@ -144,7 +145,7 @@ def _facts(
 ) -> Iterator[Fact]:
     seconds = sum(step["seconds"]["all"] for step in state.steps)
     yield Fact("subnets tried", f"{sum(step['scored'] for step in state.steps):,}", f"in {len(state.steps):,} steps")
-    yield Fact("time", f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s", "all steps")
+    yield Fact("time", duration(seconds), "all steps")
     for one in list(found.values())[:PICTURED]:
         unit = {"latency": " ms"}.get(resource, f" {resource}")
         yield Fact(f"{key} at {tick(one.costs[resource])}{unit}", f"{one.metrics['score']:.4g}", _limit(one))
@@ -240,12 +241,8 @@ def _by_part(cost: Cost, full: Subnet, found: Mapping[str, FoundSubnet]) -> Iter
 
 
 def _parts(name: str, title: str, text: str, unit: str, found: Mapping[str, Mapping[str, float]]) -> Section:
-    found = {key: {part or REST: amount for part, amount in amounts.items()} for key, amounts in found.items()}
-    parts = list(dict.fromkeys(part for amounts in found.values() for part in amounts))
-    shown = list(found.items())[: PICTURED + 1]
-    chart: Bars = bars(unit, parts, {key: [amounts.get(part) for part in parts] for key, amounts in shown}, behind=True)
-    rows = ((part, *(amounts.get(part) for amounts in found.values())) for part in parts)
-    return Section(name, title, text, chart, table(("part", *found), rows))
+    named = {key: {part or REST: amount for part, amount in amounts.items()} for key, amounts in found.items()}
+    return compared(name, title, text, unit, named, pictured=PICTURED + 1)
 
 
 def _predictions(found: Mapping[str, FoundSubnet], key: str) -> Section | None:

@@ -43,6 +43,7 @@ def recipe_page(
         Page,
         Section,
         bars,
+        compared,
         files,
         outcome,
         series,
@@ -61,25 +62,12 @@ def recipe_page(
     lines = tuple(series(name, _mean(seeds)) for name, seeds in curves.items() if _mean(seeds))
     channels = {name: layer_channels(network, subnet) for name, subnet in subnets.items()}
     macs = {name: network.cost_model.by_part(subnet) for name, subnet in subnets.items()}
-    layers, parts = list(channels["baseline"]), list(macs["baseline"])
     seconds = report["seconds"]
     sections = (
         Section("front", "Cost and score", "Mean over the seeds.", Curves("macs", top1, points)),
         Section("progress", "Accuracy over epochs", "Mean over the seeds, test images.", Curves("epoch", top1, lines)),
-        Section(
-            "widths",
-            "Widths before and after",
-            "Channels of every layer.",
-            bars("channels", layers, {n: [found[layer] for layer in layers] for n, found in channels.items()}, True),
-            table(("layer", *channels), ((layer, *(f[layer] for f in channels.values())) for layer in layers)),
-        ),
-        Section(
-            "macs",
-            "Where the macs go",
-            "Of every layer.",
-            bars("macs", parts, {n: [found[part] for part in parts] for n, found in macs.items()}, True),
-            table(("layer", *macs), ((part, *(f[part] for f in macs.values())) for part in parts)),
-        ),
+        compared("widths", "Widths before and after", "Channels of every layer.", "channels", channels, "layer"),
+        compared("macs", "Where the macs go", "Of every layer.", "macs", macs, "layer"),
         Section("time", "Where the time went", "", bars("seconds", seconds, {"seconds": seconds.values()})),
         Section("commands", "The commands", "", None, table(("step", "command"), report["commands"].items())),
         settings({"recipe": report["recipe"], "machine": report["machine"], "settings": report["settings"]}),

@@ -90,13 +90,24 @@ def write_page(
 ) -> list[Path]:
     """Write the page into the folder of the demo and return its files."""
     from mmrazor_lite.visualization import page_file
-    from mmrazor_lite.visualization.page import Curves, Fact, Page, Section, bars, files, outcome, series, table
+    from mmrazor_lite.visualization.page import (
+        Curves,
+        Fact,
+        Page,
+        Section,
+        bars,
+        compared,
+        duration,
+        files,
+        outcome,
+        series,
+        table,
+    )
     from mmrazor_lite.visualization.page_charts import tick
 
     names = [row.name for row in rows]
     full, first = rows[0], rows[1]
-    layers = list(full.channels)
-    widths = {row.name: [row.channels[layer] for layer in layers] for row in rows}
+    channels = {row.name: row.channels for row in rows}
     stages = {stage: [row.accuracies[i] for row in rows] for i, stage in enumerate(STAGES)}
     points = {row.name: [(row.costs["macs"], row.accuracy)] for row in rows}
     quartiles = ((name, *times[name], times[full.name][1] / times[name][1]) for name in names)
@@ -112,7 +123,7 @@ def write_page(
             Fact("macs", tick(first.costs["macs"]), f"of {tick(full.costs['macs'])}"),
             Fact("accuracy", f"{first.accuracy:.2f}%", f"full network {full.accuracy:.2f}%"),
             Fact("latency", f"{times[first.name][1]:.1f} ms", f"{ratio:.2f}x, {BATCH} images"),
-            Fact("time", f"{sum(seconds.values()) / 60:.1f} min", "all steps"),
+            Fact("time", duration(sum(seconds.values())), "all steps"),
         ),
         outcomes=tuple(
             outcome(
@@ -138,13 +149,7 @@ def write_page(
                 bars("ms", names, {"median": [times[name][1] for name in names]}),
                 table(("network", "lower quartile", "median", "upper quartile", "times as fast"), quartiles),
             ),
-            Section(
-                "widths",
-                "Widths before and after",
-                "Channels of every layer.",
-                bars("channels", layers, widths, behind=True),
-                table(("layer", *names), ((layer, *(w[i] for w in widths.values())) for i, layer in enumerate(layers))),
-            ),
+            compared("widths", "Widths before and after", "Channels of every layer.", "channels", channels, "layer"),
             Section("stages", "Where accuracy went", "", bars("%", names, stages)),
             Section("time", "Where the time went", "", bars("seconds", seconds, {"seconds": seconds.values()})),
             Section("settings", "The commands", "", None, table(("step", "command"), commands.items()), folded=False),

@@ -16,6 +16,7 @@ from mmrazor_lite.visualization.page import (
     Page,
     Section,
     bars,
+    duration,
     files,
     outcome,
     series,
@@ -85,7 +86,7 @@ def _facts(report: Report) -> Iterator[Fact]:
             yield Fact("accuracy", f"{last.accuracy:.2f}%", f"{last.accuracy - first.accuracy:+.2f} points")
         elif last.agreement is not None:
             yield Fact("agreement", f"{last.agreement:.2f}%", "with the original")
-        yield Fact("time", _seconds(sum(stage.seconds for stage in report.stages)), "all steps")
+        yield Fact("time", duration(sum(stage.seconds for stage in report.stages)), "all steps")
     if report.latency is not None:
         original, slimmed = report.latency.quartiles
         yield Fact("latency", f"{slimmed[1]:.3g} ms", f"{report.latency.speedup[1]:.2f}x, from {original[1]:.3g} ms")
@@ -204,10 +205,6 @@ def _rest(report: Report, command: str, written: Sequence[tuple[str, str]]) -> I
     yield settings({"command": command, "asked": report.asked, "versions": versions})
     if written:
         yield files(written)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"
 
 
 def _upper(text: str) -> str:

@@ -170,6 +170,28 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], links: Iterable
     return Table(tuple(columns), tuple(tuple(map(_cell, row)) for row in rows), tuple(links))
 
 
+def compared(
+    name: str,
+    title: str,
+    text: str,
+    unit: str,
+    amounts: Mapping[str, Mapping[str, Any]],
+    column: str = "part",
+    pictured: int | None = None,
+) -> Section:
+    """A section of amounts by part, of several networks: a table of all, and bars.
+
+    Args:
+        amounts: Network -> part -> how much; of the first network, pale behind the others.
+        column: What parts are.
+        pictured: How many networks have bars; None for all.
+    """
+    parts = list(dict.fromkeys(part for found in amounts.values() for part in found))
+    drawn = {key: [found.get(part) for part in parts] for key, found in list(amounts.items())[:pictured]}
+    rows = ((part, *(found.get(part) for found in amounts.values())) for part in parts)
+    return Section(name, title, text, bars(unit, parts, drawn, behind=True), table((column, *amounts), rows))
+
+
 def outcome(name: str, costs: Mapping[str, Any], scores: Mapping[str, Any], file: str = "") -> Outcome:
     """An outcome of plain numbers, without those that are not finite."""
     found = [{key: _plain(value) for key, value in part.items()} for part in (costs, scores)]
@@ -186,6 +208,11 @@ def files(paths: Sequence[tuple[str, str]]) -> Section:
     """A section of links: (file from the folder of the page, what it is)."""
     rows = [(path, what) for path, what in paths]
     return Section("files", "Files", table=table(("file", "what it is"), rows, (p for p, _ in paths)), folded=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, minutes where they are many."""
+    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"
 
 
 def visible(text: str) -> str:

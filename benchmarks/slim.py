@@ -16,8 +16,6 @@ decides by the other 100). Accuracy is of test images, which nothing else looks 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
 import warnings
@@ -34,6 +32,7 @@ warnings.filterwarnings("ignore")
 
 from torch import nn
 
+from benchmarks._jobs import start
 from benchmarks.slim_jobs import TUNING, Job, Judge, do, jobs, result_file
 from benchmarks.slim_networks import CASES, Case
 
@@ -153,15 +152,11 @@ def run_one(job: Job, options: argparse.Namespace) -> bool:
     """Run a job in a process of its own; True where it failed. What it says is in ``WORK_DIR/logs``."""
     python, script = (options.peers, "slim_peers.py") if job.peer else (sys.executable, "slim.py")
     command = [str(python), str(ROOT / "benchmarks" / script), "--job", job.name, "--work-dir", str(options.work_dir)]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "PYTHONPATH": paths}
     log = options.work_dir / "logs" / f"{job.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    with log.open("w") as file:
-        code = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT).returncode
+    began = time.monotonic()
+    code = start(command, log, options.threads).wait()
     told = "done" if code == 0 else f"FAILED, see {log}"
-    print(f"{job.name}: {told}, {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{job.name}: {told}, {time.monotonic() - began:.0f} s", flush=True)
     return code != 0
 
 

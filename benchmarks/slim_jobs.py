@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
-import resource
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks._timing import machine
-from benchmarks.slim_networks import CASES, ROOT, Case
+from benchmarks._jobs import measured
+from benchmarks.slim_networks import CASES, Case
 
 SEEDS = (0, 1, 2)
 OURS = ("ours",)
@@ -156,31 +153,11 @@ class Judge:
         }
 
 
-def circumstances() -> dict[str, Any]:
-    """Commit, machine, date and versions, as they are told beside every figure."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
-    return {
-        "commit": commit + ("+" if changed else ""),
-        "machine": machine(),
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
-
-
 def do(name: str, work: Path, measure: Callable[[Job, Path], dict[str, Any]]) -> None:
     """Measure a job and write its file."""
-    from mmrazor_lite.fileio import write_text_atomic
-
     job = Job.of(name)
     torch.manual_seed(job.seed)
-    wall, cpu = time.monotonic(), time.process_time()
-    found = measure(job, work)
-    spent = {"wall_s": round(time.monotonic() - wall, 1), "cpu_s": round(time.process_time() - cpu, 1)}
-    record = {"job": name, **spent, **circumstances(), **found}
-    write_text_atomic(result_file(work, job), json.dumps(record) + "\n")
+    measured(job.name, result_file(work, job), lambda: measure(job, work))
 
 
 def result_file(work: Path, job: Job) -> Path:

@@ -1,0 +1,67 @@
+"""What is computed from accuracies: paired differences, their errors, and agreement of two orders.
+
+Letters: S seeds, K controls, N subnets.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference in points, and its standard error; NaN of a single value."""
+
+    mean: float
+    error: float
+
+    @property
+    def errors(self) -> float:
+        """How many errors it is ahead."""
+        return self.mean / self.error if self.error > 0 else float("nan")
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} ({self.error:.2f})"
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean."""
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """The mean of ``ours - theirs`` (S each), seed by seed: what a seed does to both drops out."""
+    gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return Difference(statistics.fmean(gaps), standard_error(gaps))
+
+
+def ahead_of_mean(ours: Sequence[float], others: Sequence[Sequence[float]]) -> Difference:
+    """Accuracies (S) beside the mean of K controls, (K, S).
+
+    Two things are drawn at random, the seeds and the controls. The error is that of the differences by seed and that of
+    the mean of the controls, added in squares: a little too large, because the means of the controls vary with the
+    seeds too.
+    """
+    table = np.asarray(others, dtype=float)
+    by_seed = paired(ours, table.mean(axis=0).tolist())
+    among = standard_error(table.mean(axis=1).tolist())
+    return Difference(by_seed.mean, float(np.hypot(by_seed.error, among)))
+
+
+def tau(a: Sequence[float], b: Sequence[float]) -> float:
+    """Kendall's tau-b of two lists (N)."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(a, b).statistic)
+
+
+def tau_interval(a: Sequence[float], b: Sequence[float], draws: int = 2000, share: float = 0.9) -> tuple[float, float]:
+    """The middle ``share`` of tau over bootstrap draws of the subnets."""
+    rng, pairs = np.random.default_rng(0), np.column_stack([a, b])
+    drawn = [tau(*pairs[rng.integers(len(pairs), size=len(pairs))].T) for _ in range(draws)]
+    low, high = np.nanquantile(drawn, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)

@@ -1,0 +1,177 @@
+"""AutoSlim: are the widths found better than uniform and than random ones of equal macs?"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from benchmarks.claims import draws
+from benchmarks.claims.arithmetic import Difference, paired
+from benchmarks.claims.bench import Bench
+from benchmarks.claims.job import Job, Jobs
+from benchmarks.claims.study import only
+from benchmarks.claims.sweep import MINUTES
+from benchmarks.claims.table import Row
+
+TITLES = {"resnet": "ResNet-shaped", "wrn": "WRN-shaped", "mbv2": "MobileNetV2-shaped"}
+CONTROLS = ("uniform", "random")
+
+
+def _supernet(shape: str) -> str:
+    return f"autoslim-{shape}-supernet"
+
+
+def _search(shape: str) -> str:
+    return f"autoslim-{shape}-search"
+
+
+def _alone(shape: str, kind: str, share: int, seed: int) -> str:
+    return f"autoslim-{shape}-{kind}{share}-s{seed}"
+
+
+def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
+    """Shape by shape: the supernet, the search, then seed by seed the full network, those found and their controls."""
+    auto, task = study["autoslim"], study["task"]
+    for shape in auto["shapes"]:
+        name, minutes = f"autoslim_{shape}", MINUTES[f"autoslim_{shape}"]
+        epochs, longer = auto["epochs"][shape], auto["supernet_epochs"][shape]
+        settings = {**task, "shape": shape}
+        train, find = (partial(measure, shape=shape) for measure in (train_supernet, search))
+        expected = 2.5 * minutes * longer
+        yield Job(_supernet(shape), f"{name}_supernet", {**settings, "epochs": longer}, train, expected)
+        searched = {**settings, **only(auto, "shares", "calibrate")}
+        yield Job(_search(shape), f"{name}_search", searched, find, 12, reads=(_supernet(shape),))
+        alone = {**settings, "epochs": epochs, **only(auto, "tolerance")}
+        for seed in auto["seeds"]:
+            yield _job(alone, shape, "full", 100, seed, epochs * minutes)
+            for share in auto["shares"]:
+                for kind in ("found", *CONTROLS):
+                    yield _job(alone, shape, kind, share, seed, 0.7 * epochs * minutes)
+
+
+def _job(settings: Mapping[str, Any], shape: str, kind: str, share: int, seed: int, minutes: float) -> Job:
+    measure = partial(train_alone, shape=shape, kind=kind, share=share, seed=seed)
+    needs = () if kind == "full" else (_search(shape),)
+    return Job(_alone(shape, kind, share, seed), f"autoslim_{shape}_subnet", settings, measure, minutes, needs=needs)
+
+
+# what a job does ------------------------------------------------------------------------------------------------
+
+
+def train_supernet(bench: Bench, shape: str) -> dict[str, Any]:
+    """Train the supernet."""
+    epochs = bench.job.settings["epochs"]
+    bench.train_supernet(f"autoslim_{shape}", epochs)
+    return {"epochs": epochs, **bench.told()}
+
+
+def search(bench: Bench, shape: str) -> dict[str, Any]:
+    """Search it greedily, to all shares of its macs."""
+    import json
+
+    from mmrazor_lite.subnet import read_subnet
+
+    auto, name = bench.study["autoslim"], f"autoslim_{shape}"
+    options = [*bench.options("search"), f"search_cfg.calibrate_sample_num={auto['calibrate']}"]
+    options += [f"search_cfg.target_macs=[{','.join(f'{share}%' for share in auto['shares'])}]"]
+    supernet = bench.jobs.folder(_supernet(shape)) / "train" / f"epoch_{auto['supernet_epochs'][shape]}.pth"
+    bench.workspace.search("search", bench.config(name, "search"), supernet, options)
+    log, algorithm = json.loads((bench.folder / "search/search_log.json").read_text()), bench.algorithm(name)
+    found = {}
+    for share, result in zip(auto["shares"], log["results"], strict=True):
+        subnet = read_subnet(bench.folder / "search" / result["file"], algorithm.search_space).subnet
+        costs = algorithm.cost_model.of(subnet)
+        found[str(share)] = {"subnet": dict(subnet), **{key: int(costs[key]) for key in ("macs", "flops", "params")}}
+    return {"found": found, **bench.told()}
+
+
+def train_alone(bench: Bench, shape: str, kind: str, share: int, seed: int) -> dict[str, Any]:
+    """Train the full network, the one found, or a control of its macs."""
+    from mmrazor_lite.search import uniform_subnet
+
+    settings, name = bench.job.settings, f"autoslim_{shape}"
+    if kind == "full":
+        algorithm = bench.algorithm(name, "supernet")
+        return bench.alone(name, algorithm.search_space.max(), settings["epochs"], seed)
+    found = bench.record(_search(shape))["found"][str(share)]
+    if kind == "found":
+        return bench.alone(name, found["subnet"], settings["epochs"], seed)
+    # The controls may have any width: candidates of fifths alone do not come within a percent.
+    algorithm, macs = any_width(bench, name, found["subnet"]), found["macs"]
+    space, cost = algorithm.search_space, algorithm.cost_model
+    if kind == "uniform":
+        subnet = uniform_subnet(space, cost, "macs", macs * (1 + settings["tolerance"]))
+    else:
+        low, high = macs * (1 - settings["tolerance"]), macs * (1 + settings["tolerance"])
+        subnet = draws.within(space, cost, "macs", low, high, 1, seed)[0]
+    off = cost.of(subnet)["macs"] / macs - 1
+    if abs(off) > settings["tolerance"]:
+        raise ValueError(f"{bench.job.name}: {kind} widths are off by {off:+.2%} of the macs of the subnet found")
+    return {**bench.alone(name, subnet, settings["epochs"], seed), "off": round(off, 5)}
+
+
+def any_width(bench: Bench, name: str, subnet: Mapping[str, Any]) -> Any:
+    """The network with every width up to the full one as a candidate."""
+    from mmrazor_lite.models.mutators import OneShotChannelMutator
+
+    algorithm = bench.algorithm(name, "supernet")
+    mutator = OneShotChannelMutator(divisor=1)
+    mutator.prepare(algorithm.mutator.export(algorithm.search_space.max()), algorithm.input_shape, any_width=True)
+    if sorted(mutator.search_space) != sorted(subnet):
+        raise ValueError(f"{name}: its widths have other names where each may be of any size")
+    return mutator
+
+
+# what the figures say -------------------------------------------------------------------------------------------
+
+
+def gaps(study: Mapping[str, Any], jobs: Jobs, shape: str, share: int, control: str) -> Difference | None:
+    """What the network found is ahead of a control, paired by seed; of the full network with control ``full``."""
+    ours, theirs = [], []
+    for seed in study["autoslim"]["seeds"]:
+        other = 100 if control == "full" else share
+        pair = jobs.record(_alone(shape, "found", share, seed)), jobs.record(_alone(shape, control, other, seed))
+        if all(pair):
+            ours.append(pair[0]["test"])
+            theirs.append(pair[1]["test"])
+    return paired(ours, theirs) if ours else None
+
+
+def _names(study: Mapping[str, Any], shape: str, share: int, *controls: str) -> list[str]:
+    kinds = [("found", share), *((kind, 100 if kind == "full" else share) for kind in controls)]
+    return [_alone(shape, kind, part, seed) for seed in study["autoslim"]["seeds"] for kind, part in kinds]
+
+
+def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
+    """A line for each shape and share, and the two of the claim."""
+    auto = study["autoslim"]
+    criteria, errors = auto["criteria"], auto["criteria"]["ahead"]
+    ahead, behind, drops, all_names, full_names = 0, 0, [], [], []
+    for shape in auto["shapes"]:
+        for share in auto["shares"]:
+            found = {control: gaps(study, jobs, shape, share, control) for control in CONTROLS}
+            known = [gap for gap in found.values() if gap is not None]
+            is_ahead = len(known) == len(CONTROLS) and all(gap.errors >= errors for gap in known)
+            is_behind = any(gap.errors <= -errors for gap in known)
+            ahead, behind = ahead + is_ahead, behind + is_behind
+            names = _names(study, shape, share, *CONTROLS)
+            all_names += names
+            figure = ", ".join(f"{gap} points beside {control}" for control, gap in found.items() if gap)
+            what = f"AutoSlim, {TITLES[shape]}, {share}% of the macs"
+            yield Row(what, f"ahead of uniform and random widths by {errors} errors", figure, is_ahead, names)
+        if 50 in auto["shares"]:
+            gap = gaps(study, jobs, shape, 50, "full")
+            drops += [] if gap is None else [-gap.mean]
+            full_names += _names(study, shape, 50, "full")
+    cases = len(auto["shapes"]) * len(auto["shares"])
+    met = ahead >= criteria["cases"] and not behind
+    criterion = f"ahead in {criteria['cases']} of {cases}, behind in none"
+    figure = f"ahead in {ahead}, behind in {behind}"
+    yield Row("AutoSlim beats uniform and random widths", criterion, figure, met, all_names)
+    within = sum(drop <= criteria["drop"] for drop in drops)
+    figure = ", ".join(f"{drop:.2f}" for drop in drops)
+    criterion = f"<= {criteria['drop']} points in {criteria['drop_cases']} of {len(auto['shapes'])}"
+    mean = f" (mean {statistics.fmean(drops):.2f})" if drops else ""
+    yield Row("AutoSlim: lost at half the macs", criterion, figure + mean, within >= criteria["drop_cases"], full_names)

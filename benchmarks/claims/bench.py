@@ -1,0 +1,157 @@
+"""What a job works with: its folder, the figures of the jobs before it, and the project's own commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks._jobs import ROOT
+from benchmarks.claims.job import CONFIGS, Job, Jobs
+
+LOADERS = ("train_dataloader", "val_dataloader", "search_cfg.dataloader", "search_cfg.calibrate_dataloader")
+ARCHITECTURE = {"supernet": "model", "search": "model", "subnet": "model.cfg"}
+
+
+def command_line(*words: Any) -> None:
+    """Run one command of the project in this process.
+
+    Raises:
+        RuntimeError: It failed.
+        KeyboardInterrupt: It was interrupted, or terminated.
+    """
+    from mmrazor_lite.cli.main import main
+
+    status = main([str(word) for word in words])
+    if status > 128:
+        raise KeyboardInterrupt
+    if status:
+        raise RuntimeError(f"mmrazor-lite {' '.join(map(str, words))}: status {status}")
+
+
+@dataclass
+class Bench:
+    """The surroundings of one job.
+
+    Args:
+        jobs: All of the study.
+        job: This one.
+        study: The numbers of the study.
+    """
+
+    jobs: Jobs
+    job: Job
+    study: Mapping[str, Any]
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        return self.study["task"]
+
+    @property
+    def folder(self) -> Path:
+        return self.jobs.folder(self.job.name)
+
+    @cached_property
+    def workspace(self) -> Any:
+        """Runs commands into parts of the folder; what is done is not run again, what was cut off goes on."""
+        from mmrazor_lite.recipes.workspace import Workspace
+
+        settings = {"job": self.job.name, "identity": self.jobs.identity(self.job.name)}
+        return Workspace(command_line, self.folder, settings, self.task["amp"])
+
+    def record(self, name: str) -> dict[str, Any]:
+        """The figures of a job before."""
+        found = self.jobs.record(name)
+        if found is None:
+            raise LookupError(f"{self.job.name} needs the figures of {name}")
+        return found
+
+    def config(self, name: str, step: str) -> str:
+        """A config of the study, by the path that a command of a clone names."""
+        return str(CONFIGS / f"{name}_{step}.py")
+
+    def options(self, step: str, epochs: int | None = None, lr: float | None = None) -> list[str]:
+        """The ``KEY=VALUE`` of a command."""
+        task = self.task
+        options = [f"data_root={Path(task['data_root']).resolve()}"]
+        loaders = [name for name in LOADERS if step == "search" or not name.startswith("search")]
+        if task["size"] != 16:
+            size = task["size"]
+            options += [f"{ARCHITECTURE[step]}.input_shape=(3,{size},{size})"]
+            for loader in (*loaders, "test_dataloader"):
+                images = "dataset.dataset" if loader == "test_dataloader" else "dataset.dataset.dataset"
+                options += [f"{loader}.{images}.pipeline.0.scale=({size},{size})"]
+        if task["per_class"] is not None:
+            options += [f"{loader}.dataset.dataset.dataset.per_class={task['per_class']}" for loader in loaders]
+            options += [f"test_dataloader.dataset.dataset.per_class={task['per_class']}"]
+        options += [f"train_dataloader.batch_size={task['batch']}", f"optim_wrapper.optimizer.lr={lr or task['lr']}"]
+        if epochs is not None:
+            options += [f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}"]
+            options += [f"param_scheduler.1.end={epochs}"]
+        return options
+
+    def train_supernet(self, name: str, epochs: int, seed: int = 0) -> Path:
+        """Train a supernet and return its checkpoint."""
+        config, options = self.config(name, "supernet"), self.options("supernet", epochs)
+        return self.workspace.train("train", config, epochs, seed, options)
+
+    def algorithm(self, name: str, step: str = "search") -> Any:
+        """A supernet of a config, without weights: its space and its costs."""
+        from mmrazor_lite.config import build_model, load_config
+
+        return build_model(load_config(self.config(name, step), self.options(step)))
+
+    def alone(
+        self, name: str, subnet: Mapping[str, Any], epochs: int, seed: int, lr: float | None = None, test: bool = True
+    ) -> dict[str, Any]:
+        """Train one subnet alone, test it, and return its figures."""
+        from mmrazor_lite.subnet import write_subnet
+
+        algorithm = self.algorithm(name, "supernet")
+        costs = algorithm.cost_model.of(subnet)
+        file, config = self.folder / "subnet.yaml", self.config(name, "subnet")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_subnet(file, subnet, algorithm.search_space, costs)
+        options = [*self.options("subnet", epochs, lr), f"model.fix_subnet={file}"]
+        checkpoint = self.workspace.train("train", config, epochs, seed, options)
+        metrics = self.workspace.test("train", config, checkpoint, options) if test else {}
+        return {
+            "test": round(metrics["accuracy/top1"], 3) if test else None,
+            "held_out": round(self.workspace.curve("train")[epochs], 3),
+            "seed": seed,
+            **{key: int(costs[key]) for key in ("macs", "flops", "params")},
+            "subnet": dict(subnet),
+            **self.told(),
+        }
+
+    def told(self) -> dict[str, Any]:
+        """The commands of this job, without the folders of this machine, and their seconds."""
+        places = {str(self.jobs.work): "WORK_DIR", str(Path(self.task["data_root"]).resolve()): "DATA", f"{ROOT}/": ""}
+        commands = {}
+        for piece, text in self.workspace.commands.items():
+            for place, name in places.items():
+                text = text.replace(place, name)
+            commands[piece] = text
+        return {"commands": commands, "seconds": self.workspace.seconds()}
+
+
+def scores(
+    bench: Bench, name: str, checkpoint: Path, subnets: Sequence[Mapping[str, Any]], seeds: Sequence[int]
+) -> list[list[float]]:
+    """Scores of subnets by the evaluator of a search, for several choices of calibration images: a list for each."""
+    from dataclasses import replace
+
+    from mmrazor_lite.checkpoints import load_weights, read_checkpoint
+    from mmrazor_lite.config import build_model, load_config
+    from mmrazor_lite.engine.evaluator import ScoringSettings, SubnetEvaluator
+
+    calibrate = bench.study[bench.job.claim]["calibrate"]
+    config = load_config(bench.config(name, "search"), bench.options("search"))
+    algorithm = build_model(config)
+    load_weights(algorithm, read_checkpoint(checkpoint), checkpoint)
+    keys = ("dataloader", "evaluator", "calibrate_dataloader", "score_key")
+    settings = ScoringSettings(calibrate_sample_num=calibrate, **{key: config.search_cfg[key] for key in keys})
+    evaluators = [SubnetEvaluator(algorithm, replace(settings, seed=seed)) for seed in seeds]
+    return [[round(evaluator.evaluate(subnet)["score"], 3) for evaluator in evaluators] for subnet in subnets]

@@ -1,0 +1,10 @@
+# python -m benchmarks.claims --job autoslim-mbv2-search
+_base_ = ["./autoslim_mbv2_supernet.py", "../../../configs/_base_/autoslim_search.py"]
+
+search_cfg = dict(
+    target_macs=["50%", "30%"],
+    dataloader=_base_._search_dataloader,
+    evaluator=_base_.val_evaluator,
+    calibrate_dataloader=_base_._calibrate_dataloader,
+    calibrate_sample_num=4096,
+)

@@ -1,0 +1,194 @@
+"""SPOS: does the supernet rank its subnets, and does the search find a good one?"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from benchmarks.claims import draws
+from benchmarks.claims.arithmetic import ahead_of_mean, standard_error, tau, tau_interval
+from benchmarks.claims.bench import Bench, scores
+from benchmarks.claims.job import Job, Jobs
+from benchmarks.claims.study import only
+from benchmarks.claims.table import Row
+
+SUPERNET, SCORES, SEARCH = "spos-supernet", "spos-scores", "spos-search"
+EPOCH = 0.4  # minutes of a mean path, of one core
+CALIBRATIONS = (0, 1, 2)  # seeds of the images for batch norm: how much of a score is chance
+
+
+def _range(index: int) -> str:
+    return f"spos-range-{index:02d}"
+
+
+def _band(index: int, seed: int) -> str:
+    return f"spos-band-{index:02d}-s{seed}"
+
+
+def _found(seed: int) -> str:
+    return f"spos-found-s{seed}"
+
+
+def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
+    """The supernet, a coarse ranking, the fine one, and the duel seed by seed."""
+    spos, task = study["spos"], study["task"]
+    alone = {**task, **only(spos, "epochs")}
+    searched = {**task, **only(spos, "band", "search_epochs", "calibrate")}
+    minutes = EPOCH * spos["epochs"]
+    ranges, bands = {**alone, **only(spos, "range")}, {**alone, **only(spos, "band", "in_band")}
+    order = draws.spread_first(spos["range"], spos["first"])
+
+    def in_range(index: int) -> Job:
+        return Job(_range(index), "spos_subnet", ranges, partial(train_range, index=index), minutes)
+
+    def in_band(index: int, seed: int) -> Job:
+        return Job(_band(index, seed), "spos_subnet", bands, partial(train_band, index=index, seed=seed), minutes)
+
+    yield from map(in_range, order[: spos["first"]])
+    supernet_epochs = spos["supernet_epochs"]
+    yield Job(SUPERNET, "spos_supernet", {**task, "epochs": supernet_epochs}, train_supernet, EPOCH * supernet_epochs)
+    scored = {**task, **only(spos, "range", "band", "in_band", "calibrate")}
+    yield Job(SCORES, "spos_search", scored, score, 8, reads=(SUPERNET,))
+    yield from map(in_range, order[spos["first"] :])
+    yield Job(SEARCH, "spos_search", searched, search, 12, reads=(SUPERNET,))
+    for seed in spos["seeds"]:
+        yield Job(_found(seed), "spos_subnet", alone, partial(train_found, seed=seed), minutes, needs=(SEARCH,))
+        yield from (in_band(index, seed) for index in range(spos["rivals"]))
+        if seed == spos["seeds"][0]:
+            yield from (in_band(index, seed) for index in range(spos["rivals"], spos["in_band"]))
+
+
+# what a job does ------------------------------------------------------------------------------------------------
+
+
+def train_supernet(bench: Bench) -> dict[str, Any]:
+    """Train the supernet; the held-out accuracy is that of its validation."""
+    bench.train_supernet("spos", bench.job.settings["epochs"])
+    return {"epochs": bench.job.settings["epochs"], **bench.told()}
+
+
+def range_subnets(study: Mapping[str, Any], algorithm: Any) -> list[Any]:
+    """One subnet in each part of the range of flops, the cheapest first."""
+    return draws.over_range(algorithm.search_space, algorithm.cost_model, "flops", study["spos"]["range"], seed=0)
+
+
+def band_subnets(study: Mapping[str, Any], algorithm: Any) -> list[Any]:
+    """Subnets of equal flops; the first ones are the rivals of the one found."""
+    low, high = (1e6 * edge for edge in study["spos"]["band"])
+    return draws.within(algorithm.search_space, algorithm.cost_model, "flops", low, high, study["spos"]["in_band"], 1)
+
+
+def train_range(bench: Bench, index: int) -> dict[str, Any]:
+    """Train a subnet of the range alone."""
+    subnet = range_subnets(bench.study, bench.algorithm("spos", "supernet"))[index]
+    return bench.alone("spos", subnet, bench.job.settings["epochs"], seed=0)
+
+
+def train_band(bench: Bench, index: int, seed: int) -> dict[str, Any]:
+    """Train a subnet of the band alone."""
+    subnet = band_subnets(bench.study, bench.algorithm("spos", "supernet"))[index]
+    return bench.alone("spos", subnet, bench.job.settings["epochs"], seed)
+
+
+def train_found(bench: Bench, seed: int) -> dict[str, Any]:
+    """Train the subnet found alone."""
+    return bench.alone("spos", bench.record(SEARCH)["subnet"], bench.job.settings["epochs"], seed)
+
+
+def checkpoint(bench: Bench) -> Any:
+    """The trained supernet."""
+    return bench.jobs.folder(SUPERNET) / "train" / f"epoch_{bench.study['spos']['supernet_epochs']}.pth"
+
+
+def score(bench: Bench) -> dict[str, Any]:
+    """Score the subnets that are trained alone, each with several choices of calibration images."""
+    algorithm = bench.algorithm("spos")
+    drawn = {"range": range_subnets(bench.study, algorithm), "band": band_subnets(bench.study, algorithm)}
+    costs = {name: [int(algorithm.cost_model.of(s)["flops"]) for s in subnets] for name, subnets in drawn.items()}
+    found = {name: scores(bench, "spos", checkpoint(bench), subnets, CALIBRATIONS) for name, subnets in drawn.items()}
+    return {"scores": found, "flops": costs, "calibrations": list(CALIBRATIONS)}
+
+
+def search(bench: Bench) -> dict[str, Any]:
+    """Search the band by evolution."""
+    from mmrazor_lite.subnet import read_subnet
+
+    spos, options = bench.study["spos"], bench.options("search")
+    low, high = spos["band"]
+    options += [f"search_cfg.constraints_range.flops=({low},{high})"]
+    options += [f"search_cfg.searcher.max_epochs={spos['search_epochs']}"]
+    options += [f"search_cfg.calibrate_sample_num={spos['calibrate']}"]
+    if spos["search_epochs"] == 1:
+        options += ["search_cfg.searcher.num_candidates=4", "search_cfg.searcher.top_k=2"]
+        options += ["search_cfg.searcher.num_mutation=2", "search_cfg.searcher.num_crossover=2"]
+    path = bench.workspace.search("search", bench.config("spos", "search"), checkpoint(bench), options)
+    algorithm = bench.algorithm("spos")
+    file = read_subnet(path, algorithm.search_space)
+    costs = algorithm.cost_model.of(file.subnet)
+    return {"subnet": dict(file.subnet), **{key: int(costs[key]) for key in ("macs", "flops")}, **bench.told()}
+
+
+# what the figures say -------------------------------------------------------------------------------------------
+
+
+def ranked(study: Mapping[str, Any], jobs: Jobs, kind: str) -> tuple[list[float], list[float]]:
+    """Scores and accuracies of those subnets of the range, or of the band, of which there are both."""
+    spos, scored = study["spos"], jobs.record(SCORES)
+    if scored is None:
+        return [], []
+    number, seeds = (spos["range"], (0,)) if kind == "range" else (spos["in_band"], spos["seeds"])
+    found, accuracies = [], []
+    for index in range(number):
+        names = [_range(index)] if kind == "range" else [_band(index, seed) for seed in seeds]
+        records = [record for name in names if name in jobs.jobs and (record := jobs.record(name))]
+        if records:
+            found.append(scored["scores"][kind][index][0])
+            accuracies.append(statistics.fmean(record["test"] for record in records))
+    return found, accuracies
+
+
+def _ranking(study: Mapping[str, Any], jobs: Jobs, kind: str, names: list[str], what: str) -> Row:
+    least = study["spos"]["criteria"][f"tau_{kind}"]
+    found, accuracies = ranked(study, jobs, kind)
+    figure, met = "", False
+    if len(found) > 2:
+        value, (low, high) = tau(found, accuracies), tau_interval(found, accuracies)
+        met = value >= least
+        spread = f"accuracies {min(accuracies):.1f} to {max(accuracies):.1f}"
+        figure = f"tau {value:.2f} (90%: {low:.2f} to {high:.2f}) of {len(found)} subnets, {spread}"
+    return Row(what, f"tau >= {least}", figure, met, [SCORES, *names])
+
+
+def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
+    """The three lines of SPOS."""
+    spos = study["spos"]
+    ranges = [_range(index) for index in range(spos["range"])]
+    yield _ranking(study, jobs, "range", ranges, f"SPOS ranks {spos['range']} subnets over the whole range of flops")
+    first = spos["seeds"][0]
+    bands = [_band(index, first) for index in range(spos["in_band"])]
+    low, high = spos["band"]
+    yield _ranking(study, jobs, "band", bands, f"SPOS ranks {spos['in_band']} subnets of {low} to {high} M flops")
+    yield _duel(study, jobs)
+
+
+def _duel(study: Mapping[str, Any], jobs: Jobs) -> Row:
+    spos = study["spos"]
+    rivals, least = range(spos["rivals"]), spos["criteria"]["ahead"]
+    names = [_found(seed) for seed in spos["seeds"]]
+    names += [_band(index, seed) for seed in spos["seeds"] for index in rivals]
+    whole = [s for s in spos["seeds"] if all(jobs.done(n) for n in (_found(s), *(_band(i, s) for i in rivals)))]
+    figure, met = "", False
+    if whole:
+        ours = [jobs.record(_found(seed))["test"] for seed in whole]
+        others = [[jobs.record(_band(index, seed))["test"] for seed in whole] for index in rivals]
+        gap = ahead_of_mean(ours, others)
+        met = gap.errors >= least
+        means = [statistics.fmean(values) for values in others]
+        figure = (
+            f"{gap} points, {len(whole)} seeds: {statistics.fmean(ours):.2f} beside {statistics.fmean(means):.2f} "
+            f"(from {min(means):.2f} to {max(means):.2f}, error {standard_error(means):.2f})"
+        )
+    what = f"SPOS finds better than {spos['rivals']} random subnets of equal flops"
+    return Row(what, f"ahead by {least} errors", figure, met, names)

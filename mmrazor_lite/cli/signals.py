@@ -50,7 +50,7 @@ def told(args: argparse.Namespace, ended: list[int]) -> int:
 
 def line(number: int, resumes: bool) -> str:
     """What a user is told after the signal ``number``."""
-    goes_on = "--resume continues from the last checkpoint" if resumes else "run it again to go on"
+    goes_on = "--resume continues from what was kept" if resumes else "run it again to go on"
     return f"{'interrupted' if number == signal.SIGINT else 'terminated'}: {goes_on}"
 
 

@@ -17,6 +17,8 @@ from mmrazor_lite.network_names import library_name, library_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MOST_PIXELS = 8192  # of a side
+
 
 @dataclass(frozen=True)
 class ImageTransform:
@@ -173,7 +175,7 @@ def _size(size: Sequence[int]) -> tuple[int, int]:
     if not 1 <= len(size) <= 2:
         raise UserError(f"--size {' '.join(map(str, size))}: give H, or H W")
     for value in size:
-        check_number("--size", value, 1, whole=True)
+        check_number("--size", value, 1, MOST_PIXELS, whole=True)
     return size[0], size[-1]
 
 

@@ -1,4 +1,4 @@
-"""Rows: which outputs of a layer a fit looks at, and what the full network gives there.
+"""Rows: which outputs of a layer a fit looks at.
 
 A place is an index into the outputs of one channel of a batch. The places are drawn by the name of the layer, the call
 and the batch, so that both networks, and every run, look at the same.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmrazor_lite.models.calls import Call
-
-from .follower import Finish, Follower, run_until
 from .layer_flow import LayerFlow
 
 ROWS_PER_INPUT = 30  # rows of a fit, for each number that makes an output
@@ -49,6 +46,12 @@ class Images:
 
     def __getitem__(self, batch: int) -> Tensor:
         return self._batches[batch].to(self._like)
+
+    def judges(self, flow: LayerFlow, index: int, batch: int, places: Tensor) -> Tensor:
+        """Which places (P,) of a call in a batch are of images that judge a fit: bools (P,)."""
+        size = self.starts[batch + 1] - self.starts[batch]
+        image = self.starts[batch] + places * size // round(flow.places[index] * size)
+        return image % CHECKED == CHECKED - 1
 
     def batches_with(self, count: float) -> int:
         """How many batches have so many images, all of them where there are fewer."""
@@ -87,81 +90,3 @@ class RowPlan:
             return torch.arange(total)
         rng = np.random.default_rng([zlib.crc32(flow.name.encode()), index, batch])
         return torch.from_numpy(np.sort(rng.choice(total, count, replace=False)))
-
-
-@dataclass(eq=False)
-class Target:
-    """Rows of one call in one batch: where they are, which of them judge, and what there should be."""
-
-    places: Tensor
-    judges: Tensor  # (P,) of bools
-    y: Tensor  # (P, O) of the kept channels
-
-
-@dataclass(eq=False)
-class Targets:
-    """What layers should give: rows of the full network's outputs at the channels that are kept.
-
-    Where an output is added to another tensor, that tensor's numbers times the gain are in them.
-    """
-
-    by_call: dict[tuple[str, int, int], Target] = field(default_factory=dict)
-
-    def forget(self, layer: str) -> None:
-        """Let go of what a layer should give."""
-        self.by_call = {key: target for key, target in self.by_call.items() if key[0] != layer}
-
-    def __contains__(self, layer: str) -> bool:
-        return any(key[0] == layer for key in self.by_call)
-
-    def add(
-        self,
-        full: nn.Module,
-        flows: Mapping[str, LayerFlow],
-        plans: Mapping[str, RowPlan],
-        kept: Mapping[str, Tensor],
-        images: Images,
-    ) -> None:
-        """Run the full network for some layers. ``kept`` is a mask (channels,) of the outputs of each that changed."""
-        for batch, inputs in images.first(max(plans[name].batches for name in flows)):
-            due = {name: flow for name, flow in flows.items() if plans[name].batches > batch}
-
-            def visit(call: Call, y: Tensor, batch: int = batch, size: int = len(inputs)) -> Finish:
-                flow, mask = flows[call.layer], kept.get(call.layer)
-                places = plans[call.layer].places(flow, call.index, batch, size)
-                where = places.to(y.device)
-                rows = _some(call.outputs(y, where), mask)
-
-                def finish(other: Tensor | None) -> bool:
-                    found = rows
-                    if other is not None:
-                        found = rows + _some(call.outputs(other, where), mask) * flow.gain.to(rows)
-                    image = images.starts[batch] + places * size // round(flow.places[call.index] * size)
-                    self.by_call[call.layer, call.index, batch] = Target(where, image % CHECKED == CHECKED - 1, found)
-                    return False
-
-                return finish
-
-            run_until(full, inputs, Follower(due, visit))
-
-
-def _some(rows: Tensor, mask: Tensor | None) -> Tensor:
-    return rows if mask is None else rows[:, mask.to(rows.device)]
-
-
-def bytes_of_targets(flow: LayerFlow, plan: RowPlan, size: int) -> int:
-    """Memory that the targets of a layer take, with numbers of ``size`` bytes."""
-    return plan.rows * (flow.outputs * size + 9)
-
-
-def in_chunks(names: Sequence[str], sizes: Mapping[str, int], limit: int) -> list[list[str]]:
-    """Names in their order, as many together as the limit allows, at least one."""
-    chunks: list[list[str]] = []
-    room = -1
-    for name in names:
-        if sizes[name] > room:
-            chunks.append([])
-            room = limit
-        chunks[-1].append(name)
-        room -= sizes[name]
-    return chunks

@@ -28,7 +28,7 @@ from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import active_of
 
 from .layer_flow import LayerFlow, layer_flows
-from .layer_rows import Images, RowPlan, Targets, bytes_of_targets, in_chunks
+from .layer_rows import Images, RowPlan
 from .layer_work import LayerWork
 from .least_squares import Fit
 from .out_of_memory import is_out_of_memory
@@ -68,15 +68,13 @@ class RefitOptions:
         ridge: Of the mean square of an input: how much a change of the weights costs.
         shortcuts: Make up for the error of the tensor that an output is added to.
         most_inputs: Of a layer with more numbers that make an output, some are fitted after others.
-        target_bytes: Memory for outputs of the full network; with less, it runs more often.
-        held_bytes: Memory for runs of the small network that wait for a fit; with less, some begin anew for a layer.
+        held_bytes: Memory for runs of either network that wait for a fit; with less, some begin anew for a layer.
     """
 
     ridge: float = 1e-3
     shortcuts: bool = True
     most_inputs: int = 2304
-    target_bytes: int = 256 * 2**20
-    held_bytes: int = 2**30
+    held_bytes: int = 640 * 2**20
 
 
 @dataclass
@@ -139,7 +137,6 @@ class _Refit:
         self.like = next(small.parameters())
         self.images = Images(batches, self.like)
         self.outputs = {name: torch.from_numpy(outputs) for name, (_, outputs) in kept.items() if not outputs.all()}
-        self.targets = Targets()
         self.report = RefitReport()
 
     def run(self) -> None:
@@ -149,25 +146,16 @@ class _Refit:
         self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
         self.plans = RowPlan.all_of(self.flows, self.images)
         self._name_the_unseen()
-        self.runs = WaitingRuns(self.small, self.flows, self.plans, self.images, self.options.held_bytes)
-        with closing(self.runs):
-            for name in self.runs.layers():
-                self._aim(name)
+        self.runs, self.aims = (
+            WaitingRuns(network, self.flows, self.plans, self.images, self.options.held_bytes)
+            for network in (self.small, self.full)
+        )
+        with closing(self.runs), closing(self.aims):
+            for name, _ in zip(self.runs.layers(), self.aims.layers(), strict=True):
                 if self._is_changed(name):
                     self._fit_layer(name)
                 else:
                     self.report.skipped[name] = UNTOUCHED
-                self.targets.forget(name)
-
-    def _aim(self, name: str) -> None:
-        """Have the targets of a layer, and with them those of as many as memory allows."""
-        if name in self.targets:
-            return
-        size = self.like.element_size()
-        sizes = {name: bytes_of_targets(flow, self.plans[name], size) for name, flow in self.flows.items()}
-        chunk = next(c for c in in_chunks(list(self.flows), sizes, self.options.target_bytes) if name in c)
-        flows = {name: self.flows[name] for name in chunk}
-        self.targets.add(self.full, flows, self.plans, self.outputs, self.images)
 
     def _name_the_unseen(self) -> None:
         known = {name for name, _ in weights_of(self.small).values()}
@@ -192,14 +180,17 @@ class _Refit:
 
     def _meet(self, name: str, look: Callable, batches: int | None = None, patches: bool = True) -> None:
         """``look(call, x, target, what the output lacks, which rows judge)`` for each call of a layer."""
-        flow = self.flows[name]
-        for batch, stop in self.runs.stops(name, batches):
-            target = self.targets.by_call[name, stop.call.index, batch]
-            lacks = target.y - stop.rows
+        flow, kept = self.flows[name], self.outputs.get(name)
+        stops = zip(self.runs.stops(name, batches), self.aims.stops(name, batches), strict=True)
+        for (batch, stop), (_, aim) in stops:
+            target = aim.rows_at(kept)
+            lacks = target - stop.rows
             if stop.beside is not None:
-                lacks = lacks - stop.beside * flow.gain.to(lacks)
+                gain = flow.gain.to(target)
+                target = target + aim.beside_at(kept) * gain
+                lacks = target - stop.rows - stop.beside * gain
             x = stop.call.patches(stop.places) if patches else None
-            look(stop.call, x, target.y, lacks, target.judges)
+            look(stop.call, x, target, lacks, self.images.judges(flow, stop.call.index, batch, stop.places))
 
     # fits -----------------------------------------------------------------------------------------------------
 
@@ -219,6 +210,7 @@ class _Refit:
         else:
             return
         self.runs.close()
+        self.aims.close()
         size = self.flows[name].inputs if piece is None else piece.stop - piece.start
         self._smaller(name, size // 2, piece)
 

@@ -49,9 +49,21 @@ class Stop:
             self._rows = self.call.outputs(self.call.output(), self.places)
         return self._rows
 
+    def rows_at(self, kept: Tensor | None) -> Tensor:
+        """Those of some channels, a mask (O,); of all without."""
+        return _some(self.rows, kept)
+
+    def beside_at(self, kept: Tensor | None) -> Tensor:
+        """What the outputs of some channels are added to."""
+        return _some(self.beside, kept)
+
     def change(self) -> None:
         """Say that the weight was changed."""
         self.is_changed, self._rows = True, None
+
+
+def _some(rows: Tensor, kept: Tensor | None) -> Tensor:
+    return rows if kept is None else rows[:, kept.to(rows.device)]
 
 
 class WaitingRuns:

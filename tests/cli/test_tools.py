@@ -133,7 +133,7 @@ def test_a_signal_ends_every_process(root, tmp_path, sign, status):
     assert launcher.wait(1) == status
     what = "interrupted" if sign == signal.SIGINT else "terminated"
     *workers_said, said = launcher.communicate()[1].splitlines()
-    assert said == f"{what}: --resume continues from the last checkpoint"
+    assert said == f"{what}: --resume continues from what was kept"
     assert set(workers_said) == {"error: of 0", "error: of 1"}
     for worker in workers:
         with pytest.raises(ProcessLookupError):

@@ -62,7 +62,7 @@ def test_sigterm_ends_with_one_line_and_the_run_goes_on(context, tmp_path, ranks
     text = log.read_text()
     assert [process.exitcode for process in processes] == [128 + signal.SIGTERM] * ranks, text[-3000:]
     assert "Traceback" not in text
-    assert text.count("terminated: --resume continues from the last checkpoint") == 1, text[-3000:]
+    assert text.count("terminated: --resume continues from what was kept") == 1, text[-3000:]
     assert not list(folder.glob(".*.tmp")) and not (folder / "run.lock").exists()
     done = int(Path((folder / "last_checkpoint").read_text()).stem.removeprefix("epoch_"))
     status, _ = run(context, words(folder, "--resume", epochs=done + 1, readers=readers), log, ranks=ranks)
@@ -117,7 +117,7 @@ def test_a_launcher_that_ends_takes_its_processes_along(root, tmp_path, sign):
     assert pointer == (folder / "last_checkpoint").read_text() and "Traceback" not in text
     if sign == signal.SIGTERM:
         assert launcher.returncode == 143
-        assert text.splitlines()[-1] == "terminated: --resume continues from the last checkpoint"
+        assert text.splitlines()[-1] == "terminated: --resume continues from what was kept"
         assert text.count("terminated:") == 1
     else:
         assert "is gone, this run ends" in text

@@ -12,20 +12,30 @@ import numpy as np
 import torch
 
 
-def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3) -> dict[str, list[float]]:
-    """Seconds of every step in every round; within a round each step runs once, in turn."""
+def interleaved(
+    steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3, seconds: float | None = None
+) -> dict[str, list[float]]:
+    """Seconds of every step in every round; within a round each step runs once, in turn.
+
+    The clock starts and stops with nothing waiting on the device. After ``seconds`` no further round is begun, once
+    there are three.
+    """
     for _ in range(warmup):
         for step in steps.values():
             step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    synchronize()
+    began = time.perf_counter()
+    for number in range(rounds):
+        if seconds is not None and number >= 3 and time.perf_counter() - began > seconds:
+            break
         for name, step in steps.items():
-            _synchronize()
+            synchronize()
             start = time.perf_counter()
             step()
-            _synchronize()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+            synchronize()
+            taken[name].append(time.perf_counter() - start)
+    return taken
 
 
 def median_ratio(a: list[float], b: list[float]) -> float:
@@ -51,6 +61,7 @@ def machine() -> str:
     return f"{cpu}{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait for the device."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -4,7 +4,7 @@
     python -m benchmarks.claims --claim spos --jobs 2           # hours; run it again after an interruption
     python -m benchmarks.claims --job spos-range-14             # one job, and what it needs
     python -m benchmarks.claims --table                         # Markdown: every claim, met or missed
-    python -m benchmarks.claims --collect                       # what ended goes to benchmarks/claims/results
+    python -m benchmarks.claims --collect                       # what ended goes into the repository
 
 Figures in the repository count as done; ``--again`` does without them. ``--set SECTION.KEY=VALUE`` changes a number of
 ``study.yaml``; figures with other numbers are other figures. See docs/claims.md.
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     mode = made.add_mutually_exclusive_group()
     mode.add_argument("--plan", action="store_true", help="list the jobs")
     mode.add_argument("--table", action="store_true", help="print what was found")
-    mode.add_argument("--collect", action="store_true", help="write what ended to benchmarks/claims/results")
+    mode.add_argument("--collect", action="store_true", help="write what ended to the repository, and docs/claims.md")
     mode.add_argument("--do", metavar="JOB", help=argparse.SUPPRESS)
     return made
 
@@ -74,12 +74,28 @@ def main() -> int:
         print(markdown(all_rows(study, jobs, options.claim), jobs))
         print(f"Not part of the study yet: {', '.join(MISSING)}.")
     elif options.collect:
-        print("\n".join(f"wrote {path}" for path in jobs.collect()) or "nothing new")
+        if jobs.committed is None or options.set:
+            raise SystemExit("error: --collect takes the study as it is: no --tiny, no --again and no --set")
+        from benchmarks.claims.page import write
+
+        print("\n".join(f"wrote {path}" for path in [*jobs.collect(), *write(study, jobs)]) or "nothing new")
     else:
         words = [*(["--tiny"] * options.tiny), *(["--again"] * options.again), "--work-dir", jobs.work]
         words += ["--set", *changes] if changes else []
-        return Runner(jobs, words, options.jobs, options.max_jobs).run(chosen) > 0
+        return run(Runner(jobs, words, options.jobs, options.max_jobs), chosen)
     return 0
+
+
+def run(runner: Runner, chosen: list[str]) -> int:
+    """Run jobs; Ctrl-C and SIGTERM end their processes too."""
+    from mmrazor_lite.cli.signals import raised
+
+    with raised() as ended:
+        try:
+            return int(runner.run(chosen) > 0)
+        except KeyboardInterrupt:
+            print("ended; run it again to go on", flush=True)
+            return 128 + (ended or [2])[0]
 
 
 def do(jobs: Jobs, name: str, study: dict) -> int:
@@ -93,7 +109,7 @@ def do(jobs: Jobs, name: str, study: dict) -> int:
     except UserError as error:
         print(error)
         return ELSEWHERE
-    bench = Bench(jobs, job, study)
+    bench = Bench(jobs, job, study)  # an interruption of its commands ends this process as one
     about = {"identity": jobs.identity(name), "settings": {k: v for k, v in job.settings.items() if k != "data_root"}}
     measured(name, jobs.result_file(name), lambda: {**about, **job.measure(bench)})
     (jobs.folder(name) / "done").touch()

@@ -53,15 +53,21 @@ def ahead_of_mean(ours: Sequence[float], others: Sequence[Sequence[float]]) -> D
 
 
 def tau(a: Sequence[float], b: Sequence[float]) -> float:
-    """Kendall's tau-b of two lists (N)."""
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(a, b).statistic)
+    """Kendall's tau-b of two lists (N); NaN where one of them is all ties."""
+    return float(_taus(np.asarray(a, dtype=float)[None], np.asarray(b, dtype=float)[None])[0])
 
 
 def tau_interval(a: Sequence[float], b: Sequence[float], draws: int = 2000, share: float = 0.9) -> tuple[float, float]:
     """The middle ``share`` of tau over bootstrap draws of the subnets."""
-    rng, pairs = np.random.default_rng(0), np.column_stack([a, b])
-    drawn = [tau(*pairs[rng.integers(len(pairs), size=len(pairs))].T) for _ in range(draws)]
+    chosen = np.random.default_rng(0).integers(len(a), size=(draws, len(a)))
+    drawn = _taus(np.asarray(a, dtype=float)[chosen], np.asarray(b, dtype=float)[chosen])
     low, high = np.nanquantile(drawn, [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
+
+
+def _taus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Tau-b (n,) of the rows of two tables (n, N): concordant less discordant pairs, of those that are no ties."""
+    signs = [np.sign(table[:, :, None] - table[:, None, :]) for table in (a, b)]
+    pairs = [np.abs(sign).sum((1, 2)) for sign in signs]
+    with np.errstate(invalid="ignore"):
+        return (signs[0] * signs[1]).sum((1, 2)) / np.sqrt(pairs[0] * pairs[1])

@@ -104,16 +104,22 @@ class Bench:
         return build_model(load_config(self.config(name, step), self.options(step)))
 
     def alone(
-        self, name: str, subnet: Mapping[str, Any], epochs: int, seed: int, lr: float | None = None, test: bool = True
+        self,
+        name: str,
+        prepared: Any,
+        subnet: Mapping[str, Any],
+        epochs: int,
+        seed: int,
+        lr: float | None = None,
+        test: bool = True,
     ) -> dict[str, Any]:
-        """Train one subnet alone, test it, and return its figures."""
+        """Train one subnet alone, test it, and return its figures; ``prepared`` has its space and its costs."""
         from mmrazor_lite.subnet import write_subnet
 
-        algorithm = self.algorithm(name, "supernet")
-        costs = algorithm.cost_model.of(subnet)
+        costs = prepared.cost_model.of(subnet)
         file, config = self.folder / "subnet.yaml", self.config(name, "subnet")
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_subnet(file, subnet, algorithm.search_space, costs)
+        write_subnet(file, subnet, prepared.search_space, costs)
         options = [*self.options("subnet", epochs, lr), f"model.fix_subnet={file}"]
         checkpoint = self.workspace.train("train", config, epochs, seed, options)
         metrics = self.workspace.test("train", config, checkpoint, options) if test else {}

@@ -82,19 +82,22 @@ def band_subnets(study: Mapping[str, Any], algorithm: Any) -> list[Any]:
 
 def train_range(bench: Bench, index: int) -> dict[str, Any]:
     """Train a subnet of the range alone."""
-    subnet = range_subnets(bench.study, bench.algorithm("spos", "supernet"))[index]
-    return bench.alone("spos", subnet, bench.job.settings["epochs"], seed=0)
+    algorithm = bench.algorithm("spos", "supernet")
+    subnet = range_subnets(bench.study, algorithm)[index]
+    return bench.alone("spos", algorithm, subnet, bench.job.settings["epochs"], seed=0)
 
 
 def train_band(bench: Bench, index: int, seed: int) -> dict[str, Any]:
     """Train a subnet of the band alone."""
-    subnet = band_subnets(bench.study, bench.algorithm("spos", "supernet"))[index]
-    return bench.alone("spos", subnet, bench.job.settings["epochs"], seed)
+    algorithm = bench.algorithm("spos", "supernet")
+    subnet = band_subnets(bench.study, algorithm)[index]
+    return bench.alone("spos", algorithm, subnet, bench.job.settings["epochs"], seed)
 
 
 def train_found(bench: Bench, seed: int) -> dict[str, Any]:
     """Train the subnet found alone."""
-    return bench.alone("spos", bench.record(SEARCH)["subnet"], bench.job.settings["epochs"], seed)
+    algorithm = bench.algorithm("spos", "supernet")
+    return bench.alone("spos", algorithm, bench.record(SEARCH)["subnet"], bench.job.settings["epochs"], seed)
 
 
 def checkpoint(bench: Bench) -> Any:

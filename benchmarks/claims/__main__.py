@@ -26,7 +26,7 @@ from benchmarks._jobs import measured
 from benchmarks.claims.bench import Bench
 from benchmarks.claims.claims import CLAIMS, MISSING, all_jobs, all_rows
 from benchmarks.claims.job import COMMITTED, Jobs
-from benchmarks.claims.running import ELSEWHERE, Runner
+from benchmarks.claims.running import ELSEWHERE, ENDED, Runner
 from benchmarks.claims.study import read_study
 from benchmarks.claims.table import markdown
 
@@ -39,16 +39,17 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = made.add_argument
-    add("--claim", choices=CLAIMS, help="the jobs of one claim (default: all)")
-    add("--job", default="*", metavar="PATTERN", help="jobs by name, such as 'spos-band-*-s0'")
-    add("--jobs", type=int, default=1, metavar="N", help="at a time, one thread each (default: 1)")
-    add("--max-jobs", type=int, metavar="N", help="end after so many")
-    add("--work-dir", type=Path, default=ROOT / "work_dirs/claims")
-    add("--data", type=Path, help="folder of CIFAR-10 (default: data/cifar10)")
-    add("--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="numbers of study.yaml")
-    add("--tiny", action="store_true", help="a dry run of seconds: its figures mean nothing")
-    add("--again", action="store_true", help="without the figures that are in the repository")
+    made.add_argument("--claim", choices=CLAIMS, help="the jobs of one claim (default: all)")
+    made.add_argument("--job", default="*", metavar="PATTERN", help="jobs by name, such as 'spos-band-*-s0'")
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="at a time, one thread each (default: 1)")
+    made.add_argument("--max-jobs", type=int, metavar="N", help="end after so many")
+    made.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs/claims")
+    made.add_argument("--data", type=Path, help="folder of CIFAR-10 (default: data/cifar10)")
+    made.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="numbers of study.yaml"
+    )
+    made.add_argument("--tiny", action="store_true", help="a dry run of seconds: its figures mean nothing")
+    made.add_argument("--again", action="store_true", help="without the figures that are in the repository")
     mode = made.add_mutually_exclusive_group()
     mode.add_argument("--plan", action="store_true", help="list the jobs")
     mode.add_argument("--table", action="store_true", help="print what was found")
@@ -109,9 +110,13 @@ def do(jobs: Jobs, name: str, study: dict) -> int:
     except UserError as error:
         print(error)
         return ELSEWHERE
-    bench = Bench(jobs, job, study)  # an interruption of its commands ends this process as one
+    bench = Bench(jobs, job, study)
     about = {"identity": jobs.identity(name), "settings": {k: v for k, v in job.settings.items() if k != "data_root"}}
-    measured(name, jobs.result_file(name), lambda: {**about, **job.measure(bench)})
+    try:
+        measured(name, jobs.result_file(name), lambda: {**about, **job.measure(bench)})
+    except KeyboardInterrupt:  # which the commands make of SIGTERM too
+        print(f"{name}: ended before its time; run it again to go on")
+        return ENDED
     (jobs.folder(name) / "done").touch()
     return 0
 

@@ -12,6 +12,7 @@ from benchmarks._jobs import start
 from benchmarks.claims.job import Jobs
 
 ELSEWHERE = 75  # exit status of a job whose folder another process holds
+ENDED = 143  # of one that was interrupted or terminated
 
 
 @dataclass
@@ -74,7 +75,9 @@ class Runner:
             if code is None:
                 continue
             del self._running[name]
-            told = {0: "done", ELSEWHERE: "is run by another process"}.get(code, "FAILED")
-            self.failed += [name] * (code not in (0, ELSEWHERE))
+            told = {0: "done", ELSEWHERE: "is run by another process", ENDED: "ended before its time"}.get(
+                code, "FAILED"
+            )
+            self.failed += [name] * (told == "FAILED")
             hint = f", see {self.jobs.work / 'logs' / f'{name}.log'}" if told == "FAILED" else ""
             print(f"{name}: {told}, {time.monotonic() - began:.0f} s{hint}", flush=True)

@@ -202,7 +202,7 @@ def test_flags_and_make_targets_exist(page):
         known |= {option for action in parser._actions for option in action.option_strings}
     for make_parser, _ in (*SCRIPTS_OF_OTHERS, original_tfnas.TEST, original_autoslim.TEST):
         known |= {option for a in make_parser(argparse.ArgumentParser())._actions for option in a.option_strings}
-    for script in (ROOT / "benchmarks").glob("*.py"):  # each declares its own
+    for script in (ROOT / "benchmarks").rglob("*.py"):  # each declares its own
         known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text(encoding="utf-8")))
     assert set(FLAG.findall(prose(page))) <= known
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

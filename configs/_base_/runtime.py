@@ -17,4 +17,4 @@ load_from = None
 resume = False
 randomness = dict(seed=0, deterministic=False)
 model_wrapper_cfg = dict(type="SubnetDDP")
-channels_last = False
+channels_last = "auto"

@@ -106,7 +106,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_amp(parser: argparse.ArgumentParser) -> None:
     """``--amp``."""
-    parser.add_argument("--amp", action="store_true", help="mixed precision (float16 on CUDA, bfloat16 on CPU)")
+    parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16, or float16 on GPUs without it)")
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

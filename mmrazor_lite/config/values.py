@@ -112,6 +112,11 @@ def _level(where: str, value: Any) -> None:
         raise UserError(f"{where}={short(value)}: allowed are {', '.join(names)}{nearest(str(value).upper(), names)}")
 
 
+def _order_of_memory(where: str, value: Any) -> None:
+    if not isinstance(value, bool) and value != "auto":
+        raise UserError(f"{where}={short(value)}: allowed are 'auto', True or False")
+
+
 def _milestones(where: str, value: Any) -> None:
     if not isinstance(value, list | tuple) or not value:
         raise UserError(f"{where}={short(value)}: give a list of epochs or iterations, such as [30, 60]")
@@ -134,7 +139,7 @@ _FLAGS = (
     "*_cfg.by_epoch param_scheduler**.by_epoch param_scheduler**.convert_to_iter_based **dataloader.pin_memory "
     "**dataloader.persistent_workers **dataloader.drop_last **dataloader.disable_subprocess_warning "
     "optim_wrapper**.paramwise_cfg.bypass_duplicate env_cfg.cudnn_benchmark randomness.deterministic "
-    "randomness.diff_rank_seed auto_scale_lr.enable resume channels_last find_unused_parameters"
+    "randomness.diff_rank_seed auto_scale_lr.enable resume find_unused_parameters"
 )
 _RULES: tuple[tuple[Rule, str], ...] = (
     (check_flag, f"{_FLAGS} {' '.join(f'model_wrapper_cfg.{key}' for key in _DDP_FLAGS)}"),
@@ -169,6 +174,7 @@ _RULES: tuple[tuple[Rule, str], ...] = (
     (_milestones, "param_scheduler**.milestones"),
     (_intervals, "train_cfg.dynamic_intervals"),
     (_level, "log_level"),
+    (_order_of_memory, "channels_last"),
     (_text, "load_from work_dir experiment_name default_scope data_root **dataloader.pin_memory_device"),
     (_function, "**dataloader.collate_fn **dataloader.worker_init_fn"),
     (

@@ -7,16 +7,20 @@ optimizer step happen once, in :meth:`SubnetOptimWrapper.end_batch`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
+from mmrazor_lite.engine import half_precision
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.registry import OPTIM_WRAPPERS
+
+PRECISION = "amp_dtype"  # in the state of an optimizer wrapper
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -28,6 +32,8 @@ class SubnetOptimWrapper(OptimWrapper):
         accumulative_counts: Batches per update.
         clip_grad: Arguments of ``torch.nn.utils.clip_grad_norm_``, or of ``clip_grad_value_`` with ``type='value'``.
     """
+
+    is_half: bool = False  # whether forward passes compute in 16 bits
 
     @property
     def batch_index(self) -> int:
@@ -86,11 +92,12 @@ class SubnetAmpOptimWrapper(SubnetOptimWrapper):
     Args:
         optimizer: The torch optimizer.
         loss_scale: ``'dynamic'``, a fixed factor, or the arguments of ``torch.amp.GradScaler``. For float16 only.
-        dtype: ``'float16'`` or ``'bfloat16'``; by default float16 on CUDA and bfloat16 on the CPU.
+        dtype: ``'float16'`` or ``'bfloat16'``; by default that of the checkpoint that a run goes on from, and else
+            bfloat16, but float16 on a GPU that computes no bfloat16.
         **kwargs: As for :class:`SubnetOptimWrapper`.
     """
 
-    _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+    is_half = True
 
     def __init__(
         self,
@@ -101,7 +108,7 @@ class SubnetAmpOptimWrapper(SubnetOptimWrapper):
     ) -> None:
         super().__init__(optimizer=optimizer, **kwargs)
         self.device_type = "cuda" if torch.cuda.is_available() else "cpu"
-        self.dtype = self._check_dtype(dtype)
+        self._is_chosen = dtype is not None
         scaler: dict[str, Any] = {}
         self._fixed_scale = None
         if isinstance(loss_scale, dict):
@@ -110,17 +117,30 @@ class SubnetAmpOptimWrapper(SubnetOptimWrapper):
             scaler, self._fixed_scale = {"init_scale": float(loss_scale)}, float(loss_scale)
         elif loss_scale != "dynamic":
             raise UserError(f"optim_wrapper.loss_scale={loss_scale!r}: allowed are 'dynamic', a number or a dict")
-        enabled = self.dtype is torch.float16  # bfloat16 has the range of float32
-        self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=enabled, **scaler)
+        self._scaler_options = scaler
+        self._use(self._check_dtype(dtype) if self._is_chosen else half_precision.best(self.device_type))
 
-    def _check_dtype(self, dtype: str | torch.dtype | None) -> torch.dtype:
-        if dtype is None:
-            return torch.float16 if self.device_type == "cuda" else torch.bfloat16
-        found = self._DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-        allowed = self._DTYPES if self.device_type == "cuda" else {"bfloat16": torch.bfloat16}
+    def _use(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        enabled = dtype is torch.float16  # bfloat16 has the range of float32
+        self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=enabled, **self._scaler_options)
+
+    def _check_dtype(self, dtype: str | torch.dtype) -> torch.dtype:
+        found = half_precision.DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+        allowed = half_precision.allowed(self.device_type)
         if found not in allowed.values():
             raise UserError(f"optim_wrapper.dtype={dtype!r}: allowed on {self.device_type} is {' or '.join(allowed)}")
         return found
+
+    @property
+    def precision(self) -> str:
+        """The name of the type that forward passes compute in."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether this device computes in it slower than in float32."""
+        return half_precision.is_emulated(self.device_type)
 
     def forward_context(self) -> AbstractContextManager:
         """Autocast of the forward pass and the losses; backward runs outside of it."""
@@ -139,13 +159,33 @@ class SubnetAmpOptimWrapper(SubnetOptimWrapper):
         self.loss_scaler.update(self._fixed_scale)
 
     def state_dict(self) -> dict:
-        """State of the optimizer and of the loss scaler."""
-        return {**super().state_dict(), "loss_scaler": self.loss_scaler.state_dict()}
+        """State of the optimizer and of the loss scaler, and the type computed in."""
+        return {**super().state_dict(), "loss_scaler": self.loss_scaler.state_dict(), PRECISION: self.precision}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Load what :meth:`state_dict` returned; a checkpoint written without mixed precision fits too."""
+        """Load what :meth:`state_dict` returned; a checkpoint written without mixed precision fits too.
+
+        Where the config says no type, the run goes on in that of the checkpoint, if this device has it.
+        """
         state_dict = dict(state_dict)
         scaler = state_dict.pop("loss_scaler", None)
+        before = "float16" if scaler else None  # of files that say no type, those of float16 have a scale
+        dtype = half_precision.allowed(self.device_type).get(state_dict.pop(PRECISION, before))
+        if dtype is not None and not self._is_chosen:
+            self._use(dtype)
         if scaler and self.loss_scaler.is_enabled():
             self.loss_scaler.load_state_dict(scaler)
         super().load_state_dict(state_dict)
+
+
+def say_precision(optim_wrapper: Any, logger: logging.Logger) -> None:
+    """Log what mixed precision came to: which type, and whether it pays on this device."""
+    parts = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    mixed = [part for part in parts if isinstance(part, SubnetAmpOptimWrapper)]
+    for precision in dict.fromkeys(part.precision for part in mixed):
+        logger.info(f"mixed precision: forward passes compute in {precision}")
+    if any(part.is_slow for part in mixed):
+        logger.warning(
+            "mixed precision: this CPU has no arithmetic for bfloat16 (avx512_bf16, amx_bf16), so steps take longer "
+            "than in float32; leave out --amp here, or train on a GPU"
+        )

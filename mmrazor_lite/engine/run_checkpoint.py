@@ -10,6 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmrazor_lite.checkpoints import checkpoint_hash, load_weights, read_checkpoint, save_checkpoint
 from mmrazor_lite.checkpoints.integrity import check_optimizer
+from mmrazor_lite.engine.channels_last import follow
 from mmrazor_lite.engine.hooks.checkpoint import LAST
 from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_data, validation_is_due
 from mmrazor_lite.engine.schedule import restore, settings_of, told
@@ -39,6 +40,8 @@ def load(runner: Runner, filename: str, map_location: str = "cpu") -> dict[str, 
     put = load_checked if hasattr(runner.algorithm, "check_meta") else load_weights
     put(runner.algorithm, checkpoint, str(filename), runner.reset_head and not runner._resume)
     judge_preprocessing(runner)
+    if runner._resume or not runner._trains:
+        follow(runner, said_by(checkpoint))
     _show_to_hooks(runner, checkpoint, filename)
     runner._has_loaded = True
     runner.logger.info(f"loaded {filename} (sha256 {checkpoint_hash(filename)})")

@@ -18,14 +18,16 @@ from torch.utils.data import DataLoader
 from mmrazor_lite.datasets.reading import GuardedCollate
 from mmrazor_lite.engine import run_checkpoint
 from mmrazor_lite.engine.batches import without_worker_options
-from mmrazor_lite.engine.channels_last import check_channels_last
+from mmrazor_lite.engine.channels_last import AUTO, check_channels_last, option
 from mmrazor_lite.engine.compiling import check_compile, compile_network
 from mmrazor_lite.engine.data_match import settle_data
 from mmrazor_lite.engine.ddp import SubnetDDP, unwrapped
 from mmrazor_lite.engine.first_use import first_step
 from mmrazor_lite.engine.hooks.admission import admitted, call
 from mmrazor_lite.engine.hooks.learning_rate import MEAN_PATTERN
+from mmrazor_lite.engine.layout_trial import LayoutHook
 from mmrazor_lite.engine.logs import calm, survive_full_disk
+from mmrazor_lite.engine.optim import say_precision
 from mmrazor_lite.engine.our_types import with_our_types, with_type
 from mmrazor_lite.engine.resume import named_dataloader, seeded_dataloader
 from mmrazor_lite.engine.val_loop import SubnetValLoop
@@ -48,6 +50,7 @@ class RazorRunner(Runner):
 
     first_iter: int = 0  # training steps before this run began
     reset_head: bool = False  # load_from without its classifier
+    layout_is_open: bool = False  # channels_last='auto', which nothing has settled yet
     _trains = False
     _unvalidated = False  # resumed where a validation may have been due
 
@@ -92,12 +95,14 @@ class RazorRunner(Runner):
         super().set_randomness(seed=seed, deterministic=deterministic)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Build the model and tell it the seed and, with ``channels_last=True`` in the config, the memory format."""
+        """Build the model and tell it the seed and, where the config says one, the order of memory."""
         with building("model"):
             built = super().build_model(model)
         built.seed = self.seed
         check_compile(self.cfg.get("compile"), built)
-        if self.cfg.get("channels_last"):
+        wanted = option(self.cfg)
+        self.layout_is_open = wanted == AUTO
+        if wanted is True:
             check_channels_last(built)
             built.use_channels_last()
         return built
@@ -160,6 +165,8 @@ class RazorRunner(Runner):
             hooks["checkpoint"] = {"type": "CheckpointHook", **checkpoint}
         with building("default_hooks"):
             super().register_default_hooks(hooks)
+        if self.layout_is_open:
+            self.register_hook(LayoutHook())
 
     def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
         """Build what writes a line of the log: learning rates are the mean of the same steps as the losses."""
@@ -248,6 +255,7 @@ class RazorRunner(Runner):
                 loop.try_out()
         if isinstance(self._train_loop, BaseLoop):
             self.first_iter = self._train_loop.iter
+        say_precision(self.optim_wrapper, self.logger)
         self.write_config()
 
     def _settle_data(self) -> None:

@@ -42,7 +42,7 @@ def moving_buffers(model: nn.Module, batch: Mapping[str, Any]) -> list[str]:
     before = {name: buffer.clone() for name, buffer in own.items()}
     with unchanged(model):
         model.train()
-        with _local(batch_norms(model)), suppress(Exception):  # told where the model is run in earnest
+        with local(batch_norms(model)), suppress(Exception):  # told where the model is run in earnest
             model(**batch, mode="tensor")
         now = dict(model.named_buffers())  # one may have been replaced, not written to
         moved = [name for name, value in before.items() if not _equal(now.get(name), value)]
@@ -73,7 +73,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
     model.eval()
     norms = batch_norms(model)
     momenta = [norm.momentum for norm in norms]
-    with _local(norms):
+    with local(norms):
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
@@ -159,8 +159,8 @@ def recalibrated(model: nn.Module, batches: Iterable[Mapping[str, Any]] | None) 
 
 
 @contextmanager
-def _local(norms: Iterable[_NormBase]) -> Iterator[None]:
-    """Keep synchronised batch norms from waiting for other processes, which evaluate other subnets."""
+def local(norms: Iterable[_NormBase]) -> Iterator[None]:
+    """Keep synchronised batch norms from waiting for other processes, which run something else, if anything."""
     distributed = dist.is_available() and dist.is_initialized()
     synchronised = [norm for norm in norms if isinstance(norm, nn.SyncBatchNorm)] if distributed else []
     groups = [norm.process_group for norm in synchronised]

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=int, default=3, help="trainings of each network, from seed 0 (default: %(default)s)")
     add("--target", default="50%", help="flops of the slim network, as a share of the full one's (default: 50%%)")
     add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    add("--amp", action="store_true", help="mixed precision (float16 on CUDA, bfloat16 on CPU)")
+    add("--amp", action="store_true", help="mixed precision (bfloat16, or float16 on GPUs without it)")
     add("--data-root", default="data/cifar10", help="folder of CIFAR-10 in any of its forms (default: %(default)s)")
     add("--images-per-class", type=int, help="train on so many images of each class (default: all)")
     add("--val-images-per-class", type=int, help="of the test images after each epoch; the last test takes all")

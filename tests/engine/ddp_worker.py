@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -17,7 +19,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
+from mmrazor_lite.engine.channels_last import settle
 from mmrazor_lite.engine.ddp import SubnetDDP
+from mmrazor_lite.engine.layout_trial import tried
 from mmrazor_lite.engine.optim import SubnetOptimWrapper
 from mmrazor_lite.models.algorithms import AutoSlim, Pass
 from mmrazor_lite.subnet import SearchSpace, write_subnet
@@ -45,6 +49,16 @@ class SinglePath(AutoSlim):
 
     def passes(self, step: int) -> list[Pass]:
         return [Pass(self.search_space.sample(self.rng(step, 0)), name="random0_subnet")]
+
+
+class OneSided(AutoSlim):
+    """Is slow as (N, C, H, W) in the first process, and a little slow with the channels innermost in the others."""
+
+    rank = 0
+
+    def trial_step(self, batch, optim_wrapper):
+        time.sleep((0.01 if self.channels_last else 0.0) if self.rank else (0.0 if self.channels_last else 0.05))
+        return super().trial_step(batch, optim_wrapper)
 
 
 def build(kind: type[AutoSlim] = AutoSlim, norm: type[nn.Module] = nn.BatchNorm2d, **options) -> AutoSlim:
@@ -75,7 +89,11 @@ def joint(space: SearchSpace, folder: str) -> AutoSlim:
 def train(algorithm: AutoSlim, rank: int, world_size: int, accumulative_counts: int = 1) -> dict:
     optimizer = torch.optim.SGD(algorithm.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     optim_wrapper = SubnetOptimWrapper(optimizer, accumulative_counts, clip_grad={"max_norm": 0.5})
-    model = SubnetDDP(algorithm, device_ids=[rank]) if world_size > 1 else algorithm
+
+    def wrap(config, module):
+        return SubnetDDP(module, device_ids=[rank]) if world_size > 1 else module
+
+    model, order = wrap(None, algorithm), None
     names = {id(parameter): name for name, parameter in algorithm.named_parameters()}
     gradients: list[dict] = []
 
@@ -91,8 +109,15 @@ def train(algorithm: AutoSlim, rank: int, world_size: int, accumulative_counts: 
         images = torch.randn((BATCH, 3, 8, 8), generator=generator, dtype=torch.float64).to(device)
         labels = torch.randint(5, (BATCH,), generator=generator).to(device)
         mine = slice(rank * share, (rank + 1) * share)
-        model.train_step({"inputs": images[mine], "data_samples": labels[mine]}, optim_wrapper)
-    return {"gradients": gradients, "weights": algorithm.state_dict()}
+        batch = {"inputs": images[mine], "data_samples": labels[mine]}
+        if isinstance(algorithm, OneSided) and order is None:
+            algorithm.rank, order = rank, tried(algorithm, batch, optim_wrapper).channels_last
+            run = SimpleNamespace(algorithm=algorithm, model=model, wrap_model=wrap, cfg={})
+            settle(run, order)
+            assert world_size == 1 or run.model is not model
+            model = run.model
+        model.train_step(batch, optim_wrapper)
+    return {"gradients": gradients, "weights": algorithm.state_dict(), "channels_last": order}
 
 
 def run(rank: int, world_size: int, sync_bn: bool = False) -> dict:
@@ -106,6 +131,7 @@ def run(rank: int, world_size: int, sync_bn: bool = False) -> dict:
         "accumulated": train(build(), rank, world_size, accumulative_counts=3),
         "single_path": train(build(SinglePath), rank, world_size),
         "joint": train(subnets, rank, world_size),
+        "tried": train(build(OneSided), rank, world_size),
     }
 
 

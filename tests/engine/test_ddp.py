@@ -14,7 +14,7 @@ import torch
 from robustness.processes import run_script, start_server
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
-SCENARIOS = ("sandwich", "accumulated", "single_path", "joint")
+SCENARIOS = ("sandwich", "accumulated", "single_path", "joint", "tried")
 
 
 def two_processes(folder: Path, *options: str) -> dict:
@@ -81,6 +81,10 @@ def test_the_unused_path_did_not_move(results, scenario):
     for result in results:
         gradients = [step["architecture.other.0.weight"] for step in result[scenario]["gradients"]]
         assert gradients == [None] * len(gradients)
+
+
+def test_all_processes_take_the_order_that_is_faster_on_the_whole(results):
+    assert [result["tried"]["channels_last"] for result in results] == [True, True]
 
 
 def test_the_steps_moved_the_weights(results):

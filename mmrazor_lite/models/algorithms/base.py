@@ -24,6 +24,7 @@ from mmrazor_lite.lost import lost_process
 from mmrazor_lite.models.algorithms.construct import build_architecture, build_part, plain_config
 from mmrazor_lite.models.algorithms.identity import FIX_SUBNET, RESOLUTION, CheckpointIdentity
 from mmrazor_lite.models.algorithms.loading import Whole, load_pretrained
+from mmrazor_lite.models.algorithms.memory_order import lay
 from mmrazor_lite.models.algorithms.preprocessing import preprocessing
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained, take_pretrained
 from mmrazor_lite.models.classifiers import PlainClassifier, check_sizes, main_logits, offline
@@ -189,6 +190,7 @@ class Algorithm(BaseModel):
         told = {} if self.computation is None else {"computation": self.computation}
         told |= {} if self.data is None else {"data": self.data}
         told |= {"narrowest": self.narrowest} if self.kind == "supernet" and self.narrowest else {}
+        told |= {"channels_last": self.channels_last}
         meta = {**self.identity.to_dict(), **self.config, "architecture": offline(self.config["architecture"]), **told}
         return {**meta, "preprocessing": preprocessing(self.data_preprocessor)}
 
@@ -212,10 +214,13 @@ class Algorithm(BaseModel):
         named = {"subnet": self.subnets[0]} if self.kind == "subnet" else self.named_subnets()
         return {name: self.cost_model.of(subnet) for name, subnet in named.items()}
 
-    def use_channels_last(self) -> None:
-        """Keep weights and images with the channels innermost in memory; faster on most CPUs and on tensor cores."""
-        self.channels_last = True
-        self.to(memory_format=torch.channels_last)
+    def use_channels_last(self, use: bool = True) -> None:
+        """Keep weights and images with the channels innermost in memory, or no longer.
+
+        That is faster on most CPUs and on tensor cores. What is computed differs in its last bits.
+        """
+        self.channels_last = use
+        lay(self, use)
 
     def init_weights(self) -> None:
         """Initialise the weights, then load what ``type='Pretrained'`` entries name, safely and strictly.
@@ -225,14 +230,14 @@ class Algorithm(BaseModel):
         """
         pretrained = take_pretrained(self)
         if self.channels_last:
-            self.to(memory_format=torch.contiguous_format)
+            lay(self, channels_last=False)
         super().init_weights()
         names = {module: name for name, module in self.architecture.named_modules()}
         for module, config in pretrained:
             load_pretrained(module, config, self.computation, names.get(module), self._whole)
         self._whole = None
         if self.channels_last:
-            self.use_channels_last()
+            lay(self, channels_last=True)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor") -> Any:
         """Run the active subnet on ``inputs`` (N, C, H, W); see mmengine's BaseModel for the modes.
@@ -290,6 +295,39 @@ class Algorithm(BaseModel):
             self.before_first_step()
         seed_all(self.seed, step, get_rank())
         batch = self.data_preprocessor(data, training=True)
+        passes, losses, log = self._gradients(batch, optim_wrapper, forward, step)
+        self._check_finite(passes, losses, step)
+        optim_wrapper.end_batch()
+        if passes[0].subnet is not None:
+            self.mutator.activate(passes[0].subnet)  # a plain validation loop evaluates this one
+        return {"loss": torch.stack(losses).sum(), **log}
+
+    def trial_batch(self, data: Any) -> Any:
+        """Return the images of a batch of the data loader as a step reads them, for :meth:`trial_step`."""
+        return self.data_preprocessor(data, training=True)
+
+    def trial_step(self, batch: Any, optim_wrapper: OptimWrapper) -> Tensor:
+        """Do what a training step does, up to its update: for a trial of how fast that is.
+
+        Gradients stay where they are, and the caller puts back what else moves: statistics, the active subnet.
+        An algorithm with a ``train_step`` of its own has this of its own too; without, nothing is tried.
+
+        Args:
+            batch: Of :meth:`trial_batch`.
+            optim_wrapper: As for :meth:`train_step`.
+
+        Returns:
+            The loss, detached.
+        """
+        step = optim_wrapper.batch_index
+        seed_all(self.seed, step, get_rank())
+        _, losses, _ = self._gradients(batch, optim_wrapper, self, step)
+        return torch.stack(losses).sum()
+
+    def _gradients(
+        self, batch: Any, optim_wrapper: OptimWrapper, forward: Callable, step: int
+    ) -> tuple[list[Pass], list[Tensor], dict[str, Tensor]]:
+        """Run all passes of a step forward and backward; return them, their losses, and what is for the log."""
         passes = self._max_first(self.passes(step))
         losses: list[Tensor] = []
         log: dict[str, Tensor] = {}
@@ -306,11 +344,7 @@ class Algorithm(BaseModel):
             soft.setdefault("max", logits)  # of the first pass
             losses.append(loss.detach())
             log.update({f"{item.name}.{key}" if item.name else key: value for key, value in entries.items()})
-        self._check_finite(passes, losses, step)
-        optim_wrapper.end_batch()
-        if passes[0].subnet is not None:
-            self.mutator.activate(passes[0].subnet)  # a plain validation loop evaluates this one
-        return {"loss": torch.stack(losses).sum(), **log}
+        return passes, losses, log
 
     def _max_first(self, passes: list[Pass]) -> list[Pass]:
         """The passes, that of the max subnet first where others learn from it.

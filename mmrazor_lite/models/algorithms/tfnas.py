@@ -163,6 +163,15 @@ class TFNAS(Algorithm):
             log |= self._arch_step(data["arch"], optim_wrapper[ARCH], forward or self, step)
         return log
 
+    def trial_batch(self, data: Mapping[str, Any]) -> Any:
+        """As of :class:`Algorithm`: of the weights."""
+        return super().trial_batch(data["weights"])
+
+    def trial_step(self, batch: Any, optim_wrapper: OptimWrapperDict) -> Tensor:
+        """As of :class:`Algorithm`: a weight step, which is most of the work."""
+        with self.arch_parameters.sinks():
+            return super().trial_step(batch, optim_wrapper[WEIGHTS])
+
     def end_epoch(self) -> dict[str, float]:
         """Scale the widths of the most probable network to the target, and keep its largest channels.
 

@@ -5,15 +5,16 @@ demo:
 	@python=$$(sh tools/setup_env.sh) && "$$python" -m mmrazor_lite.cli demo $(ARGS)
 
 # One thread a process, and one process more than cores (tests/conftest.py). Files start in their order, the slow ones first.
+# Bytecode is kept, whatever the shell says: else each of some hundred processes would compile the package for itself.
 test:
-	@python=$$(sh tools/setup_env.sh) && \
+	@python=$$(sh tools/setup_env.sh) && unset PYTHONDONTWRITEBYTECODE && \
 	OMP_NUM_THREADS=1 "$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 	$(ARGS)
 
 # What depends on the versions of torch and the others, with the oldest that requirements.txt allows, in .floor.
 FLOOR = graph models export estimators engine cli/test_five_steps.py
 floor:
-	@python=$$(sh tools/setup_floor.sh) && export OMP_NUM_THREADS=1 && \
+	@python=$$(sh tools/setup_floor.sh) && export OMP_NUM_THREADS=1 && unset PYTHONDONTWRITEBYTECODE && \
 	"$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FLOOR)) $(ARGS) && \
 	"$$python" -m pytest -m wide tests/test_wheel.py
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+gc.disable()  # while tests are imported: almost nothing of that is garbage
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 SLOW = (  # most seconds first, those of the networks of zoo.py for all that share them
@@ -98,16 +99,21 @@ def uses_zoo(file: str) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _garbage():
-    """mmengine collects garbage whenever a dataset is built, a tenth of the time of small runs; Python does it anyway.
+    """Garbage is collected seldom: what tests keep, such as networks prepared once, is looked through each time.
 
-    What has been imported is no garbage; extensions would report it as leaked at the exit.
+    mmengine collects it whenever a dataset is built, a tenth of the time of small runs; Python does it anyway. What has
+    been imported is no garbage; extensions would report it as leaked at the exit.
     """
     gc.collect()
     gc.freeze()
+    before = gc.get_threshold()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
     with pytest.MonkeyPatch.context() as patch:
         if "mmengine" in sys.modules:
             patch.setattr("mmengine.dataset.base_dataset.gc", SimpleNamespace(collect=lambda: None))
         yield
+    gc.set_threshold(*before)
     gc.unfreeze()
 
 

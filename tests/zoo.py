@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torchvision.models as tv
+from draws import some
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.regnet import BlockParams, RegNet
@@ -127,6 +128,23 @@ def _convnext() -> nn.Module:
     return tv.ConvNeXt(settings, stochastic_depth_prob=0.1, num_classes=CLASSES)
 
 
+class _Auxiliary(nn.Module):
+    """A head beside the last one that runs in train mode only, as GoogLeNet's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.middle = nn.Sequential(nn.Conv2d(16, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
+        self.last = nn.Sequential(nn.Conv2d(24, 32, 3, 2, 1), nn.ReLU())
+        self.aux = nn.Sequential(nn.Conv2d(24, 20, 1), nn.ReLU(), nn.Flatten(), nn.Linear(20 * 16, CLASSES))
+        self.fc = nn.Linear(32, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        x = self.middle(self.stem(x))
+        logits = self.fc(self.last(x).mean((2, 3)))
+        return (logits, self.aux(x)) if self.training else logits
+
+
 def _vgg() -> nn.Module:
     from torchvision.models.vgg import VGG, make_layers
 
@@ -163,6 +181,7 @@ ZOO: dict[str, Variant] = {
         lambda: tv.DenseNet(8, (2, 3, 2, 2), 16, num_classes=CLASSES), mutator={"divisor": 2}, small=True
     ),
     "squeezenet": Variant(lambda: tv.squeezenet1_1(num_classes=CLASSES)),
+    "auxiliary": Variant(_Auxiliary, (3, 16, 16), {"divisor": 4}),
     "googlenet": Variant(lambda: tv.GoogLeNet(CLASSES, aux_logits=True, init_weights=False), (3, 64, 64)),
     "regnet": Variant(
         lambda: RegNet(BlockParams([1, 2, 1], [16, 32, 48], [8, 8, 8], [1.0] * 3, [2] * 3, 0.25), CLASSES, 16),
@@ -173,6 +192,8 @@ ZOO: dict[str, Variant] = {
     "vit": Variant(_vit, mutator={"divisor": 8}),
     "swin": Variant(_swin, mutator={"divisor": 8}),
 }
+# What the others have is in one of these too: they are of the wide run.
+FEW = some(ZOO, *(ZOO.keys() - {"mnasnet", "mobilenet_v2_mmpretrain", "efficientnet", "googlenet"}))
 SMALL = [name for name, variant in ZOO.items() if variant.small]
 
 

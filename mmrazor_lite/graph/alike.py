@@ -14,6 +14,7 @@ import sysconfig
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from torch import nn
 OURS = Path(__file__).parents[1]
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 MAX_KNOWN = 64  # models that are remembered
+_PLAIN = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, type(None)})
 MAX_ELEMENTS = 1 << 20  # of a tensor that is neither parameter nor buffer; a larger one is not compared
 
 T = TypeVar("T")
@@ -34,7 +36,12 @@ def is_installed(module: str) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
         return module in sys.builtin_module_names
-    return module != "__main__" and any(Path(file).is_relative_to(folder) for folder in (OURS, *INSTALLED))
+    return module != "__main__" and _is_of_a_package(file)
+
+
+@cache
+def _is_of_a_package(file: str) -> bool:
+    return any(Path(file).is_relative_to(folder) for folder in (OURS, *INSTALLED))
 
 
 class Remembered:
@@ -89,10 +96,12 @@ class _Pickler(pickle.Pickler):
         super().__init__(_Sink(self.digest.update), protocol=5)
         self.held: dict[int, Any] = {}  # an id says what an object is as long as that lives
         self._stored = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-        self._classes: set[type] = set()
+        self._classes: dict[type, bytes] = {}  # what was told of each
         self._places: dict[int, int] = {}  # of a tensor, in the order in which they are met: some are shared
 
     def persistent_id(self, obj: Any) -> tuple | None:
+        if type(obj) in _PLAIN:  # most of all: this is asked of every number and word
+            return None
         if isinstance(obj, torch.Tensor):
             return self._tensor(obj)
         if isinstance(obj, type):
@@ -122,20 +131,22 @@ class _Pickler(pickle.Pickler):
 
     def _told_of_class(self, cls: type) -> tuple:
         """The code of its methods and its plain attributes, where they are first asked for: both can be replaced."""
-        if cls in self._classes:
-            return ()
-        self._classes.add(cls)
+        new = [base for base in cls.__mro__ if base not in self._classes]
+        for base in new:
+            self._classes[base] = self._told_of_base(base)
+        return (hashlib.sha256(b"".join(map(self._classes.__getitem__, cls.__mro__))).digest(),) if new else ()
+
+    def _told_of_base(self, base: type) -> bytes:
+        if not self._stays(base.__module__):
+            raise _Unknown
         found: list = []
-        for base in cls.__mro__:
-            if not self._stays(base.__module__):
-                raise _Unknown
-            for key, value in list(vars(base).items()):
-                function = getattr(value, "fget", None) or getattr(value, "__func__", value)
-                if isinstance(function, FunctionType):
-                    found.append((key, self._id(function), self._id(function.__code__)))
-                elif isinstance(value, (bool, int, float, str, tuple)):
-                    found.append((key, repr(value)))
-        return hashlib.sha256(repr(found).encode()).digest(), len(found)
+        for key, value in list(vars(base).items()):
+            function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+            if isinstance(function, FunctionType):
+                found.append((key, self._id(function), self._id(function.__code__)))
+            elif isinstance(value, (bool, int, float, str, tuple)):
+                found.append((key, repr(value)))
+        return hashlib.sha256(repr(found).encode()).digest()
 
     def _tensor(self, tensor: torch.Tensor) -> tuple:
         place = self._places.setdefault(id(tensor), len(self._places))

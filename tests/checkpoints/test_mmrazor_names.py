@@ -6,6 +6,7 @@ file computes the same. Where a layout is from is beside it, as a path in MMRazo
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from draws import some
 from mmengine.logging import MMLogger
 from public_networks import randomise
 from torch import Tensor, nn
@@ -365,8 +367,14 @@ OPERATORS: dict[str, Callable[[State], State]] = {
 }
 
 
-@pytest.mark.parametrize("space", CHOSEN)
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize(
+    ("space", "name"),
+    some(
+        itertools.product(CHOSEN, OPERATORS),
+        *(("shuffle", name) for name in OPERATORS),
+        *((space, "0.x") for space in CHOSEN if space != "shuffle"),
+    ),
+)
 def test_every_layout_of_a_supernet_of_operators(operators, name, space):
     ours, other = operators[space]
     load_checked(other, {"state_dict": OPERATORS[name](ours.state_dict())}, "a.pth")

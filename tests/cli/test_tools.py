@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from draws import some
 from robustness.processes import free_port
 
 SCRIPTS = {
@@ -41,10 +42,22 @@ SCRIPTS = {
 SHELL = [f"{kind}_{step}.sh" for kind in ("dist", "slurm") for step in ("train", "search", "test")]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_script_is_thin_and_runs_anywhere(script, root, tmp_path):
+def test_scripts_are_thin_and_alike(root):
+    """Those that are not run here differ from those that are in a name, and in how deep they lie."""
+    for script, name in SCRIPTS.items():
+        assert (root / "tools" / script).read_text().splitlines() == [
+            "import pathlib",
+            "import sys",
+            f"sys.path[0] = str(pathlib.Path(__file__).resolve().parents[{1 + script.count('/')}])"
+            "  # works uninstalled, from any folder",
+            "from mmrazor_lite.cli import main",
+            f'sys.exit(main(["{name}", *sys.argv[1:]]))',
+        ]
+
+
+@pytest.mark.parametrize("script", some(SCRIPTS, "train.py", "predictor/train.py", "misc/get_flops.py"))
+def test_script_runs_anywhere(script, root, tmp_path):
     path = root / "tools" / script
-    assert len(path.read_text().splitlines()) <= 5
     done = subprocess.run([sys.executable, path, "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"mmrazor-lite {SCRIPTS[script]}" in done.stdout
@@ -107,7 +120,13 @@ def start(root, folder, ranks: str, action: str, port: str | None = None) -> sub
     ("ranks", "action", "status", "line"),
     [
         ("01", "sys.exit(2)", 2, "process 0 has ended with exit code 2, its error is above; the others were ended"),
-        ("1", "sys.exit(3)", 1, "process 1 has ended with exit code 3, its error is above; the others were ended"),
+        pytest.param(
+            "1",
+            "sys.exit(3)",
+            1,
+            "process 1 has ended with exit code 3, its error is above; the others were ended",
+            marks=pytest.mark.wide,
+        ),
         ("1", "os.kill(os.getpid(), 9)", 1, "process 1 was killed by signal 9 (SIGKILL), the others were ended: out"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from draws import some
 
 from mmrazor_lite.checkpoints import read_checkpoint, save_checkpoint
 from mmrazor_lite.errors import UserError
@@ -115,7 +116,7 @@ def test_what_cannot_be_built_names_its_section(runner, run_config, section, opt
         runner(config).train()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", some([0, 2], 0))  # with workers, in make test: tests/robustness
 def test_resumed_equals_uninterrupted(runner, run_config, workers):
     """Killed in the second epoch, resumed from the end of the first; validation in between must not matter."""
     whole = runner(run_config("whole", workers))
@@ -139,10 +140,18 @@ def by_iterations(config: dict, loop: dict) -> dict:
     return {**without_val(config), "train_cfg": loop, "default_hooks": hooks, "param_scheduler": scheduler}
 
 
+BY_ITERATION = {"by_epoch": False, "max_iters": 15, "val_interval": 100}
+BY_EPOCH = {"by_epoch": True, "max_epochs": 3}
+
+
 @pytest.mark.parametrize(
-    "loop", [{"by_epoch": False, "max_iters": 15, "val_interval": 100}, {"by_epoch": True, "max_epochs": 3}]
+    ("loop", "iteration", "newest"),
+    some(
+        [(loop, *kill) for loop in (BY_ITERATION, BY_EPOCH) for kill in ((10, "iter_8.pth"), (13, "iter_12.pth"))],
+        (BY_ITERATION, 10, "iter_8.pth"),
+        (BY_EPOCH, 13, "iter_12.pth"),
+    ),
 )
-@pytest.mark.parametrize(("iteration", "newest"), [(10, "iter_8.pth"), (13, "iter_12.pth")])
 def test_resumed_equals_uninterrupted_by_iterations(runner, run_config, loop, iteration, newest):
     """Checkpoints within an epoch, or after its last batch: the resumed run reads on from there."""
     whole = runner(by_iterations(run_config("whole"), loop))

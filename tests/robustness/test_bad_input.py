@@ -5,6 +5,7 @@ Missing configs, ``none`` without a checkpoint and unknown metrics are in ``test
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from draws import some
 from robustness.bad_input import Payload, line_of_failure
 
 from mmrazor_lite import load_subnet
@@ -183,7 +185,8 @@ def test_unknown_key_in_a_file(stage, fails, tmp_path):
     fails(["train", str(tmp_path / "config.py")], *parts)
 
 
-# Every way in for a checkpoint file; (step, words with the file, options with the file, the right kind of file).
+# Every way in for a checkpoint file, of which make test tries some with each kind of file:
+# (step, words with the file, options with the file, the right kind of file).
 WAYS: dict[str, tuple[str, list[str], list[str], str]] = {
     "load_from": ("train", [], ["load_from={}"], "supernet.pth"),
     "resume": ("train", ["--resume", "{}"], [], "supernet.pth"),
@@ -206,19 +209,19 @@ def way_in(stage: Stage, way: str, file: Path) -> list[str]:
     return stage.words(step, *words, options=[option.format(file) for option in options])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some(WAYS, "load_from", "inner-init_cfg", "split"))
 def test_missing_checkpoint(stage, fails, way):
     fails(way_in(stage, way, stage / "supernt.pth"), "supernt.pth", "did you mean 'supernet.pth'")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some(WAYS, "resume", "test", "search"))
 def test_truncated_checkpoint(stage, fails, tmp_path, way):
     data = (stage / WAYS[way][3]).read_bytes()
     (tmp_path / "short.pth").write_bytes(data[: len(data) * 2 // 3])
     fails(way_in(stage, way, tmp_path / "short.pth"), f"{tmp_path}/short.pth", "cut short", "copy or write it again")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some(WAYS, "init_cfg", "test", "split"))
 def test_pickle_payload(stage, fails, tmp_path, way):
     content = read_checkpoint(stage / WAYS[way][3])
     path, mark = tmp_path / "bad.pth", tmp_path / "executed"
@@ -236,7 +239,7 @@ def forged(file: Path, mark: Path) -> dict[str, Any]:
     return {**content, "meta": {**content["meta"], "config": text, "cfg": text, "mmrazor_lite": ours}}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some(WAYS, "resume", "inner-init_cfg", "search"))
 def test_carried_config_is_neither_executed_nor_built(stage, tmp_path, way, capsys):
     """These steps have a config of their own and do not look at the file's."""
     path, mark = tmp_path / "bad.pth", tmp_path / "executed"
@@ -262,8 +265,13 @@ def test_load_subnet(stage, tmp_path):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("change", ["head", "width"])
+@pytest.mark.parametrize(
+    ("way", "change"),
+    some(
+        itertools.product(WAYS, ("head", "width")),
+        *(("load_from", "head"), ("resume", "width"), ("inner-init_cfg", "width"), ("test", "head"), ("split", "head")),
+    ),
+)
 def test_checkpoint_of_another_architecture(stage, fails, tmp_path, way, change):
     if change == "head":
         option = "model.architecture.head.num_classes=7"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from mmrazor_lite.late import late
 
 from .channel import ChannelSlice, MutableChannel
-from .choice_module import ITSELF, ChoiceModule, HasStaticForm, InnerWidths, Offer, RunsOnePart
+from .choice_module import ITSELF, ChoiceModule, HasStaticForm, InnerWidths, Offer, RunsOnePart, has_static_form
 
 if TYPE_CHECKING:
     from .elastic import ElasticBlock, KernelConv2d, MutableDepth
@@ -24,6 +24,7 @@ __all__ = [
     "MutableOP",
     "Offer",
     "RunsOnePart",
+    "has_static_form",
 ]
 
 # Modules of mmengine's kind.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 from torch import nn
@@ -68,6 +69,16 @@ class HasStaticForm(Protocol):
 
         It is asked of a copy, which may be taken apart. What it holds is settled after it.
         """
+
+
+def has_static_form(module: nn.Module) -> bool:
+    """Whether a module is a :class:`HasStaticForm`; asked of every module of a network, so its class is asked once."""
+    return _has_static_form(type(module))
+
+
+@lru_cache(maxsize=4096)
+def _has_static_form(kind: type) -> bool:
+    return issubclass(kind, HasStaticForm)
 
 
 @runtime_checkable

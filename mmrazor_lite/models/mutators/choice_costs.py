@@ -17,7 +17,7 @@ from mmrazor_lite.graph import LayerTable, TracedModel, layer_table, trace
 from mmrazor_lite.graph.computation import lines_of, note, placed
 from mmrazor_lite.graph.opaque import OPAQUE
 from mmrazor_lite.graph.trace import BATCH, shape_of
-from mmrazor_lite.models.mutables import ITSELF, HasStaticForm, InnerWidths
+from mmrazor_lite.models.mutables import ITSELF, InnerWidths, has_static_form
 from mmrazor_lite.models.ops import settle
 
 from .check import untouched
@@ -172,7 +172,7 @@ def _twin(module: nn.Module) -> nn.Module:
 
 def _plain(static: nn.Module) -> nn.Module:
     """``static`` without anything to choose inside."""
-    elastic = any(isinstance(part, HasStaticForm) for part in static.modules())
+    elastic = any(map(has_static_form, static.modules()))
     return settle(_twin(static)) if elastic else static
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.cells import Axis
-from mmrazor_lite.models.mutables import ITSELF, ChoiceModule, Offer
+from mmrazor_lite.models.mutables import ITSELF, ChoiceModule, Offer, has_static_form
 from mmrazor_lite.subnet import Choice, Stage
 from mmrazor_lite.subnet.choice import Value
 
@@ -98,7 +98,7 @@ def _choice_modules(network: nn.Module) -> dict[str, ChoiceModule]:
     found: dict[str, ChoiceModule] = {}
     names: dict[int, str] = {}
     for name, module in network.named_modules(remove_duplicate=False):
-        if isinstance(module, ChoiceModule):
+        if has_static_form(module) and isinstance(module, ChoiceModule):
             if names.setdefault(id(module), name) != name:
                 raise UserError(
                     f"NasMutator: '{names[id(module)]}' and '{name}' are one module; give each place its own"
@@ -116,7 +116,8 @@ def stages_in(network: nn.Module) -> list[Stage]:
     """The stages of a network, in order."""
     found = []
     for name, module in network.named_modules():
-        offer = module.offer() if isinstance(module, ChoiceModule) else Offer()
+        offers = has_static_form(module) and isinstance(module, ChoiceModule)
+        offer = module.offer() if offers else Offer()
         if offer.stage:
             depth = within(name, offer.choices[0].name) if offer.choices else None
             found.append(Stage(name, tuple(within(name, child) for child in offer.stage), depth))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.graph import kind_of
-from mmrazor_lite.models.mutables import ChannelSlice, HasStaticForm, RunsOnePart
+from mmrazor_lite.models.mutables import ChannelSlice, RunsOnePart, has_static_form
 
 from .closures import rebind
 
@@ -210,7 +210,7 @@ def export(model: nn.Module, keep_sync: bool = False) -> nn.Module:
 
 def settle(model: nn.Module) -> nn.Module:
     """Put the static form of every elastic stage, kernel ... of ``model`` in its place, as they are active now."""
-    if isinstance(model, HasStaticForm):
+    if has_static_form(model):
         model = model.settled()
     for name, child in model._modules.items():
         if child is not None:
@@ -225,7 +225,7 @@ def _copied(model: nn.Module, keep_sync: bool) -> nn.Module:
     modules = list(model.modules())
     hidden: set[int] = set()  # what stands behind a choice of modules
     for module in modules:
-        if isinstance(module, RunsOnePart) and id(module) not in hidden:
+        if has_static_form(module) and isinstance(module, RunsOnePart) and id(module) not in hidden:
             memo[id(module)] = _copied(module.chosen, keep_sync)
             hidden |= {id(part) for part in module.modules()}
     for module in modules:

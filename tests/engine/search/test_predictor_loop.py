@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from draws import some
 
 from mmrazor_lite.engine import search_loop
 from mmrazor_lite.engine.search_build import build_search_loop
@@ -80,7 +81,7 @@ def test_only_what_was_found_is_evaluated(make, supernet, predictor, tmp_path, m
     assert len(steps) == 4 and all("prediction" in step["seconds"] for step in steps)
 
 
-@pytest.mark.parametrize(("front", "wait"), [(False, 0.0), (False, 1e9), (True, 0.0)])
+@pytest.mark.parametrize(("front", "wait"), some([(False, 0.0), (False, 1e9), (True, 0.0)], (False, 1e9), (True, 0.0)))
 def test_goes_on_after_a_kill(make, tmp_path, monkeypatch, front, wait):
     """To the same files, whether the state was written after each step or not at all before the kill."""
     monkeypatch.setattr(search_loop, "SAVE_SECONDS", wait)

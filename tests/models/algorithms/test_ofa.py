@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from draws import some
 from ofa_runs import (
     LR,
     NUMBER,
@@ -76,8 +78,10 @@ def by_hand(network: OFA, passes: list, data: dict, soft: float, teacher: torch.
     return {name: parameter.grad for name, parameter in network.named_parameters()}, total
 
 
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("soft", [1.0, 0.3])
+@pytest.mark.parametrize(
+    ("phase", "soft"),
+    some(itertools.product(PHASES, (1.0, 0.3)), *((phase, 1.0) for phase in PHASES), ("depth_1", 0.3)),
+)
 def test_a_step_of_a_phase_is_the_sum_computed_by_hand(files, phase, soft):
     algorithm, data = begun(files, phase, kd_ratio=soft), batch()
     network = copy.deepcopy(algorithm)
@@ -356,7 +360,7 @@ def test_a_phase_without_a_start_is_refused(files, phase):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", some(PHASES, "teacher", "depth_1"))
 def test_a_phase_starts_from_the_one_before_or_itself(files, phase):
     index = PHASES.index(phase)
     for other in PHASES:

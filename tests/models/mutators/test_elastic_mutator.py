@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from draws import some
 from elastic import (
     BACKBONES,
     INSIDE,
@@ -231,7 +232,7 @@ def test_costs_equal_a_count_on_the_export(name, draws):
         assert mutator.cost_model.of(subnet) == {key: int(values[i]) for key, values in costs.items()}
 
 
-@ALL
+@pytest.mark.parametrize("name", some(BACKBONES, "mobilenet_v3"))
 def test_memory_is_that_of_the_export_traced_alone(name):
     _, _, mutator = prepared(name)
     for subnet in subnets(mutator, 2, seed=3):

@@ -92,6 +92,10 @@ class Bench:
             options += [f"param_scheduler.1.end={epochs}"]
         return options
 
+    def command(self, piece: str, *words: Any, done: Path) -> None:
+        """Run another command; it is done where a file is there."""
+        self.workspace.run(piece, words, done.exists())
+
     def train_supernet(self, name: str, epochs: int, seed: int = 0) -> Path:
         """Train a supernet and return its checkpoint."""
         config, options = self.config(name, "supernet"), self.options("supernet", epochs)

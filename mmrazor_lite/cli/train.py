@@ -9,6 +9,7 @@ from typing import Any
 from mmrazor_lite.config import load_config
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
+from mmrazor_lite.note import note
 from mmrazor_lite.walk import kind_of
 
 from . import arguments, environment, purpose, search, subnets
@@ -73,10 +74,25 @@ def apply_train_flags(cfg: Any, args: argparse.Namespace) -> None:
             raise UserError(f"--auto-scale-lr: '{args.config}' has no auto_scale_lr=dict(base_batch_size=...)")
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else str(require_file(args.resume, "checkpoint"))
-    if args.reset_head and (cfg.get("resume") or not cfg.get("load_from")):
+        _resume(cfg, args.resume)
+    if args.reset_head and (args.resume or cfg.get("resume") or not cfg.get("load_from")):
         raise UserError(
             "--reset-head: leaves out the classifier of the file that a training starts from; give it as --cfg-options "
             "load_from=FILE, without --resume (for init_cfg: reset_head=True in it)"
         )
+
+
+def _resume(cfg: Any, file: str) -> None:
+    """Go on from a file, or with what is in the work dir; where that is nothing yet, begin as without ``--resume``.
+
+    So the command of a run that may be killed at any time is always the same, also where it starts from a checkpoint.
+    """
+    from mmrazor_lite.engine.run_checkpoint import latest_checkpoint
+
+    start = cfg.get("load_from")
+    if file == "auto" and start and latest_checkpoint(cfg.work_dir) is None:
+        note(f"nothing to resume in {cfg.work_dir}: starting from load_from={start}")
+        cfg.resume = False
+        return
+    cfg.resume = True
+    cfg.load_from = None if file == "auto" else str(require_file(file, "checkpoint"))

@@ -57,7 +57,7 @@ class Workspace:
         checkpoint = folder / f"epoch_{epochs}.pth"
         flags = ["--seed", seed, "--resume", *["--amp"] * self.amp]
         command = ["train", config, "--work-dir", folder, *flags, "--cfg-options", *options]
-        self._run(name, command, checkpoint.is_file())
+        self.run(name, command, checkpoint.is_file())
         return checkpoint
 
     def search(self, name: str, config: str, checkpoint: Path, options: Sequence[str]) -> Path:
@@ -65,7 +65,7 @@ class Workspace:
         folder = self.work / name
         log = folder / "search_log.json"
         command = ["search", config, checkpoint, "--work-dir", folder, "--resume", "--cfg-options", *options]
-        self._run(name, command, log.is_file() and bool(_results(log)))
+        self.run(name, command, log.is_file() and bool(_results(log)))
         return folder / _results(log)[0]["file"]
 
     def test(self, name: str, config: str, checkpoint: Path, options: Sequence[str]) -> dict[str, float]:
@@ -73,7 +73,7 @@ class Workspace:
         out = self.work / name / "test.json"
         folder = self.work / name / "test"
         command = ["test", config, checkpoint, "--work-dir", folder, "--out", out, "--cfg-options", *options]
-        self._run(f"{name}, test", command, out.is_file())
+        self.run(f"{name}, test", command, out.is_file())
         metrics = _mapping(out)
         if not jsonio.is_number(metrics.get(TOP1)):
             raise _damaged(out, f"it has no number '{TOP1}'")
@@ -97,7 +97,8 @@ class Workspace:
             raise _damaged(path, "it must hold numbers of seconds")
         return found
 
-    def _run(self, name: str, words: Sequence[Any], done: bool) -> None:
+    def run(self, name: str, words: Sequence[Any], done: bool) -> None:
+        """Run a command as the piece ``name``, where it is not ``done``."""
         from mmrazor_lite.fileio import write_text_atomic
 
         self.commands[name] = " ".join(map(str, ["mmrazor-lite", *words]))

@@ -126,7 +126,10 @@ def test_the_table_judges_by_jobs_that_there_are(bench, tmp_path):
     rows = list(bench.claims.all_rows(study, jobs))
     assert {name for row in rows for name in row.jobs} <= set(jobs.jobs)
     assert all(row.state(jobs).startswith("0 of ") for row in rows)
-    assert all(job.minutes <= 15 or "supernet" in name or "sweep" in name for name, job in jobs.jobs.items())
+    assert all(
+        job.minutes <= 15 or any(part in name for part in ("supernet", "sweep", "phase"))
+        for name, job in jobs.jobs.items()
+    )
 
 
 def test_figures_of_other_settings_are_not_taken(bench, tmp_path):
@@ -274,7 +277,7 @@ def terminate_when(path: Path) -> None:
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("claim", ["spos", "autoslim", "sweep"])
+@pytest.mark.parametrize("claim", ["spos", "autoslim", "ofa", "sweep"])
 def test_every_kind_of_job_runs(bench, tmp_path, data, claim):
     study, jobs = tiny_study(bench, tmp_path, data)
     chosen = [name for name, job in jobs.jobs.items() if job.claim == claim]

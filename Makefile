@@ -12,7 +12,7 @@ test:
 	$(ARGS)
 
 # What depends on the versions of torch and the others, with the oldest that requirements.txt allows, in .floor.
-FLOOR = graph models export estimators engine cli/test_five_steps.py
+FLOOR = graph checkpoints models export estimators engine cli/test_five_steps.py
 floor:
 	@python=$$(sh tools/setup_floor.sh) && export OMP_NUM_THREADS=1 && unset PYTHONDONTWRITEBYTECODE && \
 	"$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FLOOR)) $(ARGS) && \

@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,10 @@ from torch import Tensor
 
 from mmrazor_lite.errors import UserError, short
 
-from .pickles import MAX_PICKLE, PickleLimit, check_pickle
+from .pickles import MAX_ITEMS, MAX_PICKLE, PickleLimit, Storage, check_pickle
 
 DIGEST = "digest"  # of the sections of a file, beside them
 MAX_RECORDS = 100_000  # in an archive: one for each tensor; the largest supernet with its optimizer has some 20,000
-MAX_ITEMS = 500_000  # keys and values of all dicts and lists
 MAX_DEPTH = 64  # of dicts and lists in each other
 FREE_BYTES = 1 << 20  # what an expanded tensor may pretend to hold beyond its storage
 _MAGIC, _END, _ZIP64_END = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06"
@@ -83,7 +82,8 @@ def _check_records(archive: zipfile.ZipFile, path: Path) -> None:
         if record.filename.endswith(".pkl"):
             if record.file_size > MAX_PICKLE:
                 _too_much(path, f"a pickle of {record.file_size:,} bytes, at most {MAX_PICKLE:,} are read")
-            _check_pickles(archive.read(record), 1, path)
+            storages = _check_pickles(archive.read(record), 1, path, in_archive=True)
+            _check_storages(storages, record.filename, {other.filename: other.file_size for other in records}, path)
         else:
             damaged = _is_damaged(archive, record)
             if damaged:
@@ -114,13 +114,29 @@ def _check_legacy(path: Path) -> None:
             _check_pickles(data, _LEGACY_PICKLES, path)
 
 
-def _check_pickles(data: Any, number: int, path: Path) -> None:
+def _check_storages(storages: Sequence[Storage], pickle: str, sizes: Mapping[str, int], path: Path) -> None:
+    """Compare what a pickle asks for with what its records hold: torch 2.6 reads beyond them."""
+    folder = pickle.rpartition("/")[0]
+    for storage in storages:
+        record = f"{folder}/data/{storage.key}" if folder else f"data/{storage.key}"
+        held = sizes.get(record)
+        if held is not None and held < storage.size:  # a missing one is told by torch
+            raise UserError(
+                f"checkpoint {path}: damaged, its record {short(record)} holds {held:,} bytes, its tensors say "
+                f"{storage.size:,}; copy or write it again"
+            )
+
+
+def _check_pickles(data: Any, number: int, path: Path, in_archive: bool = False) -> list[Storage]:
+    """Follow so many pickles; return what that of an archive asks for."""
+    storages: list[Storage] = []
     try:
         end = 0
         for _ in range(number):
-            end = check_pickle(data, end)
+            end = check_pickle(data, end, storages if in_archive else None)
     except PickleLimit as limit:
         _too_much(path, str(limit))
+    return storages
 
 
 def _too_much(path: Path, what: str) -> None:

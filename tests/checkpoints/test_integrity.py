@@ -148,6 +148,10 @@ def _nested(count: int) -> bytes:
 BOMBS = {
     "steps": (b"\x80\x02" + b"]" * 10_000_000 + b".", "more than 1,500,000 steps"),
     "tuples": (b"\x80\x02}" + b")" + b"\x85" * 1_000_000 + b"K\x01s.", "tuples more than 1000 deep"),
+    "storages": (  # each says that it is one, of the one before
+        b"\x80\x02})" + b"q\x01" + b"(X\x07\x00\x00\x00storageh\x01NNNtq\x01" * 50_000 + b"K\x01s.",
+        "tuples more than 1000 deep",
+    ),
     "tuples by name": (b"\x80\x02})" + b"q\x00h\x00\x85" * 100_000 + b"K\x01s.", "tuples more than 1000 deep"),
     "lists": (_nested(100_000), "dicts or lists more than 64 deep"),
     "laughs": (  # each list holds the one before ten times
@@ -180,6 +184,36 @@ def test_bombs_are_answered_at_once(tmp_path, name, legacy):
         read_checkpoint(path)
     assert time.process_time() - began < 2
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_a_storage_of_more_bytes_than_its_record_is_told_before_it_is_read(tmp_path):
+    """Newer releases of torch refuse it themselves, torch 2.6 reads what lies behind."""
+    tensors = {"w": torch.arange(108.0), "half": torch.ones(9, dtype=torch.float16), "again": torch.zeros(0)}
+    torch.save({**tensors, "view": tensors["w"][:3]}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth").keys() == {*tensors, "view"}
+    path = _changed(tmp_path / "a.pth", tmp_path / "b.pth", lambda data: data.replace(b"Kl", b"Km", 1))
+    line = r"b\.pth: damaged, its record '\w+/data/0' holds 432 bytes, its tensors say 436; copy"
+    with pytest.raises(UserError, match=line):
+        check_archive(path)
+    hidden = _changed(
+        tmp_path / "a.pth", tmp_path / "b.pth", lambda data: data.replace(b"X\x03\x00\x00\x00cpu", b"N", 1)
+    )
+    with pytest.raises(UserError, match="it has a tensor that is not described as torch does it"):
+        check_archive(hidden)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_tensors_of_every_kind_are_read(tmp_path, protocol):
+    kinds = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128".split()
+    kinds += [name for name in ("uint16", "uint32", "float8_e4m3fn", "float8_e5m2") if hasattr(torch, name)]
+    content = {name: torch.ones(300).to(getattr(torch, name)) for name in kinds}
+    torch.save(content, tmp_path / "a.pth", pickle_protocol=protocol)
+    check_archive(tmp_path / "a.pth")
+    if protocol == 2:
+        assert all(
+            torch.equal(value.view(torch.uint8), content[k].view(torch.uint8))
+            for k, value in read_checkpoint(tmp_path / "a.pth").items()
+        )
 
 
 def test_what_is_compressed_is_not_unpacked(tmp_path):

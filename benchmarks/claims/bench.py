@@ -153,15 +153,16 @@ def scores(
     """Scores of subnets by the evaluator of a search, for several choices of calibration images: a list for each."""
     from dataclasses import replace
 
-    from mmrazor_lite.checkpoints import load_weights, read_checkpoint
-    from mmrazor_lite.config import build_model, load_config
-    from mmrazor_lite.engine.evaluator import ScoringSettings, SubnetEvaluator
+    from mmrazor_lite.cli.main import build_parser
+    from mmrazor_lite.cli.search import load_supernet
+    from mmrazor_lite.config import load_config
+    from mmrazor_lite.engine.evaluator import SubnetEvaluator
+    from mmrazor_lite.engine.search_build import read_settings
 
-    calibrate = bench.study[bench.job.claim]["calibrate"]
-    config = load_config(bench.config(name, "search"), bench.options("search"))
-    algorithm = build_model(config)
-    load_weights(algorithm, read_checkpoint(checkpoint), checkpoint)
-    keys = ("dataloader", "evaluator", "calibrate_dataloader", "score_key")
-    settings = ScoringSettings(calibrate_sample_num=calibrate, **{key: config.search_cfg[key] for key in keys})
-    evaluators = [SubnetEvaluator(algorithm, replace(settings, seed=seed)) for seed in seeds]
+    options = [*bench.options("search"), f"search_cfg.calibrate_sample_num={bench.study[bench.job.claim]['calibrate']}"]
+    words = ["search", bench.config(name, "search"), str(checkpoint), "--work-dir", str(bench.folder / "scores")]
+    args = build_parser().parse_args([*words, "--cfg-options", *options])
+    runner, settings = load_supernet(load_config(args.config, args.cfg_options), args, args.checkpoint)
+    settings = read_settings(settings, runner.algorithm)
+    evaluators = [SubnetEvaluator(runner.algorithm, replace(settings, seed=seed)) for seed in seeds]
     return [[round(evaluator.evaluate(subnet)["score"], 3) for evaluator in evaluators] for subnet in subnets]

@@ -42,6 +42,8 @@ SLOW = (  # most seconds first, those of the networks of zoo.py for all that sha
     "estimators/test_tfnas_numbers.py",
     "datasets/test_reading.py",
 )
+NETWORKS = ("zoo", "tfnas", "elastic", "ofa_runs")
+DRAWN = re.compile(r"_steps\.py$|/(docs|recipes|visualization)/")
 SHARED = Path(os.environ.get("MMRAZOR_LITE_SHARED", ROOT.parent / "shared"))
 
 
@@ -78,23 +80,24 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
-    """One process runs the files that share the networks of ``zoo.py``, each prepared once in a process."""
+    """One process runs the files that share networks, each of which is traced once in a process."""
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
     class ByNetworks(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "zoo" if uses_zoo(file := super()._split_scope(nodeid)) else file
+            return shared_networks(file := super()._split_scope(nodeid)) or file
 
     return ByNetworks(config, log)
 
 
 @functools.cache
-def uses_zoo(file: str) -> bool:
-    """Whether a file, named from the repository's root, imports ``zoo.py``."""
+def shared_networks(file: str) -> str | None:
+    """Which of the modules with networks a file, named from the repository's root, imports: of several, the first."""
     path = ROOT / file
-    return path.is_file() and re.search(r"^(from|import) zoo\b", path.read_text(), re.MULTILINE) is not None
+    names = re.findall(r"^(?:from|import) (\w+)\b", path.read_text(), re.MULTILINE) if path.is_file() else ()
+    return next((name for name in NETWORKS if name in names), None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -126,6 +129,17 @@ def _short_logs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("logging.raiseExceptions", False)
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, *args, **kwargs: (text, False), raising=False)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures(request: pytest.FixtureRequest):
+    """Pages have pictures where they are read, and in chains of commands: elsewhere drawing is a tenth of the time."""
+    if DRAWN.search(str(request.path)) or re.search(r"html_pages|page_charts|<svg", request.path.read_text()):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmrazor_lite.visualization.page_html.svg", lambda chart, salt: "<svg></svg>")
         yield
 
 

@@ -31,7 +31,8 @@ SMALL = [
 ]
 HEAVY = ("timm/dla46x_c", "timm/hgnetv2_b0", "timm/rexnet_100", "timm/skresnet18")  # tests/graph has their rules
 IN_THE_ZOO = (
-    "torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 torchvision/mobilenet_v3_small mmpretrain/ResNet_CIFAR"
+    "torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 torchvision/mobilenet_v3_small mmpretrain/ResNet_CIFAR "
+    "timm/convnext_atto"
 ).split()  # the same rules, held by test_invariants.py
 
 

@@ -32,6 +32,7 @@ def data(tmp_path):
     return tmp_path / "images"
 
 
+@pytest.mark.wide
 def test_my_net(data, tmp_path, root, monkeypatch, capsys):
     monkeypatch.chdir(root)
 

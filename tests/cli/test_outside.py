@@ -137,6 +137,7 @@ def folder(root, tmp_path_factory) -> Path:
     SEARCHERS.module_dict.pop("SomeDraws")
 
 
+@pytest.mark.wide  # in make test: tests/docs/test_examples.py, of an algorithm and a searcher that the pages show
 def test_train_search_and_split(folder, capsys):
     def run(*words: object) -> str:
         status = main([str(word) for word in words])

@@ -133,6 +133,7 @@ def run(capsys, *words) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.wide
 def test_widths_from_a_supernet_by_a_search_in_a_test_to_several_subnets_and_one(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("units.json").write_text(json.dumps(UNITS))
@@ -155,6 +156,7 @@ def test_widths_from_a_supernet_by_a_search_in_a_test_to_several_subnets_and_one
         "model.channel_cfg=W2/subnet_flops_0.2M.yaml")  # fmt: skip
 
 
+@pytest.mark.wide
 def test_once_for_all_in_mmrazors_form_with_a_predictor_that_the_search_fits(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(capsys, "train", CONFIGS / "ofa_supernet.py", "--work-dir", "W1")

@@ -134,9 +134,8 @@ def problem(action) -> str:
     return str(error.value)
 
 
-def test_a_table_that_does_not_fit(wide, proxyless, shared_path):
+def test_a_table_that_does_not_fit(proxyless, shared_path):
     note10 = shared_path("reference", "ofa", "note10_latency.json")
-    mobile = shared_path("reference", "ofa", "proxyless_mobile_trim_latency.json")
     stage = [[24, 4, 2, "ReLU", False]]  # what is refused is refused of a small network too
     narrow = prepared(OFAMobileNetV3(arch_setting=stage, width_mult=1.0), 1280)
     text = problem(lambda: read_table(note10, narrow))
@@ -149,6 +148,12 @@ def test_a_table_that_does_not_fit(wide, proxyless, shared_path):
     assert "is a table of OFAMobileNetV3, the model is an OFAProxylessNAS" in problem(
         lambda: read_table(note10, proxyless)
     )
+
+
+@pytest.mark.wide
+def test_a_table_of_another_network_or_other_choices(shared_path):
+    note10 = shared_path("reference", "ofa", "note10_latency.json")
+    mobile = shared_path("reference", "ofa", "proxyless_mobile_trim_latency.json")
     one = prepared(OFAMobileNetV3(width_mult=1.2), 1536, None)
     assert "is a table of OFAProxylessNAS, the model is an OFAMobileNetV3" in problem(lambda: read_table(mobile, one))
     assert read_table(note10, one).of(one.search_space.max()) == pytest.approx(92.39803799478005, rel=1e-13)

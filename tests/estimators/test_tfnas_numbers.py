@@ -1,6 +1,6 @@
 """The published space of TF-NAS: costs of networks to the last digit, latencies by the published tables exactly.
 
-One supernet is prepared for all tests.
+One supernet is prepared for all tests, which takes ten seconds: they are of the wide run.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def subnet_of(network: dict, mutator: NasMutator):
     return space.subnet(space.index(choices))
 
 
+@pytest.mark.wide
 def test_the_space(mutator):
     published = figures("tfnas/search_space")
     assert len(operators(mutator)) == published["blocks"]
@@ -85,24 +86,28 @@ def test_the_space(mutator):
             assert {"ReLU": "relu", "SiLU": "swish"}[built.act] == act
 
 
+@pytest.mark.wide
 def test_costs_of_every_network(mutator):
     for network in NETWORKS:
         costs = mutator.cost_model.of(subnet_of(network, mutator))
         assert {key: costs[key] for key in COUNTS} == counts(network["computed"])
 
 
+@pytest.mark.wide
 def test_costs_of_tf_nas_a_are_those_of_the_built_network(mutator):
     network = NETWORKS[0]
     counted = count(mutator.export(subnet_of(network, mutator)).float(), (3, 224, 224))
     assert counted == counts(network["computed"])
 
 
+@pytest.mark.wide
 def test_the_shipped_subnet(mutator):
     file = read_subnet(ROOT / "configs/nas/tfnas/TFNAS_A.yaml", mutator.search_space)
     assert file.subnet == subnet_of(NETWORKS[0], mutator)
     assert {key: file.resources[key] for key in COUNTS} == counts(NETWORKS[0]["computed"])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("device", ["gpu", "cpu"])
 def test_latencies_are_the_published_sums(mutator, tables, device):
     for network in NETWORKS:
@@ -110,6 +115,7 @@ def test_latencies_are_the_published_sums(mutator, tables, device):
         assert tables[device].of(subnet_of(network, mutator)) == own
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("device", "low", "high"), [("gpu", 4.09, 27.06), ("cpu", 19.98, 135.91)])
 def test_what_the_space_reaches(tables, device, low, high):
     table = tables[device]
@@ -134,6 +140,7 @@ def test_statistics_of_the_tables(sources, device):
             assert source.entries[spot["key"]][spot["mid_channels"] - 1] == spot["latency_ms"]
 
 
+@pytest.mark.wide
 def test_a_table_is_written_and_read(tables, tmp_path):
     table = tables["gpu"]
     table.write(tmp_path / "gpu.json")
@@ -142,6 +149,7 @@ def test_a_table_is_written_and_read(tables, tmp_path):
     assert again.extreme(largest=True) == table.extreme(largest=True)
 
 
+@pytest.mark.wide
 def test_costs_per_second_need_no_forward_pass(mutator):
     rows = mutator.search_space.sample_indices(np.random.default_rng(0), 300)
     together = mutator.cost_model(rows)

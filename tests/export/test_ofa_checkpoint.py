@@ -86,7 +86,7 @@ def lists_of(subnet: dict, stages: int) -> tuple[list[int], list[int], list[int]
     return kernels, ratios, [subnet[f"backbone.layers.{stage}.depth"] for stage in range(1, 6)]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.wide] * ("w1.2" in n)) for n in NETS])
+@pytest.mark.parametrize("name", some(NETS, SMALL))
 def test_converted_subnets_compute_what_the_reference_computes(algorithms, shapes, tmp_path, name):
     algorithm, state = algorithms[name], random_state(shapes[name])
     torch.save({"state_dict": {older(key): tensor for key, tensor in state.items()}}, tmp_path / "older.pth")
@@ -114,7 +114,7 @@ def compare_subnets(algorithm: OFA, state: dict, stages: int) -> None:
     assert (expected[0] - expected[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", some(NETS, *(name for name in NETS if "w1.2" not in name)))
+@pytest.mark.parametrize("name", some(NETS, SMALL))
 def test_every_official_name_has_its_shape(algorithms, shapes, name):
     own = algorithms[name].state_dict()
     found = {official: list(own[ours].shape) for ours, official in official_names(algorithms[name]).items()}

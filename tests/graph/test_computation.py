@@ -8,6 +8,7 @@ import re
 
 import pytest
 import torch
+from draws import some
 from torch import nn
 from torch.nn import functional as F
 
@@ -246,7 +247,7 @@ def test_widths_that_are_offered_do_not_matter(base):
     assert all(item == base for item in found)
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "densenet"])
+@pytest.mark.parametrize("name", some((name for name in SMALL if name != "densenet"), "demo"))
 def test_architectures_are_described_alike_whatever_their_weights(name):
     variant = ZOO[name]
     torch.manual_seed(1)

@@ -77,6 +77,7 @@ WRITES = {
 }
 
 
+@pytest.mark.wide  # in make test: one process, of AutoSlim, in tests/robustness/test_kill_and_resume.py
 @pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_search(search, searched, tmp_path, ranks, kills):
     def run_search(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:

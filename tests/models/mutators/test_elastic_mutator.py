@@ -218,7 +218,7 @@ def test_a_subnet_is_the_full_network_with_channels_zeroed_and_blocks_left_out(n
         assert (own - model(images(subnet["resolution"], seed=1))).abs().max() > 1e-3 * own.abs().max()
 
 
-@pytest.mark.parametrize("draws", [20, pytest.param(100, marks=pytest.mark.wide)])
+@pytest.mark.parametrize("draws", [8, pytest.param(100, marks=pytest.mark.wide)])
 @ALL
 def test_costs_equal_a_count_on_the_export(name, draws):
     _, _, mutator = prepared(name)
@@ -308,7 +308,7 @@ def test_exporting_and_costing_leave_the_active_subnet():
 # resolution -------------------------------------------------------------------------------------------------------
 
 
-@ALL
+@pytest.mark.parametrize("name", some(BACKBONES, "mobilenet_v3"))
 def test_costs_at_a_resolution_are_those_of_a_network_prepared_there(name):
     _, _, mutator = prepared(name)
     for size in RESOLUTIONS:

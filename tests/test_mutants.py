@@ -25,7 +25,7 @@ def test_tests_that_are_named_are_there():
     for name in {name for mutation in MUTATIONS for name in mutation.tests}:
         path, _, function = name.partition("::")
         text = (ROOT / path).read_text()
-        assert not function or f"def {function.partition('[')[0]}(" in text, name
+        assert not function or f"def {function}(" in text, name  # names of parameters change, and nothing would tell
 
 
 def test_all_of_the_kernel_is_mutated():

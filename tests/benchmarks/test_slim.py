@@ -118,6 +118,7 @@ def measured(bench, tiny, tmp_path_factory):
     return work
 
 
+@pytest.mark.wide
 def test_a_record_has_what_was_left_after_each_stage(bench, measured):
     record = bench.jobs.read(measured, bench.jobs.Job("resnet20", 73, "ours", 0))
     assert 0.5 * record["full"]["macs"] < record["left"]["macs"] <= 0.73 * record["full"]["macs"]
@@ -166,6 +167,7 @@ def test_memory_is_what_the_work_adds(bench, tiny, tmp_path):
     )
 
 
+@pytest.mark.wide
 def test_a_peak_is_seen_after_what_held_it_is_gone():
     """In a process of its own: not every system forgets an earlier peak, which another test may have set."""
     code = (

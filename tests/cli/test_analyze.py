@@ -75,6 +75,7 @@ def test_json_agrees_with_flops(capsys, config):
     assert data["fixed"] == {"the model's output": ["head.fc"]}
 
 
+@pytest.mark.wide
 def test_published_min_and_max(capsys, config):
     """MobileNetV2 x1.5 of AutoSlim: 702.90 M flops, 6.86 M params (MMRazor's README)."""
     data = as_json(capsys, config("mbv2_supernet_8xb256_in1k"))

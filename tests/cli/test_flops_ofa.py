@@ -79,7 +79,8 @@ def at_root(root, monkeypatch) -> None:
     monkeypatch.chdir(root)
 
 
-@pytest.mark.parametrize("name", [SHOWN[0], pytest.param(SHOWN[1], marks=pytest.mark.wide)])
+@pytest.mark.wide
+@pytest.mark.parametrize("name", SHOWN)
 def test_one_line_for_a_published_network(published, capsys, name):
     check(*published[name], capsys)
 

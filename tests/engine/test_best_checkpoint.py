@@ -138,7 +138,12 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(
-    "stop", [None, {"patience": 1}, pytest.param({"stopping_threshold": 52}, marks=pytest.mark.slow)]
+    "stop",
+    [
+        pytest.param(None, marks=pytest.mark.wide),
+        {"patience": 1},
+        pytest.param({"stopping_threshold": 52}, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_ends_as_uninterrupted(runner, run_config, scripted, stop):
     """The validation that a kill has cut off is made up for; what was stopped stays so."""

@@ -58,7 +58,7 @@ def test_every_subnet_file_is_listed_by_its_config():
     assert named == set(FILES) and len(FILES) == 13
 
 
-@pytest.mark.parametrize("name", some(FILES, *(name for name in FILES if "_MBV" in name)))
+@pytest.mark.parametrize("name", some(FILES, *(name for name in FILES if "_MBV1" in name)))
 def test_the_counts_in_a_file_are_those_of_its_subnet(name):
     family = next(family for family, title in FAMILIES.items() if f"_{title}_" in name)
     algorithm = supernet(family)
@@ -67,9 +67,7 @@ def test_the_counts_in_a_file_are_those_of_its_subnet(name):
     assert "slimmable_networks" in file.made_by["source"]
 
 
-@pytest.mark.parametrize(
-    "families", some([["mobilenet_v1", "mobilenet_v2"], list(FAMILIES)], ["mobilenet_v1", "mobilenet_v2"])
-)
+@pytest.mark.parametrize("families", some([["mobilenet_v1"], list(FAMILIES)], ["mobilenet_v1"]))
 def test_every_published_channel_list_is_shipped_and_costs_what_it_should(families):
     seen = set()
     for entry in figures("autoslim/channel_configs")["configs"]:
@@ -98,7 +96,7 @@ def test_a_plain_count_of_a_subnet_agrees():
 RESULTS = figures("autoslim/slimmable_and_us_results")["results"]
 
 
-@pytest.mark.parametrize(("kind", "version"), some(UNIFORM, ("S", "v1"), ("US", "v2")))
+@pytest.mark.parametrize(("kind", "version"), some(UNIFORM, ("S", "v1"), ("US", "v1")))
 def test_uniform_widths(kind, version):
     name, option = UNIFORM[kind, version]
     rows = [row for row in RESULTS if row["model"].startswith(f"{kind}-") and row["model"].endswith(version)]

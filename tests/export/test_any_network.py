@@ -98,7 +98,7 @@ def train(algorithm, steps: int = 2) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "name", ["head", "own", *(pytest.param(name, marks=pytest.mark.wide) for name in ("timm", "torchvision"))]
+    "name", ["own", *(pytest.param(name, marks=pytest.mark.wide) for name in ("head", "timm", "torchvision"))]
 )
 def test_whole_path(build, tmp_path, monkeypatch, name):
     config, size, auxiliary = NETWORKS[name]

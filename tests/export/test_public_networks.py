@@ -140,7 +140,6 @@ def test_slimmable_resnet(tmp_path):
         assert torch.allclose(joint(images()), theirs.logits(images(), at), atol=1e-10)
 
 
-@pytest.mark.wide
 def test_autoslim_mobilenet_v2_is_as_wide_as_its_widest_subnet(tmp_path):
     """Of our network at full width, the published one has the channels that some of its subnets use."""
     from torchvision.models import MobileNetV2

@@ -275,6 +275,7 @@ def test_all_files_or_none(residual, tmp_path):
     assert {file for file in tmp_path.iterdir() if file.is_file()} == set(kept)
 
 
+@pytest.mark.wide
 def test_own_code_needs_no_mmengine(residual):
     file = residual[1][0]
     code = f"""

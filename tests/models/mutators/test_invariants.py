@@ -40,7 +40,7 @@ def test_the_largest_subnet_computes_the_same_bits_as_the_plain_network(name, tr
     assert all(torch.equal(own, other) for own, other in buffers)
 
 
-@pytest.mark.parametrize("name", ["demo", "densenet", "vgg"])
+@pytest.mark.parametrize("name", some(["demo", "densenet", "vgg"], "demo", "densenet"))
 def test_prepare_keeps_parameters_and_keys(name):
     model = ZOO[name].build()
     before = {key: id(parameter) for key, parameter in model.named_parameters()}

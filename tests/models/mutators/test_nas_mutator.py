@@ -169,7 +169,7 @@ def test_costs_equal_a_count_on_the_export(name, draws):
         assert mutator.cost_model.of(subnet) == {key: int(values[i]) for key, values in costs.items()}
 
 
-@pytest.mark.parametrize("name", ["shuffle_channels", "mobile_skip"])
+@pytest.mark.parametrize("name", some(["shuffle_channels", "mobile_skip"], "mobile_skip"))
 def test_memory_is_that_of_the_export_traced_alone(name):
     _, _, mutator = prepared(name)
     for subnet in subnets(mutator, 1)[1:]:

@@ -10,7 +10,9 @@ A table maps a layer in words, such as ``Conv_1-input:5x5x192-output:5x5x1152``,
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -97,7 +99,9 @@ def official_table(tables: Mapping[int, Layers], mutator: Any, where: str = "lat
     cells = []
     for name, options in plan.items():
         choices = [*size, *(f"{name}.{key}" for key in ("kernel_size", "expand_ratio") if f"{name}.{key}" in space)]
-        values = [sum(tables[resolution][layer] for layer in layers) for resolution, layers in options]
+        # Not by sum(), which rounds otherwise from Python 3.12 on.
+        times = [[tables[resolution][layer] for layer in layers] for resolution, layers in options]
+        values = [functools.reduce(operator.add, layers, 0.0) for layers in times]
         cells.append(Cell(name, tuple(choices), np.reshape(values, [len(space[c].candidates) for c in choices] + [1])))
     device = {"device": "published table", "file": Path(where).name, NETWORK: mutator.cost_model.fingerprint}
     return LatencyTable(space, cells[0], cells[1:], device, where=where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import importlib
 import weakref
 
 import pytest
@@ -186,6 +187,7 @@ def test_code_that_is_being_written_is_traced_anew(monkeypatch):
     monkeypatch.setitem(globals(), "helper", torch.tanh)
     after = [op.kind for op in trace(CallsAHelper(), (3, 8, 8)).eval.ops]
     assert "relu" in before and "tanh" in after and "relu" not in after
+    importlib.import_module("mmrazor_lite.models.backbones.cifar")
     assert is_installed("torchvision.models.resnet") and is_installed("mmrazor_lite.models.backbones.cifar")
     assert not is_installed("__main__") and not is_installed(__name__)
 

@@ -5,6 +5,8 @@ Shape letters: B blocks, O operators of a block, D depths of a stage.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -192,8 +194,8 @@ class BlockLatency:
         return float(self._values[block][operator, width - self._first[block][operator]])
 
     def of_network(self, blocks: Sequence[int], operators: Sequence[int], widths: Sequence[int]) -> float:
-        """Milliseconds of a network of these blocks, added up in order."""
-        return sum(map(self.of_block, blocks, operators, widths), start=self.base)
+        """Milliseconds of a network of these blocks, added up in order (``sum`` adds otherwise from Python 3.12 on)."""
+        return functools.reduce(operator.add, map(self.of_block, blocks, operators, widths), self.base)
 
     def matrix(self, widths: Sequence[Sequence[int]]) -> np.ndarray:
         """Milliseconds (B, O) of all operators at ``widths`` (B, O)."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import sys
 
+# What errors of gloo say, which have no class of their own: the place in its code, and the one that comes without.
+_GLOO = ("/gloo/", "Application timeout caused pair closure")
+
 
 def lost_process(error: BaseException) -> str | None:
     """Return the line for the user where ``error`` says that another process is gone; ``None`` for other errors."""
@@ -12,7 +15,7 @@ def lost_process(error: BaseException) -> str | None:
     text = " ".join(str(error).split())
     if torch is None or not isinstance(error, RuntimeError):
         return None
-    if not isinstance(error, torch.distributed.DistError) and "/gloo/" not in text:  # gloo's have no class of their own
+    if not isinstance(error, torch.distributed.DistError) and not any(words in text for words in _GLOO):
         return None
     reason = re.sub(r"^\[[^\]]*\] *", "", text).split(". ")[0]
     return (

@@ -60,7 +60,8 @@ def _scaler(figures: Figures) -> None:
 
 def _gradients(dtype: str | None) -> torch.Tensor:
     """All gradients of one sandwich step, unscaled, as one vector; fp32 without a dtype."""
-    algorithm, step, optim = _training(dtype)
+    options = {"loss_scale": {"init_scale": 1024.0}} if dtype == "float16" else {}  # none is infinite then
+    algorithm, step, optim = _training(dtype, **options)
     found: list[torch.Tensor] = []
 
     def keep(*_: Any) -> None:

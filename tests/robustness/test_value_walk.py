@@ -61,6 +61,7 @@ NO_KEYS = {
     r"env_cfg\.dist_cfg\.timeout": "of several processes",
     r"any_width|weights_only": "arguments of functions",
     r"model\.x|identity|name": "an example's name",
+    r"task\.size": "of the jobs of a study: tests/benchmarks/test_claims.py",
     r"model\.num_classes": "an argument of a net that slim is given by its name",
     r"net|pretrained|weights|alpha|augments": "of a net of torchvision, timm or one's own",
     r"reset_head": "of init_cfg: tests/checkpoints/test_weight_names.py",

@@ -154,11 +154,11 @@ def build(folder: str, name: str) -> nn.Module:
     return algorithm
 
 
-def step_of(algorithm: nn.Module, amp: bool) -> Callable[[Tensor, list[Any]], None]:
+def step_of(algorithm: nn.Module, amp: bool, nesterov: bool) -> Callable[[Tensor, list[Any]], None]:
     """Its training step, through mmengine's optimizer wrapper, as ``tools/train.py`` and ``--amp`` choose it."""
     from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-    optimizer = torch.optim.SGD(algorithm.parameters(), 1e-3, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(algorithm.parameters(), 1e-3, momentum=0.9, nesterov=nesterov)
     wrapper = AmpOptimWrapper(optimizer=optimizer) if amp else OptimWrapper(optimizer)
     wrapper.initialize_count_status(algorithm, 0, 1 << 40)
     wrapper.message_hub.update_info_dict({"iter": 0, "max_iters": 1 << 40})  # as a runner tells it

@@ -28,6 +28,7 @@ ROOMS = (
     ("base",),
     ("subnet", "datasets", "migration"),
     ("checkpoints", "graph", "search"),
+    ("programs",),
     ("estimators",),
     ("models.mutables", "models.calibration", "models.calls", "models.said", "models.classifiers", "models.distillers"),
     ("models.backbones", "models.ops"),

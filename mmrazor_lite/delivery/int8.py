@@ -15,11 +15,11 @@ import numpy as np
 
 from mmrazor_lite.errors import UserError, reason
 from mmrazor_lite.graph.trace import quiet
+from mmrazor_lite.programs.extras import require
+from mmrazor_lite.programs.no_telemetry import without_telemetry
 
-from .no_telemetry import without_telemetry
 from .openvino_ir import save
 from .runtime import Written
-from .runtimes import require
 
 IMAGES = 300  # that ranges are measured with, as NNCF has it
 

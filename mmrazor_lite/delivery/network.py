@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError, check_number, short
-from mmrazor_lite.export.portable import output_names, plain_attention, prepared
+from mmrazor_lite.programs.program import output_names, plain_attention, prepared
 
 
 @dataclass(frozen=True)

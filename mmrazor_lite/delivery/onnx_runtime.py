@@ -9,7 +9,9 @@ import numpy as np
 
 from mmrazor_lite.errors import UserError, reason
 from mmrazor_lite.export import export_onnx
-from mmrazor_lite.export.onnx_file import place_of
+from mmrazor_lite.programs import onnx_model, onnx_session
+from mmrazor_lite.programs.onnx_model import place_of
+from mmrazor_lite.programs.onnx_session import session_of
 
 from .network import Network
 from .runtime import Runner
@@ -19,19 +21,14 @@ class OnnxRuntime:
     """See :class:`.Runtime`."""
 
     name, title, endings = "onnx", "onnxruntime", (".onnx",)
-    packages: Mapping[str, str] = {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
+    packages: Mapping[str, str] = {**onnx_model.PACKAGES, **onnx_session.PACKAGES}
 
     def write(self, network: Network, path: Path) -> None:
         export_onnx(network.module, path, network.shape, network.opset, network.metadata)
 
     def load(self, path: Path, threads: int) -> Runner:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3  # errors
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = session_of(str(path), threads)
         except Exception as error:  # it has a dozen kinds of its own
             raise UserError(f"onnxruntime refuses {path.name}: {place_of(error, str(path))}{reason(error)}") from None
 

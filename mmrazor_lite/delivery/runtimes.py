@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from mmrazor_lite.errors import UserError, nearest
+from mmrazor_lite.programs.extras import require
 
-from .no_telemetry import without_telemetry
 from .onnx_runtime import OnnxRuntime
 from .openvino_ir import OpenVino
 from .runtime import Runtime
 from .torch_program import TorchProgram
 from .torchscript import TorchScript
 
-EXTRA = "mmrazor_lite[deliver]"
 _ALL: tuple[Runtime, ...] = (
     TorchProgram(),
     OnnxRuntime(),
@@ -40,16 +38,6 @@ def runtimes_of(names: Sequence[str]) -> list[Runtime]:
     if len(set(names)) < len(names):
         raise UserError(f"format '{next(name for name in names if list(names).count(name) > 1)}' is given twice")
     return [RUNTIMES[name] for name in names]
-
-
-def require(packages: Mapping[str, str], what: str) -> None:
-    """Raise :class:`UserError` where a package cannot be imported."""
-    for module, package in packages.items():
-        try:
-            with without_telemetry():
-                importlib.import_module(module)
-        except ImportError:
-            raise UserError(f"{what} needs the package '{package}': pip install '{EXTRA}'") from None
 
 
 def versions(runtimes: Sequence[Runtime], more: Sequence[str] = ()) -> dict[str, str]:

@@ -12,8 +12,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export.portable import plain_attention, prepared, why
 from mmrazor_lite.graph.trace import quiet
+from mmrazor_lite.programs.program import plain_attention, prepared, why
 
 from .network import Network
 from .runtime import Runner

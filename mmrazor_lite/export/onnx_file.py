@@ -6,12 +6,7 @@ Letters: N batch, C channels, H W space.
 from __future__ import annotations
 
 import os
-import re
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import atomic_write
-from mmrazor_lite.graph.trace import quiet
-
-from .portable import module_of, output_names, plain_attention, prepared, program_of, refusal, why
-
-PACKAGES = ("onnx", "onnxscript")
-MOST_BYTES = (1 << 31) - (1 << 24)  # of weights: a file of Protocol Buffers ends at 2 GiB
-_TRACES = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")  # paths of the machine that wrote it; long
-_SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that run it, from the outside in
-_OP = re.compile(r"No ONNX function found for <OpOverload\(op='aten\.(\w+)', overload='(\w+)'\)>")
+from mmrazor_lite.programs.onnx_model import onnx_of, place_of
+from mmrazor_lite.programs.onnx_session import session_of
+from mmrazor_lite.programs.program import plain_attention, prepared, why
 
 
 def export_onnx(
@@ -54,88 +43,19 @@ def export_onnx(
         UserError: A package is missing (``pip install mmrazor_lite[onnx]``), or the module cannot be written as ONNX
             for any batch size; says why in one line, with the module that has the operator.
     """
-    for package in PACKAGES:
-        try:
-            __import__(package)
-        except ImportError:
-            raise UserError(f"ONNX export needs the package '{package}': pip install 'mmrazor_lite[onnx]'") from None
+    written = onnx_of(module, input_shape, opset, metadata)
     model, images = prepared(module, input_shape)
-    if sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) > MOST_BYTES:
-        raise refusal(module, "as ONNX", "it has more than 2 GB of weights, and one file holds no more")
-    program = program_of(module, input_shape)
-    with plain_attention(), torch.no_grad():
-        names = output_names(model(images))
-    written = _translated(module, program, names, opset)
-    _settle(written.model, metadata or {})
     with atomic_write(path) as temporary:
         written.save(str(temporary), external_data=False)
         _compare(model, images, str(temporary), type(module).__name__)
 
 
-def _translated(
-    module: nn.Module, program: torch.export.ExportedProgram, names: Sequence[str], opset: int | None
-) -> Any:
-    try:
-        with quiet(), _no_dump(), warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            written = torch.onnx.export(
-                program,
-                (),
-                dynamo=True,
-                verbose=False,
-                optimize=True,
-                opset_version=opset,
-                input_names=["images"],
-                output_names=list(names),
-            )
-    except Exception as error:  # torch raises a dozen kinds
-        raise refusal(module, "as ONNX", _why(error, program)) from None
-    found = written.model.opset_imports[""]
-    if opset is not None and found != opset:
-        raise refusal(module, "as ONNX", f"opset {opset} cannot be had of it, torch's exporter gives {found}")
-    return written
-
-
-def _settle(model: Any, metadata: Mapping[str, str]) -> None:
-    """Call the free dimension ``batch``, take out what tells of the machine, and put in the metadata."""
-    values = [*model.graph.inputs, *model.graph.outputs]
-    batch = str(model.graph.inputs[0].shape[0].value)
-    for node in model.graph.all_nodes():
-        values += node.outputs
-        for key in _TRACES:
-            node.metadata_props.pop(key, None)
-    for value in values:
-        for at, size in enumerate(value.shape if value.shape is not None and not value.shape.frozen else ()):
-            if not isinstance(size, int) and size.value is not None:
-                value.shape[at] = re.sub(rf"\b{batch}\b", "batch", str(size.value))
-    model.metadata_props.update(metadata)
-
-
-def _why(error: Exception, program: torch.export.ExportedProgram) -> str:
-    """What the exporter has against a program: the operator, and the module that runs it."""
-    chain: list[str] = []
-    current: BaseException | None = error
-    while current is not None:
-        chain.append(str(current))
-        current = current.__cause__ or current.__context__
-    found = next(filter(None, map(_OP.search, chain)), None)
-    if found is None:
-        return why(error)
-    place = module_of(program, f"aten.{found[1]}.{found[2]}")
-    name = f"'aten::{found[1]}'"
-    return f"{place}ONNX has no operator for {name}; use its .pt2 file, or write the op with others"
-
-
 def _compare(model: nn.Module, images: Tensor, file: str, name: str) -> None:
     """Run the ONNX file on one and on three images, as far as that is possible here."""
     try:
-        import onnxruntime
+        session = session_of(file, torch.get_num_threads())
     except ImportError:
         return
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    try:
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         refused = f"onnxruntime does not take it: {place_of(error, file)}{why(error)}"
         raise UserError(f"{name} cannot be written as ONNX: {refused}") from None
@@ -158,37 +78,9 @@ def _compare(model: nn.Module, images: Tensor, file: str, name: str) -> None:
             )
 
 
-def place_of(error: Exception, file: str) -> str:
-    """The operator and the module that an error of a runtime names by its node, as the start of a line."""
-    import onnx
-
-    named = set(re.findall(r"[\w.:/]+", str(error)))
-    nodes = onnx.load(file, load_external_data=False).graph.node
-    node: Any = next((node for node in nodes if node.name and node.name in named), None)
-    if node is None:
-        return ""
-    scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
-    modules = [part.removeprefix("model").lstrip(".") for part in re.findall(r"'([^']*)'", scopes)[:-1]]
-    return f"operator {node.op_type} of {modules[-1]}: " if any(modules) else f"operator {node.op_type}: "
-
-
 def _alike(found: Tensor, expected: Tensor) -> bool:
     """Whether two outputs differ by no more than another order of summation explains."""
     if not expected.is_floating_point() or not expected.numel():
         return found.shape == expected.shape
     most = 1e-3 * max(1e-6, float(expected.abs().max()))
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-2, atol=most)
-
-
-@contextmanager
-def _no_dump() -> Iterator[None]:
-    """Keep back what the exporter prints of a graph when it fails, past Python's own streams."""
-    sys.stdout.flush()
-    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nothing)

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from mmrazor_lite.delivery import Normalisation, Taken
 from mmrazor_lite.delivery.model_card import words
-from mmrazor_lite.delivery.no_telemetry import without_telemetry
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export import deliver
+from mmrazor_lite.programs.no_telemetry import without_telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (3, 12, 12)

@@ -88,4 +88,21 @@ class Split(nn.Module):
         return self.fc(torch.cat([self.a(left), right], 1).mean((2, 3)))
 
 
+class Grouped(nn.Module):
+    """A grouped conv, a group norm, squeeze and excitation, a transposed conv, and maps that are shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped, self.norm = nn.Conv2d(3, 24, 3), nn.Conv2d(24, 48, 3, groups=4), nn.GroupNorm(4, 48)
+        self.squeeze, self.excite = nn.Conv2d(48, 12, 1), nn.Conv2d(12, 48, 1)
+        self.up, self.fc = nn.ConvTranspose2d(48, 16, 2, 2), nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.norm(self.grouped(self.stem(x))).relu_()
+        n, c, h, w = x.shape
+        x = x.reshape(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        x = x * self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.fc(F.layer_norm(self.up(x).mean((2, 3)), (16,)))
+
+
 NETWORKS = {net.__name__: net for net in (Residual, UNet, TwoHeads, Attention, Split)}

@@ -14,7 +14,7 @@ from .latency_parts import HasParts, Job, draw_networks, plan_networks, plan_not
 from .latency_report import Report, rank_correlation, suggest
 from .latency_table import NETWORK, LatencyTable
 from .latency_widths import build_width_table
-from .measure import spread
+from .measure import Measures, spread
 from .measurement_log import Journal
 
 __all__ = ["Report", "build_table", "rank_correlation", "suggest"]
@@ -24,7 +24,7 @@ FOR_BASE = 5  # whole networks per resolution that say what is always there take
 
 def build_table(
     mutator: Any,
-    bench: Any,
+    bench: Measures,
     journal: str | os.PathLike,
     *,
     checks: int = 20,
@@ -43,7 +43,7 @@ def build_table(
 
     Args:
         mutator: A prepared mutator.
-        bench: Gives ``facts()`` and ``timer(module, size)``, see :class:`~mmrazor_lite.estimators.measure.Bench`.
+        bench: See :class:`~mmrazor_lite.estimators.measure.Measures`.
         journal: File of what has been measured; one that exists is continued.
         checks: Random networks that the table is checked on, end to end; 3 or more.
         repeats, min_seconds: See :func:`~mmrazor_lite.estimators.measure.interleaved`.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from mmrazor_lite.errors import UserError
 
 from .latency_parts import Job
-from .measure import Timer, interleaved
+from .measure import Measures
 from .measurement_log import Journal
+from .steady_rounds import Steady
 
 CHUNK = 32  # timers that exist at a time
 
@@ -25,7 +25,7 @@ def check_numbers(checks: int, repeats: int, seed: int) -> None:
 
 def measure(
     jobs: Mapping[str, Job],
-    bench: Any,
+    bench: Measures,
     book: Journal,
     repeats: int,
     min_seconds: float,
@@ -33,12 +33,12 @@ def measure(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Measure what the journal lacks, in a random order, a few at a time."""
-    rng = np.random.default_rng([seed, 2])
+    rng, steady = np.random.default_rng([seed, 2]), Steady(bench.pace)
     todo = [key for key in rng.permutation(sorted(jobs)).tolist() if key not in book]
     for start in range(0, len(todo), CHUNK):
         keys = todo[start : start + CHUNK]
-        timers: dict[str, Timer] = {key: bench.timer(jobs[key].make(), jobs[key].size) for key in keys}
-        for key, times in interleaved(timers, repeats, min_seconds, rng).items():
+        timers = bench.timers({key: (jobs[key].make(), jobs[key].size) for key in keys})
+        for key, times in steady(timers, repeats, min_seconds, rng).items():
             book.add(key, times, f"{jobs[key].label} on {'x'.join(map(str, jobs[key].size))}")
         if progress is not None:
             progress(len(jobs) - len(todo) + start + len(keys), len(jobs))

@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -18,7 +18,8 @@ import numpy as np
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.graph import OpCall
+from mmrazor_lite.graph import OpCall, chained
+from mmrazor_lite.graph.op_chains import POINTWISE
 from mmrazor_lite.subnet import SearchSpace
 
 from .cells import Cell
@@ -26,13 +27,15 @@ from .latency_measuring import check_numbers, measure
 from .latency_parts import Job, add_job, plan_networks, plan_nothing
 from .latency_report import Report, suggest
 from .latency_table import NETWORK, LatencyTable
-from .measure import spread
+from .measure import COMPILED, Measures, spread
 from .measurement_log import Journal
 from .op_runs import OpRun
+from .runtime_timers import RUNTIMES
 from .width_curves import Curve, Priced, WidthCurves, never_falling
 
 FOR_BASE = 8  # whole networks that say what is always there takes
-SHARES = (1 / 4, 1 / 2, 3 / 4)  # of the channels of an axis that are measured first, beside the fewest and all
+SHARES = {False: (1 / 4, 1 / 2, 3 / 4), True: (1 / 4, 1 / 2)}  # of the channels of an axis that are measured first,
+# beside the fewest and all; of ops that are written for another runtime fewer, since that takes as long as to run them
 FEW = 3  # repeats that tell a step from chance
 LANES = 8  # channels that are computed together: what is measured are multiples, where there are that many
 ROUNDS = 4  # times that widths are looked at between those that were measured
@@ -51,7 +54,7 @@ class HasCalls(Protocol):
 
 def build_width_table(
     mutator: Any,
-    bench: Any,
+    bench: Measures,
     journal: str | os.PathLike,
     *,
     checks: int = 20,
@@ -74,7 +77,7 @@ def build_width_table(
             :func:`~mmrazor_lite.estimators.latency_build.build_table`.
 
     Raises:
-        UserError: No width to choose, a backend other than torch, a number out of range, a journal of others.
+        UserError: No width to choose, an op that the backend lacks, a number out of range, a journal of others.
     """
     check_numbers(checks, repeats, seed)
     if not isinstance(mutator, HasCalls):
@@ -82,8 +85,8 @@ def build_width_table(
     if not mutator.calls:
         raise UserError("a latency table needs choices: no op of this network has a width that can be chosen")
     space, facts = mutator.search_space, facts_of(mutator, bench)
-    if facts.get("backend", "torch") != "torch":
-        raise UserError(f"backend '{facts['backend']}': ops of traced widths run in torch alone; take backend 'torch'")
+    backend = facts.get("backend", "torch")
+    called, fused = run_by(mutator.calls, backend), backend in RUNTIMES
     rng = np.random.default_rng([seed, 1])
     base_rows, check_rows = draw_widths(space, FOR_BASE, rng), draw_widths(space, checks, rng)
     jobs: dict[str, Job] = {}
@@ -98,10 +101,10 @@ def build_width_table(
         own = {key: max(ms - found[nothing], 0.0) for key, ms in found.items()}
         return Times(own, {key: spread(book.times[key]) if repeats >= FEW else math.inf for key in jobs})
 
-    grids = _distinct(mutator, facts["batch_size"])
+    grids = _distinct(called, facts["batch_size"], 0 if fused else held_bytes(mutator), SHARES[fused])
     own = _measured(grids.values(), jobs, times).ms
     number = {key: index for index, key in enumerate(grids)}
-    calls = [Priced(call.name, number[call.key], call.axes) for call in mutator.calls]
+    calls = [Priced(call.name, number[call.key], call.axes) for call in called]
     alone = WidthCurves(space, [grid.curve(own) for grid in grids.values()], calls)
     for_base, measured = (np.array([own[key] for key in keys]) for keys in networks)
     offset, factor = line_through(alone(base_rows), for_base)
@@ -135,7 +138,7 @@ def line_through(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, fl
     return (offset, slope) if offset >= 0 else (0.0, float(np.median(measured / predicted)))
 
 
-def facts_of(mutator: Any, bench: Any) -> dict[str, Any]:
+def facts_of(mutator: Any, bench: Measures) -> dict[str, Any]:
     """What decides about the times of a network, as plain data: of the bench, and of the network."""
     numbers = [tensor for tensor in mutator.architecture.parameters() if tensor.is_floating_point()]
     own = {
@@ -245,16 +248,30 @@ class _Grid:
         return (*self.call.fulls[:axis], channels, *self.call.fulls[axis + 1 :])
 
 
-def _distinct(mutator: HasCalls, images: int) -> dict[str, _Grid]:
+def run_by(calls: Sequence[OpCall], backend: str) -> list[OpCall]:
+    """What a backend runs as one: a call, or several in a row.
+
+    Runtimes join a convolution and what is pointwise behind it. ``torch.compile`` joins what is pointwise, and calls
+    the kernels of all else.
+    """
+    if backend in RUNTIMES:
+        return chained(calls)
+    return chained(calls, POINTWISE) if backend == COMPILED else list(calls)
+
+
+def held_bytes(mutator: HasCalls) -> int:
+    """What the weights of the whole network take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in mutator.architecture.parameters())
+
+
+def _distinct(calls: Sequence[OpCall], images: int, held: int, shares: Sequence[float]) -> dict[str, _Grid]:
     """Key -> each distinct op, on its first grid."""
-    held = sum(tensor.numel() * tensor.element_size() for tensor in mutator.architecture.parameters())
-    counts, found = Counter(call.key for call in mutator.calls), {}
-    for call in mutator.calls:
+    counts, found = Counter(call.key for call in calls), {}
+    for call in calls:
         if call.key not in found:
             make = partial(OpRun, call, images=images, held_bytes=held)
-            found[call.key] = _Grid(
-                call, counts[call.key], make, [_first(call, axis) for axis in range(len(call.axes))]
-            )
+            knots = [_first(call, axis, shares) for axis in range(len(call.axes))]
+            found[call.key] = _Grid(call, counts[call.key], make, knots)
     return found
 
 
@@ -278,7 +295,7 @@ def _measured(grids: Collection[_Grid], jobs: dict[str, Job], measured: Callable
     return times
 
 
-def _first(call: OpCall, axis: int) -> list[int]:
+def _first(call: OpCall, axis: int, shares: Sequence[float]) -> list[int]:
     """The channels that an op is measured at first: the fewest that it can have, and shares of all."""
     full, step, width = call.fulls[axis], call.steps[axis], call.axes[axis]
     low = width.constant + sum(per for _, per, _ in width.terms)
@@ -286,9 +303,9 @@ def _first(call: OpCall, axis: int) -> list[int]:
     if full < 4 * lanes:
         inner = {full - round(full / 2 / step) * step}
     elif width.constant:
-        inner = {full - round((1 - share) * full / step) * step for share in SHARES}
+        inner = {full - round((1 - share) * full / step) * step for share in shares}
     else:
-        inner = {round(share * full / lanes) * lanes for share in SHARES}
+        inner = {round(share * full / lanes) * lanes for share in shares}
     return sorted({low, full, *(n for n in inner if low < n < full)})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class OpRun(nn.Module):
 
     def __init__(self, call: OpCall, channels: Sequence[int], images: int = 1, held_bytes: int = 0) -> None:
         super().__init__()
+        self.kind = call.kind
         self._op, self._channels, self._images = call.op, tuple(channels), images
         self._generator = torch.Generator().manual_seed(0)
         weights = [form for form in _forms((call.args, list(call.kwargs.values()))) if form.is_weight]
@@ -40,14 +41,32 @@ class OpRun(nn.Module):
             ([self._made(arg, inputs) for arg in call.args], {k: self._made(v, inputs) for k, v in call.kwargs.items()})
             for _ in range(max(copies, 1))
         ]
-        self._turn, self._ready = 0, False
+        self._feeds = tuple(inputs.values())
+        self._turn, self._ready = 0, []  # calls with tensors in the places of names
+
+    @property
+    def feeds(self) -> list[Tensor]:
+        """What it reads of images."""
+        return [self._buffers[name] for name in self._feeds]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of one copy of its weights."""
+        names = {name for name in _names(self._called[0]) if name not in self._feeds}
+        return sum(self._buffers[name].numel() * self._buffers[name].element_size() for name in names)
+
+    def on(self, *feeds: Tensor) -> Any:
+        """What the op gives, with its first weights, of other tensors than :attr:`feeds`."""
+        held = {**self._buffers, **dict(zip(self._feeds, feeds, strict=True))}
+        args, kwargs = self._called[0]
+        return self._op(*_tensors(args, held), **_tensors(kwargs, held))
 
     def forward(self, images: Tensor) -> Any:
         if not self._ready:  # the module has been moved to its device, its dtype and its layout meanwhile
-            self._called = [(_tensors(args, self), _tensors(kwargs, self)) for args, kwargs in self._called]
-            self._ready = True
-        args, kwargs = self._called[self._turn]
-        self._turn = (self._turn + 1) % len(self._called)
+            held = self._buffers
+            self._ready = [(_tensors(args, held), _tensors(kwargs, held)) for args, kwargs in self._called]
+        args, kwargs = self._ready[self._turn]
+        self._turn = (self._turn + 1) % len(self._ready)
         return self._op(*args, **kwargs)
 
     def _made(self, value: Any, inputs: dict[int, str]) -> Any:
@@ -62,7 +81,8 @@ class OpRun(nn.Module):
             return _Name(inputs[id(value)])
         name = f"tensor_{len(self._buffers)}"
         self.register_buffer(name, self._filled(value))
-        inputs[id(value)] = name
+        if not value.is_weight:
+            inputs[id(value)] = name
         return _Name(name)
 
     def _filled(self, form: TensorForm) -> Tensor:
@@ -92,9 +112,20 @@ def _forms(value: Any) -> Iterator[TensorForm]:
             yield from _forms(part)
 
 
-def _tensors(value: Any, held: nn.Module) -> Any:
+def _names(value: Any) -> Iterator[str]:
     if isinstance(value, _Name):
-        return held._buffers[value]
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _names(part)
+    elif isinstance(value, dict):
+        yield from _names(list(value.values()))
+
+
+def _tensors(value: Any, held: Mapping[str, Tensor]) -> Any:
+    """Arguments with tensors in the places of their names."""
+    if isinstance(value, _Name):
+        return held[value]
     if isinstance(value, list):
         return [_tensors(part, held) for part in value]
     if isinstance(value, dict):

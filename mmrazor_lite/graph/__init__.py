@@ -6,11 +6,13 @@ from .layer_table import LayerTable, layer_table
 from .layers.record import LAYER_KINDS, LayerKind, LayerKinds, kind_of
 from .layers.rows import LayerRow
 from .op_calls import Along, ChannelSum, OpCall, TensorForm, op_calls
+from .op_chains import Chain, chained
 from .trace import TracedModel, TraceError, trace
 
 __all__ = [
     "LAYER_KINDS",
     "Along",
+    "Chain",
     "ChannelSum",
     "FixedLayer",
     "LayerKind",
@@ -24,6 +26,7 @@ __all__ = [
     "TracedModel",
     "WidthGraph",
     "WidthGroup",
+    "chained",
     "find_width_groups",
     "kind_of",
     "layer_table",

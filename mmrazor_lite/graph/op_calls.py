@@ -75,6 +75,7 @@ class TensorForm:
         batch: The dimension of the images, None for what is the same for all of them.
         order: Dimensions from the slowest to the fastest one; empty where they are in order.
         is_weight: It is a parameter or a buffer.
+        source: The node of the graph that gives it.
     """
 
     shape: tuple[int | Along, ...]
@@ -82,6 +83,7 @@ class TensorForm:
     batch: int | None = None
     order: tuple[int, ...] = ()
     is_weight: bool = False
+    source: str = field(default="", compare=False, repr=False)
 
     def sizes(self, channels: Sequence[int], images: int = 1) -> tuple[int, ...]:
         """The shape where the axes have so many channels, for so many images."""
@@ -101,6 +103,9 @@ class OpCall:
         args, kwargs: As in the graph.
         axes: What each axis counts in this network.
         steps: The channels of an axis go up by multiples of this.
+        fulls: The channels of each axis at full width.
+        node: Of the graph.
+        reader: The only node that reads what it gives; empty where there are several, or it is an output.
     """
 
     name: str
@@ -110,7 +115,9 @@ class OpCall:
     kwargs: Mapping[str, Any]
     axes: tuple[ChannelSum, ...]
     steps: tuple[int, ...]
-    fulls: tuple[int, ...] = field(default=())
+    fulls: tuple[int, ...] = ()
+    node: str = ""
+    reader: str = ""
 
     @property
     def key(self) -> str:
@@ -178,7 +185,10 @@ class _Draft:
             args = (args[0], list(shape), *args[2:])
         steps = tuple(_step(axis) for axis in self._axes)
         name = op.layer or op.module_path
-        return OpCall(name, op.kind, function, args, kwargs, tuple(self._axes), steps, tuple(self._fulls))
+        node, readers = op.node, list(op.node.users)
+        reader = readers[0].name if len(readers) == 1 and node not in self._graph.outputs else ""
+        sizes = (tuple(self._axes), steps, tuple(self._fulls))
+        return OpCall(name, op.kind, function, args, kwargs, *sizes, node.name, reader)
 
     def _formed(self, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -196,7 +206,8 @@ class _Draft:
             shape[batch] //= BATCH
         for dim, side in along.items():
             shape[dim] = self._size(side)
-        return TensorForm(tuple(shape), tensor.dtype, batch, _order(tensor), value in self._graph.constants)
+        is_weight = value in self._graph.constants
+        return TensorForm(tuple(shape), tensor.dtype, batch, _order(tensor), is_weight, value.name)
 
     def _along(self, node: fx.Node) -> Mapping[int, Side]:
         """The dimensions of a tensor whose size follows widths."""

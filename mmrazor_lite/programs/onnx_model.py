@@ -34,6 +34,7 @@ def onnx_of(
     input_shape: Sequence[int],
     opset: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    count: int | None = None,
 ) -> Any:
     """``module`` as an ``ONNXProgram``: input ``images`` (N, C, H, W) with any N, eval mode.
 
@@ -45,6 +46,7 @@ def onnx_of(
         input_shape: (C, H, W) of one image.
         opset: Version of ONNX's operators; None: the one that torch's exporter is made for.
         metadata: What it says of itself: names and values.
+        count: N, where it is to be for so many images alone.
 
     Raises:
         UserError: A package is missing, or the module cannot be written as ONNX for any batch size; says why in one
@@ -54,7 +56,7 @@ def onnx_of(
     model, images = prepared(module, input_shape)
     if sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) > MOST_BYTES:
         raise refusal(module, "as ONNX", "it has more than 2 GB of weights, and one file holds no more")
-    program = program_of(module, input_shape)
+    program = program_of(module, input_shape, count)
     with plain_attention(), torch.no_grad():
         names = output_names(model(images))
     written = translated(module, program, ["images"], names, opset)
@@ -98,7 +100,8 @@ def translated(
 def _settle(model: Any, metadata: Mapping[str, str]) -> None:
     """Call the free dimension ``batch``, take out what tells of the machine, and put in the metadata."""
     values = [*model.graph.inputs, *model.graph.outputs]
-    batch = str(model.graph.inputs[0].shape[0].value)
+    first = model.graph.inputs[0].shape[0]
+    batch = "batch" if isinstance(first, int) else str(first.value)
     for node in model.graph.all_nodes():
         values += node.outputs
         for key in _TRACES:

@@ -18,7 +18,9 @@ PACKAGES = {"openvino": "openvino"}
 _OPS = re.compile(r"No conversion rule found for operations: (\S+)")
 
 
-def openvino_of(module: nn.Module, input_shape: Sequence[int], title: str, outputs: Sequence[str]) -> Any:
+def openvino_of(
+    module: nn.Module, input_shape: Sequence[int], title: str, outputs: Sequence[str], count: int | None = None
+) -> Any:
     """``module`` as an ``openvino.Model``: input ``images`` (N, C, H, W) with any N, eval mode.
 
     Args:
@@ -26,6 +28,7 @@ def openvino_of(module: nn.Module, input_shape: Sequence[int], title: str, outpu
         input_shape: (C, H, W) of one image.
         title: What it is called, in errors.
         outputs: A name for each output.
+        count: N, where it is to be for so many images alone.
 
     Raises:
         UserError: It cannot be converted; names the module that has the operator.
@@ -33,7 +36,7 @@ def openvino_of(module: nn.Module, input_shape: Sequence[int], title: str, outpu
     with without_telemetry():
         import openvino
 
-    program = program_of(module, input_shape)
+    program = program_of(module, input_shape, count)
     try:
         with quiet(), without_telemetry():
             model = openvino.convert_model(program)
@@ -42,7 +45,7 @@ def openvino_of(module: nn.Module, input_shape: Sequence[int], title: str, outpu
     model.inputs[0].get_tensor().set_names({"images"})
     for name, output in zip(outputs, model.outputs, strict=True):
         output.get_tensor().set_names({name})
-    model.reshape({"images": openvino.PartialShape([-1, *input_shape])})
+    model.reshape({"images": openvino.PartialShape([count or -1, *input_shape])})
     return model
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from slim_nets import Attention, Residual, UNet
+from slim_nets import Attention, Grouped, Residual, UNet
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -16,7 +16,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_build import Report, build_table
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
-from mmrazor_lite.estimators.latency_widths import FOR_BASE, draw_widths, line_through
+from mmrazor_lite.estimators.latency_widths import FOR_BASE, draw_widths, line_through, run_by
 from mmrazor_lite.estimators.measure import Bench
 from mmrazor_lite.estimators.op_runs import OpRun
 from mmrazor_lite.estimators.width_curves import never_falling
@@ -27,23 +27,6 @@ from mmrazor_lite.search.protocols import run
 
 OVERHEAD = 2e-5  # seconds that every run takes beside its ops
 BESIDE = 3e-4  # and every network
-
-
-class Grouped(nn.Module):
-    """A grouped conv, a group norm, squeeze and excitation, a transposed conv, and maps that are shuffled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.grouped, self.norm = nn.Conv2d(3, 24, 3), nn.Conv2d(24, 48, 3, groups=4), nn.GroupNorm(4, 48)
-        self.squeeze, self.excite = nn.Conv2d(48, 12, 1), nn.Conv2d(12, 48, 1)
-        self.up, self.fc = nn.ConvTranspose2d(48, 16, 2, 2), nn.Linear(16, 5)
-
-    def forward(self, x):
-        x = self.norm(self.grouped(self.stem(x))).relu_()
-        n, c, h, w = x.shape
-        x = x.reshape(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
-        x = x * self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
-        return self.fc(nn.functional.layer_norm(self.up(x).mean((2, 3)), (16,)))
 
 
 NETWORKS = {"residual": Residual, "unet": UNet, "attention": Attention, "grouped": Grouped}
@@ -92,6 +75,11 @@ class AddingBench:
     def facts(self) -> dict:
         return {"device": "adds", "threads": 1, "batch_size": 1, **self.extra}
 
+    pace = None
+
+    def timers(self, modules) -> dict:
+        return {key: self.timer(module, size) for key, (module, size) in modules.items()}
+
     def timer(self, module: nn.Module, size: tuple):
         if self.made == self.stop_after:
             raise KeyboardInterrupt
@@ -135,7 +123,7 @@ def test_a_call_runs_what_the_subnet_runs(name, mutators):
             channels = [axis.at(subnet) for axis in call.axes]
             run = OpRun(call, channels, images=2)
             run(torch.zeros(1))
-            found = [tuple(leaf.shape) for leaf in tree_leaves(run._called[0]) if isinstance(leaf, torch.Tensor)]
+            found = [tuple(leaf.shape) for leaf in tree_leaves(run._ready[0]) if isinstance(leaf, torch.Tensor)]
             if call.kind == "cat":
                 total = sum(shape[1] for shape in found)
                 wanted = sum(shape[1] for shape in shapes[call.name, "cat"][0])
@@ -158,6 +146,24 @@ def test_what_is_additive_is_predicted_exactly(name, mutators, whole, tmp_path):
     assert report.table(rows) + 1e3 * OVERHEAD == pytest.approx(taken, rel=exact)
     for row, ms in zip(rows, report.table(rows), strict=True):
         assert report.table.of(space.subnet(row)) == pytest.approx(ms, rel=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch.compile"])
+@pytest.mark.parametrize("name", ["residual", "attention", "grouped"])
+def test_what_a_runtime_joins_is_predicted_exactly(name, backend, mutators, tmp_path):
+    """A convolution is measured with the norm, the sum and the activation behind it; or what is pointwise alone."""
+    mutator = mutators[name]
+    report = build(mutator, AddingBench(backend=backend), tmp_path / "journal")
+    assert report.predicted == pytest.approx(report.measured, rel=1e-6) and len(set(report.measured)) > 2
+    calls = run_by(mutator.calls, backend)
+    assert report.entries == len(calls) < len(mutator.calls)
+    assert sum(len(call.kind.split(", ")) for call in calls) == len(mutator.calls)
+    if name == "residual":
+        kinds = [call.kind for call in calls]
+        assert ("conv2d, batch_norm, relu" if backend == "onnxruntime" else "batch_norm, relu") in kinds
+        assert ("conv2d, add" in kinds) == (backend == "onnxruntime")
+    with pytest.raises(UserError, match=f"backend was '{backend}', is 'torch'"):
+        build(mutator, AddingBench(backend="torch"), tmp_path / "journal")
 
 
 def test_a_table_is_the_same_in_its_file_and_for_every_grid_of_widths(mutators, whole, tmp_path):
@@ -245,9 +251,9 @@ def test_weights_are_taken_in_turns(mutators):
     own = 16 * 32 * 9 * 4
     run = OpRun(conv, conv.fulls, held_bytes=3 * own)
     run(torch.zeros(1))
-    first, second, third = (args[1] for args, _ in run._called)
+    first, second, third = (args[1] for args, _ in run._ready)
     assert len({tensor.data_ptr() for tensor in (first, second, third)}) == 3
-    assert len({args[0].data_ptr() for args, _ in run._called}) == 1
+    assert len({args[0].data_ptr() for args, _ in run._ready}) == 1
 
 
 def test_times_never_fall_as_a_width_grows():
@@ -314,9 +320,6 @@ def test_a_file_that_is_no_table(key, value, part, mutators, whole, tmp_path):
 def test_what_cannot_be_measured(tmp_path):
     with pytest.raises(UserError, match="needs a network that is prepared"):
         build_table(OneShotChannelMutator(), AddingBench(), tmp_path / "journal")
-    mutator = prepared(Residual())
-    with pytest.raises(UserError, match="backend 'onnxruntime': ops of traced widths run in torch alone"):
-        build(mutator, AddingBench(backend="onnxruntime"), tmp_path / "journal")
     mutator = OneShotChannelMutator(exclude=["*"])
     mutator.prepare(Residual(), (3, 16, 16))
     with pytest.raises(UserError, match="no op of this network has a width that can be chosen"):

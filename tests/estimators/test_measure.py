@@ -37,6 +37,11 @@ class CountingBench:
     def facts(self) -> dict:
         return {"device": "count", "threads": 1, **self.extra}
 
+    pace = None
+
+    def timers(self, modules) -> dict:
+        return {key: self.timer(module, size) for key, (module, size) in modules.items()}
+
     def timer(self, module: nn.Module, size: tuple):
         if self.made == self.stop_after:
             raise KeyboardInterrupt
@@ -244,35 +249,38 @@ def same_threads():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
-def test_a_real_bench(backend, same_threads):
-    if backend == "onnxruntime":
-        pytest.importorskip("onnx")
-        pytest.importorskip("onnxruntime")
-    bench = Bench("cpu", backend, threads=1, batch_size=2)
+@pytest.mark.parametrize("clock", ["wall", "cpu"])
+def test_a_real_bench(clock, same_threads):
+    bench = Bench("cpu", "torch", threads=1, batch_size=2, clock=clock)
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Hardswish())
     state = {name: value.clone() for name, value in module.state_dict().items()}
     assert bench.timer(module, (3, 16, 16))(3) > 0 and torch.get_num_threads() == 1
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     facts = bench.facts()
     assert json.loads(json.dumps(facts)) == facts
-    assert [facts[key] for key in ("device", "backend", "threads", "batch_size")] == ["cpu", backend, 1, 2]
+    assert [facts[key] for key in ("device", "backend", "threads", "batch_size")] == ["cpu", "torch", 1, 2]
+    assert bench.pace(2) > 0
 
 
 @pytest.mark.parametrize(
     ("options", "part"),
     [
         ({"device": "tpu"}, "device='tpu' is unknown (allowed: cpu, cuda)"),
-        ({"backend": "tvm"}, "backend='tvm' is unknown (allowed: torch, onnxruntime)"),
+        ({"backend": "tvm"}, "backend='tvm' is unknown (allowed: torch, torch.compile, onnxruntime, openvino)"),
         ({"threads": 0}, "threads=0 must be a whole number, 1 or more"),
         ({"batch_size": 1.5}, "batch_size=1.5 must be a whole number"),
         ({"backend": "onnxruntime"}, "needs the package 'onnxruntime': pip install 'mmrazor_lite[onnx]'"),
+        ({"backend": "openvino"}, "needs the package 'openvino': pip install 'mmrazor_lite[deliver]'"),
+        ({"backend": "torch.compile"}, "needs a C++ compiler"),
         ({"device": "cuda"}, "device 'cuda': this machine has no GPU that torch can use; measure with 'cpu'"),
     ],
 )
 def test_a_bench_that_cannot_be(options, part, monkeypatch, same_threads):
-    monkeypatch.setitem(sys.modules, "onnx", sys)  # there, whatever is installed
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for package in ("onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, package, sys)  # there, whatever is installed
+    for package in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError) as error:
         Bench(**options)

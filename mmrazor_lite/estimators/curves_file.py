@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite import jsonio
-from mmrazor_lite.errors import UserError, short
+from mmrazor_lite.errors import UserError, nearest, short
 from mmrazor_lite.graph import ChannelSum
 from mmrazor_lite.subnet import SearchSpace
 
@@ -34,6 +34,23 @@ def parse(data: Mapping[str, Any], space: SearchSpace, where: str) -> WidthCurve
     curves = [_curve(entry, f"{where}: curves[{index}]") for index, entry in enumerate(data["curves"])]
     calls = [_call(entry, f"{where}: calls[{index}]") for index, entry in enumerate(data["calls"])]
     return WidthCurves(space, curves, calls, where)
+
+
+def steps(data: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, int]:
+    """The steps of a file; none where it says none.
+
+    Raises:
+        UserError: They are none, or of an unknown width.
+    """
+    found = data.get("steps", {})
+    if not isinstance(found, Mapping):
+        raise UserError(f"{where}: steps must be a mapping of widths to numbers of channels, got {short(found)}")
+    for name, step in found.items():
+        if name not in space or space[name].kind != "width":
+            raise UserError(f"{where}: steps: unknown width {short(name)}{nearest(name[:200], space)}")
+        if type(step) is not int or not 0 < step <= space[name].candidates[-1]:
+            raise UserError(f"{where}: steps: '{name}' must have a step of 1 to its channels, got {short(step)}")
+    return dict(found)
 
 
 def written(widths: WidthCurves) -> list[str]:

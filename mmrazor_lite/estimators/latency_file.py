@@ -10,12 +10,15 @@ A network of traced widths has curves, what an op takes at some numbers of chann
 curve an op follows and what its channels count: a constant, and of groups the channels per unit, and a unit's width::
 
     {..., "curves": [{"what": "conv2d ...", "widths": [[1, 32, 64], [1, 64, 128]], "ms": [[0.01, 0.2, 0.4], ...]}, ...],
-     "calls": [{"name": "layer1.0.conv1", "curve": 0, "channels": [[0, {"conv1": [1, 1]}], [0, {...}]]}, ...]}
+     "calls": [{"name": "layer1.0.conv1", "curve": 0, "channels": [[0, {"conv1": [1, 1]}], [0, {...}]]}, ...],
+     "steps": {"conv1": 16, ...}}
+
+``steps`` says of which multiples alone a width pays.
 
 ``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device``,
-``correction``, ``curves`` and ``calls`` may be absent; what is written here ends with a checksum, ``"crc"``, to be
-taken out of what is edited. A list of names among ``choices`` stands for choices of which one matters, such as a width
-for each operator; innermost lists may then differ in length. The older form gives a time to each candidate of each
+``correction``, ``curves``, ``calls`` and ``steps`` may be absent; what is written here ends with a checksum, ``"crc"``,
+to be taken out of what is edited. A list of names among ``choices`` stands for choices of which one matters, such as a
+width for each operator; innermost lists may then differ in length. The older form gives a time to each candidate of each
 choice::
 
     {"format": "mmrazor_lite.latency/1", "space": "sha256:...",
@@ -97,6 +100,7 @@ def parse(data: Any, space: SearchSpace, where: str) -> dict[str, Any]:
         "device": device,
         "correction": _correction(data.get("correction"), where),
         "widths": widths,
+        "steps": curves_file.steps(data, space, where),
     }
 
 
@@ -107,6 +111,7 @@ def text(
     device: Mapping,
     correction: Mapping | None,
     widths: WidthCurves | None = None,
+    steps: Mapping[str, int] | None = None,
 ) -> str:
     """The file of a table, one line per part, with a checksum; one that is edited by hand is read without it."""
     lines = [
@@ -117,6 +122,7 @@ def text(
         f'"base": {_written(base)}',
     ]
     lines += [] if widths is None else curves_file.written(widths)
+    lines += [f'"steps": {json.dumps(dict(steps))}'] if steps else []
     parts = ",\n".join(f"  {_written(cell)}" for cell in cells)
     return jsonio.seal("{" + ",\n ".join(lines) + ',\n "cells": [\n' + parts + "]}") + "\n"
 

@@ -54,6 +54,7 @@ class LatencyTable:
         correction: From measurements of whole networks.
         where: The beginning of errors, such as the file's name.
         widths: Of a network whose widths were found by tracing: what its ops take. They depend on no choice of a part.
+        steps: Width -> multiples of this alone pay, see :mod:`.width_steps`; of others any width does.
 
     Raises:
         UserError: A part or a choice twice, an unknown choice, values that are missing or do not fit the choices.
@@ -68,7 +69,9 @@ class LatencyTable:
         correction: Correction | None = None,
         where: str = "latency table",
         widths: WidthCurves | None = None,
+        steps: Mapping[str, int] | None = None,
     ) -> None:
+        self.steps = dict(steps or {})
         self.space, self.base, self.cells, self.widths = space, base, tuple(cells), widths
         self.device, self.correction = dict(device or {}), correction
         _check(space, (base, *self.cells), where)
@@ -86,6 +89,7 @@ class LatencyTable:
         self._offset, self._factor = applied
         content = [[part.name, part.choices, part.values.tolist()] for part in parts]
         content += [] if widths is None else [curves_file.written(widths)]
+        content += [self.steps] if self.steps else []
         self.digest = hashlib.sha256(json.dumps([content, applied]).encode()).hexdigest()[:16]
 
     @classmethod
@@ -104,7 +108,8 @@ class LatencyTable:
     def write(self, path: str | os.PathLike) -> None:
         """Write a file that :meth:`read` reads; it appears whole or not at all."""
         correction = None if self.correction is None else dataclasses.asdict(self.correction)
-        text = latency_file.text(self.space.fingerprint, self.base, self.cells, self.device, correction, self.widths)
+        held = (self.base, self.cells, self.device, correction, self.widths, self.steps)
+        text = latency_file.text(self.space.fingerprint, *held)
         write_text_atomic(Path(path), text)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ from .measurement_log import Journal
 from .op_runs import OpRun
 from .runtime_timers import RUNTIMES
 from .width_curves import Curve, Priced, WidthCurves, never_falling
+from .width_steps import Stair, heaviest, paying_steps, stairs_of
 
 FOR_BASE = 8  # whole networks that say what is always there takes
 SHARES = {False: (1 / 4, 1 / 2, 3 / 4), True: (1 / 4, 1 / 2)}  # of the channels of an axis that are measured first,
@@ -102,7 +103,9 @@ def build_width_table(
         return Times(own, {key: spread(book.times[key]) if repeats >= FEW else math.inf for key in jobs})
 
     grids = _distinct(called, facts["batch_size"], 0 if fused else held_bytes(mutator), SHARES[fused])
-    own = _measured(grids.values(), jobs, times).ms
+    _measured(grids.values(), jobs, times)
+    stairs = _stairs(grids, times(), jobs)
+    own = times().ms
     number = {key: index for index, key in enumerate(grids)}
     calls = [Priced(call.name, number[call.key], call.axes) for call in called]
     alone = WidthCurves(space, [grid.curve(own) for grid in grids.values()], calls)
@@ -118,7 +121,9 @@ def build_width_table(
     }
     predicted = offset + curves(check_rows)
     fix = suggest(predicted, measured, apply_correction)
-    table = LatencyTable(space, base, [], {**facts, **found}, fix, widths=curves)
+    beside = {key: {point: own[job] for point, job in grids[key].keys.items()} for key in stairs}
+    steps = paying_steps(space, called, stairs, beside)
+    table = LatencyTable(space, base, [], {**facts, **found}, fix, widths=curves, steps=steps)
     return Report(table, predicted, measured, len(calls), len(jobs) - whole, noise)
 
 
@@ -293,6 +298,16 @@ def _measured(grids: Collection[_Grid], jobs: dict[str, Job], measured: Callable
         if not heavy:
             break
     return times
+
+
+def _stairs(grids: Mapping[str, _Grid], times: Times, jobs: dict[str, Job]) -> dict[str, list[Stair]]:
+    """Those of the ops that take longest, by their keys; their measurements join the others."""
+    found = {}
+    for key in heaviest({key: grid.full(times) for key, grid in grids.items()}):
+        found[key] = list(stairs_of(grids[key].call))
+        for stair in found[key]:
+            grids[key].plan(jobs, stair.points)
+    return found
 
 
 def _first(call: OpCall, axis: int, shares: Sequence[float]) -> list[int]:

@@ -169,8 +169,8 @@ def _in_openvino(model: Any, feeds: Feeds, threads: int, clock: Clock, copies: i
         if isinstance(model, bytes):
             model = openvino.Core().read_model(model)
         request = compiled(model, threads).create_infer_request()
-        for name, array in feeds.items():
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        for at, array in enumerate(feeds.values()):  # by place: what gives what it reads has one name for both
+            request.set_input_tensor(at, openvino.Tensor(array, shared_memory=True))
     except Exception as error:
         raise UserError(f"OpenVINO refuses {what}: {openvino_model.last_line(error)}") from None
 

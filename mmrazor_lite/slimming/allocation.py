@@ -16,6 +16,7 @@ from mmrazor_lite.errors import UserError, check_number, nearest, short
 from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.subnet import SearchSpace
 
+Divisor = int | str | Mapping[str, int]  # of widths; 'auto'; or of groups by their names
 Curves = Mapping[str, np.ndarray]  # group -> what is lost by the units that it keeps, (units + 1,)
 LISTED = 1 << 14  # so many subnets are tried one by one
 REACH = 3  # widths up or down in one exchange
@@ -37,6 +38,11 @@ def step_of(full: int, unit: int, divisor: int | str = "auto") -> int:
     return min(math.lcm(int(divisor), unit), full)
 
 
+def by_table(divisor: int | str, steps: Mapping[str, int]) -> Divisor:
+    """What ``'auto'`` is where a latency table says which steps pay."""
+    return steps if divisor == "auto" and steps else divisor
+
+
 class Widths:
     """The widths that groups may take, and what subnets of them cost and lose.
 
@@ -44,7 +50,8 @@ class Widths:
         curves: What is lost, of every group.
         cost: What rows of ``space`` cost.
         space: A space of widths.
-        divisor: Widths are multiples of it, see :func:`step_of`; the full width is always one.
+        divisor: Widths are multiples of it, see :func:`step_of`; the full width is always one. Or of some groups by
+            their names, as in the steps of a latency table; others have ``'auto'``.
         least: Channels that a group must keep, by pattern of names; the most of all that match. The full width is the
             limit of a group that asks for more.
 
@@ -57,7 +64,7 @@ class Widths:
         curves: Curves,
         cost: Cost,
         space: SearchSpace,
-        divisor: int | str = "auto",
+        divisor: Divisor = "auto",
         least: Mapping[str, int] | None = None,
     ) -> None:
         self.space, self.cost = space, cost
@@ -69,7 +76,8 @@ class Widths:
         self.indices, self.channels, self.losses = [], [], []  # of each group's widths, ascending; entries of rows
         for name, choice in space.items():
             lowest = max((value for pattern, value in least.items() if fnmatchcase(name, pattern)), default=1)
-            indices, units = _offered(choice.candidates, len(curves[name]) - 1, divisor, lowest)
+            own = divisor.get(name, "auto") if isinstance(divisor, Mapping) else divisor
+            indices, units = _offered(choice.candidates, len(curves[name]) - 1, own, lowest)
             self.indices.append(indices)
             self.channels.append(np.array([choice.candidates[i] for i in indices.tolist()], np.float64))
             self.losses.append(np.asarray(curves[name], np.float64)[units])
@@ -115,7 +123,7 @@ def allocate(
     cost: Cost,
     space: SearchSpace,
     limits: Mapping[str, float],
-    divisor: int | str = "auto",
+    divisor: Divisor = "auto",
     least: Mapping[str, int] | None = None,
 ) -> np.ndarray:
     """The row (D,) within all limits that loses least by the curves.
@@ -147,7 +155,7 @@ def uniform(
     cost: Cost,
     space: SearchSpace,
     limits: Mapping[str, float],
-    divisor: int | str = "auto",
+    divisor: Divisor = "auto",
     least: Mapping[str, int] | None = None,
 ) -> np.ndarray:
     """The row (D,) within all limits in which every group keeps the same share, the largest that there is.
@@ -172,7 +180,7 @@ def path(
     cost: Cost,
     space: SearchSpace,
     resources: Sequence[str] = ("macs",),
-    divisor: int | str = "auto",
+    divisor: Divisor = "auto",
     least: Mapping[str, int] | None = None,
 ) -> np.ndarray:
     """Rows (n, D) from the full network to the smallest one, each a step below the one before.

@@ -5,8 +5,9 @@ Shapes: n rows, D choices.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from mmrazor_lite.models.importance import Ranking
 from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.subnet import Subnet
 
-from .allocation import Curves, Widths, check_reachable, path
+from .allocation import Curves, Divisor, Widths, by_table, check_reachable, path
 from .budgets import MEASURED, Budget, Floor
 from .distance import softened
 from .images import Images
@@ -52,7 +53,7 @@ class Setting:
     prepared: Prepared
     rankings: Mapping[str, Ranking]
     curves: Curves
-    divisor: int | str
+    divisor: Divisor
     images: Images
     judge: Judge
 
@@ -98,7 +99,7 @@ def check_goal(prepared: Prepared, goal: Budget | Floor, divisor: int | str) -> 
     check_reachable(widths, list(goal.counted), np.array([float(limit) for limit in goal.counted.values()]))
 
 
-def _widths(prepared: Prepared, divisor: int | str) -> Widths:
+def _widths(prepared: Prepared, divisor: Divisor) -> Widths:
     """The widths that may be chosen, none of which loses anything."""
     mutator = prepared.mutator
     flat = {name: np.zeros(units + 1) for name, units in mutator.unit_counts.items()}  # costs alone count
@@ -179,7 +180,7 @@ def check_fast(prepared: Prepared, goal: Budget, divisor: int | str, bench: Benc
     limit_of(goal, Stopwatch(prepared, bench)(_smallest(prepared, divisor)))
 
 
-def _smallest(prepared: Prepared, divisor: int | str) -> Subnet:
+def _smallest(prepared: Prepared, divisor: Divisor) -> Subnet:
     """The subnet of the smallest widths that may be chosen."""
     widths = _widths(prepared, divisor)
     return prepared.mutator.search_space.subnet(widths.rows(np.zeros_like(widths.full)[None])[0])
@@ -189,6 +190,7 @@ def _fast_enough(setting: Setting, goal: Budget, clock: Timed) -> Choice:
     """The best allocation by a latency table, as slow as it may be by measurement beside the original."""
     prepared, mutator, full = setting.prepared, setting.prepared.mutator, setting.prepared.mutator.search_space.max()
     cost, watch = CostWithLatency(mutator.cost_model, clock.table), Stopwatch(prepared, clock.bench)
+    setting = replace(setting, divisor=by_table(setting.divisor, clock.table.steps))
     smallest = _smallest(prepared, setting.divisor)
     pair, least = watch(smallest), clock.table.of(smallest)
     limit_of(goal, pair)
@@ -206,7 +208,16 @@ def _fast_enough(setting: Setting, goal: Budget, clock: Timed) -> Choice:
 
     ends = {least: pair.slimmed, clock.table.of(full): pair.original}
     subnet, note = tightened(goal, search, clock.table.of, watch, ends)
-    return Choice(subnet, (*clock.notes, *found[0].notes, note))
+    return Choice(subnet, (*clock.notes, *_steps_told(setting.divisor), *found[0].notes, note))
+
+
+def _steps_told(divisor: Divisor) -> list[str]:
+    """Which widths a latency table leaves."""
+    if not isinstance(divisor, Mapping):
+        return []
+    counts = Counter(divisor.values())
+    told = ", ".join(f"{step} for {counts[step]} groups" for step in sorted(counts))
+    return [f"widths are multiples of what pays by the latency table: {told}"]
 
 
 def _above(setting: Setting, goal: Floor, original: Quality) -> Choice:

@@ -17,7 +17,7 @@ from mmrazor_lite.models.importance.definition import Widths as Network
 from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.subnet import SearchSpace
 
-from .allocation import Curves, allocate, uniform
+from .allocation import Curves, Divisor, allocate, uniform
 
 STREAMS = "streams kept"
 
@@ -28,7 +28,7 @@ def candidates(
     cost: Cost,
     space: SearchSpace,
     limits: Mapping[str, float],
-    divisor: int | str = "auto",
+    divisor: Divisor = "auto",
     least: Mapping[str, int] | None = None,
     streams: frozenset[str] | set[str] = frozenset(),
     only: str | None = None,

@@ -76,7 +76,8 @@ def slim(
         importance: Name of a measure, or a function of (network, images, loss) that gives scores by group.
         loss: Of (outputs, targets), for measures that take one; cross entropy where targets are class numbers.
         images: How many are worked with; as many further ones, where there are any, are held out.
-        divisor: Widths are multiples of it; ``'auto'`` is 1 to 8, by the width of the group.
+        divisor: Widths are multiples of it; ``'auto'`` is 1 to 8, by the width of the group, or what a
+            latency table says that pays, up to 32.
         keep: Patterns of layers, or of parts of the network, that keep their width.
         limits: Pattern of layers -> the least that stays, as a share (0.5) or a number of channels.
         tune: Fine-tuning by distillation, ``'5min'`` or a number of epochs; needs mmengine.

@@ -25,7 +25,7 @@ from mmrazor_lite.search.protocols import run
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import SearchSpace, Subnet, read_subnet, write_subnet
 
-from .allocation import Widths, allocate
+from .allocation import Divisor, Widths, allocate, by_table
 from .asked import check_data, check_kinds, check_network, texts
 from .budgets import MEASURED, Budget, read_goal
 from .images import read_images
@@ -61,7 +61,8 @@ class Slimmer:
     Args:
         model: Any module that ``torch.export`` traces.
         input_shape: (C, H, W) of one image.
-        divisor: Widths are multiples of it; ``'auto'`` is 1 to 8, by the width of the group.
+        divisor: Widths are multiples of it; ``'auto'`` is 1 to 8, by the width of the group, or what a
+            latency table says that pays, up to 32.
         keep: Patterns of layers, or of parts of the network, that keep their width.
         limits: Pattern of layers -> the least that stays, as a share (0.5) or a number of channels.
         opaque, groups: See :class:`OneShotChannelMutator`.
@@ -91,10 +92,14 @@ class Slimmer:
         self._divisor, self._seed, self._draws = divisor, seed, 0
         self._ranked: Ranked | None = None
         self._mutator = self._prepared.mutator
+        self._offered = self._space_of(divisor)
+
+    def _space_of(self, divisor: Divisor) -> SearchSpace:
+        """The widths that are multiples of it."""
         nothing_lost = {name: np.zeros(units + 1) for name, units in self._mutator.unit_counts.items()}
         every = self._mutator.search_space
         widths = Widths(nothing_lost, self._mutator.cost_model, every, divisor, self._prepared.least)
-        self._offered = offered(every, widths.indices)
+        return offered(every, widths.indices)
 
     @property
     def model(self) -> nn.Module:
@@ -187,29 +192,30 @@ class Slimmer:
         if (goal.latency is None) != (table is None):
             need = "needs table=, a latency table" if table is None else "is counted: table= is for milliseconds"
             raise UserError(f"search: budget {short(budget)} {need}")
-        cost, goal = self._limited(goal, table)
+        cost, goal, divisor = self._limited(goal, table)
         if score is None:
             if options:
                 raise UserError(f"search: {short(next(iter(options)))} is for a search with a score; give score=")
-            return self._allocated(goal, cost)
+            return self._allocated(goal, cost, divisor)
         if self._ranked is not None:
-            options.setdefault("init_candidates", [self._allocated(goal, cost)])
+            options.setdefault("init_candidates", [self._allocated(goal, cost, divisor)])
         limits = [(name, 0.0, limit) for name, limit in goal.counted.items()]
-        cost = OfferedCost(self._offered, cost, self.space)
+        space = self._offered if divisor == self._divisor else self._space_of(divisor)
+        cost = OfferedCost(space, cost, self.space)
         try:
-            searcher = EvolutionSearcher(self._offered, cost, limits, **{"seed": self._seed, **options})
+            searcher = EvolutionSearcher(space, cost, limits, **{"seed": self._seed, **options})
         except TypeError as error:
             raise UserError(f"search: {error}; see EvolutionSearcher") from None
         before = self.active
         try:
             with evaluating(self.model):
-                results = run(searcher, lambda row: self._scored(row, score))
+                results = run(searcher, lambda row: self._scored(space.subnet(row), score))
         finally:
             self.activate(before)
-        return self._offered.subnet(results[0].row)
+        return space.subnet(results[0].row)
 
-    def _scored(self, row: np.ndarray, score: Callable[[nn.Module], float]) -> float:
-        self.activate(self._offered.subnet(row))
+    def _scored(self, subnet: Subnet, score: Callable[[nn.Module], float]) -> float:
+        self.activate(subnet)
         with failing("search: the score cannot be computed"):
             found = score(self.model)
         try:
@@ -217,18 +223,20 @@ class Slimmer:
         except (TypeError, ValueError):
             raise UserError(f"search: score must give a number, got {short(found)}") from None
 
-    def _limited(self, goal: Budget, table: str | os.PathLike | None) -> tuple[Cost, Budget]:
-        """What subnets cost, and all limits on that: of the latency, in milliseconds of the table."""
+    def _limited(self, goal: Budget, table: str | os.PathLike | None) -> tuple[Cost, Budget, Divisor]:
+        """What subnets cost, all limits on that (of the latency, in milliseconds of the table), and what widths are
+        multiples of."""
         if table is None:
-            return self.cost, goal
+            return self.cost, goal, self._divisor
         found = read_table(as_path(table, "search: table"), self._mutator)
         limit = goal.milliseconds(found.extreme(True))
-        return CostWithLatency(self.cost, found), replace(goal, counted={**goal.counted, MEASURED: limit})
+        cost, goal = CostWithLatency(self.cost, found), replace(goal, counted={**goal.counted, MEASURED: limit})
+        return cost, goal, by_table(self._divisor, found.steps)
 
-    def _allocated(self, goal: Budget, cost: Cost) -> Subnet:
+    def _allocated(self, goal: Budget, cost: Cost, divisor: Divisor) -> Subnet:
         if self._ranked is None:
             raise UserError("search: nothing says what channels are worth; call rank(data) before, or give score=")
-        row = allocate(self._ranked.curves, cost, self.space, goal.counted, self._divisor, self._prepared.least)
+        row = allocate(self._ranked.curves, cost, self.space, goal.counted, divisor, self._prepared.least)
         return self.space.subnet(row)
 
     def passes(self, randoms: int = 2) -> Iterator[Subnet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -45,18 +46,27 @@ def mutators() -> dict[str, OneShotChannelMutator]:
 
 
 class Counting(TorchDispatchMode):
-    """Elements that ops read and write, of all but views; twice as many of maps with ``step`` channels and more."""
+    """Elements that ops read and write, of all but views; twice as many of maps with ``step`` channels and more.
 
-    def __init__(self, step: int | None) -> None:
+    The first two sizes of what has several are rounded up to multiples of ``lanes``.
+    """
+
+    def __init__(self, step: int | None, lanes: int = 1) -> None:
         super().__init__()
-        self.step, self.seen = step, 0
+        self.step, self.lanes, self.seen = step, lanes, 0
+
+    def elements(self, tensor: torch.Tensor) -> int:
+        sizes = list(tensor.shape)
+        if len(sizes) > 1:
+            sizes[:2] = [-(-size // self.lanes) * self.lanes for size in sizes[:2]]
+        return math.prod(sizes)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         if not func.is_view and func is not torch.ops.aten._unsafe_view.default:
             tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
             wide = self.step is not None and any(t.dim() == 4 and t.shape[1] >= self.step for t in tensors)
-            self.seen += sum(tensor.numel() for tensor in tensors) * (2 if wide else 1)
+            self.seen += sum(map(self.elements, tensors)) * (2 if wide else 1)
         return result
 
 
@@ -64,12 +74,14 @@ class AddingBench:
     """A bench on which a run takes a nanosecond per element, and a network more beside.
 
     Args:
-        step: See :class:`Counting`.
+        step, lanes: See :class:`Counting`.
         stop_after: Timers that are made before the process is "killed".
     """
 
-    def __init__(self, step: int | None = None, stop_after: int | None = None, inside: float = 1.0, **facts) -> None:
-        self.step, self.stop_after, self.inside, self.made = step, stop_after, inside, 0
+    def __init__(
+        self, step: int | None = None, stop_after: int | None = None, inside: float = 1.0, lanes: int = 1, **facts
+    ) -> None:
+        self.step, self.stop_after, self.inside, self.lanes, self.made = step, stop_after, inside, lanes, 0
         self.extra = facts
 
     def facts(self) -> dict:
@@ -90,7 +102,7 @@ class AddingBench:
         return lambda runs: runs * seconds
 
     def seconds(self, module: nn.Module, size: tuple) -> float:
-        with torch.no_grad(), Counting(self.step) as count:
+        with torch.no_grad(), Counting(self.step, self.lanes) as count:
             module(torch.zeros((1, *size)))
         return 1e-9 * count.seen
 
@@ -149,7 +161,7 @@ def test_what_is_additive_is_predicted_exactly(name, mutators, whole, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch.compile"])
-@pytest.mark.parametrize("name", ["residual", "attention", "grouped"])
+@pytest.mark.parametrize("name", ["residual", pytest.param("grouped", marks=pytest.mark.wide)])
 def test_what_a_runtime_joins_is_predicted_exactly(name, backend, mutators, tmp_path):
     """A convolution is measured with the norm, the sum and the activation behind it; or what is pointwise alone."""
     mutator = mutators[name]
@@ -208,6 +220,18 @@ def test_a_step_between_measured_widths_is_found(tmp_path):
     rows = space.sample_indices(np.random.default_rng(2), 40)
     wider = np.minimum(rows + 1, np.array([len(choice.candidates) - 1 for choice in space.values()]))
     assert (table(wider) >= table(rows) - 1e-12).all()  # it never falls
+
+
+@pytest.mark.parametrize("lanes", [1, 16, *(pytest.param(lanes, marks=pytest.mark.wide) for lanes in (8, 32))])
+def test_the_steps_that_pay_are_found(lanes, tmp_path):
+    """Of a smooth clock there are none; a table keeps them in its file."""
+    mutator = prepared(Residual(128))
+    table = build(mutator, AddingBench(lanes=lanes), tmp_path / "journal").table
+    assert table.steps == ({} if lanes == 1 else dict.fromkeys(mutator.search_space, lanes))
+    table.write(tmp_path / "table.json")
+    assert read_table(tmp_path / "table.json", mutator).steps == table.steps
+    curves = (table.base, [], table.device, table.correction)
+    assert lanes == 1 or LatencyTable(table.space, *curves, widths=table.widths).digest != table.digest
 
 
 def test_ops_that_take_longer_inside_a_network(mutators, tmp_path):
@@ -305,6 +329,10 @@ def edited(text: str, key: str, value) -> str:
         ("calls.0.channels.0", [0, {"stem.0": [1, 5]}], "is no width in units of 5"),
         ("calls.0.channels.0", [0, {"stem.0": [9, 1]}], "has up to 144 channels, its curve ends at 16"),
         ("calls", [], "no entry depends on"),
+        ("steps", [8], "steps must be a mapping"),
+        ("steps", {"stem": 8}, "steps: unknown width 'stem'"),
+        ("steps", {"stem.0": 0}, "steps: 'stem.0' must have a step of 1 to its channels, got 0"),
+        ("steps", {"stem.0": 99}, "steps: 'stem.0' must have a step of 1 to its channels, got 99"),
         ("base", -99.0, "base is so far below 0"),
     ],
 )

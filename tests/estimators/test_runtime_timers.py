@@ -51,7 +51,7 @@ def test_an_op_alone_computes_what_it_does_in_torch(name, mutators):
         assert [given.name for given in session.get_inputs()] == list(feeds)
         (found,) = session.run(None, feeds)
         expected = tree_leaves(run.on(*(feed.clone() for feed in run.feeds)))[0].numpy()
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3 * np.abs(expected).max()), run.kind
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3 * float(np.abs(expected).max())), run.kind
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

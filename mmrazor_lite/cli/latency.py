@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the table, JSON; FILE.journal beside it")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what runs the parts (default: cpu)")
-    parser.add_argument("--backend", choices=("torch", "onnxruntime"), default="torch", help="default: torch")
+    parser.add_argument("--backend", choices=arguments.BACKENDS, default="torch", help="default: torch")
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: torch's number here)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images per run (default: 1)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"), help="default: the network's")

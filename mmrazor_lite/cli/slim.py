@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--min-accuracy", metavar="PERCENT", help="the smallest network that has it, such as 90%%")
     goal.add_argument("--max-drop", metavar="POINTS", help="the smallest network that loses no more, such as 1.0")
     parser.add_argument("--table", metavar="FILE", help="latency table for a budget in ms (default: measured first)")
+    parser.add_argument("--backend", choices=arguments.BACKENDS, help="what times it (default: torch, or the table's)")
     parser.add_argument("--importance", default="reconstruction", metavar="NAME", help="measure (default: %(default)s)")
     parser.add_argument("--tune", metavar="LIMIT", help="fine-tune by distillation, such as 5min or 3epochs")
     parser.add_argument("--images", type=int, default=500, metavar="N", help="that are used (default: %(default)s)")
@@ -87,7 +88,7 @@ def _check_values(args: argparse.Namespace, budget: Any) -> None:
     """Refuse what no network makes right before one is read."""
     import torch
 
-    from mmrazor_lite.slimming.asked import check_values
+    from mmrazor_lite.slimming.asked import check_backend, check_values
 
     if args.device is not None:
         try:
@@ -95,6 +96,7 @@ def _check_values(args: argparse.Namespace, budget: Any) -> None:
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
     check_values(budget, args.min_accuracy, args.max_drop, args.importance, args.images, args.divisor, args.tune)
+    check_backend(args.backend)
 
 
 def _slimmed(args: argparse.Namespace, budget: Any, work: Path) -> Slimmed:
@@ -130,6 +132,7 @@ def _slimmed(args: argparse.Namespace, budget: Any, work: Path) -> Slimmed:
         notes=notes,
         architecture=network.architecture,
         table=args.table,
+        backend=args.backend,
     )
 
 

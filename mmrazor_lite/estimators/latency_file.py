@@ -18,8 +18,8 @@ curve an op follows and what its channels count: a constant, and of groups the c
 ``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device``,
 ``correction``, ``curves``, ``calls`` and ``steps`` may be absent; what is written here ends with a checksum, ``"crc"``,
 to be taken out of what is edited. A list of names among ``choices`` stands for choices of which one matters, such as a
-width for each operator; innermost lists may then differ in length. The older form gives a time to each candidate of each
-choice::
+width for each operator; innermost lists may then differ in length. The older form gives a time to each candidate of
+each choice::
 
     {"format": "mmrazor_lite.latency/1", "space": "sha256:...",
      "base": 1.25, "choices": {"backbone.layers.0.0": {"shuffle_3x3": 0.31, ...}, ...}}

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite import mm_packages
-from mmrazor_lite.errors import UserError, check_flag, check_number, short
+from mmrazor_lite.errors import UserError, check_flag, check_number, nearest, short
+from mmrazor_lite.estimators.measure import BACKENDS
+from mmrazor_lite.estimators.runtime_timers import RUNTIMES, check_runtime
 from mmrazor_lite.fileio import as_path
 from mmrazor_lite.models.importance import build
 from mmrazor_lite.subnet import RESOURCE_UNITS
@@ -58,6 +60,17 @@ def check_values(
     limit = parse_limit(tune)
     mm_packages.require(f"tune={short(tune)}")
     return limit
+
+
+def check_backend(backend: Any) -> None:
+    """Raise :class:`UserError` for a runtime that is unknown, or not installed; None is none that is asked for."""
+    if backend is None:
+        return
+    if backend not in BACKENDS:
+        like = nearest(str(backend)[:80], BACKENDS)
+        raise UserError(f"backend={short(backend)} is unknown{like} (allowed: {', '.join(BACKENDS)})")
+    if backend in RUNTIMES:
+        check_runtime(backend)
 
 
 def check_kinds(**options: Any) -> None:

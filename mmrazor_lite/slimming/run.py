@@ -16,7 +16,7 @@ from mmrazor_lite.folder_lock import hold, released
 from mmrazor_lite.models.importance import Importance
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 
-from .asked import check_data, check_kinds, check_network, check_values, folder, texts
+from .asked import check_backend, check_data, check_kinds, check_network, check_values, folder, texts
 from .budgets import Budget, Floor, read_goal
 from .choosing import Setting, check_fast, check_goal, choose
 from .class_numbers import why_unused
@@ -58,6 +58,7 @@ def slim(
     name: str | None = None,
     latency: bool = True,
     table: str | Path | None = None,
+    backend: str | None = None,
     notes: Sequence[str] = (),
     architecture: Mapping[str, Any] | None = None,
 ) -> Slimmed:
@@ -91,6 +92,8 @@ def slim(
         latency: Whether both networks are timed at the end.
         table: File of a latency table of this network and machine, for a budget in milliseconds; by default one is
             measured first, and kept in ``work_dir``.
+        backend: What runs both networks where they are timed, for a budget in milliseconds and at the end: ``'torch'``,
+            ``'torch.compile'``, ``'onnxruntime'`` or ``'openvino'``; by default torch, or what ``table`` is of.
         notes: More lines for the report.
         architecture: Config that builds the network, for the files of the result, see :class:`Slimmed`.
 
@@ -104,6 +107,7 @@ def slim(
     work_dir = folder("work_dir", work_dir, resume)
     check_flag("latency", latency)
     limit = check_values(budget, min_accuracy, max_drop, importance, images, divisor, tune, seed)
+    check_backend(backend)
     clock = _Clock()
     if work_dir is not None:
         hold(work_dir, "slim")
@@ -117,16 +121,18 @@ def slim(
     is_timed = isinstance(goal, Budget) and goal.latency is not None
     if table is not None and not is_timed:
         raise UserError(f"table={short(str(table))} is for a budget in milliseconds, such as '12ms'; leave it out")
-    by_time = None if table is None else table_of_file(prepared, table)
+    by_time = None if table is None else table_of_file(prepared, table, backend)
     options = {"goal": goal.asked, "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
     options |= {"loss": None if loss is None else _named(loss), "table": by_time and by_time.table.digest}
+    options |= {} if backend is None else {"backend": backend}
     steps = _steps(work_dir, resume, model, found, mutator, options)
     judge = Judge(prepared.network, found.held_out, strict=loss is None)
     unused = judge.why_unused or why_unused(judge.reference[0], found.seen, strict=loss is None)
     if unused and isinstance(goal, Floor):
         raise UserError(f"{goal.asked}: the data has targets, and {unused}; give class numbers (N,), or images alone")
-    bench = by_time.bench if by_time else bench_of(prepared) if is_timed else None
-    if bench is not None and "subnet" not in steps:
+    is_measured = is_timed or (latency and backend is not None)
+    bench = by_time.bench if by_time else bench_of(prepared, backend or "torch") if is_measured else None
+    if is_timed and "subnet" not in steps:
         check_fast(prepared, goal, divisor, bench)
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
@@ -136,7 +142,7 @@ def slim(
     setting = Setting(prepared, order.rankings, order.curves, divisor, found, judge)
 
     def choice() -> dict[str, Any]:
-        table = by_time if bench is None or by_time else table_measured(prepared, bench, work_dir, resume, seed)
+        table = table_measured(prepared, bench, work_dir, resume, seed) if is_timed and not by_time else by_time
         return choose(setting, goal, original, table).as_dict()
 
     chosen = steps("subnet", choice, setting.read)

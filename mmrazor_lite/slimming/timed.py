@@ -18,6 +18,7 @@ from mmrazor_lite.estimators.latency_build import build_table
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.estimators.measure import Bench, interleaved, threads_kept
+from mmrazor_lite.estimators.runtime_timers import RUNTIMES
 from mmrazor_lite.fileio import as_path
 from mmrazor_lite.subnet import Subnet
 
@@ -59,10 +60,18 @@ class Timed:
     notes: tuple[str, ...] = ()
 
 
-def bench_of(prepared: Prepared) -> Bench:
-    """A bench where the network is, with as many threads as there are now."""
+def bench_of(prepared: Prepared, backend: str = "torch") -> Bench:
+    """A bench with as many threads as there are now, where the network is; of another runtime than torch on the CPU.
+
+    Raises:
+        UserError: A backend that is unknown, or not installed.
+    """
     with threads_kept():
-        return Bench(next(prepared.network.parameters()).device.type)
+        return Bench(_device(prepared, backend), backend)
+
+
+def _device(prepared: Prepared, backend: str) -> str:
+    return "cpu" if backend in RUNTIMES else next(prepared.network.parameters()).device.type
 
 
 def table_measured(prepared: Prepared, bench: Bench, folder: Path | None, resume: bool, seed: int) -> Timed:
@@ -88,17 +97,28 @@ def table_measured(prepared: Prepared, bench: Bench, folder: Path | None, resume
     return Timed(report.table, bench, tuple(notes))
 
 
-def table_of_file(prepared: Prepared, path: Any) -> Timed:
+def table_of_file(prepared: Prepared, path: Any, backend: str | None = None) -> Timed:
     """A table of this machine and network, and a bench with its settings.
+
+    Args:
+        prepared: The network.
+        path: The file.
+        backend: That it must be of, where one is asked for.
 
     Raises:
         UserError: The file is no table, or of another network, machine or backend; says both.
     """
-    path, device = as_path(path, "table"), next(prepared.network.parameters()).device.type
+    path = as_path(path, "table")
     table = read_table(path, prepared.mutator)
+    of = table.device.get("backend", "torch")
+    if backend is not None and of != backend:
+        raise UserError(
+            f"{path}: the latency table is of backend '{of}', asked for is '{backend}'; leave one of them out, or "
+            "measure a table for it (mmrazor-lite latency)"
+        )
     facts = {key: table.device[key] for key in SETTINGS if key in table.device}
     with threads_kept():
-        here = Bench(device, table.device.get("backend", "torch"), **facts)
+        here = Bench(_device(prepared, of), of, **facts)
     own = here.facts()
     for key in SAME:
         if key in table.device and table.device[key] != own[key]:
@@ -108,9 +128,7 @@ def table_of_file(prepared: Prepared, path: Any) -> Timed:
             )
     notes = [f"latencies are predicted by {path}", *_doubt(float(table.device.get("spread", 0.0)))]
     if table.device.get("version", own["version"]) != own["version"]:
-        notes.append(
-            f"the latency table was measured with torch {table.device['version']}, here it is {own['version']}"
-        )
+        notes.append(f"the latency table was measured with {of} {table.device['version']}, here it is {own['version']}")
     return Timed(table, here, tuple(notes))
 
 

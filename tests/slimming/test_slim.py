@@ -128,6 +128,15 @@ def test_a_measured_budget(monkeypatch, tmp_path):
         assert any("chosen by measurement" in note for note in result.report.notes)
         assert 0.9 * share * full < sum(p.numel() for p in result.model.parameters()) <= 1.03 * share * full
         monkeypatch.setattr(timed, "build_table", None)  # nothing is measured anew
+    with pytest.raises(UserError, match="the latency table is of backend 'torch', asked for is 'torch.compile'"):
+        slim(network, images(), {"latency": "50%"}, **options, **more, backend="torch.compile")
+    table = json.loads(more["table"].read_text())
+    del table["crc"]
+    widths = dict(result.subnet)
+    (tmp_path / "steps.json").write_text(json.dumps({**table, "steps": dict.fromkeys(widths, 4)}))
+    stepped = slim(network, images(), {"latency": "60%"}, **options, table=tmp_path / "steps.json")
+    assert all(width % 4 == 0 for width in stepped.subnet.values())
+    assert any(f"what pays by the latency table: 4 for {len(widths)} groups" in note for note in stepped.report.notes)
     with pytest.raises(UserError, match=r"the smallest subnet takes .* ms, the full network 21.2 ms"):
         slim(network, images(), "0.00001ms", **options, **more)
     monkeypatch.setattr(ByParameters, "name", "another")
@@ -143,17 +152,22 @@ class ByParameters:
     name = "counts"
 
     def __init__(self, device, backend="torch", threads=1, batch_size=1, **layout):
-        self.threads, self.batch_size = threads, batch_size
+        self.backend, self.threads, self.batch_size = backend, threads, batch_size
+
+    pace = None
 
     def facts(self):
-        own = {"device": "cpu", "name": self.name, "backend": "torch", "version": "1"}
+        own = {"device": "cpu", "name": self.name, "backend": self.backend, "version": "1"}
         return {**own, "threads": self.threads, "batch_size": self.batch_size}
+
+    def timers(self, modules):
+        return {key: self.timer(module, size) for key, (module, size) in modules.items()}
 
     def timer(self, module, size):
         read = sum(tensor.numel() for tensor in module.parameters())
         if isinstance(module, OpRun):
             module(torch.zeros(1))
-            read = sum(leaf.numel() for leaf in tree_leaves(module._called[0]) if isinstance(leaf, torch.Tensor)) / 8
+            read = sum(leaf.numel() for leaf in tree_leaves(module._ready[0]) if isinstance(leaf, torch.Tensor)) / 8
         return lambda runs: runs * read * 1e-6
 
 
@@ -173,6 +187,12 @@ def test_what_cannot_be_done_is_told_in_one_line():
         (network, images(), {"budget": "50%", "keep": ["9"]}, "keep: '9' matches no layer of Sequential"),
         (network, images(), {"budget": "50%", "limits": {"0": 2.5}}, r"limits\['0'\]=2.5: give a share"),
         (network, images(), {"budget": "50%", "importance": lambda *_: {}}, "must give {group: scores}, 8 finite"),
+        (
+            network,
+            images(),
+            {"budget": "50%", "backend": "tvm"},
+            "backend='tvm' is unknown .allowed: torch, torch.comp",
+        ),
         (network, images(), {"min_accuracy": 90}, "gives no class scores"),
         (network, images(), {"budget": "50%", "resume": True}, "resume=True needs work_dir"),
         (nn.Sequential(nn.Conv2d(3, 8, 3)), images(), {"budget": "50%"}, "has no width that can be chosen"),

@@ -66,6 +66,14 @@ def test_a_search_in_milliseconds_of_a_table(slimmer, tmp_path):
         slimmer.search({"latency": "60%"}, lambda network: float(slimmer.active["block1.0.0"]), path, **SMALL),
     ):
         assert 0.5 * most < 1 + 0.1 * sum(subnet.values()) <= 0.6 * most
+    stepped = tmp_path / "steps.json"
+    read = LatencyTable.read(path, space)
+    LatencyTable(space, read.base, [], widths=read.widths, steps=dict.fromkeys(space, 8)).write(stepped)
+    for subnet in (
+        slimmer.search({"latency": "60%"}, table=stepped),
+        slimmer.search({"latency": "60%"}, lambda network: float(slimmer.active["block1.0.0"]), stepped, **SMALL),
+    ):
+        assert all(width % 8 == 0 for width in subnet.values()) and 1 + 0.1 * sum(subnet.values()) <= 0.6 * most
     with pytest.raises(UserError, match="latency=0.5 is out of reach"):
         slimmer.search("0.5ms", table=path)
     path.write_text(

@@ -133,8 +133,8 @@ def folder(root, tmp_path_factory) -> Path:
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
-    MODELS.module_dict.pop("FromSmallToLarge")
-    SEARCHERS.module_dict.pop("SomeDraws")
+    MODELS.module_dict.pop("FromSmallToLarge", None)
+    SEARCHERS.module_dict.pop("SomeDraws", None)
 
 
 @pytest.mark.wide  # in make test: tests/docs/test_examples.py, of an algorithm and a searcher that the pages show

@@ -6,6 +6,8 @@ What needs them says so before its work, in one line, where they are not install
 from __future__ import annotations
 
 import importlib.util
+import pickle
+import time
 
 from mmrazor_lite.errors import UserError
 
@@ -24,6 +26,28 @@ def told(error: ModuleNotFoundError, what: str) -> str | None:
     """Return the line for an import that has failed, or None where it is of another package."""
     package = PROJECTS.get(str(error.name).partition(".")[0])
     return package and _line(what, [package])
+
+
+def load_formatter(attempts: int = 20) -> None:
+    """Import yapf, with which mmengine writes a config as text, before several processes do it at once.
+
+    A process that imports it for the first time writes a cache, which another one can read while it is still empty.
+
+    Raises:
+        UserError: The cache stays unreadable.
+    """
+    for attempt in range(attempts):
+        try:
+            import yapf.yapflib.yapf_api  # noqa: F401
+        except (EOFError, pickle.UnpicklingError) as error:
+            if attempt == attempts - 1:
+                raise UserError(
+                    f"the cache of yapf, which writes configs as text, is damaged ({error}): remove the folder YAPF in "
+                    "~/.cache, or where your system keeps caches, then start again"
+                ) from error
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _line(what: str, missing: list[str]) -> str:

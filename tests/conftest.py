@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from mmrazor_lite import mm_packages
+
 gc.disable()  # while tests are imported: almost nothing of that is garbage
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
@@ -145,6 +147,7 @@ def _short_logs():
 
     A logger may outlive the test whose captured stream it writes to; that is nobody's error.
     """
+    mm_packages.load_formatter()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("logging.raiseExceptions", False)
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, *args, **kwargs: (text, False), raising=False)

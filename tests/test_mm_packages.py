@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -98,3 +99,40 @@ def test_a_config_says_what_to_install(root, folder, absent):
 def test_an_import_that_fails_for_another_reason_is_no_such_line():
     assert mm_packages.told(ModuleNotFoundError("No module named 'x'", name="x"), "train") is None
     assert "onedl-mmcv" in mm_packages.told(ModuleNotFoundError("No module named 'mmcv'", name="mmcv.cnn"), "train")
+
+
+@pytest.fixture
+def formatter_cache(tmp_path):
+    """An environment with a cache of yapf of its own, whose files are emptied."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", "import yapf.yapflib.yapf_api"], env=environment, check=True)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files, "yapf keeps its cache elsewhere"
+    for path in files:
+        path.write_bytes(b"")
+    return environment, files
+
+
+def test_a_cache_that_another_process_just_writes_is_read_when_it_is_whole(formatter_cache):
+    environment, files = formatter_cache
+    code = (
+        "from mmrazor_lite import mm_packages; print('waits', flush=True); mm_packages.load_formatter(600); import yapf"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waits\n"
+        time.sleep(0.5)
+        assert process.poll() is None
+        for path in files:
+            path.unlink()
+        assert process.wait(60) == 0
+
+
+def test_a_cache_that_stays_damaged_is_one_line(formatter_cache):
+    code = "import sys; from mmrazor_lite.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["print-config", "mmrazor_lite::configs/pruning/autoslim/autoslim_supernet_digits.py"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=formatter_cache[0], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "remove the folder YAPF" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mmrazor_lite import mm_packages
 from mmrazor_lite.config import load_config
 
 from . import arguments
@@ -16,5 +17,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print it."""
-
+    mm_packages.load_formatter()
     print(load_config(args.config, args.cfg_options).pretty_text, end="")

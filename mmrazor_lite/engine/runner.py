@@ -15,6 +15,7 @@ from mmengine.runner import BaseLoop, LogProcessor, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmrazor_lite import mm_packages
 from mmrazor_lite.datasets.reading import GuardedCollate
 from mmrazor_lite.engine import run_checkpoint
 from mmrazor_lite.engine.batches import without_worker_options
@@ -81,6 +82,7 @@ class RazorRunner(Runner):
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
+        mm_packages.load_formatter()
         super()._log_env(env_cfg)
         self.logger.info(f"environment, config and hooks are in {self.log_dir}/{self.timestamp}.log")
 

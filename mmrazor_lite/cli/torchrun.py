@@ -64,7 +64,8 @@ def start(machines: Machines, program: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for library in ("OMP", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     os.environ[signals.LAUNCHER] = str(os.getpid())
     logging.disable(logging.ERROR)  # torchrun's words on what the line below says
     before = _time_of_children()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -34,13 +35,16 @@ class SubnetDDP(MMDistributedDataParallel):
     ) -> None:
         if all(parameter.device.type == "cpu" for parameter in module.parameters()):
             device_ids = None
-        super().__init__(
-            module,
-            device_ids=device_ids,
-            find_unused_parameters=find_unused_parameters,
-            broadcast_buffers=broadcast_buffers,
-            **kwargs,
-        )
+        with warnings.catch_warnings():
+            # torch 2.14 has another name for it, which sends buffers at the start and is not there before
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            super().__init__(
+                module,
+                device_ids=device_ids,
+                find_unused_parameters=find_unused_parameters,
+                broadcast_buffers=broadcast_buffers,
+                **kwargs,
+            )
 
     def train_step(self, data: dict | tuple | list, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Run the algorithm's train_step with this wrapper as its forward pass."""

@@ -3,7 +3,7 @@
 ``mutants.yaml`` lists them: ``file``, ``old`` (a text that is there exactly once), ``new``, ``tests`` (what pytest is
 given), and ``survives``, the reason, where a change is known to make no difference. Each mutation is made in a copy of
 the tree and tested by a process of its own; one that runs out of time counts as killed. Before, all tests named must
-pass on the copy as it is: a test that fails anyway kills nothing.
+pass on the copy as it is: a test that fails anyway kills nothing. That run leaves the bytecode that the others read.
 """
 
 from __future__ import annotations
@@ -87,14 +87,16 @@ def copy_tree(root: Path, to: Path) -> Path:
     return to
 
 
-def run_tests(tree: Path, tests: Sequence[str], limit: float) -> tuple[str, str]:
+def run_tests(tree: Path, tests: Sequence[str], limit: float, *, keep: bool = False) -> tuple[str, str]:
     """Whether the tests pass in a tree (``survived``), fail (``killed``) or take too long; and the end of their output.
+
+    ``keep``: what was compiled stays beside the files, for later runs.
 
     Raises:
         MutantError: pytest could not run them.
     """
     with tempfile.NamedTemporaryFile() as log:
-        process = PROCESSES.Process(target=_pytest, args=(str(tree), list(tests), log.name))
+        process = PROCESSES.Process(target=_pytest, args=(str(tree), list(tests), log.name, keep))
         process.start()
         process.join(limit)
         late = process.is_alive()
@@ -110,7 +112,7 @@ def run_tests(tree: Path, tests: Sequence[str], limit: float) -> tuple[str, str]
     return outcome, text
 
 
-def _pytest(tree: str, tests: list[str], log: str) -> None:
+def _pytest(tree: str, tests: list[str], log: str, keep: bool) -> None:
     """What a process does: run tests of a tree, in that tree."""
     os.setsid()  # so that what it starts ends with it
     with open(log, "w") as file:
@@ -119,7 +121,7 @@ def _pytest(tree: str, tests: list[str], log: str) -> None:
     os.chdir(tree)
     os.environ["PYTHONPATH"] = tree
     sys.path.insert(0, tree)
-    sys.dont_write_bytecode = True
+    sys.dont_write_bytecode = not keep
     import pytest
 
     import mmrazor_lite
@@ -135,12 +137,14 @@ def _pytest(tree: str, tests: list[str], log: str) -> None:
 def judge(mutation: Mutation, tree: Path, limit: float) -> str:
     """Test one mutation in a copy of the tree, which is as before afterwards."""
     path = tree / mutation.file
-    before = path.read_text()
+    before, at = path.read_text(), path.stat().st_mtime
     path.write_text(mutation.apply(tree))
+    os.utime(path, (at + 10, at + 10))  # of another second than its bytecode
     try:
         return run_tests(tree, mutation.tests, limit)[0]
     finally:
         path.write_text(before)
+        os.utime(path, (at, at))
 
 
 def run_all(
@@ -167,9 +171,11 @@ def run_all(
 
         named = sorted({test for mutation in mutations for test in mutation.tests})
         parts = [part for part in (named[number::jobs] for number in range(jobs)) if part]
-        for part in [
-            pool.submit(with_a_tree, lambda part, tree: run_tests(tree, part, 20 * limit), part) for part in parts
-        ]:
+
+        def as_it_is(part: list[str], tree: Path) -> tuple[str, str]:
+            return run_tests(tree, part, 20 * limit, keep=True)
+
+        for part in [pool.submit(with_a_tree, as_it_is, part) for part in parts]:
             (outcome, text), _ = part.result()
             if outcome != SURVIVED:
                 raise MutantError(f"a test that the list names fails on the tree as it is:\n{text}")
@@ -182,9 +188,12 @@ def main(words: Sequence[str] | None = None) -> int:
     """Print what became of each mutation; 1 if one survives without an explanation, or dies with one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="mutations of files whose name holds this")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="the K-th of N parts of the list")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (default 2)")
     args = parser.parse_args(words)
+    number, _, parts = args.part.partition("/")
     mutations = [mutation for mutation in read() if args.only in mutation.file]
+    mutations = mutations[len(mutations) * (int(number) - 1) // int(parts) : len(mutations) * int(number) // int(parts)]
     wrong = 0
     os.environ["OMP_NUM_THREADS"] = "1"
     PROCESSES.set_forkserver_preload(list(PRELOADED))

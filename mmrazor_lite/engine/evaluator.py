@@ -20,6 +20,7 @@ from mmrazor_lite.engine.data_match import check_search_data
 from mmrazor_lite.engine.data_overlap import say
 from mmrazor_lite.engine.first_use import check_topk
 from mmrazor_lite.errors import UserError, check_number, failing, nearest
+from mmrazor_lite.models.algorithms.base import Algorithm
 from mmrazor_lite.models.calibration import activated, batch_norms, moving_buffers, recalibrated, unchanged
 from mmrazor_lite.plain_data import plain
 from mmrazor_lite.subnet import Subnet
@@ -95,7 +96,7 @@ class SubnetEvaluator:
                 )
             self.calibration = FixedBatches(training, num_images=number, where="calibrate_dataloader", **options)
         check_search_data(self.batches, self.calibration, algorithm, scoring.score_on_trained_images)
-        about = algorithm.checkpoint_meta() if hasattr(algorithm, "checkpoint_meta") else {}
+        about = algorithm.checkpoint_meta() if isinstance(algorithm, Algorithm) else {}
         self._digests = {
             "architecture": _digest(about.get("architecture")),
             "preprocessor": _digest(_facts(algorithm.data_preprocessor)),
@@ -183,7 +184,7 @@ class SubnetEvaluator:
 
     def _predicted(self, batch: Mapping[str, Any], subnet: Subnet) -> list[dict[str, Any]]:
         """What the active ``subnet`` says of every image."""
-        other = self.algorithm.other_size(batch["inputs"]) if hasattr(self.algorithm, "other_size") else None
+        other = self.algorithm.other_size(batch["inputs"]) if isinstance(self.algorithm, Algorithm) else None
         if other:
             raise UserError(f"dataloader: {other}, so that no budget would hold; set model.input_shape as they are")
         samples = [

@@ -12,9 +12,11 @@ from mmrazor_lite.checkpoints import checkpoint_hash, load_weights, read_checkpo
 from mmrazor_lite.checkpoints.integrity import check_optimizer
 from mmrazor_lite.engine.channels_last import follow
 from mmrazor_lite.engine.hooks.checkpoint import LAST
+from mmrazor_lite.engine.hooks.kept_state import KeepsState
 from mmrazor_lite.engine.resume import listed_schedulers, place_of, position_data, validation_is_due
 from mmrazor_lite.engine.schedule import restore, settings_of, told
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.algorithms.base import Algorithm
 from mmrazor_lite.models.algorithms.loading import load_checked
 from mmrazor_lite.models.said import said_by
 from mmrazor_lite.registry import SCOPE
@@ -37,7 +39,7 @@ def load(runner: Runner, filename: str, map_location: str = "cpu") -> dict[str, 
         UserError: The file cannot be read or holds something else than this model; the model is as it was.
     """
     checkpoint = read_checkpoint(filename, map_location=map_location)
-    put = load_checked if hasattr(runner.algorithm, "check_meta") else load_weights
+    put = load_checked if isinstance(runner.algorithm, Algorithm) else load_weights
     put(runner.algorithm, checkpoint, str(filename), runner.reset_head and not runner._resume)
     judge_preprocessing(runner)
     if runner._resume or not runner._trains:
@@ -79,11 +81,11 @@ def resume(runner: Runner, filename: str, map_location: str = "cpu") -> None:
     """
     checkpoint = runner.load_checkpoint(filename, map_location)
     meta = checkpoint.get("meta") or {}
-    if hasattr(runner.algorithm, "check_resumed"):
+    if isinstance(runner.algorithm, Algorithm):
         runner.algorithm.check_resumed(said_by(checkpoint), str(filename))
     if not {"epoch", "iter"} <= meta.keys() or "optimizer" not in checkpoint:
         raise UserError(f"{filename} cannot be resumed, it holds weights only; start from it with load_from")
-    if hasattr(runner.algorithm, "check_meta") and not said_by(checkpoint):
+    if isinstance(runner.algorithm, Algorithm) and not said_by(checkpoint):
         raise UserError(
             f"{filename} cannot be resumed: another program wrote it, whose optimizer has other weights in another "
             "order; start from its weights with load_from"
@@ -105,7 +107,7 @@ def resume(runner: Runner, filename: str, map_location: str = "cpu") -> None:
         runner.logger.info(told(changed))
     states = checkpoint.get("hooks") if isinstance(checkpoint.get("hooks"), Mapping) else {}
     for hook in runner._hooks:
-        if hasattr(hook, "load_state") and type(hook).__name__ in states:
+        if isinstance(hook, KeepsState) and type(hook).__name__ in states:
             hook.load_state(states[type(hook).__name__], filename)
     runner._unvalidated = not meta.get("validated") and not meta.get("batches_into_epoch")
     runner.logger.info(f"resumed epoch: {runner.epoch}, iter: {runner.iter}")
@@ -120,7 +122,7 @@ def validate_resumed(runner: Runner) -> None:
     """
     waits, runner._unvalidated = runner._unvalidated, False
     schedulers = listed_schedulers(runner.param_schedulers)
-    follows = any(hook.state() for hook in runner._hooks if hasattr(hook, "load_state")) or any(
+    follows = any(hook.state() for hook in runner._hooks if isinstance(hook, KeepsState)) or any(
         getattr(scheduler, "need_val_args", False) for scheduler in schedulers
     )
     follows = follows or any(getattr(hook, "best", None) for hook in runner._hooks)
@@ -149,7 +151,7 @@ def save(runner: Runner, out_dir: str, filename: str, by_epoch: bool = True, val
         meta["validated"] = True
     meta["settings"] = settings_of(runner.cfg)
     meta["dataset_meta"] = dict(getattr(runner.train_dataloader.dataset, "metainfo", None) or {})
-    if hasattr(runner.algorithm, "checkpoint_meta"):
+    if isinstance(runner.algorithm, Algorithm):
         meta[SCOPE] = runner.algorithm.checkpoint_meta()
     checkpoint = {
         "meta": meta,
@@ -158,7 +160,7 @@ def save(runner: Runner, out_dir: str, filename: str, by_epoch: bool = True, val
         "param_schedulers": [scheduler.state_dict() for scheduler in listed_schedulers(runner.param_schedulers)],
         "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},  # mmengine asks for it
     }
-    states = {type(hook).__name__: hook.state() for hook in runner._hooks if hasattr(hook, "load_state")}
+    states = {type(hook).__name__: hook.state() for hook in runner._hooks if isinstance(hook, KeepsState)}
     if any(states.values()):
         checkpoint["hooks"] = {name: state for name, state in states.items() if state}
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)

@@ -19,6 +19,7 @@ from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.first_use import check_topk, probe_batch
 from mmrazor_lite.engine.mmrazor_search import check_estimator
 from mmrazor_lite.errors import UserError, check_number, failing
+from mmrazor_lite.models.algorithms.base import Algorithm
 from mmrazor_lite.models.calibration import activated, batch_norms, recalibrated, unchanged
 from mmrazor_lite.registry import LOOPS
 from mmrazor_lite.subnet import Subnet
@@ -122,7 +123,7 @@ class SubnetValLoop(ValLoop):
             for buffer in self.algorithm.buffers():
                 broadcast(buffer)
         self.algorithm.eval()
-        named = self.algorithm.named_subnets() if hasattr(self.algorithm, "named_subnets") else {}
+        named = self.algorithm.named_subnets() if isinstance(self.algorithm, Algorithm) else {}
         found: dict[str, dict[str, float]] = {}
         for name, subnet in (named or {"": None}).items():
             with nullcontext() if subnet is None else self._active(subnet):

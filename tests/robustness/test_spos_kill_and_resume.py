@@ -77,7 +77,15 @@ WRITES = {
 }
 
 
-@pytest.mark.wide  # in make test: one process, of AutoSlim, in tests/robustness/test_kill_and_resume.py
+def test_two_processes_go_on_to_what_one_finds(search, searched, tmp_path):
+    """One moment of those below: the second step is scored, and its state half written."""
+    search(tmp_path / "killed", kill=Write("search_state.json", 2, "half"), ranks=2)
+    check_files(tmp_path / "killed")
+    search(tmp_path / "killed", "--resume", ranks=2)
+    assert_same_result(tmp_path / "killed", searched)
+
+
+@pytest.mark.wide
 @pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_search(search, searched, tmp_path, ranks, kills):
     def run_search(place: Path, *resume: str, kill: Any = None) -> tuple[int, float]:

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.our_types import our_type
 from mmrazor_lite.errors import UserError, building, failing
+from mmrazor_lite.models.algorithms.tfnas import TFNAS
 from mmrazor_lite.registry import SCOPE
 
 _OF_ONE_MODEL = {  # hooks of mmpretrain that set something in one class of models
@@ -98,7 +99,7 @@ def _refusal(kind: type[Hook], options: Mapping[str, Any], runner: Runner) -> st
             "statistics of a supernet fit no subnet; they are recalibrated for each one before it is scored "
             "(val_cfg.calibrate_sample_num), and by a search"
         )
-    if name == "EMAHook" and hasattr(model, "arch_parameters"):
+    if name == "EMAHook" and isinstance(model, TFNAS):
         return "widths change after every epoch, and averaged weights would be of other channels"
     if name == "EMAHook" and options.get("evaluate_on_origin") and options.get("evaluate_on_ema", True):
         return "evaluate_on_origin=True evaluates without choosing a subnet; validate one of both (evaluate_on_ema)"

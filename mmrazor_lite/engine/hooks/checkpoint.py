@@ -17,6 +17,7 @@ from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.engine.hooks.best import WHERE, BestSoFar, file_name
 from mmrazor_lite.errors import DivergedError, UserError, check_flag, check_number, nearest
 from mmrazor_lite.fileio import write_text_atomic
+from mmrazor_lite.models.algorithms.base import Algorithm
 from mmrazor_lite.registry import HOOKS
 
 LAST = "last_checkpoint"
@@ -108,7 +109,7 @@ class SafeCheckpointHook(Hook):
             if runner.val_loop is None:
                 raise UserError(f"{WHERE}.save_best needs validation: give val_dataloader, val_cfg and val_evaluator")
             model = unwrapped(runner.model)
-            self.best.check_names(list(model.named_subnets()) if hasattr(model, "named_subnets") else [])
+            self.best.check_names(list(model.named_subnets()) if isinstance(model, Algorithm) else [])
             for name in self.best.forget_missing(last.parent):
                 runner.logger.warning(f"{last.parent / name}, the best so far, is gone: the next one is the best")
         runner.validate_resumed()

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from mmrazor_lite.engine.ddp import unwrapped
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.models.algorithms.tfnas import TFNAS
 from mmrazor_lite.models.said import origin
 from mmrazor_lite.registry import HOOKS
 from mmrazor_lite.subnet.subnet_file import write_subnet
@@ -31,7 +32,7 @@ class ElasticityHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check that there is something to search."""
-        if not hasattr(unwrapped(runner.model), "end_epoch") or not isinstance(runner.optim_wrapper, OptimWrapperDict):
+        if not isinstance(unwrapped(runner.model), TFNAS) or not isinstance(runner.optim_wrapper, OptimWrapperDict):
             raise UserError(
                 "ElasticityHook is for model.type='TFNAS' with "
                 "optim_wrapper.constructor='SeparateOptimWrapperConstructor'; remove it from custom_hooks"

@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmrazor_lite.engine.ddp import unwrapped
+from mmrazor_lite.models.algorithms.base import Algorithm
 from mmrazor_lite.registry import HOOKS
 
 _UNITS = {"macs": ("M", 1e6), "flops": ("M", 1e6), "params": ("M", 1e6), "memory": ("MB", 1e6)}
@@ -20,7 +21,7 @@ class ResourceHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Log the table, and the layers that stay at full width."""
         algorithm = unwrapped(runner.model)
-        if not hasattr(algorithm, "resources"):
+        if not isinstance(algorithm, Algorithm):
             return
         lines = [f"{'':<12}" + "".join(f"{name:>14}" for name in _UNITS)]
         for name, cost in algorithm.resources().items():

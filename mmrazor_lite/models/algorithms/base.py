@@ -199,6 +199,9 @@ class Algorithm(BaseModel):
         if meta:
             self.identity.check(meta, where)
 
+    def check_resumed(self, meta: Mapping[str, Any] | None, where: str = "checkpoint") -> None:
+        """Raise ``UserError`` when a training cannot go on from a checkpoint with this ``meta['mmrazor_lite']``."""
+
     def check_network(self, meta: Mapping[str, Any], where: str = "checkpoint", reset_head: bool = False) -> None:
         """Raise ``UserError`` when ``meta['mmrazor_lite']`` says that the network computes or costs something else.
 

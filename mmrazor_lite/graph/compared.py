@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from mmrazor_lite.errors import UserError
 
-from .computation import CONSTANT, IMAGE, NUMBER, SLOTS, WHOLE, is_constant, layer_kind
+from .computation import FORM
+from .computation_line import CHANGED, CONSTANT, SLOTS, Line, absolute, is_constant, layer_kind, parsed, relative
 from .flop_rules import ACTIVATIONS
 from .opaque import OPAQUE
+from .spellings import in_order, one_spelling, without_added
 
 MAX_LINES = 200_000
 # What stays the same at other sizes of images; views, pads and tables do not.
@@ -26,18 +28,6 @@ _ANY_SIZE = ACTIVATIONS | frozenset(
     "linalg_vector_norm flip".split()
 )
 _OF_A_MAP = ("kernel_size", "stride", "padding", "other", "ceil_mode")
-_WITH_STATISTICS = frozenset({"batch_norm", "instance_norm"})
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line, taken apart: ``reads`` are numbers of lines, or names."""
-
-    place: str
-    kind: str
-    told: Mapping[str, str]
-    reads: tuple[int | str, ...]
-    whole: bool = False
 
 
 def difference(
@@ -58,19 +48,30 @@ def difference(
     Raises:
         UserError: ``theirs`` is no such document.
     """
-    same_release = _checked(theirs, where)["torch"] == mine["torch"]
+    form, release = (_checked(theirs, where).get(key) for key in ("form", "torch"))
     same_size = list(theirs["input_shape"]) == list(mine["input_shape"])
-    parsed = [[_parsed(line, where) for line in side["lines"]] for side in (theirs, mine)]
-    if not same_release:
-        parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side if layer_kind(x.kind)] for side in parsed]
-    elif not same_size or part or other_classes:
-        parsed = _without_whole_maps(*(_of_any_size(side) for side in parsed))
-    if other_classes:  # what nobody looks into may be the classifier
-        parsed = [[_Line(x.place, x.kind, {}, x.reads) if x.kind == OPAQUE else x for x in side] for side in parsed]
-    if part:  # what it reads is outside of it
-        inside = [[x for x in side if f"{x.place}.".startswith(f"{part}.")] for side in parsed]
-        parsed = [[_Line(x.place, x.kind, x.told, ()) for x in side] for side in inside]
-    return _first_difference(*parsed)
+    sides = [[_parsed(line, where) for line in side["lines"]] for side in (theirs, mine)]
+    if form is None:  # a file of before
+        sides = [without_added(side) for side in sides]
+    sides = [one_spelling(side) for side in sides]
+    if release != mine["torch"] or form not in (None, FORM):
+        return _first_difference(
+            *([replace(line, reads=()) for line in side if layer_kind(line.kind)] for side in sides)
+        )
+    any_size = bool(not same_size or part or other_classes)
+    sides = [_of_any_size(side) for side in sides] if any_size else sides
+
+    def told(theirs: list[Line], mine: list[Line]) -> str | None:
+        found = _without_whole_maps(theirs, mine) if any_size else [theirs, mine]
+        if other_classes:  # what nobody looks into may be the classifier
+            found = [[replace(line, told={}) if line.kind == OPAQUE else line for line in side] for side in found]
+        if part:  # what it reads is outside of it
+            inside = [[line for line in side if f"{line.place}.".startswith(f"{part}.")] for side in found]
+            found = [[replace(line, reads=()) for line in side] for side in inside]
+        return _first_difference(*found)
+
+    # What is read from outside decides about the order, so a part is compared in that of the code.
+    return None if not part and told(*map(in_order, sides)) is None else told(*sides)
 
 
 def _checked(value: Any, where: str) -> Mapping[str, Any]:
@@ -81,30 +82,21 @@ def _checked(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _parsed(line: str, where: str) -> _Line:
-    parts = line.split("\t")
-    if len(parts) != 3:
-        raise UserError(f"{where}: its description of what the network computes is damaged; copy or write it again")
-    kind, *words = parts[1].split(" ")
-    told: dict[str, str] = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        while key in told and is_constant(key):  # of another tensor
-            key += "'"
-        told[key] = value
-    whole = told.pop(WHOLE, None) is not None
-    if kind in _WITH_STATISTICS:  # of a network inside a classifier, files of before say them as if they were constants
-        told.pop(CONSTANT, None)
-    reads = tuple(int(word) if NUMBER.fullmatch(word) else word for word in parts[2].split(",") if word)
-    return _Line(parts[0], kind, told, reads, whole)
+def _parsed(line: str, where: str) -> Line:
+    try:
+        return parsed(line)
+    except ValueError:
+        raise UserError(
+            f"{where}: its description of what the network computes is damaged; copy or write it again"
+        ) from None
 
 
-def _of_any_size(lines: Sequence[_Line]) -> list[_Line]:
+def _of_any_size(lines: Sequence[Line]) -> list[Line]:
     """The lines that do not depend on the size of images; what is left out hands on what it read first."""
-    kept: list[_Line] = []
+    kept: list[Line] = []
     numbers: list[int | str] = []  # of each line among those that are kept, or what stands for it
     for index, line in enumerate(lines):
-        reads = [_resolved(read, index, numbers) for read in line.reads]
+        reads = [absolute(read, index, numbers) for read in line.reads]
         steps = line.kind == "slice" and line.told.get("step", "1") != "1"
         if line.kind in _ANY_SIZE or layer_kind(line.kind) or steps:
             fixed = not line.kind.startswith("adaptive")
@@ -113,69 +105,69 @@ def _of_any_size(lines: Sequence[_Line]) -> list[_Line]:
                 for key, value in line.told.items()
                 if not (is_constant(key) or (fixed and key == "output_size") or (steps and key in ("start", "end")))
             }
-            shown = tuple(read - len(kept) if isinstance(read, int) else read for read in reads)
+            shown = tuple(relative(read, len(kept)) for read in reads)
             numbers.append(len(kept))
             reads = tuple(read for read in shown if read != CONSTANT)
-            kept.append(_Line(line.place, line.kind, told, reads, line.whole))
+            kept.append(Line(line.place, line.kind, told, reads, line.whole))
         else:
             numbers.append(reads[0] if reads else CONSTANT)
     return kept
 
 
-def _without_whole_maps(theirs: list[_Line], mine: list[_Line]) -> list[list[_Line]]:
+def _without_whole_maps(theirs: list[Line], mine: list[Line]) -> list[list[Line]]:
     """Leave out the numbers that follow the size of images on both sides; a pool of a fixed size keeps its own."""
     sides = [theirs, mine]
     for index, pair in enumerate(zip(theirs, mine, strict=False)):
         if all(line.whole for line in pair):
             for side, line in zip(sides, pair, strict=True):
                 told = {key: value for key, value in line.told.items() if key not in _OF_A_MAP}
-                side[index] = _Line(line.place, line.kind, told, line.reads)
+                side[index] = Line(line.place, line.kind, told, line.reads)
     return sides
 
 
-def _resolved(read: int | str, index: int, numbers: Sequence[int | str]) -> int | str:
-    if not isinstance(read, int):
-        return read
-    place = index + read
-    return numbers[place] if 0 <= place < len(numbers) else IMAGE
-
-
-def _first_difference(theirs: Sequence[_Line], mine: Sequence[_Line]) -> str | None:
-    if len(theirs) == len(mine) and all(map(_same, theirs, mine)):
-        return None
+def _first_difference(theirs: Sequence[Line], mine: Sequence[Line]) -> str | None:
+    first = next((i for i, pair in enumerate(zip(theirs, mine, strict=False)) if not _same(*pair)), None)
+    if first is None:
+        if len(theirs) == len(mine):
+            return None
+        first = min(len(theirs), len(mine))
+    here = [line for side in (theirs, mine) for line in side[first : first + 1]]
+    if len(here) == 2 and _same_op(*here) and here[0].stands_at == here[1].stands_at:
+        reads = [_sources(side, first) for side in (theirs, mine)]
+        return f"{_title(here[1].place)}: {here[1].kind} reads {reads[0]} in the file, {reads[1]} in the config"
     groups = [_by_place(side) for side in (theirs, mine)]
     both = {place: [group.get(place, []) for group in groups] for place in {**groups[1], **groups[0]}}
     places = [place for place, sides in both.items() if not _same_ops(*sides)]
-    if places:
-        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-        return _worded(places[0], *both[places[0]]) + more
-    for index, (there, here) in enumerate(zip(theirs, mine, strict=True)):
-        if there.place != here.place or there.reads != here.reads:
-            reads = [_sources(side, index) for side in (theirs, mine)]
-            return f"{_title(here.place)}: {here.kind} reads {reads[0]} in the file, {reads[1]} in the config"
-    return None
+    # Ops without tensors may stand in other modules: such a difference alone is none.
+    at = next((line.place for line in reversed(here) if line.place in places), None)
+    if len(theirs) == len(mine):
+        places = [*{there.place for there, here in zip(theirs, mine, strict=True) if not _same(there, here)}]
+    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+    if at is None:
+        return _worded(here[-1].place, theirs[first : first + 1], mine[first : first + 1])
+    return _worded(at, *both[at]) + more
 
 
-def _by_place(lines: Iterable[_Line]) -> dict[str, list[_Line]]:
-    groups: dict[str, list[_Line]] = {}
+def _by_place(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    groups: dict[str, list[Line]] = {}
     for line in lines:
         groups.setdefault(line.place, []).append(line)
     return groups
 
 
-def _same(a: _Line, b: _Line) -> bool:
-    return a.place == b.place and a.reads == b.reads and _same_op(a, b)
+def _same(a: Line, b: Line) -> bool:
+    return a.stands_at == b.stands_at and a.reads == b.reads and _same_op(a, b)
 
 
-def _same_op(a: _Line, b: _Line) -> bool:
+def _same_op(a: Line, b: Line) -> bool:
     return a.kind == b.kind and not _differing(a, b)
 
 
-def _same_ops(a: Sequence[_Line], b: Sequence[_Line]) -> bool:
+def _same_ops(a: Sequence[Line], b: Sequence[Line]) -> bool:
     return len(a) == len(b) and all(map(_same_op, a, b))
 
 
-def _differing(a: _Line, b: _Line) -> list[str]:
+def _differing(a: Line, b: Line) -> list[str]:
     keys = {**a.told, **b.told}
     return [key for key in keys if not _equal(key, a.told.get(key), b.told.get(key))]
 
@@ -195,7 +187,7 @@ def _close(a: str, b: str, absolute: float) -> bool:
         return False
 
 
-def _worded(place: str, theirs: Sequence[_Line], mine: Sequence[_Line]) -> str:
+def _worded(place: str, theirs: Sequence[Line], mine: Sequence[Line]) -> str:
     if [line.kind for line in theirs] == [line.kind for line in mine]:
         for there, here in zip(theirs, mine, strict=True):
             for key in _differing(there, here):
@@ -212,7 +204,8 @@ def _title(place: str) -> str:
 
 
 def _word(key: str) -> str:
-    return "a constant" if is_constant(key) else {"kernel_size": "kernel", "negative_slope": "slope"}.get(key, key)
+    words = {"kernel_size": "kernel", "negative_slope": "slope", CHANGED: "what it reads is changed in place"}
+    return "a constant" if is_constant(key) else words.get(key, key)
 
 
 def _tuple(value: str | None) -> str:
@@ -222,7 +215,7 @@ def _tuple(value: str | None) -> str:
     return f"({shown})" if "," in value else shown
 
 
-def _sources(lines: Sequence[_Line], index: int) -> str:
+def _sources(lines: Sequence[Line], index: int) -> str:
     found = []
     for read in lines[index].reads:
         place = index + read if isinstance(read, int) else -1

@@ -17,8 +17,24 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .layers.record import LAYER_KINDS, LayerKind
+from .computation_line import (
+    ADDED,
+    CHANGED,
+    CHOICE,
+    CONSTANT,
+    GIVES,
+    IMAGE,
+    NUMBER,
+    OUTPUT,
+    SLOTS,
+    TAKES,
+    WHOLE,
+    layer_kind,
+    parsed,
+    relative,
+)
 from .opaque import OPAQUE
+from .spellings import TURNS, VIEWS, in_order, one_spelling
 from .trace import Op, TracedGraph, TracedModel, shape_of
 
 # In eval mode these hand on what they get.
@@ -30,40 +46,63 @@ _NOT_TOLD = frozenset(
     "momentum cudnn_enabled cudnn_enable training train memory_format device layout pin_memory non_blocking copy dtype "
     "generator requires_grad".split()
 )
-NUMBER = re.compile(r"-?[0-9]{1,7}")
 _FLOAT = re.compile(r"=.*(?:[0-9]\.|[0-9]e-?[0-9]|nan|inf)")
 _POOLS = frozenset({"avg_pool2d", "max_pool2d"})
-WHOLE = "whole_map"  # of a pool over all places, and a division by their number: both follow the size of images
-IMAGE = "image"
-_OUTPUT = "output"
-CONSTANT = "values"
-SLOTS = "slots"  # where an op takes which of the tensors that it reads, if their order does not say it
+FORM = 2  # files of before have no such number, and their lines no words that are ``ADDED``
+_SHARES = (
+    frozenset("alias contiguous detach dropout feature_dropout to".split()) | VIEWS | TURNS
+)  # whole, with its source
+_SHAPED = VIEWS | TURNS  # whose axes are told from the shape that they read
+_AXES = frozenset({"dim", "dims", "output_size"})
 _PLAIN_FLOAT = re.compile(rf"(?!{CONSTANT}=)\w+=-?(?:\d+\.\d*|\d+(?:\.\d+)?e-?\d+)")
 
 
 def document(lines: Sequence[str], input_shape: Sequence[int]) -> dict[str, Any]:
     """Lines as they are stored, with what else decides about them: the release of torch, and the size of images."""
-    return {"torch": _release(), "input_shape": list(input_shape), "lines": list(lines)}
+    return {"form": FORM, "torch": _release(), "input_shape": list(input_shape), "lines": list(lines)}
 
 
 def digest(computation: Mapping[str, Any]) -> str:
-    """The release of torch, and 16 hex digits of what a :func:`document` says, for small files: ``torch2.9:...``.
+    """The release of torch, and 16 hex digits of what a :func:`document` says, for small files: ``torch2.9/2:...``.
 
-    8 more are of the plain floats in it, such as the ``eps`` of a norm, which files of before lack (see
-    :func:`same_digest`). Equal networks have equal digests at one size of images and with one release of torch.
+    8 more are of the plain floats in it, such as the ``eps`` of a norm. Equal networks have equal digests, however they
+    are spelled, at one size of images and with one release of torch.
     """
-    lines = [line.split("\t") for line in computation["lines"]]
+    lines = in_order(one_spelling([parsed(line) for line in computation["lines"]]))
+    return f"torch{computation['torch']}/{FORM}:{_hashes(line.written() for line in lines)}"
+
+
+def digest_of_before(computation: Mapping[str, Any]) -> str:
+    """The digest that files of before have: of the lines as they were, in the spelling of the network."""
+    lines = (line.split("\t") for line in computation["lines"])
+    before = ("\t".join((place, _as_before(told), reads)) for place, told, reads in lines)
+    return f"torch{computation['torch']}:{_hashes(before)}"
+
+
+def _as_before(told: str) -> str:
+    return " ".join(word for word in told.split(" ") if word.partition("=")[0] not in ADDED)
+
+
+def _hashes(told: Iterable[str]) -> str:
+    lines = [line.split("\t") for line in told]
     words = [[word for word in told.split(" ") if not _FLOAT.search(word)] for _, told, _ in lines]
     exact = ["\t".join((place, " ".join(kept), reads)) for (place, _, reads), kept in zip(lines, words, strict=True)]
     # What is measured of a constant, or is a part of a longer word, is no plain one: machines differ in its last digit.
     plain = [word for _, told, _ in lines for word in told.split(" ") if _PLAIN_FLOAT.fullmatch(word)]
-    return f"torch{computation['torch']}:{_hashed(exact)[:16]}:{_hashed(plain)[:8]}"
+    return f"{_hashed(exact)[:16]}:{_hashed(plain)[:8]}"
 
 
-def same_digest(theirs: str, mine: str) -> bool:
-    """Whether two digests are of one computation, as far as both say; of another release of torch nothing is known."""
-    parts = theirs.split(":"), mine.split(":")
-    return parts[0][0] != parts[1][0] or all(a == b for a, b in zip(*parts, strict=False))
+def is_digest_of(theirs: str, computation: Mapping[str, Any]) -> bool:
+    """Whether a file's digest is of this computation, as far as it says; of another release of torch nothing is known.
+
+    Files of before say it of the spelling that they were written with, and the oldest without floats.
+    """
+    parts = theirs.split(":")
+    for mine in (digest, digest_of_before):
+        own = mine(computation).split(":")
+        if parts[0] == own[0]:
+            return all(a == b for a, b in zip(parts, own, strict=False))
+    return True
 
 
 def _hashed(lines: Iterable[str]) -> str:
@@ -110,7 +149,7 @@ def _renamed(computation: Mapping[str, Any], rename: Callable[[str], str]) -> di
             read if not read or read in (IMAGE, CONSTANT) or NUMBER.fullmatch(read) else rename(read)
             for read in reads.split(",")
         ]
-        lines.append(_joined(place if told == _OUTPUT else rename(place), [told], named))
+        lines.append(_joined(place if told == OUTPUT else rename(place), [told], named))
     return {**computation, "lines": lines}
 
 
@@ -141,6 +180,7 @@ def note(place: str, kind: str, **told: Any) -> str:
 def _lines(graph: TracedGraph, model: nn.Module, persistent: set[str]) -> Iterator[str]:
     numbers: dict[fx.Node, int | str] = {}
     roots: dict[fx.Node, fx.Node] = {}  # of what only hands a tensor on, the one that it hands on
+    versions = _Versions()
     count = 0
     places = {math.prod(shape[2:]) for op in graph if len(shape := shape_of(op.node) or ()) == 4} - {1}
     for op in graph:
@@ -148,19 +188,50 @@ def _lines(graph: TracedGraph, model: nn.Module, persistent: set[str]) -> Iterat
         if op.kind in _SILENT and sources:
             numbers[op.node] = _read(sources[0], graph, numbers)
             roots[op.node] = roots.get(sources[0], sources[0])
+            versions.made(op)
             continue
         own = op.layer if layer_kind(op.kind) else None
         read = [node for node in sources if own is None or node not in graph.names or graph.names[node][0] != own]
-        shown = [_shown(_read(node, graph, numbers), count) for node in read]
+        shown = [str(relative(_read(node, graph, numbers), count)) for node in read]
         told = _told(op, graph, model, persistent, roots) + _slots(op, read) + [f"{WHOLE}=True"] * _is_whole(op, places)
-        yield _joined(op.layer or op.module_path, told, shown)
+        yield _joined(op.layer or op.module_path, [*told, *_shapes(op), *versions.changed(read)], shown)
+        versions.made(op)
         numbers[op.node] = count
         count += 1
-    yield _joined("", [_OUTPUT], [_shown(_read(node, graph, numbers), count) for node in graph.outputs])
+    yield _joined("", [OUTPUT], [str(relative(_read(node, graph, numbers), count)) for node in graph.outputs])
 
 
-def is_constant(key: str) -> bool:
-    return key.rstrip("'") == CONSTANT
+class _Versions:
+    """How often each tensor was changed in place: who reads one later than it was made reads something else."""
+
+    def __init__(self) -> None:
+        self._storage: dict[fx.Node, fx.Node] = {}
+        self._now: dict[fx.Node, int] = {}
+        self._made: dict[fx.Node, int] = {}
+
+    def made(self, op: Op) -> None:
+        """An op has run."""
+        source = op.node.args[0] if op.node.args and isinstance(op.node.args[0], fx.Node) else None
+        changes = op.inplace and op.kind not in _SILENT
+        shares = source is not None and (changes or op.kind in _SHARES)
+        storage = self._storage[op.node] = self._storage.get(source, source) if shares else op.node
+        if changes:
+            self._now[storage] = self._now.get(storage, 0) + 1
+        self._made[op.node] = self._now.get(storage, 0)
+
+    def changed(self, read: Sequence[fx.Node]) -> list[str]:
+        """A word that says how often, where it is not never."""
+        times = [self._now.get(self._storage.get(node, node), 0) - self._made.get(node, 0) for node in read]
+        return [f"{CHANGED}={_value(times)}"] if any(times) else []
+
+
+def _shapes(op: Op) -> list[str]:
+    """The shapes by which what an op says can be told from another spelling of it."""
+    sources = op.node.all_input_nodes
+    takes, gives = shape_of(sources[0]) if sources else None, shape_of(op.node)
+    names = {argument.name for argument in getattr(getattr(op.node.target, "_schema", None), "arguments", ())}
+    told = [f"{TAKES}={_value(takes)}"] if takes and (op.kind in _SHAPED or names & _AXES) else []
+    return [*told, f"{GIVES}={_value(gives)}"] if told and gives and op.kind in VIEWS else told
 
 
 def _is_whole(op: Op, places: set[int]) -> bool:
@@ -185,10 +256,6 @@ def _arguments(value: Any, in_list: bool = False) -> Iterator[fx.Node | None]:
             yield from _arguments(item, in_list=isinstance(value, list))
     elif isinstance(value, fx.Node) or (in_list and value is None):
         yield value
-
-
-def _shown(read: int | str, count: int) -> str:
-    return str(read - count) if isinstance(read, int) else read
 
 
 def _read(node: fx.Node, graph: TracedGraph, numbers: Mapping[fx.Node, int | str]) -> int | str:
@@ -238,15 +305,9 @@ def _told_of_opaque(op: Op, model: nn.Module) -> list[str]:
     except AttributeError:
         return [op.kind]
     if getattr(module, "is_choice", False):  # the candidates have lines of their own
-        return ["choice"]
+        return [CHOICE]
     words = [f"{type(part).__name__}({part.extra_repr()})".replace(" ", "") for part in module.modules()]
     return [op.kind, *(f"part{index}={' '.join(word.split())}" for index, word in enumerate(words))]
-
-
-def layer_kind(op: str) -> LayerKind | None:
-    """The kind of layer that an op is the call of, wherever it stands; None for an op that is also used otherwise."""
-    kind = LAYER_KINDS.of_op(op)
-    return kind if kind is not None and kind.rows is not None else None
 
 
 def _has_nodes(value: Any) -> bool:

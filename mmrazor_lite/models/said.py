@@ -8,7 +8,7 @@ from typing import Any
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph.compared import difference
-from mmrazor_lite.graph.computation import digest, held, inside, same_digest
+from mmrazor_lite.graph.computation import digest, held, inside, is_digest_of
 from mmrazor_lite.note import note
 from mmrazor_lite.subnet import NET, SubnetFile
 
@@ -103,8 +103,8 @@ def check_found(found: SubnetFile, mutator: Any, where: str) -> None:
     if not isinstance(theirs, str) or "computation" not in mine or shape != mine["input_shape"]:
         return
     # The file may be of a classifier around this network, or of the network inside this one.
-    others = [digest(moved(mutator.computation, NET.rstrip("."))) for moved in (inside, held)]
-    if not any(same_digest(theirs, own) for own in (mine["computation"], *others)):
+    others = (moved(mutator.computation, NET.rstrip(".")) for moved in (inside, held))
+    if not any(is_digest_of(theirs, own) for own in (mutator.computation, *others)):
         note(
             f"{where} was found for a network that computes something else (activations, shortcuts, strides, the eps "
             "of norms ...), though its layers are as wide: how good its subnet is here was not searched",

@@ -21,5 +21,5 @@ def counts(computed: dict[str, int]) -> dict[str, int]:
 
 
 def specialised() -> dict[str, dict]:
-    """Name -> the 34 specialised networks of Once-for-All."""
+    """Name -> the 50 specialised networks of Once-for-All."""
     return {entry["name"]: entry for entry in figures("ofa/specialized_subnets")["subnets"]}

@@ -87,7 +87,7 @@ def test_one_line_for_a_published_network(published, capsys, name):
 
 @pytest.mark.slow
 def test_one_line_for_every_published_network(published, capsys):
-    assert len(published) == 34
+    assert len(published) == 50
     for entry, path in published.values():
         check(entry, path, capsys)
 

@@ -18,6 +18,7 @@ from mmrazor_lite.models.importance import Batches, Moments, Ranking
 from mmrazor_lite.models.importance.definition import Widths
 from mmrazor_lite.models.importance.moments import HOLDS
 from mmrazor_lite.models.mutators import OneShotChannelMutator
+from mmrazor_lite.models.mutators.channel_order import Member
 
 from .distance import Distance, mean_distance, softened
 from .replay import Replay
@@ -25,7 +26,6 @@ from .replay import Replay
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of the units kept, at which a group is measured
 IMAGES, FEWEST = 200, 16  # that are looked at
 WORK = 1.5e12  # macs of all forward passes: a minute or two
-KEPT_BYTES = 2**30  # of what ops give, so that they need not run again for each cut
 LEAST = 1e-9  # a loss below this is none
 
 
@@ -55,25 +55,30 @@ def sensitivity(
         shares: Of the units, at which a group is measured.
     """
     looked_at = first_images(batches, images or images_for(network, len(shares)))
-    runs = _runs(network, looked_at)
+    runs = [Replay(partial(network.run, images)) for images in looked_at]
     reference = [run.result for run in runs]
-    curves = {}
-    for index, (name, units) in enumerate(network.unit_counts.items()):
-        ranking = rankings[name]
+    found = {}
+    for index, name in _in_order(network, runs):
+        ranking, units = rankings[name], network.unit_counts[name]
         points = {}
         for kept in sorted({max(1, round(units * share)) for share in shares} - {units}, reverse=True):
             with cut(network, index, ranking.order[:kept], units, moments) as changed:
                 points[kept] = mean_distance((run.again(changed) for run in runs), reference, distance)
-        curves[name] = curve(ranking.errors, points)
-    return curves
+        found[name] = curve(ranking.errors, points)
+    return {name: found[name] for name in network.unit_counts}
 
 
-def _runs(network: OneShotChannelMutator, looked_at: Sequence[Tensor]) -> list[Replay]:
-    """The runs of all batches; what comes before a cut is kept, as far as memory allows."""
-    runs: list[Replay] = []
-    for images in looked_at:
-        runs.append(Replay(partial(network.run, images), KEPT_BYTES - sum(run.bytes for run in runs)))
-    return runs
+def _in_order(network: OneShotChannelMutator, runs: Sequence[Replay]) -> list[tuple[int, str]]:
+    """The groups (index, name) in the order in which the network reads them: what comes before is computed once."""
+    groups = list(enumerate(network.unit_counts))
+    if not runs:
+        return groups
+    return sorted(groups, key=lambda group: runs[0].first(member.tensor for member in _readers(network, group[0])))
+
+
+def _readers(network: Widths, group: int) -> list[Member]:
+    """The weights that read channels of a group."""
+    return [member for member in network.members if member.role == "inputs" and group in member.side.counts]
 
 
 def images_for(network: OneShotChannelMutator, points: int) -> int:
@@ -117,9 +122,7 @@ def cut(
     gone = torch.ones(units, dtype=torch.bool)
     gone[torch.as_tensor(kept)] = False
     changed, constants = [], {}
-    for member in network.members:
-        if member.role != "inputs" or group not in member.side.counts:
-            continue
+    for member in _readers(network, group):
         changed.append((member.tensor, member.tensor.detach().clone()))
         found = moments.get(member.layer)
         if found is None or found.reader.tensor is not member.tensor:

@@ -1,13 +1,13 @@
 """Print a row of the table of docs/install.md for this environment; with write, put it into the page.
 
-usage: python .ci/tried.py WHAT [write]    WHAT was run in it, in a few words
+usage: python .ci/tried.py WHAT [write] [--commit NAME]    WHAT was run in it, in a few words, and at which commit
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import subprocess
-import sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +18,14 @@ PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmengine", "onedl-mmcv", "on
 START, END = "<!-- tried: written by .ci/run -->", "<!-- end of tried -->"
 
 
-def row(what: str) -> str:
-    """Versions, what was run, commit and date."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True)
+def row(what: str, commit: str | None = None) -> str:
+    """Versions, what was run, commit and date; by default the clone's commit, with a + where files differ from it."""
+    if commit is None:
+        words = ["git", "describe", "--always", "--dirty=+"]
+        commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     versions = [version(name).partition("+")[0] for name in PACKAGES]
     mm = ", ".join(versions[3:])
-    told = [platform.python_version(), ", ".join(versions[:2]), versions[2], mm, what, commit.stdout.strip() or "-"]
+    told = [platform.python_version(), ", ".join(versions[:2]), versions[2], mm, what, commit or "-"]
     return "| " + " | ".join([*told, date.today().isoformat()]) + " |"
 
 
@@ -44,7 +46,12 @@ def _environment(line: str) -> tuple[list[int], list[int]]:
 
 
 if __name__ == "__main__":
-    line = row(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what")
+    parser.add_argument("write", nargs="?", choices=("write",))
+    parser.add_argument("--commit")
+    args = parser.parse_args()
+    line = row(args.what, args.commit)
     print(line)
-    if "write" in sys.argv[2:]:
+    if args.write:
         PAGE.write_text(with_row(PAGE.read_text(encoding="utf-8"), line), encoding="utf-8")

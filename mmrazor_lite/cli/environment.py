@@ -16,7 +16,7 @@ from mmrazor_lite.config import packages
 from mmrazor_lite.config.build import require_subnet_files
 from mmrazor_lite.errors import SubnetError, UserError, building
 
-from . import signals
+from . import ranks, signals
 from .data_check import skip_unreadable
 
 
@@ -46,9 +46,9 @@ def _export_mpi() -> None:
 
 
 LAUNCHED = {
-    "pytorch": ("RANK", lambda: None, "mmrazor-lite launch, or torchrun"),
-    "slurm": ("SLURM_PROCID", _export_slurm, "mmrazor-lite launch --slurm, or srun"),
-    "mpi": ("OMPI_COMM_WORLD_RANK", _export_mpi, "mpirun"),
+    "pytorch": (lambda: None, "mmrazor-lite launch, or torchrun"),
+    "slurm": (_export_slurm, "mmrazor-lite launch --slurm, or srun"),
+    "mpi": (_export_mpi, "mpirun"),
 }
 
 
@@ -80,7 +80,8 @@ def join_process_group(launcher: str, timeout: float | None = None) -> None:
         raise UserError(f"env_cfg.dist_cfg.timeout={timeout!r}: give seconds, more than 0, or leave it out")
     if launcher == "none":
         return
-    variable, export, how = LAUNCHED[launcher]
+    variable = ranks.VARIABLES[launcher]
+    export, how = LAUNCHED[launcher]
     if variable not in os.environ:
         raise UserError(f"--launcher {launcher}: {variable} is not set, start the command with {how}")
     export()
@@ -143,18 +144,14 @@ def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, witho
 
 def hold_folder(folder: str | os.PathLike, args: argparse.Namespace) -> None:
     """Take a folder for a run, see :mod:`mmrazor_lite.folder_lock`: its first process does it for all."""
-    if _is_first(args):
+    if ranks.is_first(args):
         folder_lock.hold(folder, f"{getattr(args, 'command', 'run')} {args.config}")
 
 
 def hold_file(path: str | os.PathLike, args: argparse.Namespace) -> None:
     """The same for a file that a run adds to, wherever it is."""
-    if _is_first(args):
+    if ranks.is_first(args):
         folder_lock.hold_file(path, f"{getattr(args, 'command', 'run')} {args.config}")
-
-
-def _is_first(args: argparse.Namespace) -> bool:
-    return args.launcher == "none" or os.environ.get(LAUNCHED[args.launcher][0], "0") == "0"
 
 
 def log_file(action: str, path: str | os.PathLike) -> None:

@@ -21,6 +21,7 @@ from .torchrun import Machines
 # By its path, which runs uninstalled too, and takes nothing from the current directory that has another's name.
 PROGRAM = str(Path(__file__).with_name("__main__.py"))
 LARGEST_PORT = 65535
+GPUS_OF_SRUN = ("--gres", "--gpus", "-G")  # with one of these in --srun-args, launch asks for no GPUs itself
 LAUNCHED = ("train", "search", "specialize", "test", "predictor-collect")  # what computes in several processes
 
 
@@ -88,10 +89,12 @@ def slurm_words(args: argparse.Namespace, words: Sequence[str]) -> list[str]:
         raise UserError("--slurm: srun knows where the machines meet: leave out --rdzv and --node-rank")
     tasks, nodes = _number("--nproc", args.nproc, 1), _number("--nnodes", args.nnodes or "1", 1)
     cpus = _number("--cpus-per-task", args.cpus_per_task or os.environ.get("CPUS_PER_TASK", "5"), 1)
-    options = {"gres": f"gpu:{tasks}", "ntasks": tasks * nodes, "ntasks-per-node": tasks, "cpus-per-task": cpus}
+    more = shlex.split(args.srun_args)
+    gpus = {} if any(word.startswith(GPUS_OF_SRUN) for word in more) else {"gres": f"gpu:{tasks}"}
+    options = {**gpus, "ntasks": tasks * nodes, "ntasks-per-node": tasks, "cpus-per-task": cpus}
     line = ["srun", "-p", args.slurm, f"--job-name={args.job_name}"]
     line += [*(f"--{name}={value}" for name, value in options.items()), "--kill-on-bad-exit=1"]
-    return [*line, *shlex.split(args.srun_args), sys.executable, "-u", PROGRAM, *words, "--launcher", "slurm"]
+    return [*line, *more, sys.executable, "-u", PROGRAM, *words, "--launcher", "slurm"]
 
 
 def _checked(words: Sequence[str]) -> list[str]:
@@ -112,10 +115,20 @@ def _checked(words: Sequence[str]) -> list[str]:
 
 
 def _srun(line: list[str]) -> int:
-    try:
-        return subprocess.run(line, check=False).returncode
-    except FileNotFoundError:
-        raise UserError("--slurm: there is no srun on PATH: this machine starts no jobs of slurm") from None
+    """Run srun to its end and return its status; a signal to this process ends the tasks too."""
+    with signals.raised() as ended:
+        try:
+            process = subprocess.Popen(line)
+        except FileNotFoundError:
+            raise UserError("--slurm: there is no srun on PATH: this machine starts no jobs of slurm") from None
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # srun ends its tasks, then itself; killed, it would leave them running
+            process.wait()
+            number = ended[0] if ended else signal.SIGINT
+            print(signals.line(number, resumes=True), file=sys.stderr)
+            return 128 + number
 
 
 def _gpus() -> int:

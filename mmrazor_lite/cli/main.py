@@ -42,6 +42,7 @@ from . import (
     predictor_train,
     print_config,
     publish,
+    ranks,
     search,
     signals,
     slim,
@@ -181,12 +182,21 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
             line = lost_process(error) or lost_worker(error)
             if line is not None and signals.is_launched():
                 time.sleep(1)  # its launcher ends this process too: then it is no news
-        elif os.environ.get("LOCAL_RANK", "0") != "0":
-            time.sleep(2)  # the first process says the same, and its launcher then ends this one
+        elif not ranks.speaks_first(args):
+            return _told_later(line)
     except KeyboardInterrupt:
         return signals.told(args, ended)
     if line is None:
         raise error
+    return _fail(next_step.as_typed(line))
+
+
+def _told_later(line: str) -> int:
+    """Tell an error that the first process may tell too: then its launcher ends this one meanwhile."""
+    try:
+        time.sleep(2)
+    except KeyboardInterrupt:
+        return 2
     return _fail(next_step.as_typed(line))
 
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from . import ranks
+
 LAUNCHER = "MMRAZOR_LITE_LAUNCHER"  # in the environment of processes that ours has started: its process id
 _POLL = 0.5  # seconds
 
@@ -43,7 +45,7 @@ def raised() -> Iterator[list[int]]:
 def told(args: argparse.Namespace, ended: list[int]) -> int:
     """Print the one line, in one of the processes of a run, and return the exit status."""
     number = ended[0] if ended else signal.SIGINT
-    if not is_launched() and os.environ.get("RANK", "0") == "0":
+    if not is_launched() and ranks.is_first(args):
         print(line(number, hasattr(args, "resume")), file=sys.stderr)
     return 128 + number
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mmrazor_lite.fileio import require_file
 from mmrazor_lite.visualization.page_file import page_path, read_page, write_page
 from mmrazor_lite.visualization.side_by_side import side_by_side
 
-from . import arguments, environment
+from . import arguments, environment, ranks
 from .limits import limited
 from .search import search, search_settings
 
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     _check_limits(build_model(cfg), resource, limits, settings.get("latency_table"))
     top = Path(args.work_dir or f"work_dirs/{Path(args.config).stem}_specialized")
     environment.hold_folder(top, args)
-    if _is_first(args):
+    if ranks.is_first(args):
         for name, value in dict(searches[0].get("constraints_range") or {}).items():
             if name != resource and value is not None:
                 print(f"within the config's constraints_range.{name}={short(value)} too")
@@ -75,13 +74,9 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         flags.work_dir = str(top / f"{resource}_{'front' if args.front else str(group[0]).replace('%', 'pct')}")
         results += search(cfg, flags, args.checkpoint, args.resume)
         folders.append(Path(flags.work_dir))
-    if _is_first(args):
+    if ranks.is_first(args):
         _write_page(top, folders, resource, args)
     return results
-
-
-def _is_first(args: argparse.Namespace) -> bool:
-    return args.launcher == "none" or os.environ.get("RANK", "0") == "0"
 
 
 def _write_page(top: Path, folders: list[Path], resource: str, args: argparse.Namespace) -> None:

@@ -116,11 +116,30 @@ def test_the_line_of_slurm(fails, tmp_path, monkeypatch):
     assert line[:6] == ["srun", "-p", "part", "--job-name=mmrazor_lite", "--gres=gpu:4", "--ntasks=8"]
     assert {"--ntasks-per-node=4", "--cpus-per-task=5", "--kill-on-bad-exit=1", "--exclusive"} <= set(line)
     assert line[-6:] == [sys.executable, "-u", launch.PROGRAM, "train", "c.py", *["--launcher", "slurm"]][-6:]
+    for named in ("--gres=none", "--gpus-per-task=1"):
+        line = launch.slurm_words(parsed(f"--slurm part --nproc 4 --srun-args={named}"), ["train", "c.py"])
+        assert [word for word in line if word.startswith(("--gres", "--gpus"))] == [named]
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "there is no srun on PATH" in fails("launch", "--slurm", "part", "--nproc", "1", *TRAIN.split())
     (tmp_path / "srun").write_text("#!/bin/sh\nexit 7\n")
     (tmp_path / "srun").chmod(0o755)
     assert main(["launch", "--slurm", "part", "--nproc", "1", *TRAIN.split()]) == 7
+
+
+@pytest.mark.parametrize("launcher, variable", [("slurm", "SLURM_PROCID"), ("mpi", "OMPI_COMM_WORLD_RANK")])
+def test_of_tasks_that_share_a_terminal_the_first_tells_an_error(fails, monkeypatch, capsys, launcher, variable):
+    def ended(seconds):
+        raise KeyboardInterrupt
+
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    for rank in (0, 1):
+        monkeypatch.setenv(variable, str(rank))
+        assert "'none.py' not found" in fails("train", "none.py", "--launcher", launcher)
+        assert waited == [2] * rank
+    monkeypatch.setattr(time, "sleep", ended)
+    assert main(["train", "none.py", "--launcher", launcher]) == 2
+    assert capsys.readouterr() == ("", "")
 
 
 MEET = """

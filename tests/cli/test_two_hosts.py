@@ -10,6 +10,7 @@ import pytest
 import torch
 from robustness.hosts import ADDRESSES, Hosts, two_hosts
 from robustness.processes import free_port
+from robustness.small_runs import SEARCH, TIMEOUT, training
 
 from mmrazor_lite.checkpoints import read_checkpoint
 from mmrazor_lite.cli import main
@@ -18,29 +19,8 @@ from mmrazor_lite.cli.launch import PROGRAM
 pytestmark = pytest.mark.wide
 
 CONFIG = "configs/pruning/autoslim/autoslim_{}_digits.py"
-EPOCHS, TIMEOUT = 12, 10  # seconds to wait for another process
-NETWORK = [
-    "model.architecture.backbone.settings=[]",
-    "model.architecture.backbone.stem_channels=24",
-    "model.architecture.backbone.last_channels=24",
-    "model.architecture.head.in_channels=24",
-    f"env_cfg.dist_cfg.timeout={TIMEOUT}",
-]
-TRAIN = [
-    *NETWORK,
-    "train_dataloader.dataset.dataset.indices=400",
-    "train_dataloader.batch_size=8",
-    f"train_cfg.max_epochs={EPOCHS}",
-    f"train_cfg.val_interval={EPOCHS}",
-    f"param_scheduler.end={EPOCHS}",
-    "default_hooks.checkpoint.interval=1",
-]
-SEARCH = [
-    *NETWORK,
-    "search_cfg.score_on_trained_images=True",
-    "search_cfg.calibrate_sample_num=64",
-    "search_cfg.target_macs=[60%]",
-]
+EPOCHS = 12
+TRAIN = training(EPOCHS)
 PATIENCE = 400  # seconds, for a busy machine
 
 

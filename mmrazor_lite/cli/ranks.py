@@ -1,0 +1,23 @@
+"""Which process of a run this one is, known before it has joined the others."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+# Launcher -> the variable in which it gives a process its number.
+VARIABLES = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
+ONE_TERMINAL = ("slurm", "mpi")  # shows what all processes say, on all machines
+
+
+def is_first(args: argparse.Namespace) -> bool:
+    """Whether this is the first process of the run, which does for all what is done once."""
+    launcher = getattr(args, "launcher", "none")
+    return launcher not in VARIABLES or os.environ.get(VARIABLES[launcher], "0") == "0"
+
+
+def speaks_first(args: argparse.Namespace) -> bool:
+    """Whether it tells an error at once: the first of those that share a terminal, because others may say the same."""
+    if getattr(args, "launcher", "none") in ONE_TERMINAL:
+        return is_first(args)
+    return os.environ.get("LOCAL_RANK", "0") == "0"

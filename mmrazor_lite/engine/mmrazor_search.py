@@ -23,7 +23,7 @@ _EVOLUTION = ("max_epochs", "num_candidates", "top_k", "num_mutation", "num_cros
 @LOOPS.register_module(name="EvolutionSearchLoop")
 @dataclass(frozen=True, kw_only=True)
 class MMRazorEvolution(ScoringSettings):
-    """The options of MMRazor's ``EvolutionSearchLoop``, and beside them ``latency_table`` and ``predictor``.
+    """The options of MMRazor's ``EvolutionSearchLoop``, and ``latency_table``, ``divisor`` and ``predictor``.
 
     Two of them mean something else here. ``calibrate_sample_num=-1``, MMRazor's default, recalibrates on as many
     images as a :class:`SearchLoop` does by default (0 turns it off); ``max_keep_ckpts`` changes nothing, as the one
@@ -45,6 +45,7 @@ class MMRazorEvolution(ScoringSettings):
     predictor_cfg: Mapping[str, Any] | None = None
     init_candidates: Sequence[Any] | None = None
     latency_table: str | Path | None = None
+    divisor: str | None = None
     predictor: str | Path | None = None
 
     def ours(self, input_shape: Sequence[int]) -> SearchSettings:
@@ -78,6 +79,7 @@ class MMRazorEvolution(ScoringSettings):
             searcher={"type": "EvolutionSearcher", **{key: getattr(self, key) for key in _EVOLUTION}},
             constraints_range=self.constraints_range or {},
             latency_table=self.latency_table,
+            divisor=self.divisor,
             predictor=self.predictor,
         )
 

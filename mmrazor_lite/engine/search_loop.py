@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from mmrazor_lite.engine.search_predictor import SearchPredictor
 from mmrazor_lite.engine.search_settings import SearchSettings
 from mmrazor_lite.engine.search_state import SearchState
 from mmrazor_lite.engine.searchers import build_searcher, searcher_class
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.estimators.latency_reading import read_table
-from mmrazor_lite.estimators.latency_table import CostWithLatency
+from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
 from mmrazor_lite.models.said import origin
 from mmrazor_lite.search import Cost, HasFront, HasHistory, Result, Searcher
+from mmrazor_lite.search.offered import OfferedCost, offered, that_pay
 from mmrazor_lite.search.protocols import asked_of, state_of
+from mmrazor_lite.subnet import SearchSpace
 
 SHOW_SECONDS, SAVE_SECONDS = 1.0, 5.0  # between two lines, and two writes of the state, while a predictor scores
 
@@ -72,12 +75,16 @@ class SearchLoop:
         command: str = "",
     ) -> None:
         self.work_dir, self.space = Path(work_dir), algorithm.mutator.search_space
-        self.cost, with_table = _cost(algorithm.mutator, settings)
+        table = _table(algorithm.mutator, settings)
+        cost_model = algorithm.mutator.cost_model
+        self.cost = cost_model if table is None else CostWithLatency(cost_model, table)
+        self._offered = _that_pay(self.space, self.cost, table, settings.divisor)  # what the searcher chooses from
         searcher = settings.searcher_config
         cls = searcher_class(searcher)
         ranges = settings.constraints_range
         self.limits = read_limits(cls.takes, cls.__name__, settings.targets, ranges, self.cost.max())
-        self.searcher: Searcher = build_searcher(cls, searcher, self.space, self.cost, settings.seed, self.limits)
+        space, cost = self._offered or (self.space, self.cost)
+        self.searcher: Searcher = build_searcher(cls, searcher, space, cost, settings.seed, self.limits)
         self.evaluator = SubnetEvaluator(algorithm, settings)
         constraints = self.limits.get("constraints", [])
         self.predictor = SearchPredictor(settings.predictor, algorithm.mutator, constraints, self.cost, settings.seed)
@@ -88,7 +95,8 @@ class SearchLoop:
                 "space": self.space.fingerprint,
                 "grid": self.space.grid,
                 **finite(self.limits),
-                **with_table,
+                **({} if table is None else {"latency_table": table.digest}),
+                **({} if self._offered is None else {"divisor": settings.divisor}),
                 **self.predictor.identity,
                 "searcher": searcher,
                 "evaluator": self.evaluator.settings,
@@ -138,7 +146,8 @@ class SearchLoop:
         return results
 
     def _step(self) -> None:
-        rows = asked_of(self.searcher, self.space)
+        asked = asked_of(self.searcher, self.space if self._offered is None else self._offered[0])
+        rows = self._whole(asked)
         if len(np.unique(rows, axis=0)) < len(rows) and not self._told_twice:
             self._told_twice = True
             print_log(
@@ -150,7 +159,7 @@ class SearchLoop:
             metrics, scored, spent = self.scorer(rows, self._shown.inside)
         else:
             metrics, scored, spent = self._predicted(rows)
-        self.searcher.tell(rows, metrics)
+        self.searcher.tell(asked, metrics)
         self.state.steps.append(
             {
                 "asked": len(rows),
@@ -168,6 +177,10 @@ class SearchLoop:
             self.state.save()
             self._saved = time.perf_counter()
 
+    def _whole(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the searcher as those of the space."""
+        return rows if self._offered is None else self._offered[1].whole(rows)
+
     def _predicted(self, rows: np.ndarray) -> tuple[list[dict[str, float]], int, dict[str, float]]:
         """As the scorer, from the predictor; every process predicts all of them."""
         began = time.perf_counter()
@@ -183,7 +196,7 @@ class SearchLoop:
 
     def _found(self) -> list[Found]:
         """What the searcher found, with scores of real evaluations; nothing is written before all have theirs."""
-        results = self.searcher.results()
+        results = [found._replace(row=self._whole(found.row[None])[0]) for found in self.searcher.results()]
         if not results:
             raise UserError(f"search: the {type(self.searcher).__name__} is done and has found no subnet")
         metrics: list[Mapping[str, float]] = [result.metrics for result in results]
@@ -197,7 +210,8 @@ class SearchLoop:
         """All subnets that nothing is both cheaper and better than, where the searcher has them."""
         if not isinstance(self.searcher, HasFront):
             return None
-        return Front(self.searcher.resource, [self._priced(result) for result in self.searcher.front()])
+        front = [found._replace(row=self._whole(found.row[None])[0]) for found in self.searcher.front()]
+        return Front(self.searcher.resource, [self._priced(result) for result in front])
 
     def _priced(self, result: Result) -> Found:
         subnet = self.space.subnet(result.row)
@@ -238,14 +252,42 @@ class SearchLoop:
             )
 
 
-def _cost(mutator: Any, settings: SearchSettings) -> tuple[Cost, dict[str, str]]:
-    """What subnets cost, and which latency table says so."""
+def _table(mutator: Any, settings: SearchSettings) -> LatencyTable | None:
+    """The latency table of a search."""
     if settings.latency_table is not None:
-        table = read_table(settings.latency_table, mutator)
-        return CostWithLatency(mutator.cost_model, table), {"latency_table": table.digest}
+        return read_table(settings.latency_table, mutator)
     if settings.target_latency is not None:
         raise UserError("target_latency needs latency_table: a file that says what each candidate takes")
-    return mutator.cost_model, {}
+    return None
+
+
+def _that_pay(
+    space: SearchSpace, cost: Cost, table: LatencyTable | None, divisor: str | None
+) -> tuple[SearchSpace, OfferedCost] | None:
+    """The space of the widths that pay by a latency table, and what its rows cost; None: of all."""
+    if divisor is None:
+        return None
+    if divisor != "auto":
+        raise UserError(
+            f"search_cfg.divisor={short(divisor)}: 'auto' is allowed, which takes the steps of latency_table; other "
+            "divisors are the mutator's, model.mutator.divisor"
+        )
+    if table is None:
+        raise UserError("search_cfg.divisor='auto' takes the steps of a latency table; give latency_table")
+    if table.widths is None:
+        raise UserError(
+            "search_cfg.divisor='auto': the latency table has no steps; tables of widths that are found by tracing "
+            "have them (OneShotChannelMutator), in other spaces leave it out"
+        )
+    found = offered(space, that_pay(space, table.steps))
+    counts = [sum(len(choice.candidates) for choice in one.values()) for one in (found, space)]
+    steps = Counter(table.steps.get(name, 1) for name in space)
+    told = ", ".join(f"{step} for {steps[step]}" for step in sorted(steps))
+    print_log(
+        f"search: of {counts[1]} widths {counts[0]} pay by the latency table, in steps of {told} groups",
+        logger="current",
+    )
+    return found, OfferedCost(found, cost, space)
 
 
 def _chosen(searcher: Searcher) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class SearchSettings(ScoringSettings):
         constraints_range: Resource -> ``(low, high)``, both included, in the same units (milliseconds for latency);
             ``None`` is no bound, one value is the upper one. For the evolution, which takes no ``target_*``.
         latency_table: File that says what each candidate takes, see :class:`LatencyTable`; makes latency a resource.
+        divisor: ``'auto'``: of widths that take as long as the next larger ones by the latency table (its steps of 8,
+            16 or 32 channels), the largest is offered alone. ``None``: all widths of the space are.
         predictor: File of an :class:`AccuracyPredictor`; it scores the candidates, all at once, and only what was found
             is evaluated. The state is on disk every few seconds then, and after the last step. ``dict(samples=500)``
             fits one first, to so many subnets within the limits that are evaluated.
@@ -41,6 +43,7 @@ class SearchSettings(ScoringSettings):
     target_latency: Target = None
     constraints_range: Mapping[str, Any] | None = None
     latency_table: str | Path | None = None
+    divisor: str | None = None
     predictor: str | Path | Mapping[str, int] | None = None
 
     @property

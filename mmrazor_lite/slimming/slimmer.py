@@ -21,6 +21,7 @@ from mmrazor_lite.models.importance import Importance, Ranking, build
 from mmrazor_lite.models.mutators.given import as_subnet
 from mmrazor_lite.randomness import seed_from
 from mmrazor_lite.search import Cost, EvolutionSearcher
+from mmrazor_lite.search.offered import OfferedCost, offered
 from mmrazor_lite.search.protocols import run
 from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import SearchSpace, Subnet, read_subnet, write_subnet
@@ -30,7 +31,6 @@ from .asked import check_data, check_kinds, check_network, texts
 from .budgets import MEASURED, Budget, read_goal
 from .images import read_images
 from .judging import Judge
-from .offered import OfferedCost, offered
 from .prepared import prepare
 from .ranked import Ranked, ranked
 from .repair import repair

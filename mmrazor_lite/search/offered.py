@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmrazor_lite.search import Cost
+from mmrazor_lite.search.cost import Cost
 from mmrazor_lite.subnet import Choice, SearchSpace
 
 
@@ -33,7 +33,11 @@ class OfferedCost:
 
     def __call__(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
         """(n, D) rows to what each of them costs."""
-        return self._cost(self._places[np.arange(len(self._places)), rows])
+        return self._cost(self.whole(rows))
+
+    def whole(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (n, D) as those of the space that has all candidates."""
+        return self._places[np.arange(len(self._places)), rows]
 
     def of(self, subnet: Mapping[str, Any]) -> dict[str, int | float]:
         """Costs of one subnet."""
@@ -68,3 +72,19 @@ def offered(every: SearchSpace, indices: Sequence[np.ndarray]) -> SearchSpace:
         for (name, choice), found in zip(every.items(), indices, strict=True)
     ]
     return SearchSpace(choices, every.layers)
+
+
+def that_pay(every: SearchSpace, steps: Mapping[str, int]) -> list[np.ndarray]:
+    """Indices of the candidates of each choice that pay.
+
+    Widths take as long as the next multiple of their step. So of all that go up to one multiple the largest pays.
+
+    Args:
+        every: A space of widths.
+        steps: Width -> its step; any width pays of those that are not in it.
+    """
+    found = []
+    for name, choice in every.items():
+        up = -(-np.asarray(choice.candidates, np.int64) // steps.get(name, 1))
+        found.append(np.flatnonzero(np.append(up[:-1] != up[1:], True)))
+    return found

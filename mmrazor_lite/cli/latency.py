@@ -152,6 +152,9 @@ def _print(report: Report) -> None:
     if report.spread > BUSY:
         doubt = f"repeats differ by {report.spread:.0%}; delete the journal and measure anew"
         print(f"warning: the machine was busy, {doubt}")
+    slow = table.device.get("slow", 0.0)
+    if slow > BUSY:
+        print(f"warning: the machine was never at full speed for {slow:.0%} of the measurements; these are scaled")
     rank = "undefined" if math.isnan(report.rank_correlation) else f"{report.rank_correlation:.3f}"
     times = f"{report.measured.min():.3f} to {report.measured.max():.3f} ms"
     print(

@@ -13,6 +13,7 @@ import yaml
 from mmrazor_lite import __version__
 from mmrazor_lite.checkpoints import checkpoint_hash
 from mmrazor_lite.estimators.measure import processor
+from mmrazor_lite.estimators.steady_rounds import slow_note
 
 from .network import Network
 from .proof import Proof
@@ -85,6 +86,7 @@ def words(done: Delivery) -> Iterator[str]:
     if unsteady:
         worst = max(row.spread for row in unsteady)
         yield f"the machine was busy: repeats lie up to {worst:.0%} of their median apart; measure again on an idle one"
+    yield from slow_note(min((row.speed for row in done.taken), default=1.0))
     for name, proof in done.proofs.items():
         if name.endswith(" int8") and proof.agreement is not None and proof.agreement < 0.95:
             yield f"{name} gives the same answer as fp32 in {proof.agreement:.1%} of the cases only"
@@ -126,6 +128,7 @@ def front_matter(done: Delivery) -> dict[str, Any]:
                         "batch_size": row.batch_size,
                         "ms": round(row.median, 4),
                         "spread": round(row.spread, 4),
+                        **({} if row.speed >= 1 else {"speed": round(row.speed, 4)}),
                     }
                     for row in done.taken
                 ],
@@ -209,8 +212,8 @@ def _tables(done: Delivery) -> Iterator[str]:
         for found in [done.proofs[file.name]]
     ]
     yield _table(["file", "size", "largest difference", "same answer", "accuracy"], rows)
-    how = f"{processor()}, {done.threads} threads, in turns: median, and distance of the quartiles as a share of it."
-    yield f"## How long a run takes\n\n{how}"
+    where = f"{processor()} at full speed, {done.threads} threads, in turns"
+    yield f"## How long a run takes\n\n{where}: median, and distance of the quartiles as a share of it."
     yield _table(["runtime", "network", "images", "ms", "spread"], [
         [row.name, row.network, str(row.batch_size), f"{row.median:.3g}", f"{row.spread:.1%}"] for row in done.taken
     ])  # fmt: skip

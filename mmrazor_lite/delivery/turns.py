@@ -1,4 +1,4 @@
-"""How long networks take in every runtime, in turns: what slows the machine down for a while meets all of them."""
+"""How long networks take in every runtime at full speed, in turns: what slows the machine down meets all of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmrazor_lite.estimators.measure import Timer, interleaved, spread
+from mmrazor_lite.estimators.measure import machine_pace
+from mmrazor_lite.estimators.steady_rounds import Steady, Timer, spread
 
 from .runtime import Runner
 
-REPEATS, MIN_SECONDS = 15, 0.05  # rounds, and how long each runs in one
+REPEATS, MIN_SECONDS = 15, 0.03  # rounds, and how long each runs in one
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class Taken:
         name: Of the runtime, such as ``onnx`` or ``onnx int8``.
         network: ``delivered``, or ``before``: the network that it was made of.
         batch_size: Images of a run.
-        times: Milliseconds of a run, of each round.
+        times: Milliseconds of a run, of each repeat that counts.
+        speed: Of the machine, as a share of its full speed; below 1 the times are scaled by it.
     """
 
     name: str
     network: str
     batch_size: int
     times: tuple[float, ...]
+    speed: float = 1.0
 
     @property
     def median(self) -> float:
@@ -62,14 +65,16 @@ def measure(
         scale: Of the random pixels.
     """
     before, rng = torch.get_num_threads(), np.random.default_rng(seed)
-    found = []
+    found, steady = [], Steady(machine_pace(threads))
     try:
         torch.set_num_threads(threads)
         for size in batch_sizes:
             images = (rng.standard_normal((size, *shape)) * scale).astype(np.float32)
             timers = {"|".join(key): _timer(runner, images) for key, runner in runners.items()}
-            times = interleaved(timers, repeats, min_seconds, rng)
-            found += [Taken(*key, size, tuple(times["|".join(key)])) for key in runners]
+            measured = steady(timers, repeats, min_seconds, rng)
+            for key in runners:
+                name = "|".join(key)
+                found.append(Taken(*key, size, tuple(measured.times[name]), measured.speeds[name]))
     finally:
         torch.set_num_threads(before)
     return found

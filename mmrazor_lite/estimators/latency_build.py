@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from .cells import Cell
-from .latency_measuring import check_numbers, measure
+from .latency_measuring import check_numbers, facts_of_repeats, measure
 from .latency_parts import HasParts, Job, draw_networks, plan_networks, plan_nothing, plan_parts
 from .latency_report import Report, rank_correlation, suggest
 from .latency_table import NETWORK, LatencyTable
 from .latency_widths import build_width_table
-from .measure import Measures, spread
+from .measure import Measures
 from .measurement_log import Journal
 
 __all__ = ["Report", "build_table", "rank_correlation", "suggest"]
@@ -46,7 +46,7 @@ def build_table(
         bench: See :class:`~mmrazor_lite.estimators.measure.Measures`.
         journal: File of what has been measured; one that exists is continued.
         checks: Random networks that the table is checked on, end to end; 3 or more.
-        repeats, min_seconds: See :func:`~mmrazor_lite.estimators.measure.interleaved`.
+        repeats, min_seconds: See :class:`~mmrazor_lite.estimators.steady_rounds.Steady`.
         seed: Of the networks drawn and of the order of measurements.
         apply_correction: Let the table apply the linear correction that the check suggests.
         progress: Called with the number of measurements done and that of all.
@@ -87,12 +87,6 @@ def build_table(
     rest = [np.median(whole - parts_only(rows)) for whole, rows in zip(times, base_rows, strict=False)]
     base = Cell("", sized, np.reshape(rest, shape))
     measured, predicted = times[-1], LatencyTable(space, base, cells)(check_rows)
-    noise = float(np.median([spread(book.times[key]) for key in jobs]))
-    table = LatencyTable(
-        space,
-        base,
-        cells,
-        {**facts, "repeats": min(len(book.times[key]) for key in jobs), "spread": round(noise, 4)},
-        suggest(predicted, measured, apply_correction),
-    )
-    return Report(table, predicted, measured, sum(part.keys.size for part in parts), distinct, noise)
+    of_repeats, fix = facts_of_repeats(jobs, book), suggest(predicted, measured, apply_correction)
+    table = LatencyTable(space, base, cells, {**facts, **of_repeats}, fix)
+    return Report(table, predicted, measured, sum(part.keys.size for part in parts), distinct)

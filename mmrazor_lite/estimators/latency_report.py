@@ -20,7 +20,6 @@ class Report:
         table: The table.
         predicted, measured: Milliseconds (S,) of the networks; predicted without a correction.
         entries, distinct: Entries of the table, and the measurements that they come from.
-        spread: Of the repeats of one measurement, in the median; see :func:`~mmrazor_lite.estimators.measure.spread`.
     """
 
     table: LatencyTable
@@ -28,7 +27,11 @@ class Report:
     measured: np.ndarray
     entries: int
     distinct: int
-    spread: float
+
+    @property
+    def spread(self) -> float:
+        """Of the repeats of one measurement, in the median; see :func:`.steady_rounds.spread`."""
+        return self.table.device["spread"]
 
     def errors(self, corrected: bool = False) -> np.ndarray:
         """Relative errors (S,), without a sign; ``corrected``: with the correction that the table states."""

@@ -23,18 +23,20 @@ from mmrazor_lite.graph.op_chains import POINTWISE
 from mmrazor_lite.subnet import SearchSpace
 
 from .cells import Cell
-from .latency_measuring import check_numbers, measure
+from .latency_measuring import check_numbers, facts_of_repeats, measure
 from .latency_parts import Job, add_job, plan_networks, plan_nothing
 from .latency_report import Report, suggest
 from .latency_table import NETWORK, LatencyTable
-from .measure import COMPILED, Measures, spread
+from .measure import COMPILED, Measures
 from .measurement_log import Journal
 from .op_runs import OpRun
 from .runtime_timers import RUNTIMES
+from .steady_rounds import spread
 from .width_curves import Curve, Priced, WidthCurves, never_falling
 from .width_steps import Stair, heaviest, paying_steps, stairs_of
 
-FOR_BASE = 8  # whole networks that say what is always there takes
+FOR_BASE, FOR_BASE_WRITTEN = 24, 8  # whole networks that say what is there beside ops, and how long these take inside;
+# of those that are written for another runtime, or compiled, fewer: that takes longer than to run them
 SHARES = {False: (1 / 4, 1 / 2, 3 / 4), True: (1 / 4, 1 / 2)}  # of the channels of an axis that are measured first,
 # beside the fewest and all; of ops that are written for another runtime fewer, since that takes as long as to run them
 FEW = 3  # repeats that tell a step from chance
@@ -89,16 +91,18 @@ def build_width_table(
     backend = facts.get("backend", "torch")
     called, fused = run_by(mutator.calls, backend), backend in RUNTIMES
     rng = np.random.default_rng([seed, 1])
-    base_rows, check_rows = draw_widths(space, FOR_BASE, rng), draw_widths(space, checks, rng)
+    for_base = FOR_BASE if backend == "torch" else FOR_BASE_WRITTEN
+    base_rows, check_rows = draw_widths(space, for_base, rng), draw_widths(space, checks, rng)
     jobs: dict[str, Job] = {}
     nothing = plan_nothing(jobs)
     networks = plan_networks(mutator, jobs, [base_rows, check_rows])
-    whole = len(jobs)
+    whole = set(jobs)
     book = Journal(journal, {"space": space.fingerprint, **facts})
 
     def times() -> Times:
         measure(jobs, bench, book, repeats, min_seconds, seed, progress)
-        found = {key: float(np.min(book.times[key])) for key in jobs}
+        # Networks as what is delivered is timed; of ops, whose factors are fitted to that, the least varies least.
+        found = {key: float((np.median if key in whole else np.min)(book.times[key])) for key in jobs}
         own = {key: max(ms - found[nothing], 0.0) for key, ms in found.items()}
         return Times(own, {key: spread(book.times[key]) if repeats >= FEW else math.inf for key in jobs})
 
@@ -109,22 +113,16 @@ def build_width_table(
     number = {key: index for index, key in enumerate(grids)}
     calls = [Priced(call.name, number[call.key], call.axes) for call in called]
     alone = WidthCurves(space, [grid.curve(own) for grid in grids.values()], calls)
-    for_base, measured = (np.array([own[key] for key in keys]) for keys in networks)
-    offset, factor = line_through(alone(base_rows), for_base)
+    known, measured = (np.array([own[key] for key in keys]) for keys in networks)
+    base, factor = line_through(alone(base_rows), known)
     curves = WidthCurves(space, [replace(curve, ms=factor * curve.ms) for curve in alone.curves], calls)
-    base = Cell("", (), np.array([offset]))
-    noise = float(np.median([spread(book.times[key]) for key in jobs]))
-    found = {
-        "repeats": min(len(book.times[key]) for key in jobs),
-        "spread": round(noise, 4),
-        "inside": round(factor, 4),
-    }
-    predicted = offset + curves(check_rows)
+    found = {**facts_of_repeats(jobs, book), "inside": round(factor, 4)}
+    predicted = base + curves(check_rows)
     fix = suggest(predicted, measured, apply_correction)
     beside = {key: {point: own[job] for point, job in grids[key].keys.items()} for key in stairs}
     steps = paying_steps(space, called, stairs, beside)
-    table = LatencyTable(space, base, [], {**facts, **found}, fix, widths=curves, steps=steps)
-    return Report(table, predicted, measured, len(calls), len(jobs) - whole, noise)
+    table = LatencyTable(space, Cell("", (), np.array([base])), [], {**facts, **found}, fix, widths=curves, steps=steps)
+    return Report(table, predicted, measured, len(calls), len(jobs) - len(whole))
 
 
 def line_through(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:

@@ -1,45 +1,42 @@
-"""How long modules take: timers for torch and other runtimes, and rounds whose order spreads drift over all of them.
-
-A timer is called with a number of runs and gives the seconds that they took together.
-"""
+"""How long modules take: a bench makes timers of them, in torch and other runtimes, and knows the machine's pace."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
 from mmrazor_lite.errors import UserError
 
 from .runtime_timers import RUNTIMES, check_runtime, runtime_timers
+from .steady_rounds import Pace, Timer
 from .torch_timers import check_compiler, torch_timer
 
-Timer = Callable[[int], float]
-DEVICES, CLOCKS = ("cpu", "cuda"), ("wall", "cpu")
+DEVICES = ("cpu", "cuda")
 COMPILED = "torch.compile"
 BACKENDS = ("torch", COMPILED, *RUNTIMES)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-WARM_UP = 3  # runs before the clock is looked at: memory is allocated, kernels are chosen
-MAX_RUNS = 10_000  # of one round
+CLOCK = {"wall": time.perf_counter, "cpu": time.process_time}
 PACE_SIZE, PACE_RUNS = 128, 6  # of the product of matrices that tells how fast the machine is now
+PACE_WARM = 3  # of these runs before that, so that what ran before has no part in it: caches were full of other things
+_PACES: dict[tuple[int, str], Pace] = {}  # by threads and clock: all of a process know the same full speed
 
 
 class Measures(Protocol):
     """What a table is measured with: a :class:`Bench`, or a clock of another kind.
 
     Attributes:
-        pace: A timer of one thing, always the same, that tells how fast the machine is now; None where it cannot vary.
+        pace: Tells how fast the machine is now; None where that cannot vary.
     """
 
-    pace: Timer | None
+    pace: Pace | None
 
     def facts(self) -> dict[str, Any]:
         """What decides about the times, as plain data."""
@@ -79,7 +76,7 @@ class Bench:
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if type(value) is not int or value < 1:
                 raise UserError(f"{name}={value!r} must be a whole number, 1 or more")
-        settings = (("device", device, DEVICES), ("backend", backend, BACKENDS), ("clock", clock, CLOCKS))
+        settings = (("device", device, DEVICES), ("backend", backend, BACKENDS), ("clock", clock, CLOCK))
         for name, value, known in (*settings, ("dtype", dtype or DTYPES[0], DTYPES)):
             if value not in known:
                 raise UserError(f"{name}={value!r} is unknown (allowed: {', '.join(known)})")
@@ -99,6 +96,7 @@ class Bench:
             check_compiler(device)
         self.device, self.backend, self.threads, self.batch_size = device, backend, threads, batch_size
         self.dtype, self.channels_last, self.clock = dtype, channels_last, clock
+        self.pace = machine_pace(threads, clock) if device == "cpu" else None
         torch.set_num_threads(threads)
 
     def facts(self) -> dict[str, Any]:
@@ -115,24 +113,6 @@ class Bench:
             **({} if self.clock == "wall" else {"clock": self.clock}),
         }
 
-    @property
-    def pace(self) -> Timer | None:
-        """A timer of a product of matrices, on the CPU."""
-        if self.device != "cpu":
-            return None
-        matrix = torch.rand((PACE_SIZE, PACE_SIZE), generator=torch.Generator().manual_seed(0))
-        return lambda runs: self._seconds(lambda: torch.mm(matrix, matrix), runs * PACE_RUNS)
-
-    def _seconds(self, function: Callable[[], Any], runs: int) -> float:
-        start = self._now()
-        for _ in range(runs):
-            function()
-        return self._now() - start
-
-    @property
-    def _now(self) -> Callable[[], float]:
-        return time.perf_counter if self.clock == "wall" else time.process_time
-
     def timer(self, module: nn.Module, size: Sequence[int]) -> Timer:
         """A timer of ``module``, in eval mode, on images or maps of ``size`` (C, H, W)."""
         return self.timers({"": (module, size)})[""]
@@ -142,9 +122,37 @@ class Bench:
         for module, _ in modules.values():
             module.eval()
         if self.backend in RUNTIMES:
-            return runtime_timers(modules, self.backend, self.batch_size, self.threads, self._now)
-        settings = (self.device, self.batch_size, self.dtype, self.channels_last, self.backend == COMPILED, self._now)
-        return {key: torch_timer(module, size, *settings) for key, (module, size) in modules.items()}
+            return runtime_timers(modules, self.backend, self.batch_size, self.threads, CLOCK[self.clock])
+        settings = (self.device, self.batch_size, self.dtype, self.channels_last, self.backend == COMPILED)
+        now = CLOCK[self.clock]
+        return {key: torch_timer(module, size, *settings, now) for key, (module, size) in modules.items()}
+
+
+def machine_pace(threads: int, clock: str = "wall") -> Pace:
+    """The pace of this machine, by a product of matrices on the CPU; one for the whole process.
+
+    Args:
+        threads: That compute; whoever measures sets as many.
+        clock: One of :data:`CLOCK`.
+    """
+    if (threads, clock) not in _PACES:
+        matrix = torch.rand((PACE_SIZE, PACE_SIZE), generator=torch.Generator().manual_seed(0))
+        now = CLOCK[clock]
+
+        product = torch.empty_like(matrix)
+
+        def timer(runs: int) -> float:
+            for _ in range(PACE_WARM):
+                torch.mm(matrix, matrix, out=product)
+            start = now()
+            for _ in range(runs * PACE_RUNS):
+                torch.mm(matrix, matrix, out=product)
+            return now() - start
+
+        # Other threads of a runtime wait for each other, which is no sign of another process.
+        clocks = (CLOCK["wall"], CLOCK["cpu"]) if threads == 1 and clock == "wall" else None
+        _PACES[threads, clock] = Pace(timer, clocks)
+    return _PACES[threads, clock]
 
 
 @contextmanager
@@ -157,39 +165,6 @@ def threads_kept(threads: int | None = None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def interleaved(
-    timers: Mapping[str, Timer], repeats: int, min_seconds: float, rng: np.random.Generator
-) -> dict[str, list[float]]:
-    """Times of one run of each timer, in milliseconds: ``repeats`` each, in rounds of a new random order.
-
-    A round runs a timer as often as it takes to fill ``min_seconds``, so that the clock's own steps do not matter; what
-    slows the machine down for a while meets some repeats of many timers instead of all repeats of one.
-    """
-    names, runs = list(timers), calibrated(timers, min_seconds)
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(repeats):
-        for index in rng.permutation(len(names)).tolist():
-            name = names[index]
-            found[name].append(timers[name](runs[name]) / runs[name] * 1000)
-    return found
-
-
-def calibrated(timers: Mapping[str, Timer], min_seconds: float) -> dict[str, int]:
-    """How often each timer has to run to fill ``min_seconds``, after a warm-up."""
-    runs = {}
-    for name, timer in timers.items():
-        timer(WARM_UP)
-        once = max(timer(WARM_UP) / WARM_UP, 1e-9)
-        runs[name] = min(max(1, round(min_seconds / once)), MAX_RUNS)
-    return runs
-
-
-def spread(times: Sequence[float]) -> float:
-    """How far repeats lie apart: the distance of the quartiles, as a share of the median."""
-    low, middle, high = np.percentile(times, [25, 50, 75])
-    return float((high - low) / middle) if middle else 0.0
 
 
 def processor() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,15 +13,19 @@ from torch import Tensor, nn
 
 from mmrazor_lite.graph import Along, OpCall, TensorForm
 
-MOST_BYTES = 2**24  # of weights that one op goes through in turns
+MOST_BYTES = 2**26  # of weights that one op goes through in turns: more than caches hold
 MOST_COPIES = 64
+ARENA_BYTES = 2**27  # that the weights of all ops are parts of
+LINE = 64  # bytes: where tensors begin
+NUMBERS = 2**12  # different ones of a tensor
 
 
 class OpRun(nn.Module):
     """Runs an op on random tensors; what it is called with counts for nothing.
 
     Inside a network, the weights of an op have left the fast memory since it ran last, as far as the network's are more
-    than that holds. So it goes through copies of its weights in turns, which together are as large as the network's.
+    than that holds. So it goes through several weights in turns, which together are as large as the network's. They are
+    parts of one large tensor that all ops share, beginning at any place of it.
 
     Args:
         call: The op.
@@ -32,10 +38,12 @@ class OpRun(nn.Module):
         super().__init__()
         self.kind = call.kind
         self._op, self._channels, self._images = call.op, tuple(channels), images
-        self._generator = torch.Generator().manual_seed(0)
+        self._generator = torch.Generator().manual_seed(zlib.crc32(repr((call.key, self._channels)).encode()))
         weights = [form for form in _forms((call.args, list(call.kwargs.values()))) if form.is_weight]
         own = sum(math.prod(form.sizes(channels)) * form.dtype.itemsize for form in weights)
         copies = min(MOST_COPIES, min(held_bytes, MOST_BYTES) // own) if own else 1
+        self._arena = _arena() if copies > 1 else None
+        self._place = torch.randint(ARENA_BYTES, (), generator=self._generator).item()  # in bytes
         inputs: dict[int, str] = {}  # a tensor of images is the same one for all copies
         self._called = [
             ([self._made(arg, inputs) for arg in call.args], {k: self._made(v, inputs) for k, v in call.kwargs.items()})
@@ -94,10 +102,37 @@ class OpRun(nn.Module):
             tensor = torch.zeros(shape, dtype=form.dtype)
         elif form.is_weight and len(sizes) == 1:
             tensor = torch.ones(shape, dtype=form.dtype)  # a variance is one of these
+        elif form.is_weight and self._arena is not None and form.dtype == torch.float32:
+            tensor = self._next(math.prod(shape)).reshape(shape)
         else:
-            tensor = torch.rand(shape, generator=self._generator, dtype=torch.float32).to(form.dtype) + 0.5
+            tensor = _numbers(math.prod(shape)).to(form.dtype).reshape(shape)
         back = [list(order).index(dim) for dim in range(len(sizes))]
         return tensor.permute(back)
+
+    def _next(self, count: int) -> Tensor:
+        """So many numbers of the arena, behind those taken last."""
+        if self._place + 4 * count > ARENA_BYTES:
+            self._place = 0
+        start = self._place // LINE * LINE // 4
+        self._place = 4 * (start + count) + LINE - 1
+        return self._arena[start : start + count]
+
+
+_ARENAS: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
+
+
+def _arena() -> Tensor:
+    """Numbers that are there as long as an op holds them."""
+    found = _ARENAS.get("")
+    if found is None:
+        found = _ARENAS[""] = _numbers(ARENA_BYTES // 4)
+    return found
+
+
+def _numbers(count: int) -> Tensor:
+    """So many numbers from 0.5 to 1.5, the same ones again and again."""
+    few = torch.rand(NUMBERS, generator=torch.Generator().manual_seed(0)) + 0.5
+    return few.repeat(-(-count // NUMBERS))[:count]
 
 
 class _Name(str):

@@ -36,7 +36,8 @@ def torch_timer(
     # What is compiled for the CPU has its maps in this layout, whatever its images have.
     maps_last = channels_last or (compiled and device == "cpu" and isinstance(module, OpRun))
     if dtype is not None or maps_last:  # of a copy: the module stays as it is
-        module = copy.deepcopy(module).to(dtype=dtype and getattr(torch, dtype))
+        module = module if isinstance(module, OpRun) else copy.deepcopy(module)
+        module = module.to(dtype=dtype and getattr(torch, dtype))
         if maps_last:
             _lay_channels_last(module)
     like = next((tensor for tensor in module.parameters() if tensor.is_floating_point()), torch.zeros(()))

@@ -49,13 +49,14 @@ def timed(full: Any, rows: Sequence[Row], shape: Sequence[int]) -> dict[str, tup
     import numpy as np
 
     import mmrazor_lite
-    from mmrazor_lite.estimators.measure import Bench, interleaved
+    from mmrazor_lite.estimators.measure import Bench
+    from mmrazor_lite.estimators.steady_rounds import Steady
 
     bench = Bench(batch_size=BATCH)
     modules = {row.name: full if row.file is None else mmrazor_lite.load_subnet(row.file) for row in rows}
     timers = {name: bench.timer(module, shape) for name, module in modules.items()}
-    times = interleaved(timers, ROUNDS, SECONDS, np.random.default_rng(0))
-    return {name: tuple(np.percentile(found, [25, 50, 75]).tolist()) for name, found in times.items()}
+    found = Steady(bench.pace)(timers, ROUNDS, SECONDS, np.random.default_rng(0))
+    return {name: tuple(np.percentile(times, [25, 50, 75]).tolist()) for name, times in found.times.items()}
 
 
 def show(rows: Sequence[Row], times: Mapping[str, tuple[float, float, float]]) -> None:

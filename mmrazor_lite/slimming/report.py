@@ -101,11 +101,13 @@ class Latency:
 
     Attributes:
         machine: What decides about them: device, its name, backend, version, threads, batch size.
+        speed: Of the machine, as a share of its full speed; below 1 the times are scaled by it.
     """
 
     original: tuple[float, ...]
     slimmed: tuple[float, ...]
     machine: Mapping[str, Any]
+    speed: float = 1.0
 
     @property
     def speedup(self) -> tuple[float, float, float]:
@@ -133,7 +135,8 @@ class Latency:
         named = {name: dict(zip(("low", "median", "high"), part, strict=True)) for name, part in parts.items()}
         speedup = dict(zip(("low", "median", "high"), self.speedup, strict=True))
         times = {"original": list(self.original), "slimmed": list(self.slimmed)}
-        return {**named, "speedup": speedup, "verdict": self.verdict, "machine": dict(self.machine), "times_ms": times}
+        machine = {"machine": dict(self.machine), "speed": self.speed}
+        return {**named, "speedup": speedup, "verdict": self.verdict, **machine, "times_ms": times}
 
 
 @dataclass(frozen=True)

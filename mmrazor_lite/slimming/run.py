@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmrazor_lite.errors import UserError, check_flag, short
+from mmrazor_lite.estimators.steady_rounds import slow_note
 from mmrazor_lite.folder_lock import hold, released
 from mmrazor_lite.models.importance import Importance
 from mmrazor_lite.models.mutators import OneShotChannelMutator
@@ -161,6 +162,7 @@ def slim(
         stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))
         notes += tuned.notes
     times = compare_latency(full, network, found.shape, seed=seed, bench=bench) if latency else None
+    notes += slow_note(times.speed) if times else []
     if is_timed and times is not None:
         notes += check_delivered(goal, times)
     report = Report(

@@ -1,4 +1,4 @@
-"""How long both networks take, measured in turns, so that what slows the machine down for a while meets both."""
+"""How long both networks take at full speed, measured in turns, so that what slows the machine down meets both."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmrazor_lite.estimators.measure import Bench, interleaved, threads_kept
+from mmrazor_lite.estimators.measure import Bench, threads_kept
+from mmrazor_lite.estimators.steady_rounds import Steady
 
 from .report import Latency
 
-REPEATS, MIN_SECONDS = 21, 0.05  # rounds, and how long a network runs in each
+REPEATS, MIN_SECONDS = 21, 0.03  # rounds, and how long a network runs in each
 
 
 def compare_latency(
@@ -29,12 +30,14 @@ def compare_latency(
 ) -> Latency:
     """Run both networks on the device that the slimmed one is on, in rounds of a new random order.
 
+    Rounds count while the machine is at full speed, see :class:`~mmrazor_lite.estimators.steady_rounds.Steady`.
+
     Args:
         original, slimmed: Plain modules; their modes are as before afterwards.
         input_shape: (C, H, W) of one image.
         batch_size: Images per run.
         threads: That compute on the CPU, inside the call; by default those of the process.
-        repeats: Rounds.
+        repeats: Rounds that count.
         bench: In the place of ``batch_size`` and ``threads``: measures both networks.
         min_seconds: How long each network runs in a round.
 
@@ -47,8 +50,9 @@ def compare_latency(
         timers = {
             name: bench.timer(network, input_shape) for name, network in (("original", original), ("slimmed", slimmed))
         }
-        times = interleaved(timers, repeats, min_seconds, np.random.default_rng(seed))
-    return Latency(tuple(times["original"]), tuple(times["slimmed"]), bench.facts())
+        found = Steady(bench.pace).rounds(timers, repeats, min_seconds, np.random.default_rng(seed))
+    original, slimmed = (tuple(found.times[name]) for name in timers)
+    return Latency(original, slimmed, bench.facts(), found.speed)
 
 
 @contextmanager

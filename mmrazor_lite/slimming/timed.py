@@ -1,6 +1,7 @@
 """A limit in milliseconds: a latency table says what meets it, a measurement beside the original has the last word.
 
-Milliseconds are those of the bench: of its batch, threads, dtype and layout.
+Milliseconds are those of the bench: of its batch, threads, dtype and layout; and those of the machine at full speed, as
+in a table (:mod:`mmrazor_lite.estimators.steady_rounds`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_build import build_table
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import LatencyTable
-from mmrazor_lite.estimators.measure import Bench, interleaved, threads_kept
+from mmrazor_lite.estimators.measure import Bench, threads_kept
 from mmrazor_lite.estimators.runtime_timers import RUNTIMES
+from mmrazor_lite.estimators.steady_rounds import Steady
 from mmrazor_lite.fileio import as_path
 from mmrazor_lite.subnet import Subnet
 
@@ -32,17 +34,22 @@ BUILT = {"checks": 5, "repeats": 7, "min_seconds": 0.004}  # of a table that is 
 BUSY = 0.1  # spread of repeats from which on times are in doubt
 NEAR = 0.03  # of the limit: how far what is delivered may be from it
 SEARCHES = 6  # times that the limit is set anew by what was measured
-ROUNDS, MOST_ROUNDS, MIN_SECONDS = 15, 60, 0.03  # of a measurement, and of one on a busy machine; of a round
+ROUNDS, MOST_ROUNDS, MIN_SECONDS = 15, 60, 0.02  # of a measurement, and of one on a busy machine; of a round
 SAME = ("device", "name", "backend")  # facts of a table that must be those of this machine
 SETTINGS = ("threads", "batch_size", "dtype", "channels_last", "clock")  # those that a measurement takes over
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Milliseconds of one run of the original and of a subnet, measured in turns."""
+    """Milliseconds of one run of the original and of a subnet, measured in turns.
+
+    Attributes:
+        speed: Of the machine, as a share of its full speed; below 1 the times are scaled by it.
+    """
 
     original: float
     slimmed: float
+    speed: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +100,7 @@ def table_measured(prepared: Prepared, bench: Bench, folder: Path | None, resume
             report.table.write(folder / TABLE)
     error = report.errors()
     told = f"{report.distinct} measurements, error on {len(error)} networks {error.mean():.1%} in the mean"
-    notes = [f"a latency table was measured: {told}", *_doubt(report.spread)]
-    return Timed(report.table, bench, tuple(notes))
+    return Timed(report.table, bench, (f"a latency table was measured: {told}", *_doubt(report.table)))
 
 
 def table_of_file(prepared: Prepared, path: Any, backend: str | None = None) -> Timed:
@@ -126,16 +132,20 @@ def table_of_file(prepared: Prepared, path: Any, backend: str | None = None) -> 
                 f"{path}: the latency table is of {key} '{table.device[key]}', here it is '{own[key]}'; measure one "
                 "here (tools/latency/build_table.py), or leave it out, then one is measured"
             )
-    notes = [f"latencies are predicted by {path}", *_doubt(float(table.device.get("spread", 0.0)))]
+    if here.pace is not None and "pace" in table.device:  # its milliseconds are those of that speed
+        here.pace = here.pace.with_known(float(table.device["pace"]) / 1000)
+    notes = [f"latencies are predicted by {path}", *_doubt(table)]
     if table.device.get("version", own["version"]) != own["version"]:
         notes.append(f"the latency table was measured with {of} {table.device['version']}, here it is {own['version']}")
     return Timed(table, here, tuple(notes))
 
 
-def _doubt(spread: float) -> list[str]:
-    return [f"the machine was busy while the latency table was measured: repeats differ by {spread:.0%}"] * (
-        spread > BUSY
-    )
+def _doubt(table: LatencyTable) -> list[str]:
+    """What is to be said of a machine that was busy while a table was measured."""
+    spread, slow = (float(table.device.get(name, 0.0)) for name in ("spread", "slow"))
+    notes = [f"the machine was busy while the latency table was measured: repeats differ by {spread:.0%}"]
+    slowed = f"{slow:.0%} of the latency table was measured while the machine was never at full speed, and is scaled"
+    return notes * (spread > BUSY) + [slowed] * (slow > BUSY)
 
 
 class Stopwatch:
@@ -152,15 +162,18 @@ class Stopwatch:
         """Medians over rounds of both; more rounds while the medians are uncertain by more than a third of NEAR."""
         timers = {"original": self._full, "slimmed": self._timer(subnet)}
         times: dict[str, list[float]] = {name: [] for name in timers}
+        steady, speeds = Steady(self._bench.pace), []
         with threads_kept(self._bench.threads):
-            while len(times["original"]) < MOST_ROUNDS:
-                for name, found in interleaved(timers, ROUNDS, MIN_SECONDS, np.random.default_rng(0)).items():
-                    times[name] += found
+            while ROUNDS * len(speeds) < MOST_ROUNDS:
+                found = steady.rounds(timers, ROUNDS, MIN_SECONDS, np.random.default_rng(0))
+                speeds.append(found.speed)
+                for name in timers:
+                    times[name] += found.times[name]
                 ratios = np.divide(times["slimmed"], times["original"])
                 if _uncertain(ratios) <= NEAR / 3:
                     break
         original = float(np.median(times["original"]))
-        return Pair(original, original * float(np.median(ratios)))
+        return Pair(original, original * float(np.median(ratios)), float(np.median(speeds)))
 
 
 def _uncertain(values: np.ndarray) -> float:
@@ -229,15 +242,21 @@ def tightened(
     fast = {subnet: pair for subnet, pair in tried.items() if _share(goal, pair) <= 1 + NEAR}
     fast = {subnet: pair for subnet, pair in fast.items() if pair.slimmed < pair.original}
     if not fast:
-        figures = ", ".join(f"{p.slimmed:.3g} ms beside {p.original:.3g} ms" for p in tried.values()) or "nothing"
+        figures = ", ".join(map(_both, tried.values())) or "nothing"
         raise UserError(
             f"budget {goal.asked}: no subnet was found that takes no longer; measured, beside the full network: "
             f"{figures}. Measure on an idle machine, or give another budget"
         )
     subnet = max(fast, key=lambda subnet: _share(goal, fast[subnet]))
     pair = fast[subnet]
-    told = f"{pair.slimmed:.3g} ms beside {pair.original:.3g} ms of the original, predicted {predicted(subnet):.3g} ms"
+    told = f"{_both(pair)} of the original, predicted {predicted(subnet):.3g} ms"
     return subnet, f"chosen by measurement: {told}, {len(tried)} measured, {_share(goal, pair):.1%} of the limit"
+
+
+def _both(pair: Pair) -> str:
+    """Milliseconds as measured."""
+    scaled = "" if pair.speed >= 1 else f" (scaled from {pair.speed:.0%} of full speed)"
+    return f"{pair.slimmed:.3g} ms beside {pair.original:.3g} ms{scaled}"
 
 
 def _share(goal: Budget, pair: Pair) -> float:

@@ -12,8 +12,9 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_build import build_table, rank_correlation, suggest
+from mmrazor_lite.estimators.latency_measuring import facts_of_repeats
 from mmrazor_lite.estimators.latency_table import LatencyTable
-from mmrazor_lite.estimators.measure import MAX_RUNS, Bench, interleaved, spread
+from mmrazor_lite.estimators.measure import Bench
 from mmrazor_lite.estimators.measurement_log import Journal
 from mmrazor_lite.models.backbones import OFAMobileNetV3
 from mmrazor_lite.models.mutables import MutableOP
@@ -188,6 +189,8 @@ def test_a_journal_of_another_measurement(elastic, tmp_path, change, part):
         'HEADER\n{"key": "a", "ms": []}\n',
         'HEADER\n{"key": "a", "ms": [true]}\n',
         'HEADER\n{"key": "a", "ms": [NaN]}\n',
+        'HEADER\n{"key": "a", "ms": [1], "speed": 0}\n',
+        'HEADER\n{"key": "a", "ms": [1], "pace": "fast"}\n',
         'HEADER\n{"key"\n{"key": "a", "ms": [1]}\n',
     ],
 )
@@ -201,6 +204,17 @@ def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path, content):
     assert path.read_text() == content
 
 
+def test_a_journal_knows_the_speed_of_the_machine(tmp_path):
+    path = tmp_path / "journal"
+    book = Journal(path, {"threads": 1})
+    book.add("a", [1.0], "a part", pace=0.0005)
+    book.add("b", [2.0], "another", speed=0.71, pace=0.0004)
+    for one in (book, Journal(path, {"threads": 1})):
+        assert one.speeds == {"b": 0.71} and one.pace == 0.0004
+        found = facts_of_repeats(["a", "b"], one)
+        assert found == {"repeats": 1, "spread": 0.0, "pace": 0.4, "slow": 0.5}
+
+
 def test_half_a_header_starts_anew(tmp_path):
     path = tmp_path / "journal"
     Journal(path, {"threads": 1}).add("a", [1.0, 2.0], "a part")
@@ -211,26 +225,6 @@ def test_half_a_header_starts_anew(tmp_path):
         assert path.read_bytes() == content
     assert Journal(path, {"threads": 1}).times == {"a": [1.0, 2.0]}
     assert json.loads(content.splitlines()[1])["what"] == "a part"
-
-
-def test_rounds_are_interleaved_and_fill_the_clock():
-    calls = []
-
-    def timer(name: str, seconds: float):
-        def run(runs: int) -> float:
-            calls.append((name, runs))
-            return runs * seconds
-
-        return run
-
-    timers = {"fast": timer("fast", 1e-4), "slow": timer("slow", 0.02), "free": timer("free", 0.0)}
-    found = interleaved(timers, repeats=8, min_seconds=0.01, rng=np.random.default_rng(0))
-    assert found["fast"] == pytest.approx([0.1] * 8) and found["slow"] == pytest.approx([20] * 8)
-    rounds = [calls[i : i + 3] for i in range(6, len(calls), 3)]  # behind two warm-ups of each
-    assert len(rounds) == 8 and all({name for name, _ in one} == set(timers) for one in rounds)
-    assert len({tuple(name for name, _ in one) for one in rounds}) > 2
-    assert {name: runs for one in rounds for name, runs in one} == {"fast": 100, "slow": 1, "free": MAX_RUNS}
-    assert spread([1.0, 1.0, 1.0]) == 0 and spread([1.0, 2.0, 3.0]) == 0.5 and spread([0.0]) == 0
 
 
 def test_rank_correlation():
@@ -259,7 +253,7 @@ def test_a_real_bench(clock, same_threads):
     facts = bench.facts()
     assert json.loads(json.dumps(facts)) == facts
     assert [facts[key] for key in ("device", "backend", "threads", "batch_size")] == ["cpu", "torch", 1, 2]
-    assert bench.pace(2) > 0
+    assert bench.pace() > 0 and bench.pace is Bench(threads=1, clock=clock).pace  # one full speed in a process
 
 
 @pytest.mark.parametrize(

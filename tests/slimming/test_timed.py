@@ -10,10 +10,12 @@ import torch
 from small_nets import build
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.steady_rounds import Pace
 from mmrazor_lite.slimming import timed
 from mmrazor_lite.slimming.budgets import read_goal
 from mmrazor_lite.slimming.prepared import prepare
 from mmrazor_lite.slimming.report import Latency
+from mmrazor_lite.slimming.speed import compare_latency
 from mmrazor_lite.slimming.timed import NEAR, SEARCHES, Pair, Stopwatch, check_delivered, limit_of, tightened
 from mmrazor_lite.subnet import Subnet
 
@@ -106,7 +108,7 @@ def test_what_is_slower_than_the_original_is_not_delivered():
 class Clock:
     """A bench that counts parameters, and is slowed down by other work now and then."""
 
-    threads = 1
+    threads, pace = 1, None
 
     def __init__(self, noise: float) -> None:
         self.rng, self.noise, self.runs = np.random.default_rng(0), noise, 0
@@ -135,6 +137,47 @@ def test_a_busy_machine_is_measured_for_longer(prepared, noise, rounds, monkeypa
     assert pair.slimmed == pytest.approx(pair.original, rel=0.1 if noise else 1e-9)
     rounds_run = (clock.runs - 4 * -(-rounds // 15)) / 2  # behind two warm-ups of both timers
     assert rounds_run == rounds and torch.get_num_threads() == threads
+
+
+class Machine:
+    """A bench whose runs take a microsecond for each parameter, longer on a day when the machine is slow."""
+
+    slow, threads = 1.0, 1
+
+    def __init__(self, device="cpu", backend="torch", threads=1, batch_size=1, **layout) -> None:
+        self.pace = Pace(lambda runs: runs * 1e-3 * Machine.slow)
+
+    def facts(self):
+        return {"device": "cpu", "name": "a machine", "backend": "torch", "version": "1", "threads": 1, "batch_size": 1}
+
+    def timers(self, modules):
+        return {key: self.timer(module, size) for key, (module, size) in modules.items()}
+
+    def timer(self, module, size):
+        seconds = 1e-6 * sum(p.numel() for p in module.parameters()) + 1e-6
+        return lambda runs: runs * seconds * Machine.slow
+
+
+def test_a_millisecond_is_that_of_the_table_on_a_slow_day(prepared, tmp_path, monkeypatch):
+    """What is measured on a machine that is slow all the while has the unit of the table, and that is said."""
+    monkeypatch.setattr(timed, "Bench", Machine)
+    monkeypatch.setattr(timed, "BUILT", {"checks": 3, "repeats": 1, "min_seconds": 1e-9})
+    full = prepared.mutator.search_space.max()
+    found = timed.table_measured(prepared, Machine(), tmp_path, False, 0)
+    before = Stopwatch(prepared, found.bench)(full)
+    assert before.speed == 1 and found.table.device["pace"] == pytest.approx(1.0)
+    monkeypatch.setattr(Machine, "slow", 1.45)
+    after = timed.table_of_file(prepared, tmp_path / timed.TABLE)
+    assert Stopwatch(prepared, Machine())(full).original == pytest.approx(1.45 * before.original)
+    pair = Stopwatch(prepared, after.bench)(full)
+    assert pair.original == pytest.approx(before.original) and pair.speed == pytest.approx(1 / 1.45)
+    latency = compare_latency(*[prepared.mutator.export(full)] * 2, (3, 16, 16), bench=after.bench)
+    assert np.median(latency.slimmed) == pytest.approx(before.original) and latency.speed == pytest.approx(1 / 1.45)
+    assert latency.as_dict()["speed"] == latency.speed
+    told = f"{pair.slimmed:.3g} ms beside {pair.original:.3g} ms (scaled from 69% of full speed)"
+    with pytest.raises(UserError, match="no subnet was found") as caught:
+        tightened(goal("0.01ms"), search, predicted, lambda subnet: pair, ENDS)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +211,12 @@ def table(prepared, tmp_path_factory):
 def test_a_measurement_has_the_settings_of_the_table(prepared, table, tmp_path):
     data = json.loads(table.read_text())
     del data["crc"]
-    data["device"].update(threads=1, batch_size=3, channels_last=True, spread=0.4, version="1.0")
+    data["device"].update(threads=1, batch_size=3, channels_last=True, spread=0.4, slow=0.3, version="1.0")
     path = tmp_path / "other.json"
     path.write_text(json.dumps(data))
     found = timed.table_of_file(prepared, path)
     facts = found.bench.facts()
     assert (facts["threads"], facts["batch_size"], facts["channels_last"]) == (1, 3, True)
     assert any("repeats differ by 40%" in note for note in found.notes)
+    assert any("30% of the latency table was measured while the machine was never at" in note for note in found.notes)
     assert any("measured with torch 1.0, here it is" in note for note in found.notes)

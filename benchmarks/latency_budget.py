@@ -1,19 +1,25 @@
 """Networks slimmed to 70 % of their milliseconds, in torch and onnxruntime; beside it what half the macs alone gives.
 
-    python -m benchmarks.latency_budget --work DIR                       # alone on an idle machine
-    python -m benchmarks.latency_budget --work DIR --only resnet50-torch
-    python -m benchmarks.latency_budget --work DIR --table               # the rows, of what is there
+    python -m benchmarks.latency_budget mobilenet_v2-torch --work DIR     # one case; on an idle machine
+    python -m benchmarks.latency_budget 'resnet50-*' --work DIR --minutes 8
+    python -m benchmarks.latency_budget --work DIR                        # all cases
+    python -m benchmarks.latency_budget --work DIR --table                # the rows, of what is there
 
-A job is a network in a runtime; its result is one JSON file in ``DIR/jobs``. Interrupted, the same command goes on.
-Channels are ordered by the size of their weights, which are random: widths decide about milliseconds, not weights.
+A case is a network in a runtime; its result is one JSON file in ``DIR/cases``. Its steps are a latency table, the
+network by its milliseconds, the network by its macs, and both beside the full one. Interrupted, or stopped after
+``--minutes``, the same command goes on with the measurement of the table, or the step, that it was at. Channels are
+ordered by the size of their weights, which are random: widths decide about milliseconds, not weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -34,6 +40,7 @@ from mmrazor_lite.slimming.timed import NEAR
 
 IMAGES = 16
 SHARE, MACS = "70%", "50%"
+MEASURED = {"repeats": 7, "min_seconds": 0.005}  # of a table
 NETWORKS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "mobilenet_v2": ("MobileNetV2-1.5x", lambda: torchvision.models.mobilenet_v2(width_mult=1.5)),
     "resnet50": ("ResNet-50", torchvision.models.resnet50),
@@ -41,39 +48,82 @@ NETWORKS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 }
 BACKENDS = ("torch", "onnxruntime")
 HEADS = (
-    "network", "runtime", "full, ms", f"{SHARE} of it", "predicted", "measured", "of the limit", "within 3%",
+    "network, pixels", "runtime", "full, ms", f"{SHARE} of it", "predicted", "measured", "of the limit", "within 3%",
     "macs left", f"{MACS} of macs alone, ms", "of full", "table: error, worst",
 )  # fmt: skip
 
 
-def job(name: str, backend: str, args: argparse.Namespace) -> dict[str, Any]:
+class Enough(Exception):
+    """The time is up."""
+
+
+class Deadline:
+    """Ends a case between two measurements.
+
+    Args:
+        minutes: From now on; None: never.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+    def __call__(self, *_: Any) -> None:
+        if time.monotonic() > self._end:
+            raise Enough
+
+
+def case(name: str, backend: str, args: argparse.Namespace, late: Deadline) -> dict[str, Any]:
     """What one network takes in one runtime, before and after."""
     network, shape = _network(name), (3, args.size, args.size)
     images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
     bench, prepared = Bench(backend=backend, threads=args.threads, clock=args.clock), prepare(network, shape)
     options = {"images": IMAGES, "importance": "l1", "latency": False}
-    table, found = args.work / f"{name}-{backend}.json", {}
-    if not table.exists():
-        report = build_table(
-            prepared.mutator, bench, f"{table}.journal", checks=args.checks, repeats=7, min_seconds=0.005
-        )
-        report.table.write(table)
-        write_text_atomic(table.with_suffix(".errors"), json.dumps(report.errors().tolist()))
-    errors = json.loads(table.with_suffix(".errors").read_text())
-
-    by_time = _slimmed(
-        network, images, {"latency": SHARE}, args.work / f"{name}-{backend}", {**options, "table": table}
-    )
-    by_macs = _slimmed(network, images, MACS, args.work / f"{name}-macs", options)
-    found["predicted"] = read_table(table, prepared.mutator).of(by_time.subnet)
+    table = args.work / f"{name}-{backend}.json"
+    errors, spent = table.with_suffix(".errors"), _Seconds(table.with_suffix(".seconds"))
+    with spent("table"):
+        if not errors.exists():
+            report = build_table(
+                prepared.mutator, bench, f"{table}.journal", checks=args.checks, progress=late, **MEASURED
+            )
+            report.table.write(table)
+            write_text_atomic(errors, json.dumps(report.errors().tolist()))
+    late()
+    with spent("time"):
+        where = args.work / f"{name}-{backend}"
+        by_time = _slimmed(network, images, {"latency": SHARE}, where, {**options, "table": table})
+    late()
+    with spent("macs"):
+        by_macs = _slimmed(network, images, MACS, args.work / f"{name}-macs", options)
+    late()
+    found: dict[str, Any] = {"predicted": read_table(table, prepared.mutator).of(by_time.subnet)}
     for key, small in (("time", by_time), ("macs", by_macs)):
-        times = compare_latency(_full(prepared), small.model, shape, bench=bench)
+        with spent("measured"):
+            times = compare_latency(_full(prepared), small.model, shape, bench=bench)
         (_, full, _), _ = times.quartiles
         found[key] = {"full": full, "ratio": 1 / times.speedup[1], "spread": [1 / end for end in times.speedup]}
         costs = small.report.costs
         found[key]["macs"] = costs["slimmed"]["macs"] / costs["original"]["macs"]
+        found[key]["speed"] = times.speed
     notes = [note for note in by_time.report.notes if "measurement" in note or "pays" in note]
-    return {**found, "errors": errors, "notes": notes, "machine": bench.facts()}
+    about = {"size": args.size, "seconds": spent.kept, "machine": bench.facts()}
+    return {**found, "errors": json.loads(errors.read_text()), "notes": notes, **about}
+
+
+class _Seconds:
+    """What steps took, over all runs, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.kept: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.kept[step] = round(self.kept.get(step, 0.0) + time.monotonic() - start, 1)
+            write_text_atomic(self._path, json.dumps(self.kept))
 
 
 def _network(name: str) -> nn.Module:
@@ -102,16 +152,18 @@ def rows(found: Iterable[tuple[str, str, dict[str, Any]]]) -> list[list[str]]:
         alone = [f"{macs['ratio'] * macs['full']:.3g}", f"{macs['ratio']:.0%}"]
         told = f"{sum(errors) / len(errors):.1%}, {max(errors):.1%}"
         ours = [*milliseconds, f"{share:.1%}", met, f"{data['time']['macs']:.0%}"]
-        lines.append([NETWORKS[name][0], backend, *ours, *alone, told])
+        title = f"{NETWORKS[name][0]}, {data['size']}"
+        lines.append([title, backend, *ours, *alone, told])
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", default=["*"], metavar="CASE", help="NETWORK-RUNTIME, or a pattern of them")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="of NETWORK-RUNTIME")
+    parser.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--size", type=int, default=224, help="pixels")
+    parser.add_argument("--size", type=int, default=64, help="pixels (default: 64)")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that does other work"
     )
@@ -119,22 +171,29 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    (args.work / "jobs").mkdir(parents=True, exist_ok=True)
+    (args.work / "cases").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
-    found = []
-    for name in NETWORKS:
-        for backend in BACKENDS:
-            file = args.work / "jobs" / f"{name}-{backend}.json"
-            wanted = any(fnmatchcase(file.stem, pattern) for pattern in args.only)
-            if wanted and not file.exists() and not args.table:
-                print(f"{file.stem} ...", flush=True)
-                write_text_atomic(file, json.dumps(job(name, backend, args), indent=1))
-            if file.exists():
-                found.append((name, backend, json.loads(file.read_text())))
+    files = {
+        (name, runtime): args.work / "cases" / f"{name}-{runtime}.json" for name in NETWORKS for runtime in BACKENDS
+    }
+    wanted = [key for key, file in files.items() if any(fnmatchcase(file.stem, pattern) for pattern in args.cases)]
+    if not wanted:
+        parser.error(f"no case is '{args.cases[0]}'; there are {', '.join(file.stem for file in files.values())}")
+    late = Deadline(args.minutes)
+    for key in wanted if not args.table else ():
+        if not files[key].exists():
+            print(f"{files[key].stem} ...", flush=True)
+            try:
+                write_text_atomic(files[key], json.dumps(case(*key, args, late), indent=1))
+            except Enough:
+                print(f"{files[key].stem}: stopped after {args.minutes:g} minutes; the same command goes on")
+                break
+    found = [(*key, json.loads(file.read_text())) for key, file in files.items() if file.exists()]
     for row in (HEADS, ["---"] * len(HEADS), *rows(found)):
         print("| " + " | ".join(row) + " |")
     for name, backend, data in found:
-        print(f"{name}-{backend}: {'; '.join(data['notes'])}")
+        seconds = ", ".join(f"{step} {spent:.0f} s" for step, spent in data["seconds"].items())
+        print(f"{name}-{backend}: {'; '.join([*data['notes'], seconds])}")
 
 
 if __name__ == "__main__":

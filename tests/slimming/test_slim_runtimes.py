@@ -81,6 +81,7 @@ def clock(monkeypatch) -> KnownClock:
     return clock
 
 
+@pytest.mark.wide
 def test_a_budget_in_milliseconds_is_met_in_onnxruntime(clock, tmp_path):
     """From the table to what is delivered: chosen, measured beside the full network, within 3 % of the limit."""
     torch.manual_seed(0)

@@ -35,6 +35,13 @@ class SubnetOptimWrapper(OptimWrapper):
 
     is_half: bool = False  # whether forward passes compute in 16 bits
 
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, accumulative_counts: int = 1, clip_grad: dict | None = None
+    ) -> None:
+        super().__init__(optimizer, accumulative_counts, clip_grad)
+        # A group for each parameter, as mmengine makes them, whose items are looked up in Python, twenty times a step.
+        optimizer.param_groups[:] = [dict(group) for group in optimizer.param_groups]
+
     @property
     def batch_index(self) -> int:
         """Batches that ended so far; after a resume it goes on from the checkpoint."""

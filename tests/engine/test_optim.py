@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 from mmrazor_lite.engine.optim import SubnetAmpOptimWrapper, SubnetOptimWrapper
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.randomness import seed_all, seed_from
 
 
 @pytest.fixture
@@ -111,3 +115,21 @@ def test_float16_scales_unscales_once_and_skips_infinite_gradients():
     optim_wrapper.backward((weight * float("inf")).sum())
     optim_wrapper.end_batch()
     torch.testing.assert_close(weight.detach().cpu(), torch.full((2,), -1.0))
+
+
+def test_groups_are_plain_whoever_made_them(weight):
+    """A ``ConfigDict`` looks an item up in Python, twenty times for each group of each step."""
+    optimizer = torch.optim.SGD([ConfigDict(params=[weight], lr=0.5)], lr=1.0)
+    optim_wrapper = SubnetOptimWrapper(optimizer=optimizer)
+    assert [type(group) for group in optimizer.param_groups] == [dict]
+    optim_wrapper.update_params(weight.sum())
+    assert torch.equal(weight.detach(), torch.full((2,), 0.5))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="its generators are seeded by torch")
+def test_to_seed_a_step_formats_no_traceback(monkeypatch):
+    torch.manual_seed(seed_from(3, 4))
+    drawn = torch.rand(3)
+    monkeypatch.setattr(traceback, "format_stack", lambda *args: pytest.fail("as torch does for CUDA, unused"))
+    seed_all(3, 4)
+    assert torch.equal(torch.rand(3), drawn)

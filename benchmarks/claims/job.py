@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -13,6 +14,7 @@ from typing import Any
 
 COMMITTED = Path(__file__).with_name("results")
 CONFIGS = Path(__file__).with_name("configs")
+SAME = {"show_empty": True} if sys.version_info >= (3, 13) else {}  # of a syntax tree, as older versions write it
 PLACES = ("data_root",)  # settings of a machine: figures do not depend on them
 
 
@@ -155,4 +157,4 @@ def config_digest(name: str) -> str:
     bases = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "_base_"]
     paths = [node.value for base in bases for node in ast.walk(base) if isinstance(node, ast.Constant)]
     inner = [config_digest(Path(path).stem) for path in paths if path.startswith("./")]
-    return hashlib.sha256("".join([ast.dump(tree), *inner]).encode()).hexdigest()
+    return hashlib.sha256("".join([ast.dump(tree, **SAME), *inner]).encode()).hexdigest()

@@ -24,7 +24,7 @@ warnings.filterwarnings("ignore")
 
 from benchmarks._jobs import measured
 from benchmarks.claims.bench import Bench
-from benchmarks.claims.claims import CLAIMS, MISSING, all_jobs, all_rows
+from benchmarks.claims.claims import CLAIMS, all_jobs, all_rows
 from benchmarks.claims.job import COMMITTED, Jobs
 from benchmarks.claims.running import ELSEWHERE, ENDED, Runner
 from benchmarks.claims.study import read_study
@@ -73,7 +73,6 @@ def main() -> int:
         print(plan(jobs, chosen))
     elif options.table:
         print(markdown(all_rows(study, jobs, options.claim), jobs))
-        print(f"Not part of the study yet: {', '.join(MISSING)}.")
     elif options.collect:
         if jobs.committed is None or options.set:
             raise SystemExit("error: --collect takes the study as it is: no --tiny, no --again and no --set")

@@ -45,7 +45,8 @@ def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
         yield Job(_search(shape), f"{name}_search", searched, find, 12, reads=(_supernet(shape),))
         alone = {**settings, "epochs": epochs, **only(auto, "tolerance")}
         for seed in auto["seeds"]:
-            yield _job(alone, shape, "full", 100, seed, epochs * minutes)
+            if seed in auto["full_seeds"]:
+                yield _job(alone, shape, "full", 100, seed, epochs * minutes)
             for share in auto["shares"]:
                 for kind in ("found", *CONTROLS):
                     yield _job(alone, shape, kind, share, seed, 0.7 * epochs * minutes)
@@ -140,7 +141,7 @@ def any_width(algorithm: Any) -> Any:
 def gaps(study: Mapping[str, Any], jobs: Jobs, shape: str, share: int, control: str) -> Difference | None:
     """What the network found is ahead of a control, paired by seed; of the full network with control ``full``."""
     ours, theirs = [], []
-    for seed in study["autoslim"]["seeds"]:
+    for seed in study["autoslim"]["full_seeds" if control == "full" else "seeds"]:
         other = 100 if control == "full" else share
         pair = jobs.record(_alone(shape, "found", share, seed)), jobs.record(_alone(shape, control, other, seed))
         if all(pair):
@@ -151,7 +152,8 @@ def gaps(study: Mapping[str, Any], jobs: Jobs, shape: str, share: int, control: 
 
 def _names(study: Mapping[str, Any], shape: str, share: int, *controls: str) -> list[str]:
     kinds = [("found", share), *((kind, 100 if kind == "full" else share) for kind in controls)]
-    return [_alone(shape, kind, part, seed) for seed in study["autoslim"]["seeds"] for kind, part in kinds]
+    seeds = study["autoslim"]["full_seeds" if "full" in controls else "seeds"]
+    return [_alone(shape, kind, part, seed) for seed in seeds for kind, part in kinds]
 
 
 def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:

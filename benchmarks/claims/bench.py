@@ -75,8 +75,17 @@ class Bench:
     def options(self, step: str, epochs: int | None = None, lr: float | None = None) -> list[str]:
         """The ``KEY=VALUE`` of a command."""
         task = self.task
+        options = [*self.image_options(step), f"optim_wrapper.optimizer.lr={lr or task['lr']}"]
+        if epochs is not None:
+            options += [f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}"]
+            options += [f"param_scheduler.1.end={epochs}"]
+        return options
+
+    def image_options(self, step: str, *more: str) -> list[str]:
+        """Those that say where the images are, how large and how many; ``more`` names further loaders that train."""
+        task = self.task
         options = [f"data_root={Path(task['data_root']).resolve()}"]
-        loaders = [name for name in LOADERS if step == "search" or not name.startswith("search")]
+        loaders = [*(name for name in LOADERS if step == "search" or not name.startswith("search")), *more]
         if task["size"] != 16:
             size = task["size"]
             options += [f"{ARCHITECTURE[step]}.input_shape=(3,{size},{size})"]
@@ -86,11 +95,7 @@ class Bench:
         if task["per_class"] is not None:
             options += [f"{loader}.dataset.dataset.dataset.per_class={task['per_class']}" for loader in loaders]
             options += [f"test_dataloader.dataset.dataset.per_class={task['per_class']}"]
-        options += [f"train_dataloader.batch_size={task['batch']}", f"optim_wrapper.optimizer.lr={lr or task['lr']}"]
-        if epochs is not None:
-            options += [f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}"]
-            options += [f"param_scheduler.1.end={epochs}"]
-        return options
+        return [*options, *(f"{loader}.batch_size={task['batch']}" for loader in ("train_dataloader", *more))]
 
     def command(self, piece: str, *words: Any, done: Path) -> None:
         """Run another command; it is done where a file is there."""
@@ -101,11 +106,11 @@ class Bench:
         config, options = self.config(name, "supernet"), self.options("supernet", epochs)
         return self.workspace.train("train", config, epochs, seed, options)
 
-    def algorithm(self, name: str, step: str = "search") -> Any:
+    def algorithm(self, name: str, step: str = "search", *options: str) -> Any:
         """A supernet of a config, without weights: its space and its costs."""
         from mmrazor_lite.config import build_model, load_config
 
-        return build_model(load_config(self.config(name, step), self.options(step)))
+        return build_model(load_config(self.config(name, step), [*self.options(step), *options]))
 
     def alone(
         self,

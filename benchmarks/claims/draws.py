@@ -6,6 +6,7 @@ Shapes: n rows, D choices.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,3 +40,8 @@ def spread_first(number: int, first: int) -> list[int]:
     """An order of 0 .. number - 1 in which the ``first`` ones are spread evenly, and the rest follows in order."""
     chosen = sorted({round((index + 0.5) * number / first - 0.5) for index in range(first)})
     return chosen + [index for index in range(number) if index not in chosen]
+
+
+def dealt(number: int, seeds: Sequence[int], seed: int) -> list[int]:
+    """Which of 0 .. number - 1 are trained with a seed, where each is trained once and the seeds are dealt in turns."""
+    return list(range(seeds.index(seed), number, len(seeds)))

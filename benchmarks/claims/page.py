@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks._jobs import ROOT
 from benchmarks.claims.claims import CLAIMS, all_rows
 from benchmarks.claims.job import Jobs
-from benchmarks.claims.table import markdown
+from benchmarks.claims.table import hours, markdown
 
 PAGE, PICTURES = ROOT / "docs/claims.md", ROOT / "docs/results/claims"
 BEGIN, END = "<!-- made by python -m benchmarks.claims --collect -->", "<!-- to here -->"
@@ -18,6 +18,7 @@ BEGIN, END = "<!-- made by python -m benchmarks.claims --collect -->", "<!-- to 
 def results(study: Mapping[str, Any], jobs: Jobs) -> str:
     """The part of the page that is made."""
     parts = [markdown(all_rows(study, jobs), jobs)]
+    parts.append(f"What it costs, as it is expected on the machine of the figures:\n\n{hours(jobs)}")
     for claim in CLAIMS:
         if (PICTURES / f"{claim}.png").exists():
             parts.append(f"![{claim}](results/claims/{claim}.png)\n")

@@ -31,9 +31,9 @@ def bench():
         patch.setattr(sys, "path", [str(ROOT), *sys.path])
 
         from benchmarks.claims import __main__ as main
-        from benchmarks.claims import arithmetic, autoslim, claims, draws, job, running, spos, study, table
+        from benchmarks.claims import arithmetic, autoslim, claims, draws, job, running, slim, spos, study, table, tfnas
 
-        parts = (main, arithmetic, autoslim, claims, draws, job, running, spos, study, table)
+        parts = (main, arithmetic, autoslim, claims, draws, job, running, slim, spos, study, table, tfnas)
         yield SimpleNamespace(**{part.__name__.rpartition(".")[2].strip("_"): part for part in parts})
 
 
@@ -52,12 +52,11 @@ def test_of_one_seed_there_is_no_error_and_nothing_is_ahead(bench):
 
 
 def test_controls_that_differ_make_the_error_larger(bench):
-    ours, alike, apart = [72.0, 74.0], [[70.0, 72.0]] * 4, [[64.0, 66.0], [76.0, 78.0], [66.0, 68.0], [74.0, 76.0]]
-    near, far = (bench.arithmetic.ahead_of_mean(ours, others) for others in (alike, apart))
-    assert near.mean == far.mean == pytest.approx(2.0)
-    assert near.error == pytest.approx(0.0, abs=1e-12)
-    # the means are 65, 77, 67, 75: squares of their distances from 71 are 36, 36, 16, 16
-    assert far.error == pytest.approx(math.sqrt(104 / 3 / 4))
+    ours, alike, apart = [72.0, 74.0], [[70.0, 70.0], [72.0, 72.0]], [[64.0, 76.0], [76.0, 64.0, 82.0]]
+    near, far = (bench.arithmetic.ahead_of_draws(ours, others) for others in (alike, apart))
+    assert near.mean == pytest.approx(2.0) and near.error == pytest.approx(0.0, abs=1e-12)
+    # the means are 70 and 74: the differences 2 and 0
+    assert far.mean == pytest.approx(1.0) and far.error == pytest.approx(1.0)
 
 
 def test_tau_counts_pairs(bench):
@@ -99,6 +98,14 @@ def test_subnets_of_a_band_are_different_and_in_it(bench, space, cost):
         bench.draws.within(space, cost, "flops", 1, 2, 5, seed=1)
 
 
+def test_each_control_is_trained_once_and_every_seed_has_as_many(bench, tmp_path):
+    seeds = [0, 1, 2, 3, 4]
+    dealt = [bench.draws.dealt(10, seeds, seed) for seed in seeds]
+    assert sorted(itertools.chain(*dealt)) == list(range(10)) and {len(part) for part in dealt} == {2}
+    rivals = [name for name in jobs_of(bench, tmp_path).jobs if name.startswith("tfnas-rival45-")]
+    assert sorted(rivals) == [f"tfnas-rival45-{index:02d}-s{index % 5}" for index in range(10)]
+
+
 def test_the_first_jobs_cover_the_range(bench):
     order = bench.draws.spread_first(30, 10)
     assert sorted(order) == list(range(30))
@@ -127,7 +134,7 @@ def test_the_table_judges_by_jobs_that_there_are(bench, tmp_path):
     assert {name for row in rows for name in row.jobs} <= set(jobs.jobs)
     assert all(row.state(jobs).startswith("0 of ") for row in rows)
     assert all(
-        job.minutes <= 15 or any(part in name for part in ("supernet", "sweep", "phase"))
+        job.minutes <= 15 or any(part in name for part in ("supernet", "sweep", "phase", "tfnas-search", "-full"))
         for name, job in jobs.jobs.items()
     )
 
@@ -179,14 +186,49 @@ def test_the_table_says_met_and_missed(bench, tmp_path):
         finish(jobs, f"spos-range-{index:02d}", test=accuracy)
     for seed in (0, 1):
         finish(jobs, f"spos-found-s{seed}", test=71.0 + seed)
-        for index in (0, 1):
-            finish(jobs, f"spos-band-{index:02d}-s{seed}", test=70.0 + seed + 0.1 * index)
+    for index, seed in ((0, 0), (1, 0), (1, 1)):
+        finish(jobs, f"spos-band-{index:02d}-s{seed}", test=70.0 + seed + 0.1 * index)
     ranking, band, duel = bench.spos.rows(study, jobs)
     assert ranking.state(jobs) == "**met**" and "tau 1.00" in ranking.figure
     assert band.state(jobs) == "**missed**"
     assert duel.state(jobs) == "**met**" and duel.figure.startswith("+0.95 (0.05) points, 2 seeds")
     text = bench.table.markdown([ranking, band, duel], jobs)
     assert len({line.count("|") for line in text.splitlines()}) == 1
+
+
+def test_targets_are_judged_by_the_table_and_by_the_clock(bench, tmp_path):
+    study = bench.study.read_study(tiny=True)
+    jobs = jobs_of(bench, tmp_path, tiny=True)
+    finish(jobs, "tfnas-table", pace=1.0)
+    finish(jobs, "tfnas-search-60", target=10.0, latency=9.95, macs=1000)
+    for seed, (found, rival) in enumerate(((71.0, 70.0), (72.0, 70.8))):
+        finish(jobs, f"tfnas-found60-s{seed}", test=found)
+        finish(jobs, f"tfnas-rival60-{seed:02d}-s{seed}", test=rival)
+    states = []
+    for measured, speed in ((10.4, 1.0), (10.6, 1.0), (13.2, 1.3)):  # the last one on a machine that is slower now
+        finish(jobs, "tfnas-measured", measured={"60": measured}, pace=speed)
+        duel, claim, milliseconds = bench.tfnas.rows(study, jobs)
+        states.append(milliseconds.state(jobs))
+    assert duel.state(jobs) == "**met**" and duel.figure == "+1.10 (0.10) points"
+    assert claim.state(jobs) == "**missed**"  # of two that are asked for there is one target
+    assert (
+        states == ["**met**", "**missed**", "**met**"] and milliseconds.figure == "by the table -0.50%; measured +1.5%"
+    )
+
+
+def test_slimming_sees_as_many_images_as_what_it_stands_beside(bench, tmp_path):
+    study = bench.study.read_study()
+    assert [bench.slim.epochs_of(study, case) for case in ("autoslim", "spos", "ofa", "tfnas")] == [64, 112, 52, 50]
+    jobs = jobs_of(bench, tmp_path)
+    for case in study["slim"]["cases"]:
+        trained, tuned = jobs.jobs[f"slim-{case}-full"].settings, jobs.jobs[f"slim-{case}-s0"].settings
+        assert trained["epochs"] + tuned["tune_epochs"] == bench.slim.epochs_of(study, case)
+    gap = bench.slim.apart([70.0, 72.0], [69.0])
+    assert gap.mean == 2.0 and gap.error == pytest.approx(1.0)
+    for row in bench.slim.rows(study, jobs):
+        for name in row.jobs:
+            finish(jobs, name, test=70.0)
+        assert row.state(jobs) == "reported"
 
 
 def test_an_unknown_number_of_the_study_is_refused(bench):
@@ -277,7 +319,7 @@ def terminate_when(path: Path) -> None:
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("claim", ["spos", "autoslim", "ofa", "sweep"])
+@pytest.mark.parametrize("claim", ["spos", "autoslim", "ofa", "sweep", "tfnas"])
 def test_every_kind_of_job_runs(bench, tmp_path, data, claim):
     study, jobs = tiny_study(bench, tmp_path, data)
     chosen = [name for name, job in jobs.jobs.items() if job.claim == claim]
@@ -288,6 +330,19 @@ def test_every_kind_of_job_runs(bench, tmp_path, data, claim):
     assert states and all(state in ("**met**", "**missed**") for state in states)
     again = dataclasses.replace(jobs, work=tmp_path / "other")
     assert not any(map(again.done, chosen))
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("case", ["autoslim", "spos", "ofa", "tfnas"])
+def test_the_full_network_of_a_space_is_trained_slimmed_and_tuned(bench, tmp_path, data, case):
+    study, jobs = tiny_study(bench, tmp_path, data)
+    finder, _ = bench.slim.searched_by(study, case)
+    finish(jobs, finder, macs=600_000, found={"50": {"macs": 600_000}}, nets=[{"macs": 600_000}])
+    for name in (f"slim-{case}-full", f"slim-{case}-s0"):
+        assert bench.main.do(jobs, name, study) == 0
+    full, slimmed = jobs.record(f"slim-{case}-full"), jobs.record(f"slim-{case}-s0")
+    assert full["macs"] > 600_000 and 0.8 * 600_000 < slimmed["macs"] <= slimmed["budget"] == 600_000
+    assert all(0 <= slimmed[key] <= 100 for key in ("test", "cut"))
 
 
 # the page -------------------------------------------------------------------------------------------------------

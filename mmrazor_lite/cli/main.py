@@ -34,6 +34,7 @@ from . import (
     image_lists,
     latency,
     launch,
+    library_warnings,
     migrate,
     next_step,
     old_flags,
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_and_tell(args: argparse.Namespace) -> int:
-    with signals.raised() as ended:
+    with signals.raised() as ended, library_warnings.in_one_line():
         try:
             with released():
                 _find_shipped(args)

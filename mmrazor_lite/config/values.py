@@ -102,6 +102,23 @@ def _above_zero(where: str, value: Any) -> None:
         check_number(where, part, 0, above=True, optional=not isinstance(value, list | tuple))
 
 
+def _preprocessor(where: str, value: Any) -> None:
+    """A section; mmpretrain's own normalises where it is told both a mean and a deviation, and never by one of them."""
+    _section(where, value)
+    if value and str(value.get("type", "ClsDataPreprocessor")).endswith("ClsDataPreprocessor"):
+        given = [key for key in ("mean", "std") if value.get(key) is not None]
+        if len(given) == 1:
+            raise UserError(f"{where}.{given[0]} is given alone: give mean and std, or neither (None)")
+
+
+def _clipping(where: str, value: Any) -> None:
+    _section(where, value)
+    if value:
+        needed = "clip_value" if value.get("type") == "value" else "max_norm"
+        if needed not in value:
+            raise UserError(f"{where}={short(dict(value))}: give {needed} too, a number above 0")
+
+
 def _nothing(where: str, value: Any) -> None:
     raise UserError(f"{where}: a config does not say this; remove it")
 
@@ -171,6 +188,8 @@ _RULES: tuple[tuple[Rule, str], ...] = (
     ),
     (_number(0, above=True, optional=True), "env_cfg.dist_cfg.timeout model_wrapper_cfg.bucket_cap_mb"),
     (_above_zero, "**data_preprocessor.std"),
+    (_preprocessor, "**data_preprocessor"),
+    (_clipping, "optim_wrapper**.clip_grad"),
     (_milestones, "param_scheduler**.milestones"),
     (_intervals, "train_cfg.dynamic_intervals"),
     (_level, "log_level"),

@@ -164,3 +164,21 @@ def test_a_damaged_image_is_told_by_us_alone(root):
     decode = "cv2.imdecode(numpy.frombuffer(b'GIF', numpy.uint8), 1)"
     done = subprocess.run([sys.executable, "-c", f"{words}; {decode}"], cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_a_library_warns_of_is_one_line_and_said_once():
+    """Python writes two: a path of the library, and a line of its code."""
+    code = """
+import sys, warnings
+from mmrazor_lite.cli import main
+def warned(args):
+    for level in (1, 1, 2):
+        warnings.warn("no such\\n  file", stacklevel=level)
+sys.modules["mmrazor_lite.cli.main"].run = warned
+before = warnings.formatwarning
+status = main(["configs"])
+assert warnings.formatwarning is before
+sys.exit(status)
+"""
+    found = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stderr) == (0, "warning: no such file\n")

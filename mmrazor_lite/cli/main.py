@@ -183,8 +183,8 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
             line = lost_process(error) or lost_worker(error)
             if line is not None and signals.is_launched():
                 time.sleep(1)  # its launcher ends this process too: then it is no news
-        elif not ranks.speaks_first(args):
-            return _told_later(line)
+        elif seconds := ranks.seconds_before_telling(args):
+            return _told_later(line, seconds)
     except KeyboardInterrupt:
         return signals.told(args, ended)
     if line is None:
@@ -192,10 +192,10 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
     return _fail(next_step.as_typed(line))
 
 
-def _told_later(line: str) -> int:
+def _told_later(line: str, seconds: int) -> int:
     """Tell an error that the first process may tell too: then its launcher ends this one meanwhile."""
     try:
-        time.sleep(2)
+        time.sleep(seconds)
     except KeyboardInterrupt:
         return 2
     return _fail(next_step.as_typed(line))

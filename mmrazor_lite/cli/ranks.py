@@ -16,8 +16,11 @@ def is_first(args: argparse.Namespace) -> bool:
     return launcher not in VARIABLES or os.environ.get(VARIABLES[launcher], "0") == "0"
 
 
-def speaks_first(args: argparse.Namespace) -> bool:
-    """Whether it tells an error at once: the first of those that share a terminal, because others may say the same."""
+def seconds_before_telling(args: argparse.Namespace) -> int:
+    """How long it keeps an error that another process may tell too, whose launcher then ends this one.
+
+    The first of those that share a terminal tells it at once, and takes a few seconds more to end.
+    """
     if getattr(args, "launcher", "none") in ONE_TERMINAL:
-        return is_first(args)
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+        return 0 if is_first(args) else 15
+    return 0 if os.environ.get("LOCAL_RANK", "0") == "0" else 2

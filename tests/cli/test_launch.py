@@ -136,7 +136,7 @@ def test_of_tasks_that_share_a_terminal_the_first_tells_an_error(fails, monkeypa
     for rank in (0, 1):
         monkeypatch.setenv(variable, str(rank))
         assert "'none.py' not found" in fails("train", "none.py", "--launcher", launcher)
-        assert waited == [2] * rank
+        assert waited == [15] * rank
     monkeypatch.setattr(time, "sleep", ended)
     assert main(["train", "none.py", "--launcher", launcher]) == 2
     assert capsys.readouterr() == ("", "")

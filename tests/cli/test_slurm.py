@@ -82,9 +82,7 @@ def test_a_signal_to_the_launcher_ends_the_job(launch, slurm, root, tmp_path, si
 
 def test_an_error_of_all_tasks_is_told_once(launch, root, tmp_path):
     words = ["train", root / CONFIG.format("supernet"), "--work-dir", tmp_path / "W", "--cfg-options"]
-    ends = (2, 128 + signal.SIGTERM)  # the greatest of all tasks, of which srun may end one early
-    assert launch(tmp_path / "log", *words, "load_from=none.pth").wait(PATIENCE) in ends
-    lines = (tmp_path / "log").read_text().splitlines()
-    assert [text for text in lines if not text.startswith(("srun: ", "slurmstepd: "))] == [
-        "error: checkpoint none.pth: no such file"
-    ], lines
+    # srun's status is the greatest of all tasks, of which it ends one by a signal
+    assert launch(tmp_path / "log", *words, "load_from=none.pth").wait(PATIENCE) >= 2
+    errors = [text for text in (tmp_path / "log").read_text().splitlines() if text.startswith("error: ")]
+    assert errors == ["error: checkpoint none.pth: no such file"]

@@ -17,6 +17,7 @@ from mmrazor_lite.subnet import SearchSpace
 from .width_curves import Curve, Priced, WidthCurves
 
 MOST_CHANNELS = 2**22
+MOST_LANES, MOST_BESIDE = 1024, 1000.0  # of a curve: channels that are fast together, and how much slower others are
 MOST_WIDTHS = 512  # that one axis of a curve was measured at
 
 
@@ -56,7 +57,12 @@ def steps(data: Mapping[str, Any], space: SearchSpace, where: str) -> dict[str, 
 def written(widths: WidthCurves) -> list[str]:
     """Both as entries of a JSON mapping, one line per curve and call."""
     curves = [
-        {"what": curve.what, "widths": [grid.tolist() for grid in curve.widths], "ms": curve.ms.tolist()}
+        {
+            "what": curve.what,
+            "widths": [grid.tolist() for grid in curve.widths],
+            "ms": curve.ms.tolist(),
+            **({} if curve.lanes == 1 else {"lanes": [curve.lanes, curve.beside]}),
+        }
         for curve in widths.curves
     ]
     calls = [
@@ -87,7 +93,13 @@ def _curve(data: Any, where: str) -> Curve:
     values = np.array(ms, np.float64)
     if any((np.diff(values, axis=axis) < 0).any() for axis in range(values.ndim)):
         raise UserError(f"{where}: ms must not fall as a width grows, got {short(ms)}")
-    return Curve(data["what"], tuple(np.array(grid, np.int64) for grid in grids), values)
+    lanes = data.get("lanes", [1, 1.0])
+    good = isinstance(lanes, list) and len(lanes) == 2 and type(lanes[0]) is int and jsonio.is_number(lanes[1])
+    good = good and 0 < lanes[0] <= MOST_LANES and 1 <= lanes[1] <= MOST_BESIDE
+    if not good or (lanes[0] > 1 and len(grids) > 1):
+        told = "[channels, how many times longer others take], of a curve of one axis"
+        raise UserError(f"{where}: lanes must be {told}, got {short(lanes)}")
+    return Curve(data["what"], tuple(np.array(grid, np.int64) for grid in grids), values, lanes[0], float(lanes[1]))
 
 
 def _is_grid(value: Any) -> bool:

@@ -9,10 +9,12 @@
 A network of traced widths has curves, what an op takes at some numbers of channels, and calls, which
 curve an op follows and what its channels count: a constant, and of groups the channels per unit, and a unit's width::
 
-    {..., "curves": [{"what": "conv2d ...", "widths": [[1, 32, 64], [1, 64, 128]], "ms": [[0.01, 0.2, 0.4], ...]}, ...],
+    {..., "curves": [{"what": "conv2d ...", "widths": [[1, 32, 64], [1, 64, 128]], "ms": [[0.01, 0.2, 0.4], ...]},
+                     {"what": "conv2d ...", "widths": [[1, 64, 128]], "ms": [0.01, 0.1, 0.2], "lanes": [16, 1.5]}, ...],
      "calls": [{"name": "layer1.0.conv1", "curve": 0, "channels": [[0, {"conv1": [1, 1]}], [0, {...}]]}, ...],
      "steps": {"conv1": 16, ...}}
 
+``lanes`` says of which multiples the times of a curve are, and how many times longer other numbers of channels take.
 ``steps`` says of which multiples alone a width pays.
 
 ``ms`` nests one list per choice, in the order of its candidates; ``base`` may be one number; ``device``,

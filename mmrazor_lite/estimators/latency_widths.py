@@ -33,14 +33,14 @@ from .op_runs import OpRun
 from .runtime_timers import RUNTIMES
 from .steady_rounds import spread
 from .width_curves import Curve, Priced, WidthCurves, never_falling
-from .width_steps import Stair, heaviest, paying_steps, stairs_of
+from .width_steps import Stair, heaviest, lanes_of, paying_steps, stairs_of
 
 FOR_BASE, FOR_BASE_WRITTEN = 24, 8  # whole networks that say what is there beside ops, and how long these take inside;
 # of those that are written for another runtime, or compiled, fewer: that takes longer than to run them
 SHARES = {False: (1 / 4, 1 / 2, 3 / 4), True: (1 / 4, 1 / 2)}  # of the channels of an axis that are measured first,
 # beside the fewest and all; of ops that are written for another runtime fewer, since that takes as long as to run them
 FEW = 3  # repeats that tell a step from chance
-LANES = 8  # channels that are computed together: what is measured are multiples, where there are that many
+LANES = 16  # channels that are computed together: what is measured are multiples, where there are that many
 ROUNDS = 4  # times that widths are looked at between those that were measured
 STEP = 0.1  # of an op's time: what is that far from the line between its neighbours is a step
 MATTERS = 0.002  # of the time of all ops at full width: steps below it are not looked for
@@ -112,14 +112,16 @@ def build_width_table(
     own = times().ms
     number = {key: index for index, key in enumerate(grids)}
     calls = [Priced(call.name, number[call.key], call.axes) for call in called]
-    alone = WidthCurves(space, [grid.curve(own) for grid in grids.values()], calls)
+    beside = {key: {point: own[job] for point, job in grids[key].keys.items()} for key in stairs}
+    lanes = {key: lanes_of(stairs[key][0], beside[key]) for key in stairs if len(grids[key].knots) == 1 and stairs[key]}
+    curves = [grid.curve(own, *lanes.get(key, (1, 1.0))) for key, grid in grids.items()]
+    alone = WidthCurves(space, curves, calls)
     known, measured = (np.array([own[key] for key in keys]) for keys in networks)
     base, factor = line_through(alone(base_rows), known)
     curves = WidthCurves(space, [replace(curve, ms=factor * curve.ms) for curve in alone.curves], calls)
     found = {**facts_of_repeats(jobs, book), "inside": round(factor, 4)}
     predicted = base + curves(check_rows)
     fix = suggest(predicted, measured, apply_correction)
-    beside = {key: {point: own[job] for point, job in grids[key].keys.items()} for key in stairs}
     steps = paying_steps(space, called, stairs, beside)
     table = LatencyTable(space, Cell("", (), np.array([base])), [], {**facts, **found}, fix, widths=curves, steps=steps)
     return Report(table, predicted, measured, len(calls), len(jobs) - len(whole))
@@ -239,12 +241,14 @@ class _Grid:
             self.knots[axis] = sorted({*self.knots[axis], inside})
         return bool(new)
 
-    def curve(self, ms: Mapping[str, float]) -> Curve:
-        """What was measured."""
+    def curve(self, ms: Mapping[str, float], lanes: int, beside: float) -> Curve:
+        """What was measured; of one axis, of multiples of the lanes."""
         times = np.array([ms[self.keys[point]] for point in self.points]).reshape([len(line) for line in self.knots])
+        if lanes > 1:
+            times = times / np.where(np.array(self.knots[0]) % lanes, beside, 1.0)
         sizes = " to ".join(map(str, self.call.fulls))
         what = f"{self.call.kind} of up to {sizes} channels, as in {self.call.name or 'the network'}"
-        return Curve(what, tuple(np.array(line) for line in self.knots), never_falling(times))
+        return Curve(what, tuple(np.array(line) for line in self.knots), never_falling(times), lanes, beside)
 
     def _at(self, axis: int, channels: int) -> tuple[int, ...]:
         """So many channels of one axis, all of the other."""
@@ -299,9 +303,10 @@ def _measured(grids: Collection[_Grid], jobs: dict[str, Job], measured: Callable
 
 
 def _stairs(grids: Mapping[str, _Grid], times: Times, jobs: dict[str, Job]) -> dict[str, list[Stair]]:
-    """Those of the ops that take longest, by their keys; their measurements join the others."""
-    found = {}
-    for key in heaviest({key: grid.full(times) for key, grid in grids.items()}):
+    """Those of the ops that take longest and of depthwise convolutions, by their keys; they join the others."""
+    found, heavy = {}, heaviest({key: grid.full(times) for key, grid in grids.items()})
+    depthwise = [key for key, grid in grids.items() if len(grid.knots) == 1 and grid.call.kind.startswith("conv")]
+    for key in dict.fromkeys([*heavy, *depthwise]):
         found[key] = list(stairs_of(grids[key].call))
         for stair in found[key]:
             grids[key].plan(jobs, stair.points)
@@ -313,7 +318,7 @@ def _first(call: OpCall, axis: int, shares: Sequence[float]) -> list[int]:
     full, step, width = call.fulls[axis], call.steps[axis], call.axes[axis]
     low = width.constant + sum(per for _, per, _ in width.terms)
     lanes = math.lcm(step, LANES)
-    if full < 4 * lanes:
+    if full < 2 * lanes:
         inner = {full - round(full / 2 / step) * step}
     elif width.constant:
         inner = {full - round((1 - share) * full / step) * step for share in shares}
@@ -325,4 +330,8 @@ def _first(call: OpCall, axis: int, shares: Sequence[float]) -> list[int]:
 def _between(low: int, high: int, step: int) -> int | None:
     """A number of channels between two others that a network can have; None where there is none."""
     steps = (high - low) // step
-    return None if steps < 2 else high - (steps // 2) * step
+    if steps < 2:
+        return None
+    middle = high - (steps // 2) * step
+    aligned = round(middle / LANES) * LANES
+    return aligned if low < aligned < high and (high - aligned) % step == 0 else middle

@@ -24,20 +24,29 @@ ONE = ChannelSum(1)  # the second axis of an op that has one
 class Curve:
     """What an op takes by the channels of its one or two axes; linear between the widths that were measured.
 
-    It never falls as a width grows: a network would not use a width that takes longer than a larger one.
+    It never falls as a width grows: a network would not use a width that takes longer than a larger one. But for lanes:
+    some kernels, of depthwise convolutions above all, are fast at multiples of 8 or 16 channels alone.
 
     Attributes:
         what: The op in words.
         widths: Of each axis the channels that were measured, ascending.
-        ms: Milliseconds, (widths of the first axis, of the second).
+        ms: Milliseconds, (widths of the first axis, of the second); of multiples of ``lanes``.
+        lanes, beside: Of an op of one axis: numbers of channels that are no multiple of ``lanes`` take ``beside`` times
+            as long.
     """
 
     what: str
     widths: tuple[np.ndarray, ...]
     ms: np.ndarray
+    lanes: int = 1
+    beside: float = 1.0
 
     def __call__(self, *channels: np.ndarray) -> np.ndarray:
         """Milliseconds (S,) at so many channels (S,) of each axis; beyond the ends as at them."""
+        return self.straight(*channels) * np.where(np.asarray(channels[0]) % self.lanes, self.beside, 1.0)
+
+    def straight(self, *channels: np.ndarray) -> np.ndarray:
+        """The same as if all channels were multiples of the lanes."""
         grids = [*self.widths, np.array([1])][:2]
         values = self.ms.reshape([len(grid) for grid in grids])
         (low, share), (other, rest) = (
@@ -108,17 +117,21 @@ class WidthCurves:
 
     def _lay_out(self, knots: list[np.ndarray], place_of: Mapping[ChannelSum, int]) -> None:
         """Add up the curves over one pair of axes, on all widths at which one of them bends."""
-        sums: dict[tuple[int, int], np.ndarray] = {}
+        sums: dict[tuple[int, int, int], np.ndarray] = {}  # by axes, and by lanes that channels are no multiple of
         for call in self.calls:
             first, second = (place_of[axis] for axis in _two(call.axes))
             if len(knots[first]) * len(knots[second]) > MOST:
                 raise UserError(f"the curve of '{call.name}' has more widths than can be measured; measure it again")
             grids = np.meshgrid(knots[first], knots[second], indexing="ij")
-            values = self.curves[call.curve](*(grid.ravel() for grid in grids[: len(call.axes)]))
-            pair = (first, second)
-            sums[pair] = sums.get(pair, 0.0) + values.reshape(grids[0].shape)
+            curve = self.curves[call.curve]
+            values = curve.straight(*(grid.ravel() for grid in grids[: len(call.axes)])).reshape(grids[0].shape)
+            sums[first, second, 1] = sums.get((first, second, 1), 0.0) + values
+            if curve.lanes > 1:
+                more = (curve.beside - 1) * values
+                sums[first, second, curve.lanes] = sums.get((first, second, curve.lanes), 0.0) + more
         sizes = [grid.size for grid in sums.values()]
-        self._pairs = np.array(list(sums), np.int64).reshape(-1, 2)
+        keys = np.array(list(sums), np.int64).reshape(-1, 3)
+        self._pairs, self._lanes = keys[:, :2], keys[:, 2]
         self._offsets = np.cumsum([0, *sizes])[:-1].astype(np.int64)
         self._lines = np.array([grid.shape[1] for grid in sums.values()], np.int64)
         self._values = np.concatenate([grid.ravel() for grid in sums.values()] or [np.zeros(0)])
@@ -141,7 +154,8 @@ class WidthCurves:
         if not self.calls:
             return np.zeros(len(widths))
         channels = (np.asarray(widths, np.float64) // self._units) @ self._per + self._constant
-        entries = np.minimum(channels.astype(np.int64), self._most) + self._starts
+        channels = np.minimum(channels.astype(np.int64), self._most)
+        entries = channels + self._starts
         low, share = self._low[entries], self._share[entries]
         first, second = self._pairs.T
         at = self._offsets + low[:, first] * self._lines + low[:, second]
@@ -151,7 +165,8 @@ class WidthCurves:
             self._values[np.minimum(at + self._lines, self._last)] * (1 - across)
             + self._values[np.minimum(at + self._lines + 1, self._last)] * across,
         )
-        return (below * (1 - along) + above * along).sum(1)
+        counts = (self._lanes == 1) | (channels[:, first] % self._lanes != 0)
+        return ((below * (1 - along) + above * along) * counts).sum(1)
 
     def of(self, subnet: Mapping[str, Any]) -> float:
         """Milliseconds of one subnet, of any widths."""

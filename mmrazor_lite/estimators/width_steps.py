@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mmrazor_lite.graph import OpCall
 from mmrazor_lite.subnet import SearchSpace
 
 STEPS = (8, 16, 32)
 BESIDE = (0, 4, 8, 16, 32)  # channels above a multiple of 32 that an op is measured at
 PAYS = 0.35  # rounding up costs at most so much of what as many more channels cost on the way to the full width
+LONGER = 1.15  # times as long as the next multiple: numbers of channels beside the lanes of a kernel
 COVERED = 0.8  # share of the time of all ops that is looked at
 
 
@@ -56,6 +59,21 @@ class Stair:
                 cost += ms[self.at(self.low + up)] - ms[self.at(self.low + beside)]
                 straight += per_channel * (up - beside)
         return cost, straight
+
+
+def lanes_of(stair: Stair, ms: Mapping[tuple[int, ...], float]) -> tuple[int, float]:
+    """The number of channels of whose multiples an op is fast, and how many times longer other numbers take.
+
+    Those between take longer than the next multiple itself; what takes as long as that has steps, and no lanes.
+
+    Args:
+        ms: Of the stair's points.
+    """
+    four, eight, *aligned = (ms[stair.at(stair.low + beside)] for beside in (4, 8, 0, 16, 32))
+    line = np.maximum(np.interp([4, 8], [0, 16, 32], aligned), 1e-12)
+    if eight > LONGER * aligned[1]:
+        return 16, float(max(np.mean([four, eight] / line), 1.0))
+    return (8, float(max(four / line[0], 1.0))) if four > LONGER * eight else (1, 1.0)
 
 
 def stairs_of(call: OpCall) -> Iterator[Stair]:

@@ -97,6 +97,10 @@ class Widths:
         """What is lost (n,): the sum over the groups."""
         return self._loss[np.arange(len(self.sizes)), solutions].sum(1)
 
+    def losses_at(self, groups: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """What is lost by single groups at places in their lists, of the shape of both."""
+        return self._loss[groups, places]
+
     def costs(self, solutions: np.ndarray, resources: Sequence[str]) -> np.ndarray:
         """(n, resources)."""
         found = self.cost(self.rows(solutions))
@@ -281,9 +285,8 @@ class _Exchange:
         steps = _steps(self.widths, self.resources, self.high, solution)
         solution = self._filled(next(step for step in steps if len(self._legal(step[None]))))
         while self._rows <= WORK:
-            rows = solution + self._moves
-            self._rows += len(rows)
-            rows = rows[((rows >= 0) & (rows < self.widths.sizes)).all(1)]
+            self._rows += len(self._moves)
+            rows = _moved(solution, self.widths, self._moves)
             rows = self._legal(rows[self.widths.loss(rows) < self._loss(solution) * (1 - 1e-12)])
             if not len(rows):
                 break
@@ -304,15 +307,21 @@ class _Exchange:
 
 
 def _moves(size: int) -> np.ndarray:
-    """One group down and another up, each by up to REACH widths: (n, D)."""
-    pairs = [
-        (i, j, down, up)
-        for i, j in itertools.permutations(range(size), 2)
-        for down in range(1, REACH + 1)
-        for up in range(1, REACH + 1)
-    ]
-    moves = np.zeros((len(pairs), size), np.int16)
-    if pairs:
-        i, j, down, up = np.array(pairs).T
-        moves[np.arange(len(pairs)), i], moves[np.arange(len(pairs)), j] = -down, up
-    return moves
+    """One group down and another up, each by up to REACH widths: (n, 4) of both groups and both numbers."""
+    pairs = itertools.permutations(range(size), 2)
+    steps = list(itertools.product(range(1, REACH + 1), repeat=2))
+    return np.array([(*pair, *step) for pair in pairs for step in steps], np.int64).reshape(-1, 4)
+
+
+def _moved(solution: np.ndarray, widths: Widths, moves: np.ndarray) -> np.ndarray:
+    """Solutions (n, D) that moves lead to, but for those that clearly lose more."""
+    groups, steps = moves[:, :2], moves[:, 2:] * [-1, 1]
+    places = solution[groups] + steps
+    inside = (places[:, 0] >= 0) & (places[:, 1] < widths.sizes[groups[:, 1]])
+    groups, places = groups[inside], places[inside]
+    before, after = widths.losses_at(groups, solution[groups]).sum(1), widths.losses_at(groups, places).sum(1)
+    rough = np.abs(before) * 1e-9 + 1e-300  # sums of all groups say the rest
+    kept = after < before + rough
+    rows = np.repeat(solution[None], int(kept.sum()), 0)
+    np.put_along_axis(rows, groups[kept], places[kept], 1)
+    return rows

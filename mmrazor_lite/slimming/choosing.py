@@ -6,7 +6,7 @@ Shapes: n rows, D choices.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,8 @@ from .report import Quality
 from .rival_rows import candidates, streams_of
 from .timed import Stopwatch, Timed, limit_of, tightened
 
-FEW = 100  # images that a trial is repaired with
+FEW, FEW_ROWS = 100, 8  # images that a trial is repaired with, and rows of a fit for each input
+BEHIND = 1.5  # times the best: a rival that loses so much more on the first FEW images is not looked at further
 TIED = 0.05  # of a loss: a rival that is nearer by less does not take the place of a more promising one
 MORE_BYTES = 256 * 2**20  # memory for the original's outputs of further images that judge trials
 JUDGING = 2.5e11  # macs of all passes of such further images: a judge is not to take longer than what it judges
@@ -141,13 +142,49 @@ def _best(setting: Setting, rows: Mapping[str, np.ndarray]) -> Choice:
         ((name, subnet),) = subnets.items()
         return Choice(subnet, name=name)
     few, judge = setting.images.first(FEW), _judge_of_trials(setting, len(subnets))
-    lost = {
-        name: judge.distance(refit_of(setting.prepared, subnet, few)[0], softened) for name, subnet in subnets.items()
-    }
-    best = first_near(lost)
-    told = ", ".join(f"{name} {value:.3g}" for name, value in lost.items())
-    told = f"loss {told} on {judge.images} images, refitted with few others"
-    return Choice(subnets[best], (f"of {len(lost)} allocations '{best}' is taken: {told}",), best)
+    race = Race()
+    for name, subnet in subnets.items():
+        network, _ = refit_of(setting.prepared, subnet, few, rows=FEW_ROWS)
+        race.add(name, judge.distances(network, softened))
+    best = first_near(race.lost)
+    told = f"loss {race.told} on {judge.images} images, refitted with few others"
+    return Choice(subnets[best], (f"of {len(subnets)} allocations '{best}' is taken: {told}",), best)
+
+
+class Race:
+    """What rivals lose, batch by batch on the same images; one that is clearly behind is not looked at to the end."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, np.ndarray] = {}  # rival -> (images, loss) of each batch, (n, 2)
+
+    def add(self, name: str, batches: Iterable[tuple[int, float]]) -> None:
+        """Look at (images, loss) of batch after batch of one more rival."""
+        best = self._found[min(self.lost, key=self.lost.__getitem__)] if self._found else np.zeros((0, 2))
+        found: list[tuple[int, float]] = []
+        for batch in batches:
+            found.append(batch)
+            own, other = np.array(found), best[: len(found)]
+            if len(best) and own[:, 0].sum() >= FEW and _mean(own) > BEHIND * _mean(other):
+                break
+        self._found[name] = np.array(found)
+
+    @property
+    def lost(self) -> dict[str, float]:
+        """Rival -> its mean loss of an image, of those that were looked at."""
+        return {name: _mean(found) for name, found in self._found.items()}
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        most = max(map(len, self._found.values()))
+        fewer = {
+            name: f" ({found[:, 0].sum():.0f} of them)" * (len(found) < most) for name, found in self._found.items()
+        }
+        return ", ".join(f"{name} {value:.3g}{fewer[name]}" for name, value in self.lost.items())
+
+
+def _mean(found: np.ndarray) -> float:
+    return float((found[:, 0] * found[:, 1]).sum() / found[:, 0].sum())
 
 
 def first_near(lost: Mapping[str, float]) -> str:
@@ -172,7 +209,7 @@ def _judge_of_trials(setting: Setting, rivals: int) -> Judge:
         if left < 0:
             break
         more.append((images, None))
-    return Judge(network, [*held_out.batches, *more])
+    return Judge(network, [*held_out.batches, *more], known=held_out.reference)
 
 
 def check_fast(prepared: Prepared, goal: Budget, divisor: int | str, bench: Bench) -> None:

@@ -20,10 +20,10 @@ Finish = Callable[[Tensor | None], bool]
 
 @dataclass(eq=False)
 class _Open:
-    """A call whose trail is followed to its sum."""
+    """A call whose trail is followed to its sum; ``like`` has the shape of its output, which is not held."""
 
     call: Call
-    y: Tensor
+    like: Tensor
     trail: Trail
     steps: int
     finish: Finish
@@ -58,7 +58,8 @@ class Follower:
             call.x = call.x.clone()
         finish = self._visit(call, y)
         if flow.gain is not None:
-            self._open.append(_Open(call, y, Trail(y), flow.steps[call.index], finish))
+            like = y.new_empty(()).expand(y.shape)
+            self._open.append(_Open(call, like, Trail(y), flow.steps[call.index], finish))
         elif self._finished(finish, None):
             y.copy_(call.output())
 
@@ -72,13 +73,13 @@ class Follower:
             trail = entry.trail
             step = Trail.step(trail.value, function, args, kwargs)
             if len(trail.steps) < entry.steps:
-                trail.steps.append(step)
+                trail.steps.append(step.without())
                 trail.value = result
                 continue
             trail.sum, trail.result = step, result
             self._open.remove(entry)
             other = trail.other()
-            if self._finished(entry.finish, trail.back(other, entry.y)):
+            if self._finished(entry.finish, trail.back(other, entry.like)):
                 value = entry.call.output()
                 for step in trail.steps:
                     value = step(value)

@@ -5,6 +5,7 @@ Shape letters: N images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class Judge:
         original: Its outputs are kept.
         batches: (images, targets or None).
         strict: Refuse labels that are no class of the network's one output.
+        known: Of the first batches, the original's outputs.
 
     Attributes:
         why_unused: Why the targets are not taken as class numbers; '' where they are, or where there are none.
@@ -35,10 +37,10 @@ class Judge:
         UserError: The network does not take the images, or gives nothing that can be compared.
     """
 
-    def __init__(self, original: nn.Module, batches: Batches, strict: bool = False) -> None:
+    def __init__(self, original: nn.Module, batches: Batches, strict: bool = False, known: Sequence[Any] = ()) -> None:
         self.batches = list(batches)
         with failing("the network cannot take the images"):
-            self.reference = self.outputs(original)
+            self.reference = [*known, *self.outputs(original, len(known))]
         check_outputs(self.reference)
         self.why_unused = why_unused(self.reference[0], self.batches, strict)
         self.images = sum(len(images) for images, _ in self.batches)
@@ -52,10 +54,10 @@ class Judge:
         kept = (leaf for outputs in self.reference for leaf in floats_of(outputs))
         return sum(leaf.numel() * leaf.element_size() for leaf in kept) / self.images
 
-    def outputs(self, network: nn.Module) -> list[Any]:
-        """What a network gives in eval mode, batch by batch."""
+    def outputs(self, network: nn.Module, start: int = 0) -> list[Any]:
+        """What a network gives in eval mode, batch by batch, from one of them on."""
         with torch.no_grad(), evaluating(network):
-            return [tree_map(_detached, network(images)) for images, _ in self.batches]
+            return [tree_map(_detached, network(images)) for images, _ in self.batches[start:]]
 
     def __call__(self, network: nn.Module) -> Quality:
         """The quality of a network that gives what the original does: (N, K) class scores, or anything else."""
@@ -79,10 +81,11 @@ class Judge:
             images=self.images,
         )
 
-    def distance(self, network: nn.Module, measure: Distance = distance) -> float:
-        """Of its outputs from the original's; those of one batch are held at a time."""
-        with torch.no_grad(), evaluating(network):
-            return mean_distance((network(images) for images, _ in self.batches), self.reference, measure)
+    def distances(self, network: nn.Module, measure: Distance = distance) -> Iterator[tuple[int, float]]:
+        """(images, distance of its outputs from the original's) of batch after batch."""
+        for (images, _), reference in zip(self.batches, self.reference, strict=True):
+            with torch.no_grad(), evaluating(network):
+                yield len(images), mean_distance([network(images)], [reference], measure)
 
 
 def _scores(outputs: Any) -> list[Tensor]:

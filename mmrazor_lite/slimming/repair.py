@@ -116,11 +116,13 @@ def _stage(part: Mapping[str, Any]) -> Stage:
     return Stage(part["name"], quality, part["seconds"])
 
 
-def refit_of(prepared: Prepared, subnet: Mapping[str, int], seen: Batches) -> tuple[nn.Module, RefitReport]:
-    """A subnet as a plain network whose weights are refitted."""
+def refit_of(
+    prepared: Prepared, subnet: Mapping[str, int], seen: Batches, **options: Any
+) -> tuple[nn.Module, RefitReport]:
+    """A subnet as a plain network whose weights are refitted, see :class:`RefitOptions`."""
     network = prepared.mutator.export(subnet).eval()
     with activated(prepared.mutator, prepared.mutator.search_space.max()):
-        report = refit(network, prepared.network, kept_channels(prepared.mutator, subnet), seen)
+        report = refit(network, prepared.network, kept_channels(prepared.mutator, subnet), seen, **options)
     return network, report
 
 

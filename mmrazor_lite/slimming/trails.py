@@ -7,7 +7,7 @@ channel wherever it is (norms of eval mode, layer scale, numbers), or moves numb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,12 @@ class Step:
             return self.function(*self.args, **{**self.kwargs, self.position: x})
         args = (*self.args[: self.position], x, *self.args[self.position + 1 :])
         return self.function(*args, **self.kwargs)
+
+    def without(self) -> Step:
+        """The same without the trail's tensor, which so is not held."""
+        if isinstance(self.position, str):
+            return replace(self, kwargs={**self.kwargs, self.position: None})
+        return replace(self, args=(*self.args[: self.position], None, *self.args[self.position + 1 :]))
 
     @property
     def others(self) -> list[Tensor]:

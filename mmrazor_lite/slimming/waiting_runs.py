@@ -1,7 +1,8 @@
 """Runs of a network side by side: those of all batches wait behind each layer until its weight is fitted.
 
-So each of them goes through the network once, whatever the depth. What a run needs to go on is what it holds itself;
-where that takes too much memory, runs are given up, and start anew for the next layer.
+Those of a network that is only looked at wait in front of the next layer, where they hold least. So each run goes
+through the network once, whatever the depth. What it needs to go on is what it holds itself; where that takes too much
+memory, runs are given up, and start anew for the next layer.
 
 Shape letters: P rows, O outputs.
 """
@@ -12,6 +13,7 @@ import copy
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from mmrazor_lite.models.calls import Call
 
 from .follower import Finish, Follower, run_until
-from .halting import Halting
+from .halting import AskedOps, Halting
 from .layer_flow import LayerFlow
 from .layer_rows import Images, RowPlan
 from .out_of_memory import is_out_of_memory
@@ -31,14 +33,15 @@ class Stop:
     """Where a run waits.
 
     Attributes:
-        call: Behind which it does.
+        layer: Behind a call of which it does.
+        call: The call; None in a network that is only looked at.
         places: Of its outputs, those of the plan: (P,).
         beside: What the outputs there are added to, (P, O); None where it does not matter.
         is_changed: Whether the weight was, since the run stopped.
     """
 
-    def __init__(self, call: Call, places: Tensor, rows: Tensor, beside: Tensor | None) -> None:
-        self.call, self.places, self.beside = call, places, beside
+    def __init__(self, layer: str, call: Call | None, places: Tensor, rows: Tensor, beside: Tensor | None) -> None:
+        self.layer, self.call, self.places, self.beside = layer, call, places, beside
         self.is_changed = False
         self._rows: Tensor | None = rows
 
@@ -70,7 +73,7 @@ class WaitingRuns:
     """The runs of all batches through one network, in whose order the layers are gone through.
 
     Args:
-        network: Its weights may be changed, those of the layer that :meth:`layers` has given.
+        network: Its weights may be changed where ``is_fitted``, those of the layer that :meth:`layers` has given.
         flows, plans: Of the layers, in the order of their first calls.
         images: See ``Images``.
         most_bytes: What runs that wait may hold, all together.
@@ -83,9 +86,10 @@ class WaitingRuns:
         plans: Mapping[str, RowPlan],
         images: Images,
         most_bytes: int,
+        is_fitted: bool = True,
     ) -> None:
         self._network, self._flows, self._plans, self._images = network, flows, plans, images
-        self._most_bytes = most_bytes
+        self._most_bytes, self._is_fitted = most_bytes, is_fitted
         self._left: list[str] = []  # layers that runs still stop at
         self._runs: dict[int, _Run] = {}
 
@@ -103,7 +107,7 @@ class WaitingRuns:
                 stop = self._next(0)
                 if stop is None:
                     break
-                name = stop.call.layer
+                name = stop.layer
                 yield name
                 self._left.remove(name)
         self.close()
@@ -127,7 +131,7 @@ class WaitingRuns:
     def changed(self, name: str) -> None:
         """Say that the weight of the layer at hand was changed."""
         for run in self._runs.values():
-            if run.stop is not None and run.stop.call.layer == name:
+            if run.stop is not None and run.stop.layer == name:
                 run.stop.change()
 
     def close(self) -> None:
@@ -147,7 +151,7 @@ class WaitingRuns:
         """The stop of a batch at the layer at hand; a layer that nobody looked at may lie before it."""
         run = self._runs.get(batch)
         stop = None if run is None else run.stop
-        while stop is None or stop.call.layer != name:
+        while stop is None or stop.layer != name:
             stop = self._next(batch)
             if stop is None:
                 return None
@@ -167,7 +171,7 @@ class WaitingRuns:
 
     def _run(self, batch: int, names: list[str]) -> _Run:
         due = {name: self._flows[name] for name in names if self._plans[name].batches > batch}
-        return _Run(self._network, self._images, batch, due, self._plans)
+        return _Run(self._network, self._images, batch, due, self._plans, self._is_fitted)
 
     def _give_up(self, batch: int) -> None:
         self._runs.pop(batch).close()
@@ -186,12 +190,13 @@ class _Run:
         batch: int,
         flows: Mapping[str, LayerFlow],
         plans: Mapping[str, RowPlan],
+        is_fitted: bool,
     ) -> None:
         self.stop: Stop | None = None
         self.bytes = 0
         self._network = _twin(network)
         self._inputs = images[batch]
-        self._batch, self._flows, self._plans = batch, flows, plans
+        self._batch, self._flows, self._plans, self._is_fitted = batch, flows, plans, is_fitted
         self._halting = Halting(self._work, self._inputs.device.type)
 
     def next(self) -> Stop | None:
@@ -205,21 +210,33 @@ class _Run:
         self.stop, self.bytes = None, 0
 
     def _work(self, halt: Callable[[Stop], None]) -> None:
+        seen: list[Stop] = []  # and not handed over yet
+
+        def hand_over() -> None:
+            while seen:
+                self.bytes = weighed.bytes
+                halt(seen.pop(0))
+
         def visit(call: Call, y: Tensor) -> Finish:
             flow = self._flows[call.layer]
             places = self._plans[call.layer].places(flow, call.index, self._batch, len(self._inputs)).to(y.device)
             rows = call.outputs(y, places)
 
             def finish(other: Tensor | None) -> bool:
-                stop = Stop(call, places, rows, None if other is None else call.outputs(other, places))
-                self.bytes = weighed.bytes
-                halt(stop)
+                beside = None if other is None else call.outputs(other, places)
+                stop = Stop(call.layer, call if self._is_fitted else None, places, rows, beside)
+                seen.append(stop)
+                if self._is_fitted:
+                    hand_over()
                 return stop.is_changed
 
             return finish
 
-        weighed = _Weighed(Follower(self._flows, visit))
-        run_until(self._network, self._inputs, weighed)
+        weighed = _Weighed(Follower(self._flows, visit), hand_over)
+        is_on_cpu = self._inputs.device.type == "cpu"
+        with AskedOps(self._halting) if is_on_cpu else nullcontext():
+            run_until(self._network, self._inputs, weighed)
+            hand_over()
         self.bytes = 0
 
 
@@ -230,10 +247,15 @@ def _twin(network: nn.Module) -> nn.Module:
 
 
 class _Weighed:
-    """A watcher in front of another one that knows what the run holds of all that it has made."""
+    """A watcher in front of another one that knows what the run holds of all that it has made.
 
-    def __init__(self, watcher: Follower) -> None:
-        self._watcher = watcher
+    Args:
+        watcher: The other one.
+        before: Called before every call of a layer.
+    """
+
+    def __init__(self, watcher: Follower, before: Callable[[], None]) -> None:
+        self._watcher, self._before = watcher, before
         self._made: list[weakref.ref[Tensor]] = []
 
     @property
@@ -243,6 +265,7 @@ class _Weighed:
         return sum(storages.values())
 
     def before(self, call: Call) -> None:
+        self._before()
         self._watcher.before(call)
 
     def after(self, call: Call, y: Tensor) -> None:

@@ -10,7 +10,7 @@ from small_nets import build, images
 
 from mmrazor_lite.slimming import choosing
 from mmrazor_lite.slimming.budgets import read_goal
-from mmrazor_lite.slimming.choosing import TIED, Setting, choose, first_near
+from mmrazor_lite.slimming.choosing import BEHIND, FEW_ROWS, TIED, Race, Setting, choose, first_near
 from mmrazor_lite.slimming.distance import softened
 from mmrazor_lite.slimming.images import Images, read_images
 from mmrazor_lite.slimming.judging import Judge
@@ -52,6 +52,7 @@ def test_the_nearest_on_all_other_images_is_taken(setting, room, passes, more, m
     prepared, mutator = setting.prepared, setting.prepared.mutator
     costs = mutator.cost_model.max()
     monkeypatch.setattr(choosing, "FEW", FEW)
+    monkeypatch.setattr(choosing, "BEHIND", float("inf"))
     monkeypatch.setattr(choosing, "MORE_BYTES", room)
     monkeypatch.setattr(choosing, "JUDGING", passes * costs["macs"])
     goal = read_goal("50%", None, None, costs)
@@ -68,7 +69,7 @@ def test_the_nearest_on_all_other_images_is_taken(setting, room, passes, more, m
     )
     lost = {}
     for name, row in rows.items():
-        small, _ = refit_of(prepared, mutator.search_space.subnet(row), setting.images.first(FEW))
+        small, _ = refit_of(prepared, mutator.search_space.subnet(row), setting.images.first(FEW), rows=FEW_ROWS)
         with torch.no_grad():
             lost[name] = softened(small(others), prepared.network.eval()(others))
     best = first_near(lost)
@@ -85,3 +86,20 @@ def test_of_rivals_that_are_about_as_near_the_first_is_taken():
     assert first_near({"a": 1 + 1.1 * TIED, "b": 1 + 0.9 * TIED, "c": 1.0}) == "b"
     assert first_near({"a": inf, "b": 0.0, "c": 1e-9}) == "b"
     assert first_near({"a": inf, "b": inf}) == "a"
+
+
+def test_a_rival_that_is_clearly_behind_is_not_looked_at_to_the_end():
+    race, looked_at = Race(), []
+
+    def batches(*losses):
+        for loss in losses:
+            looked_at.append(loss)
+            yield 50, loss
+
+    race.add("a", batches(1.0, 3.0, 2.0))
+    race.add("b", batches(2 * BEHIND + 0.3, 2 * BEHIND - 0.2, 0.0))  # of 100 images, behind what 'a' loses on the same
+    race.add("c", batches(2 * BEHIND, 2 * BEHIND - 0.2, 0.3))  # not so much
+    race.add("d", batches(2.0, 2.0, 9.0))  # 'c' is the best by now
+    assert looked_at == pytest.approx([1.0, 3.0, 2.0, 3.3, 2.8, 3.0, 2.8, 0.3, 2.0, 2.0, 9.0])
+    assert race.lost == pytest.approx({"a": 2.0, "b": 3.05, "c": 6.1 / 3, "d": 13 / 3})
+    assert race.told == "a 2, b 3.05 (100 of them), c 2.03, d 4.33"

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.overrides import handle_torch_function, has_torch_function
 
-from mmrazor_lite.slimming.halting import Halting
+from mmrazor_lite.slimming.halting import AskedOps, Halting
 
 
 def test_values_come_one_by_one_and_then_nothing():
@@ -63,3 +64,34 @@ def test_its_error_is_raised_where_it_is_asked():
         halting.next()
     assert halting.next() is None
     halting.close()
+
+
+def thread_of(x: torch.Tensor) -> int:
+    """An op that tells which thread runs it."""
+    if has_torch_function((x,)):
+        return handle_torch_function(thread_of, (x,), x)
+    return threading.get_ident()
+
+
+def test_ops_run_in_the_thread_that_asks_but_for_changed_settings():
+    def work(halt: Callable) -> None:
+        x = torch.zeros(2)
+        with AskedOps(halting):
+            halt(thread_of(x))
+            with torch.enable_grad():
+                halt(thread_of(x))
+            with pytest.raises(RuntimeError, match="shape"):
+                x.reshape(3)
+            try:
+                halt(0)
+            finally:
+                ended.append(thread_of(x + 1))
+
+    ended: list[int] = []
+    with torch.no_grad():
+        halting = Halting(work)
+        assert halting.next() == threading.get_ident()
+        assert halting.next() not in (threading.get_ident(), None)
+        assert halting.next() == 0
+        halting.close()
+    assert ended and ended[0] != threading.get_ident(), "nobody waits any more"

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,9 @@ from mmrazor_lite.slimming.layer_flow import layer_flows
 from mmrazor_lite.slimming.layer_rows import Images, RowPlan
 from mmrazor_lite.slimming.least_squares import Moments, solve
 from mmrazor_lite.slimming.refit import kept_channels, refit
+from mmrazor_lite.slimming.waiting_runs import WaitingRuns
+
+LIKE = torch.zeros(())
 
 
 def conv(inputs: int, outputs: int, size: int = 3, **options: object) -> nn.Conv2d:
@@ -287,6 +291,33 @@ def test_runs_that_go_on_come_to_what_runs_from_the_beginning_do(name):
         vars(fit).keys() for fit in anew[1].layers
     ]
     torch.testing.assert_close(held[0].state_dict(), anew[0].state_dict(), rtol=1e-9, atol=1e-12)
+
+
+@torch.no_grad()
+def test_what_waits_holds_no_more_than_a_pass_does():
+    network, own = chain(conv(3, 4), *(Sum() for _ in range(3))).eval(), Images([(torch.rand(2, 3, 8, 8), None)], LIKE)
+    flows = layer_flows(network, own[0])
+    plans = RowPlan.all_of(flows, own)
+    size = 2 * 4 * 8 * 8 * 4  # of a tensor of the batch
+    most = {}
+    for is_fitted in (True, False):
+        with closing(WaitingRuns(network, flows, plans, own, 2**30, is_fitted)) as runs:
+            most[is_fitted] = max(run.bytes for _ in runs.layers() for run in runs._runs.values())
+    # a shortcut and what the next layer reads; where a weight is fitted, the other side of the sum and the sum, too
+    assert most == {False: 2 * size, True: 4 * size}
+
+
+class Sum(nn.Module):
+    """A shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = conv(4, 4), conv(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.b(self.a(x).relu())
+        y = y * 2.0
+        return (x + y).relu()
 
 
 class Counting(nn.Module):

@@ -119,6 +119,14 @@ def _clipping(where: str, value: Any) -> None:
             raise UserError(f"{where}={short(dict(value))}: give {needed} too, a number above 0")
 
 
+def _some_images(where: str, value: Any) -> None:
+    """How many of a dataset's images to take, those at the end where negative, or which."""
+    if isinstance(value, bool) or not isinstance(value, int | list | tuple | None):
+        raise UserError(f"{where}={short(value)}: give a whole number, a list of them or None")
+    if value in (0, [], ()):
+        raise UserError(f"{where}={short(value)}: takes no image; give how many, which, or None for all")
+
+
 def _nothing(where: str, value: Any) -> None:
     raise UserError(f"{where}: a config does not say this; remove it")
 
@@ -188,6 +196,7 @@ _RULES: tuple[tuple[Rule, str], ...] = (
     ),
     (_number(0, above=True, optional=True), "env_cfg.dist_cfg.timeout model_wrapper_cfg.bucket_cap_mb"),
     (_above_zero, "**data_preprocessor.std"),
+    (_some_images, "**dataset.indices"),
     (_preprocessor, "**data_preprocessor"),
     (_clipping, "optim_wrapper**.clip_grad"),
     (_milestones, "param_scheduler**.milestones"),

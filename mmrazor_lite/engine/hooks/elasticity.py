@@ -40,6 +40,12 @@ class ElasticityHook(Hook):
         algorithm = unwrapped(runner.model)
         algorithm.start_epoch(runner.epoch)
         runner.logger.info(f"target: {algorithm.target:.4f} ms, within {algorithm.tolerance:.1%}")
+        if runner.max_epochs <= algorithm.epochs_without_arch:
+            runner.logger.warning(
+                f"none of the {runner.max_epochs} epochs trains the architecture (model.epochs_without_arch="
+                f"{algorithm.epochs_without_arch}): its operators and depths will be those it begins with, none is "
+                "searched; give more epochs, or fewer of those"
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the epoch of the algorithm."""

@@ -125,6 +125,7 @@ def completed(cfg: Config, path: str | os.PathLike, cfg_options: Sequence[str] =
         wrapper["type"] = AMP_WRAPPER
     overrides.apply(cfg, cfg_options)
     values.check_shape(plain, source)
+    not_carried.check(plain, source, _is_read, schema.FREE)  # what an option names too
     _find_shipped(plain)
     around = cfg.setdefault("model_wrapper_cfg", {"type": "SubnetDDP"})
     if around is not None and cfg.get("find_unused_parameters") is not None:  # mmengine's way to say it

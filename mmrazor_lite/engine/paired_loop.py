@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmrazor_lite.engine.ddp import unwrapped
-from mmrazor_lite.engine.resume import seeded_dataloader
+from mmrazor_lite.engine.resume import check_repeats, seeded_dataloader
 from mmrazor_lite.registry import LOOPS
 
 
@@ -28,6 +28,7 @@ class PairedTrainLoop(EpochBasedTrainLoop):
         self.algorithm = unwrapped(runner.model)
         config = seeded_dataloader(arch_dataloader, True, runner.logger, "train_cfg.arch_dataloader")
         self.arch_dataloader = runner.build_dataloader(config, seed=runner.seed)
+        check_repeats(self.arch_dataloader, "train_cfg.arch_dataloader")
         self._arch_batches: Iterator[Any] | None = None
 
     def run_iter(self, idx: int, data_batch: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from torch.utils.data import DataLoader
 
 from mmrazor_lite.engine.sampler import SeededSampler
 from mmrazor_lite.errors import UserError
@@ -34,6 +35,14 @@ def seeded_dataloader(
         return config
     config["sampler"] = {**sampler, "type": f"{SCOPE}.SeededSampler", "infinite": infinite}
     return named_dataloader(config, where)
+
+
+def check_repeats(loader: DataLoader, where: str) -> None:
+    """Raise :class:`UserError` where a loader that never ends has fewer images than one of its batches: it would repeat
+    them inside each, however many it takes to fill it."""
+    size, images = loader.batch_size or 1, len(loader.dataset)
+    if getattr(loader.sampler, "infinite", False) and size > images:
+        raise UserError(f"{where}: {images} images make no batch of {size} without repeats; give a smaller batch_size")
 
 
 def named_dataloader(config: Mapping[str, Any], where: str, seed: int = 0) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from mmrazor_lite.engine.layout_trial import LayoutHook
 from mmrazor_lite.engine.logs import calm, survive_full_disk
 from mmrazor_lite.engine.optim import say_precision
 from mmrazor_lite.engine.our_types import with_our_types, with_type
-from mmrazor_lite.engine.resume import named_dataloader, seeded_dataloader
+from mmrazor_lite.engine.resume import check_repeats, named_dataloader, seeded_dataloader
 from mmrazor_lite.engine.val_loop import SubnetValLoop
 from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.models.algorithms.pretrained import has_pretrained
@@ -215,6 +215,7 @@ class RazorRunner(Runner):
         with building("train_cfg"):
             built = super().build_train_loop(loop)
         loader = built.dataloader
+        check_repeats(loader, "train_dataloader")
         if len(loader) == 0 and not getattr(loader.sampler, "infinite", False):
             raise UserError(
                 f"train_dataloader: {len(loader.dataset)} images make no batch of {loader.batch_size} with "

@@ -157,3 +157,11 @@ def test_a_helper_variable_may_be_called_as_elsewhere(root, tmp_path):
 def test_a_config_of_what_is_here_is_sent_to_ours(root, tmp_path, name, folder):
     said = refused(write(tmp_path, "_base_ = ['mmrazor::_base_/settings/gone.py']\n", name))
     assert said.endswith(folder) and (root / folder).is_dir()
+
+
+@pytest.mark.parametrize("option", ["model.architecture.type=mmdet.RetinaNet", "model.architecture._scope_=mmdet"])
+def test_an_option_that_names_something_else(root, option):
+    with pytest.raises(UserError) as caught:
+        load_config(root / "configs/pruning/autoslim/autoslim_supernet_digits.py", [option])
+    text = str(caught.value)
+    assert "not carried: " in text and CARRIED in text and "install" not in text and "\n" not in text

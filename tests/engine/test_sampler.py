@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from itertools import chain, islice
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from mmrazor_lite.engine.resume import check_repeats
 from mmrazor_lite.engine.sampler import SeededSampler
 from mmrazor_lite.engine.seeding import SeededDataset
 from mmrazor_lite.errors import UserError
@@ -92,3 +95,16 @@ def test_a_dataset_that_cannot_read_the_indices_is_refused(random_images):
 def test_no_images_is_an_error(random_images):
     with pytest.raises(UserError, match="has no images"):
         SeededSampler(SeededDataset(random_images(0)))
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "infinite", "refused"), [(5, 6, True, True), (6, 6, True, False), (5, 6, False, False)]
+)
+def test_a_batch_larger_than_all_images_is_refused_where_the_loader_never_ends(
+    random_images, images, size, infinite, refused
+):
+    """It would be filled with the same images again and again: 100,000 of 16 took minutes."""
+    dataset = SeededDataset(random_images(images))
+    loader = DataLoader(dataset, size, sampler=SeededSampler(dataset, infinite=infinite))
+    with pytest.raises(UserError, match=f"where: 5 images make no batch of {size}") if refused else nullcontext():
+        check_repeats(loader, "where")

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("--plan", action="store_true", help="list the jobs")
     mode.add_argument("--table", action="store_true", help="print what was found")
     mode.add_argument("--collect", action="store_true", help="write what ended to the repository, and docs/claims.md")
-    mode.add_argument("--do", metavar="JOB", help=argparse.SUPPRESS)
+    mode.add_argument("--do", nargs="+", metavar="JOB", help=argparse.SUPPRESS)
     return made
 
 
@@ -68,7 +68,9 @@ def main() -> int:
         name for name, job in jobs.jobs.items() if options.claim in (None, job.claim) and fnmatchcase(name, options.job)
     ]
     if options.do:
-        return do(jobs, options.do, study)
+        return next(
+            filter(None, (do(jobs, name, study) for name in options.do)), 0
+        )  # the first that is not done ends it
     if options.plan:
         print(plan(jobs, chosen))
     elif options.table:

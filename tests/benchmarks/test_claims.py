@@ -243,23 +243,27 @@ def test_jobs_run_after_those_they_need_and_a_failure_stops_what_needs_it(bench,
     jobs = jobs_of(bench, tmp_path)
 
     def start(command, log, threads):
-        name = command[command.index("--do") + 1]
-        started.append(name)
-        if name == "spos-search":
-            return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
-        jobs.folder(name).mkdir(parents=True)
-        (jobs.folder(name) / "done").touch()
-        record = json.dumps({"job": name, "identity": jobs.identity(name)})
-        path = jobs.result_file(name)
-        path.parent.mkdir(exist_ok=True)
-        return subprocess.Popen(["sh", "-c", 'printf %s "$0" > "$1"', record, str(path)])
+        names = command[command.index("--do") + 1 :]
+        started.append(names)
+        for name in names:
+            if name in ("spos-search", "spos-range-04"):  # what comes behind it in this process is not done
+                return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+            jobs.folder(name).mkdir(parents=True)
+            (jobs.folder(name) / "done").touch()
+            finish(jobs, name)
+        return subprocess.Popen(["true"])
 
-    started: list[str] = []
+    started: list[list[str]] = []
     monkeypatch.setattr(bench.running, "start", start)
     runner = bench.running.Runner(jobs, [], at_once=2)
     assert runner.run(["spos-found-s0", "spos-scores"]) == 1
-    assert started[0] == "spos-supernet" and set(started) == {"spos-supernet", "spos-scores", "spos-search"}
+    assert started[0] == ["spos-supernet"] and sorted(started[1:]) == [["spos-scores"], ["spos-search"]]
     assert runner.failed == ["spos-search"] and jobs.done("spos-scores")
+    started.clear()
+    runner = bench.running.Runner(jobs, [])
+    assert runner.run([f"spos-range-{index:02d}" for index in range(10)]) == 1
+    assert [len(names) for names in started] == [4, 4, 4] and started[0][2] == "spos-range-07"
+    assert runner.failed == ["spos-range-04"] and jobs.done("spos-range-07") and jobs.done("spos-range-09")
 
 
 # dry runs -------------------------------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ def test_options_of_the_commands_are_accepted(registered, monkeypatch):
     done = set()
     for parameter in COMMANDS:
         args = parsed(parameter.values[0])
-        key = (getattr(args, "config", ""), tuple(getattr(args, "cfg_options", ())), getattr(args, "amp", False))
+        key = (getattr(args, "config", "") or "", tuple(getattr(args, "cfg_options", ())), getattr(args, "amp", False))
         if key not in done and key[1] and (ROOT / key[0]).is_file():
             load_config(ROOT / key[0], *key[1:])
             done.add(key)

@@ -65,7 +65,7 @@ def measure(
         scale: Of the random pixels.
     """
     before, rng = torch.get_num_threads(), np.random.default_rng(seed)
-    found, steady = [], Steady(machine_pace(threads))
+    found, steady = [], Steady(machine_pace(threads), brief=True)
     try:
         torch.set_num_threads(threads)
         for size in batch_sizes:

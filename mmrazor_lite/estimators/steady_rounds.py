@@ -18,9 +18,9 @@ WARM_UP = 3  # runs before the clock is looked at: memory is allocated, kernels 
 MAX_RUNS = 10_000  # of one round
 SLOWER = 1.05  # than the machine's best pace: from there on it is slow
 BEST = 0.1  # share of the paces that are at least as fast as what is called the best: one alone may be chance
-FIRST = 2.0  # seconds that paces are taken for before anything else, to know the best one
+FIRST, FIRST_BRIEF = 2.0, 0.5  # seconds that paces are taken for before anything else, to know the best one
 LOOKS = 10_000  # of them at most
-MOST = 4  # times the repeats that are wanted: after so many rounds what is there has to do
+MOST, MOST_BRIEF = 4, 2  # times the repeats that are wanted: after so many rounds what is there has to do
 ENOUGH = 3  # rounds at full speed that a median may be of
 
 
@@ -44,10 +44,10 @@ class Pace:
         pace._seen = self._seen
         return pace
 
-    def look_around(self) -> None:
+    def look_around(self, seconds: float) -> None:
         """What the machine can do, before the first measurement."""
         spent = sum(self._seen)
-        while spent < FIRST and len(self._seen) < LOOKS:
+        while spent < seconds and len(self._seen) < LOOKS:
             spent += self()
 
     def __call__(self) -> float:
@@ -113,10 +113,11 @@ class Steady:
 
     Args:
         pace: None: the machine is always equally fast.
+        brief: Try for less long, where no table and no limit depends on it.
     """
 
-    def __init__(self, pace: Pace | None) -> None:
-        self._pace = pace
+    def __init__(self, pace: Pace | None, brief: bool = False) -> None:
+        self._pace, self._brief = pace, brief
 
     def __call__(
         self, timers: Mapping[str, Timer], repeats: int, min_seconds: float, rng: np.random.Generator
@@ -163,11 +164,11 @@ class Steady:
     def _began(self, timers: Mapping[str, Timer], min_seconds: float) -> dict[str, int]:
         """How often each timer runs in a round."""
         if self._pace is not None:
-            self._pace.look_around()
+            self._pace.look_around(FIRST_BRIEF if self._brief else FIRST)
         return calibrated(timers, min_seconds)
 
     def _most(self, repeats: int) -> int:
-        return repeats if self._pace is None else MOST * repeats
+        return repeats if self._pace is None else (MOST_BRIEF if self._brief else MOST) * repeats
 
     def _round(
         self, names: Sequence[str], timers: Mapping[str, Timer], runs: Mapping[str, int], rng: np.random.Generator

@@ -55,7 +55,7 @@ def timed(full: Any, rows: Sequence[Row], shape: Sequence[int]) -> dict[str, tup
     bench = Bench(batch_size=BATCH)
     modules = {row.name: full if row.file is None else mmrazor_lite.load_subnet(row.file) for row in rows}
     timers = {name: bench.timer(module, shape) for name, module in modules.items()}
-    found = Steady(bench.pace)(timers, ROUNDS, SECONDS, np.random.default_rng(0))
+    found = Steady(bench.pace, brief=True)(timers, ROUNDS, SECONDS, np.random.default_rng(0))
     return {name: tuple(np.percentile(times, [25, 50, 75]).tolist()) for name, times in found.times.items()}
 
 

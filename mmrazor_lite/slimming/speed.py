@@ -50,7 +50,7 @@ def compare_latency(
         timers = {
             name: bench.timer(network, input_shape) for name, network in (("original", original), ("slimmed", slimmed))
         }
-        found = Steady(bench.pace).rounds(timers, repeats, min_seconds, np.random.default_rng(seed))
+        found = Steady(bench.pace, brief=True).rounds(timers, repeats, min_seconds, np.random.default_rng(seed))
     original, slimmed = (tuple(found.times[name]) for name in timers)
     return Latency(original, slimmed, bench.facts(), found.speed)
 

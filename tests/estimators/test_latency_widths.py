@@ -297,7 +297,9 @@ def test_kernels_that_are_fast_at_multiples_of_16_channels(tmp_path):
     curves = report.table.widths
     assert [(curve.what.split()[0], curve.lanes) for curve in curves.curves if curve.lanes > 1] == [("conv2d", 16)]
     (slow,) = (curve for curve in curves.curves if curve.lanes > 1)
-    assert slow.beside == pytest.approx(1.5, rel=1e-4) and slow(np.array([96])) < slow(np.array([95])) > slow(np.array([80]))
+    assert slow.beside == pytest.approx(1.5, rel=1e-4) and slow(np.array([96])) < slow(np.array([95])) > slow(
+        np.array([80])
+    )
     report.table.write(tmp_path / "table.json")
     read = read_table(tmp_path / "table.json", mutator)
     rows = draw_widths(mutator.search_space, 20, np.random.default_rng(5))

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mmrazor_lite.estimators.steady_rounds import MAX_RUNS, MOST, Pace, Steady, slow_note, spread
+from mmrazor_lite.estimators.steady_rounds import MAX_RUNS, MOST, MOST_BRIEF, Pace, Steady, slow_note, spread
 
 PERIOD, STEP = 0.9, 1e-4  # seconds
 RNG = partial(np.random.default_rng, 0)
@@ -32,6 +32,16 @@ class Machine:
 
     def timers(self) -> dict[str, Callable[[int], float]]:
         return {name: self.timer(seconds) for name, seconds in WORK.items()}
+
+
+def counted(timer: Callable[[int], float], calls: list[int]) -> Callable[[int], float]:
+    """The timer; every call of it is noted."""
+
+    def run(runs: int) -> float:
+        calls.append(runs)
+        return timer(runs)
+
+    return run
 
 
 WORK = {f"op {number}": seconds for number, seconds in enumerate(np.geomspace(2e-4, 2e-2, 12))}
@@ -134,6 +144,17 @@ def test_repeats_are_as_many_as_are_wanted():
         pace = Pace(lambda runs, falling=falling: next(falling))
         times = measured(Steady(pace), {"op": timer}, 3, 0.01, np.random.default_rng(0)).times["op"]
         assert len(count) <= 2 + 3 * MOST and 1 <= len(times) <= 3 * MOST
+
+
+@pytest.mark.parametrize("measured", [Steady.__call__, Steady.rounds])
+def test_what_is_brief_gives_up_earlier(measured):
+    tried = []
+    for brief in (False, True):
+        machine, calls = Machine(lambda now: now < 0.4), []
+        timers = {"op": counted(machine.timer(5e-3), calls)}
+        assert measured(Steady(Pace(machine.timer(5e-4)), brief), timers, 5, 0.005, RNG()).speed < 0.75
+        tried.append(len(calls) - 2)  # warm-ups
+    assert tried == [5 * MOST, 5 * MOST_BRIEF]
 
 
 @pytest.mark.parametrize("measured", [Steady.__call__, Steady.rounds])

@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,7 +63,20 @@ SLOW = (  # most seconds first, of make test and of the wide run; those of NETWO
     "engine/test_best_checkpoint.py",
     "estimators/test_spos_numbers.py",
     "datasets/test_reading.py",
+    # Not in order: long ones of folders that come late, which would begin when all others are done.
+    "slimming/test_tune.py",
+    "slimming/test_refit.py",
+    "slimming/test_slimmer.py",
+    "slimming/test_slimmed.py",
+    "slimming/test_choosing.py",
+    "slimming/test_sensitivity.py",
+    "slimming/test_timed.py",
+    "robustness/test_readers_of_searches.py",
+    "models/mutators/test_choice_modules.py",
+    "models/mutators/test_standalone.py",
+    "models/ops/test_dynamic_layers.py",
 )
+LONG = 10.0  # seconds, of a file that belongs into SLOW
 NETWORKS = ("zoo", "tfnas", "elastic", "ofa_runs")
 DRAWN = re.compile(r"_steps\.py$|/(docs|recipes|visualization)/")
 SHARED = Path(os.environ.get("MMRAZOR_LITE_SHARED", ROOT.parent / "shared"))
@@ -91,6 +105,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of minutes come first: of several processes none is left with one of them when all others are done."""
     places = {TESTS / name: place for place, name in enumerate(SLOW)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the order of files is made by: long ones that are not in it, and how long processes had nothing to do."""
+    reports = [r for found in terminalreporter.stats.values() for r in found if isinstance(r, pytest.TestReport)]
+    seconds: Counter[str] = Counter()
+    ends: dict[str, float] = {}
+    for report in reports:
+        seconds[report.nodeid.partition("::")[0]] += report.duration
+        if hasattr(report, "node"):  # of several processes
+            ends[report.node.gateway.id] = max(report.stop, ends.get(report.node.gateway.id, 0.0))
+    if len(ends) > 1:
+        idle = sum(max(ends.values()) - end for end in ends.values())
+        terminalreporter.write_line(f"processes waited {idle:.0f} s for the last one")
+        for file, took in seconds.most_common():
+            if took >= LONG and file.removeprefix("tests/") not in SLOW and not shared_networks(file):
+                terminalreporter.write_line(f"{took:.0f} s in {file}: name it in SLOW of tests/conftest.py")
 
 
 @pytest.hookimpl(optionalhook=True)

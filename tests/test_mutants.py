@@ -8,6 +8,7 @@ import subprocess
 
 import mutants
 import pytest
+from code_exchange import exchange
 from mutants import KILLED, OUT_OF_TIME, ROOT, SURVIVED, MutantError, Mutation, read, run_all, run_tests
 
 MUTATIONS = read()
@@ -34,7 +35,15 @@ def test_all_of_the_kernel_is_mutated():
         assert any(mutation.file.startswith(f"mmrazor_lite/{area}/") for mutation in MUTATIONS), area
 
 
-CODE = "def count(numbers):\n    found = 0\n    for number in numbers:\n        found += 1\n    return found  # all\n"
+CODE = """FIRST = 0
+
+
+def count(numbers):
+    found = FIRST
+    for number in numbers:
+        found += 1
+    return found  # all
+"""
 TEST = "from mmrazor_lite import count\n\n\ndef test_count():\n    assert count([5]) == 1\n"
 
 
@@ -53,9 +62,22 @@ def mutation(old: str, new: str = "pass") -> Mutation:
     return Mutation("mmrazor_lite/__init__.py", old, new, ("tests/test_count.py",))
 
 
+def test_functions_get_the_code_of_another_text(tmp_path):
+    path, names = str(tmp_path / "counting.py"), {}
+    exec(compile(CODE, path, "exec"), names)
+    assert exchange(path, CODE, CODE.replace("+= 1", "+= 2")) and names["count"]([5]) == 2
+    assert not exchange(path, CODE, CODE.replace("FIRST = 0", "FIRST = 1")), "an import would set it"
+    assert names["count"]([5]) == 2
+
+
 def test_what_becomes_of_a_mutation(tree):
-    results = list(run_all([mutation("found += 1", "found += 2"), mutation("# all", "# of them")], tree))
-    assert [outcome for _, outcome, _ in results] == [KILLED, SURVIVED]
+    changes = {
+        ("found += 1", "found += 2"): KILLED,
+        ("# all", "# of them"): SURVIVED,
+        ("FIRST = 0", "FIRST = 1"): KILLED,  # by an import alone
+    }
+    results = list(run_all([mutation(*change) for change in changes], tree, jobs=1))
+    assert {(found.old, found.new): outcome for found, outcome, _ in results} == changes
     assert run_tests(tree, ["tests/test_count.py"], limit=0.05)[0] == OUT_OF_TIME
     assert (tree / "mmrazor_lite/__init__.py").read_text() == CODE
 
@@ -66,8 +88,8 @@ def test_what_cannot_be_told_is_refused(tree):
     with pytest.raises(MutantError, match="the old text is 3 times in the file"):
         list(run_all([mutation("number")], tree))
     (tree / "tests/test_count.py").write_text(TEST.replace("== 1", "== 3"))
-    with pytest.raises(MutantError, match="fails on the tree as it is"):
-        list(run_all([mutation("found += 1", "found += 2")], tree))
+    with pytest.raises(MutantError, match="a test that kills fails on the tree as it is"):
+        list(run_all([mutation("found += 1", "found += 2")], tree, jobs=1))
 
 
 def test_a_text_that_moved_is_found(tree):

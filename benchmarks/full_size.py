@@ -6,7 +6,8 @@
 
 Hours are arithmetic, not a measurement: images of the schedule x macs of the passes of a step, 2 operations each,
 forward and twice as much backward, at an assumed rate that one GPU of the class of an H100 keeps up in mixed precision
-(``--dense`` and ``--depthwise``, in TFLOP/s). ``benchmarks/gpu.py`` measures such rates.
+(``--dense`` and ``--depthwise``, in TFLOP/s), but no less than it takes to start the kernels of all layers, batch by
+batch. ``benchmarks/gpu.py`` measures such rates.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ IMAGES = {"in1k100": 126_689 * 4 // 5, "in1k": 1_281_167, "cifar10": 50_000}  # 
 SIZED = re.compile(r"(\d+)xb(\d+)_(in1k100|in1k|cifar10)$")
 DEPTHWISE = 0.5  # share of layers with as many groups as channels, from which on a network counts as such
 STEPS = 50  # over which the passes of a training are averaged
+LAUNCH, KERNELS = 10e-6, 4  # seconds to start a kernel, and kernels of a layer: forward, two backward, its update
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,18 @@ class Recipe:
         images: That it sees in all.
         macs: Of all passes of an image, of forward alone.
         depthwise: Whether the network is mostly depthwise convolutions.
+        layers: That are run, of all passes of all batches.
     """
 
     config: str
     images: float
     macs: float
     depthwise: bool
+    layers: float = 0.0
 
     def hours(self, rate: float) -> float:
         """At so many TFLOP/s."""
-        return 6 * self.images * self.macs / (rate * 1e12) / 3600
+        return max(6 * self.images * self.macs / (rate * 1e12), LAUNCH * KERNELS * self.layers) / 3600
 
 
 def recipes() -> list[Path]:
@@ -81,7 +85,8 @@ def recipe(path: Path, cfg: Any, model: Any) -> Recipe:
     number = IMAGES[data] * _share(loader.dataset)
     each = int(gpus) * int(batch)
     seen = loop.max_epochs * number if loop.get("max_epochs") else loop.max_iters * each
-    return Recipe(str(path.relative_to(ROOT)), seen, macs(model), is_depthwise(model))
+    layers = seen / int(batch) * passes(model) * layers_of(model)
+    return Recipe(str(path.relative_to(ROOT)), seen, macs(model), is_depthwise(model), layers)
 
 
 def _share(dataset: Mapping[str, Any]) -> float:
@@ -111,6 +116,21 @@ def macs(model: Any) -> float:
 
 def _of_pass(model: Any, item: Any) -> float:
     return model.cost_model.of(item.subnet if item.subnet is not None else model.search_space.max())["macs"]
+
+
+def passes(model: Any) -> float:
+    """Of a step, in networks; one through all operators of TF-NAS counts as so many."""
+    if model.kind == "subnet":
+        return 1
+    if type(model).__name__ == "TFNAS":
+        return 2 + len(model.arch_parameters.alphas[0]) / model.arch_interval
+    return len(model.passes(0))
+
+
+def layers_of(model: Any) -> int:
+    """Of the largest network: its convolutions, each with a norm and an activation."""
+    network = model.mutator.export(model.search_space.max()) if model.kind == "supernet" else model.architecture
+    return 3 * sum(isinstance(module, torch.nn.Conv2d) for module in network.modules())
 
 
 def is_depthwise(model: Any) -> bool:

@@ -12,7 +12,6 @@ from benchmarks._jobs import ROOT
 from benchmarks.claims.job import CONFIGS, Job, Jobs
 
 LOADERS = ("train_dataloader", "val_dataloader", "search_cfg.dataloader", "search_cfg.calibrate_dataloader")
-ARCHITECTURE = {"supernet": "model", "search": "model", "subnet": "model.cfg"}
 
 
 def command_line(*words: Any) -> None:
@@ -88,7 +87,7 @@ class Bench:
         loaders = [*(name for name in LOADERS if step == "search" or not name.startswith("search")), *more]
         if task["size"] != 16:
             size = task["size"]
-            options += [f"{ARCHITECTURE[step]}.input_shape=(3,{size},{size})"]
+            options += [f"model.input_shape=(3,{size},{size})"]
             for loader in (*loaders, "test_dataloader"):
                 images = "dataset.dataset" if loader == "test_dataloader" else "dataset.dataset.dataset"
                 options += [f"{loader}.{images}.pipeline.0.scale=({size},{size})"]

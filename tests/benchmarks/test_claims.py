@@ -316,6 +316,24 @@ def test_a_job_that_was_killed_ends_as_one_that_was_not(bench, tmp_path, data):
     assert results[0] == results[1]
 
 
+@pytest.mark.wide
+@pytest.mark.parametrize("name", ["autoslim_resnet", "tfnas"])
+def test_the_same_at_another_size_of_images(bench, tmp_path, data, name):
+    from benchmarks.claims.bench import Bench
+    from mmrazor_lite.config import build_model, load_config
+    from mmrazor_lite.subnet import write_subnet
+
+    study, jobs = tiny_study(bench, tmp_path, data, "task.size=20")
+    made = Bench(jobs, next(iter(jobs.jobs.values())), study)
+    prepared, file = made.algorithm(name, "supernet"), tmp_path / "subnet.yaml"
+    subnet = prepared.search_space.min()
+    write_subnet(file, subnet, prepared.search_space, prepared.cost_model.of(subnet))
+    config = load_config(made.config(name, "subnet"), [*made.options("subnet"), f"model.fix_subnet={file}"])
+    alone = build_model(config)
+    assert prepared.input_shape == alone.input_shape == (3, 20, 20)
+    assert config.train_dataloader.dataset.dataset.dataset.pipeline[0].scale == (20, 20)
+
+
 def terminate_when(path: Path) -> None:
     while not path.exists():
         time.sleep(0.001)

@@ -61,12 +61,13 @@ def chained(calls: Sequence[OpCall], first: Collection[str] | None = None) -> li
 
 
 def _joined(call: OpCall, after: OpCall) -> OpCall | None:
-    """Both as one call; None where there would be too many axes."""
+    """Both as one call; None where there would be too many axes, or one that follows another without being a multiple
+    of it: each is measured at widths of its own."""
     axes, steps, fulls, places = list(call.axes), list(call.steps), list(call.fulls), {}
     for index, axis in enumerate(after.axes):
         place = _place(axis, axes)
         if place is None:
-            if len(axes) == MOST_AXES:
+            if len(axes) == MOST_AXES or _shares(axis, axes):
                 return None
             place = Along(len(axes))
             axes.append(axis)
@@ -104,6 +105,12 @@ def _place(wanted: ChannelSum, axes: Iterable[ChannelSum]) -> Along | None:
         if times is not None:
             return Along(index, times)
     return None
+
+
+def _shares(wanted: ChannelSum, axes: Iterable[ChannelSum]) -> bool:
+    """Whether an axis counts a group that another one counts too."""
+    names = {name for name, _, _ in wanted.terms}
+    return any(name in names for axis in axes for name, _, _ in axis.terms)
 
 
 def _moved(value: Any, places: Mapping[int, Along], before: str) -> Any:

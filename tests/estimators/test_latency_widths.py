@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -309,6 +310,33 @@ def test_kernels_that_are_fast_at_multiples_of_16_channels(tmp_path):
         subnet = dict(zip(names, widths.astype(int).tolist(), strict=True))
         each = [curves.curves[call.curve](*(np.array([a.at(subnet)]) for a in call.axes))[0] for call in curves.calls]
         assert sum(each) == pytest.approx(ms)
+
+
+class Padded(nn.Module):
+    """A shortcut with channels of zeros before and after, as in ResNets without weights in shortcuts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3, 2, 1)
+        self.head = nn.Conv2d(32, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        return self.head((nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 8, 8)) + self.conv(x)).relu())
+
+
+def test_axes_that_follow_each_other_are_not_joined(tmp_path):
+    """What pads w channels and what adds w + 16 would be measured at widths that no network has."""
+    mutator = prepared(Padded())
+    axes = {axis for call in mutator.calls for axis in call.axes}
+    assert {axis.constant for axis in axes} == {0, 16}, "a stream and the same behind zeros"
+    for call in run_by(mutator.calls, "onnxruntime"):
+        for channels in itertools.product(
+            *((1 + axis.constant, full) for axis, full in zip(call.axes, call.fulls, strict=True))
+        ):
+            OpRun(call, channels)(torch.zeros(1))
+    report = build(mutator, AddingBench(backend="onnxruntime"), tmp_path / "journal")
+    assert report.errors().max() < 1e-6
 
 
 def test_weights_are_taken_in_turns(mutators):

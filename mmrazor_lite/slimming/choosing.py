@@ -31,7 +31,7 @@ from .report import Quality
 from .rival_rows import candidates, streams_of
 from .timed import Stopwatch, Timed, limit_of, tightened
 
-FEW, FEW_ROWS = 100, 8  # images that a trial is repaired with, and rows of a fit for each input
+FEW = 100  # images that a trial is repaired with
 BEHIND = 1.5  # times the best: a rival that loses so much more on the first FEW images is not looked at further
 TIED = 0.05  # of a loss: a rival that is nearer by less does not take the place of a more promising one
 MORE_BYTES = 256 * 2**20  # memory for the original's outputs of further images that judge trials
@@ -144,7 +144,7 @@ def _best(setting: Setting, rows: Mapping[str, np.ndarray]) -> Choice:
     few, judge = setting.images.first(FEW), _judge_of_trials(setting, len(subnets))
     race = Race()
     for name, subnet in subnets.items():
-        network, _ = refit_of(setting.prepared, subnet, few, rows=FEW_ROWS)
+        network, _ = refit_of(setting.prepared, subnet, few)
         race.add(name, judge.distances(network, softened))
     best = first_near(race.lost)
     told = f"loss {race.told} on {judge.images} images, refitted with few others"

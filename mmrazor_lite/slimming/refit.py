@@ -28,7 +28,7 @@ from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import active_of
 
 from .layer_flow import LayerFlow, layer_flows
-from .layer_rows import ROWS_PER_INPUT, Images, RowPlan
+from .layer_rows import Images, RowPlan
 from .layer_work import LayerWork
 from .least_squares import Fit
 from .out_of_memory import is_out_of_memory
@@ -69,14 +69,12 @@ class RefitOptions:
         shortcuts: Make up for the error of the tensor that an output is added to.
         most_inputs: Of a layer with more numbers that make an output, some are fitted after others.
         held_bytes: Memory for runs of either network that wait for a fit; with less, some begin anew for a layer.
-        rows: Places that a fit looks at, for each number that makes an output.
     """
 
     ridge: float = 1e-3
     shortcuts: bool = True
     most_inputs: int = 2304
     held_bytes: int = 640 * 2**20
-    rows: int = ROWS_PER_INPUT
 
 
 @dataclass
@@ -146,7 +144,7 @@ class _Refit:
         if first is None:
             raise UserError("refit: the data yields no image; at least one is needed")
         self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
-        self.plans = RowPlan.all_of(self.flows, self.images, self.options.rows)
+        self.plans = RowPlan.all_of(self.flows, self.images)
         self._name_the_unseen()
         self.runs, self.aims = (
             WaitingRuns(network, self.flows, self.plans, self.images, self.options.held_bytes, network is self.small)

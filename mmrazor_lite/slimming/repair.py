@@ -116,13 +116,11 @@ def _stage(part: Mapping[str, Any]) -> Stage:
     return Stage(part["name"], quality, part["seconds"])
 
 
-def refit_of(
-    prepared: Prepared, subnet: Mapping[str, int], seen: Batches, **options: Any
-) -> tuple[nn.Module, RefitReport]:
-    """A subnet as a plain network whose weights are refitted, see :class:`RefitOptions`."""
+def refit_of(prepared: Prepared, subnet: Mapping[str, int], seen: Batches) -> tuple[nn.Module, RefitReport]:
+    """A subnet as a plain network whose weights are refitted."""
     network = prepared.mutator.export(subnet).eval()
     with activated(prepared.mutator, prepared.mutator.search_space.max()):
-        report = refit(network, prepared.network, kept_channels(prepared.mutator, subnet), seen, **options)
+        report = refit(network, prepared.network, kept_channels(prepared.mutator, subnet), seen)
     return network, report
 
 

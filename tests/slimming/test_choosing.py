@@ -10,7 +10,7 @@ from small_nets import build, images
 
 from mmrazor_lite.slimming import choosing
 from mmrazor_lite.slimming.budgets import read_goal
-from mmrazor_lite.slimming.choosing import BEHIND, FEW_ROWS, TIED, Race, Setting, choose, first_near
+from mmrazor_lite.slimming.choosing import BEHIND, TIED, Race, Setting, choose, first_near
 from mmrazor_lite.slimming.distance import softened
 from mmrazor_lite.slimming.images import Images, read_images
 from mmrazor_lite.slimming.judging import Judge
@@ -69,7 +69,7 @@ def test_the_nearest_on_all_other_images_is_taken(setting, room, passes, more, m
     )
     lost = {}
     for name, row in rows.items():
-        small, _ = refit_of(prepared, mutator.search_space.subnet(row), setting.images.first(FEW), rows=FEW_ROWS)
+        small, _ = refit_of(prepared, mutator.search_space.subnet(row), setting.images.first(FEW))
         with torch.no_grad():
             lost[name] = softened(small(others), prepared.network.eval()(others))
     best = first_near(lost)

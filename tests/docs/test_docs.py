@@ -34,7 +34,8 @@ PATH = re.compile(r"(?<![\w/.$-])(?:configs|tools|docs|tests|mmrazor_lite|benchm
 IN_FILE = re.compile(r"(mmrazor_lite/[\w/]+\.py)[`)]*,? [(\[]?`(\w+)`")  # a file, and a name that it defines
 FLAG = re.compile(r"(?<![\w-])--[a-zA-Z][\w-]*")
 SCRIPTS_OF_OTHERS = [*original_tfnas.SCRIPTS.values(), *original_autoslim.SCRIPTS.values()]
-FOREIGN_FLAGS = {"--logdir", "--include", "--time", "--exclusive", "--no-deps"}  # of grep, srun, pip, tensorboard
+# Of grep, srun, pip, tensorboard.
+FOREIGN_FLAGS = {"--logdir", "--include", "--time", "--exclusive", "--gres", "--gpus", "--no-deps"}
 PLACEHOLDER = re.compile(r"(?<![A-Z])(CONFIG|NAME|FIELD)(?![A-Z])")
 
 

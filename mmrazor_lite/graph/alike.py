@@ -24,6 +24,7 @@ from torch import nn
 
 OURS = Path(__file__).parents[1]
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+PACKAGES = {"site-packages", "dist-packages"}
 MAX_KNOWN = 64  # models that are remembered
 _PLAIN = frozenset({bool, int, float, str, bytes, tuple, list, dict, set, type(None)})
 MAX_ELEMENTS = 1 << 20  # of a tensor that is neither parameter nor buffer; a larger one is not compared
@@ -41,7 +42,9 @@ def is_installed(module: str) -> bool:
 
 @cache
 def _is_of_a_package(file: str) -> bool:
-    return any(Path(file).is_relative_to(folder) for folder in (OURS, *INSTALLED))
+    if any(Path(file).is_relative_to(folder) for folder in (OURS, *INSTALLED)):
+        return True
+    return not PACKAGES.isdisjoint(Path(file).parts)  # of the user, or of what an environment is based on
 
 
 class Remembered:

@@ -184,7 +184,7 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
             if line is not None and signals.is_launched():
                 time.sleep(1)  # its launcher ends this process too: then it is no news
         elif seconds := ranks.seconds_before_telling(args):
-            return _told_later(line, seconds)
+            return _told_later(line, seconds, args)
     except KeyboardInterrupt:
         return signals.told(args, ended)
     if line is None:
@@ -192,11 +192,17 @@ def _told(error: Exception, args: argparse.Namespace, ended: list[int]) -> int:
     return _fail(next_step.as_typed(line))
 
 
-def _told_later(line: str, seconds: int) -> int:
-    """Tell an error that the first process may tell too: then its launcher ends this one meanwhile."""
+def _told_later(line: str, seconds: int, args: argparse.Namespace) -> int:
+    """Tell an error that the first process may tell too: then its launcher ends this one meanwhile.
+
+    torchrun takes a process that was not ended by a signal for one with an error of its own; slurm ends a job with the
+    highest status of its tasks.
+    """
     try:
         time.sleep(seconds)
     except KeyboardInterrupt:
+        if not ranks.in_one_terminal(args):
+            raise
         return 2
     return _fail(next_step.as_typed(line))
 

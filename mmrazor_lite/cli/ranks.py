@@ -16,11 +16,16 @@ def is_first(args: argparse.Namespace) -> bool:
     return launcher not in VARIABLES or os.environ.get(VARIABLES[launcher], "0") == "0"
 
 
+def in_one_terminal(args: argparse.Namespace) -> bool:
+    """Whether what all processes say is shown in one place."""
+    return getattr(args, "launcher", "none") in ONE_TERMINAL
+
+
 def seconds_before_telling(args: argparse.Namespace) -> int:
     """How long it keeps an error that another process may tell too, whose launcher then ends this one.
 
     The first of those that share a terminal tells it at once, and takes a few seconds more to end.
     """
-    if getattr(args, "launcher", "none") in ONE_TERMINAL:
+    if in_one_terminal(args):
         return 0 if is_first(args) else 15
     return 0 if os.environ.get("LOCAL_RANK", "0") == "0" else 2

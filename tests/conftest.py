@@ -13,11 +13,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmrazor_lite import mm_packages
+from mmrazor_lite import mm_packages, shipped
 
 gc.disable()  # while tests are imported: almost nothing of that is garbage
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
+# What is tested speaks of the scripts and reads the configs beside the tests, even of an installed package.
+shipped.INSTALLED, shipped.CONFIGS = False, ROOT / "configs"
 SLOW = (  # most seconds first, of make test and of the wide run; those of NETWORKS for all that share them
     "cli/test_tfnas_steps.py",
     "models/mutators/test_invariants.py",

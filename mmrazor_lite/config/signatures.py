@@ -77,10 +77,17 @@ class _Use:
         self.given: set[str] = set()
 
 
+def _source(function: Callable) -> str:
+    """The text of a function; Python 3.13 gives that of ``python -c`` for whatever was made from a text."""
+    if getattr(getattr(function, "__code__", None), "co_filename", "") == "<string>":
+        raise OSError("made from a text that is not kept")
+    return inspect.getsource(function)
+
+
 def _use(source: Callable, rest: str) -> _Use | None:
     """Return what ``source`` does with its ``**rest``; None where they may go anywhere."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(source)))
+        tree = ast.parse(textwrap.dedent(_source(source)))
     except (OSError, TypeError, SyntaxError):
         return None
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}

@@ -18,7 +18,7 @@ def test_both_are_timed_in_eval_mode_and_left_as_they_were():
     threads = torch.get_num_threads()
     large, small = net(256).train().double(), net(2).eval()
     latency = compare_latency(large, small, (3, 24, 24), batch_size=2, threads=1, repeats=5, min_seconds=0.001)
-    assert len(latency.original) == len(latency.slimmed) == 5
+    assert 3 <= len(latency.original) == len(latency.slimmed) <= 5  # those at full speed
     assert latency.speedup[1] > 1.5 and latency.verdict.endswith("times as fast")
     assert latency.machine["threads"] == 1 and latency.machine["batch_size"] == 2 and latency.machine["name"]
     assert all(module.training for module in large.modules()) and not any(m.training for m in small.modules())

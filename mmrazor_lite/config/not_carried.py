@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmrazor_lite.errors import UserError
+from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.walk import mappings
 
 CARRIED = "carried are AutoSlim, SPOS, OFA/BigNAS, TF-NAS; see docs/migration.md"
@@ -237,7 +237,7 @@ def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collecti
         if key in cfg:
             raise UserError(f"{source}: {key}: not carried: {PACKAGES[package]} ({package}); {CARRIED}")
     scope = cfg.get("default_scope")
-    if scope in PACKAGES:
+    if isinstance(scope, str) and scope in PACKAGES:
         raise UserError(f"{source}: default_scope is '{scope}': not carried: {PACKAGES[scope]}; {CARRIED}")
     model = cfg.get("model") or cfg.get("algorithm")
     cfg = {key: part for key, part in cfg.items() if not reason_of_key(key)}  # one that nothing reads has its own line
@@ -245,8 +245,11 @@ def check(cfg: Mapping, source: str, known: Callable[[Any], Any], free: Collecti
         name = node.get("type")
         if isinstance(name, str) and (text := reason(name)) and not known(name):
             raise UserError(f"{source}: {where}: {text}")
-        if node.get("_scope_") in PACKAGES:
-            raise UserError(f"{source}: {where}._scope_: {reason(node['_scope_'] + '.')}")
+        scope = node.get("_scope_")
+        if isinstance(scope, str) and scope in PACKAGES:
+            raise UserError(f"{source}: {where}._scope_: {reason(scope + '.')}")
+        if not isinstance(scope, (str, type(None))):
+            raise UserError(f"{source}: {where}._scope_={short(scope)}: give the name of a scope, such as 'mmpretrain'")
 
 
 def same_here(path: str) -> str:

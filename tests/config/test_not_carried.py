@@ -165,3 +165,12 @@ def test_an_option_that_names_something_else(root, option):
         load_config(root / "configs/pruning/autoslim/autoslim_supernet_digits.py", [option])
     text = str(caught.value)
     assert "not carried: " in text and CARRIED in text and "install" not in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "option", ["default_scope=[1]", "default_scope={'type':'Nothing'}", "model._scope_={'a':1}", "model._scope_=3"]
+)
+def test_a_scope_is_text(root, option):
+    with pytest.raises(UserError, match=r"scope_?=.*give ") as caught:
+        load_config(root / "configs/pruning/autoslim/autoslim_supernet_digits.py", [option])
+    assert "\n" not in str(caught.value)

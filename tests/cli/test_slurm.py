@@ -34,12 +34,19 @@ def slurm(tmp_path_factory) -> Iterator[Cluster]:
 def launch(slurm, root) -> Callable:
     """Type one line, with a task on each node."""
 
+    def listen() -> None:  # whoever runs the tests in the background has this one ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     def launch(log: Path, *words: object) -> subprocess.Popen:
         line = [PROGRAM, "launch", "--slurm", "part", "--nproc", 1, "--nnodes", 2, "--cpus-per-task", 1, *words]
         known = {**slurm.environment, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PORT": str(free_port())}
         with log.open("w") as output:
             return subprocess.Popen(
-                [sys.executable, *map(str, line)], env=known, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, *map(str, line)],
+                env=known,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=listen,
             )
 
     return launch
@@ -69,15 +76,19 @@ def test_a_signal_to_the_launcher_ends_the_job(launch, slurm, root, tmp_path, si
     words = ["train", root / CONFIG.format("supernet"), "--work-dir", tmp_path / "W", "--cfg-options", *training(500)]
     started = launch(tmp_path / "log", *words)
     last = time.monotonic() + PATIENCE
-    while not (tmp_path / "W" / "epoch_1.pth").is_file():
-        assert time.monotonic() < last and started.poll() is None, (tmp_path / "log").read_text()
-        time.sleep(0.05)
-    os.kill(started.pid, sign)
-    assert started.wait(60) == 128 + sign
+    try:
+        while not (tmp_path / "W" / "epoch_1.pth").is_file():
+            assert time.monotonic() < last and started.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        os.kill(started.pid, sign)
+        assert started.wait(60) == 128 + sign
+        while slurm.said("squeue", "--noheader"):
+            assert time.monotonic() < last
+            time.sleep(0.2)
+    finally:
+        started.kill()
+        slurm.said("scancel", "--signal=KILL", "--user=root")
     assert (tmp_path / "log").read_text().splitlines()[-1].endswith(": --resume continues from what was kept")
-    while slurm.said("squeue", "--noheader"):
-        assert time.monotonic() < last
-        time.sleep(0.2)
 
 
 def test_an_error_of_all_tasks_is_told_once(launch, root, tmp_path):

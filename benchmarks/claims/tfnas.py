@@ -80,7 +80,7 @@ def pace(timer: Any) -> float:
     """Milliseconds of always the same work, where the machine is as fast as it can be."""
     from mmrazor_lite.estimators.steady_rounds import BEST
 
-    return 1000 * sorted(timer(1) for _ in range(PACES))[int(BEST * PACES)]
+    return 1000 * sorted(timer() for _ in range(PACES))[int(BEST * PACES)]
 
 
 def table(bench: Bench) -> dict[str, Any]:
@@ -185,8 +185,9 @@ def measure_found(bench: Bench) -> dict[str, Any]:
     found = steady(ours.timers(networks), tfnas["repeats"], 0.01, rng)
     speed = pace(timer)
     return {
-        "measured": {name: statistics.median(times) for name, times in found.items()},
-        "times": found,
+        "measured": {name: statistics.median(times) for name, times in found.times.items()},
+        "times": {name: list(times) for name, times in found.times.items()},
+        "speeds": dict(found.speeds),
         "pace": speed,
         "device": facts,
     }

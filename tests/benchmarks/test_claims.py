@@ -286,7 +286,7 @@ def data(tmp_path_factory):
 
 
 def tiny_study(bench, work, data, *changes):
-    changes = [f"task.data_root={data}", "task.per_class=null", "task.batch=16", *changes]
+    changes = [f"task.data_root={data}", "task.per_class=null", "task.batch=12", *changes]
     study = bench.study.read_study(changes, tiny=True)
     return study, bench.job.Jobs.of(bench.claims.all_jobs(study), work, None)
 

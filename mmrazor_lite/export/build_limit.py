@@ -100,8 +100,11 @@ def _in_time(seconds: float, what: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # A tick that another thread has met may come after the end, and by default it would end the process.
+        signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_VIRTUAL, *rest)
-        signal.signal(signal.SIGVTALRM, signal.SIG_DFL if before is None else before)
+        if before not in (None, signal.SIG_DFL):
+            signal.signal(signal.SIGVTALRM, before)
 
 
 def _imports(frame: FrameType | None) -> int:

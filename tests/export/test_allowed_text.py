@@ -220,3 +220,11 @@ def test_memory_that_is_no_tensor_is_limited(monkeypatch):
         bytearray(1 << 32)  # more than what earlier tests have freed, which a command keeps to itself
     assert resource.getrlimit(resource.RLIMIT_AS) == before
     assert len(bytearray(1 << 28)) == 1 << 28
+
+
+def test_a_tick_that_comes_late_ends_nobody():
+    """By default it ends the process without a word: another thread may have met it before the timer was stopped."""
+    with bounded(1, 1, "it"):
+        pass
+    signal.raise_signal(signal.SIGVTALRM)
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)

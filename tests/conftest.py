@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import re
@@ -79,7 +78,6 @@ SLOW = (  # most seconds first, of make test and of the wide run; those of NETWO
     "models/ops/test_dynamic_layers.py",
 )
 LONG = 10.0  # seconds, of a file that belongs into SLOW
-NETWORKS = ("zoo", "tfnas", "elastic", "ofa_runs")
 DRAWN = re.compile(r"_steps\.py$|/(docs|recipes|visualization)/")
 SHARED = Path(os.environ.get("MMRAZOR_LITE_SHARED", ROOT.parent / "shared"))
 
@@ -119,6 +117,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if hasattr(report, "node"):  # of several processes
             ends[report.node.gateway.id] = max(report.stop, ends.get(report.node.gateway.id, 0.0))
     if len(ends) > 1:
+        from by_networks import shared_networks
+
         idle = sum(max(ends.values()) - end for end in ends.values())
         terminalreporter.write_line(f"processes waited {idle:.0f} s for the last one")
         for file, took in seconds.most_common():
@@ -137,21 +137,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | 
     """One process runs the files that share networks, each of which is traced once in a process."""
     if config.getvalue("dist") != "loadfile":
         return None
-    from xdist.scheduler import LoadFileScheduling
-
-    class ByNetworks(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return shared_networks(file := super()._split_scope(nodeid)) or file
+    from by_networks import ByNetworks
 
     return ByNetworks(config, log)
-
-
-@functools.cache
-def shared_networks(file: str) -> str | None:
-    """Which of the modules with networks a file, named from the repository's root, imports: of several, the first."""
-    path = ROOT / file
-    names = re.findall(r"^(?:from|import) (\w+)\b", path.read_text(), re.MULTILINE) if path.is_file() else ()
-    return next((name for name in NETWORKS if name in names), None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,28 @@
+"""A test process that dies fails its test, and the run ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PLUGIN = """
+def pytest_xdist_make_scheduler(config, log):
+    from by_networks import ByNetworks
+    return ByNetworks(config, log)
+"""
+DIES = "import os\ndef test_dies(): os._exit(3)\n"
+
+
+def test_a_process_that_dies_fails_one_test(tmp_path):
+    """Before its last test, in its last, and with files done: each is a way in which the run would wait for ever."""
+    for name in ("first", "second", "third"):
+        (tmp_path / f"test_{name}.py").write_text("".join(f"def test_{i}(): pass\n" for i in range(3)))
+    (tmp_path / "test_middle.py").write_text("def test_0(): pass\n" + DIES + "def test_2(): pass\n")
+    (tmp_path / "test_one.py").write_text(DIES)
+    (tmp_path / "conftest.py").write_text(PLUGIN)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rf", "-n", "2", "--dist", "loadfile"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+    assert "2 failed, 11 passed" in done.stdout, done.stdout
+    assert done.stdout.count("crashed while running 'test_middle.py::test_dies'") == 1
+    assert done.returncode == 1

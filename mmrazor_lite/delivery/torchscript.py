@@ -35,7 +35,8 @@ class TorchScript:
                 torch.jit.save(torch.jit.freeze(traced), buffer)
         except Exception as error:  # whatever its tracer raises
             raise UserError(f"{network.title} cannot be exported as TorchScript: {why(error)}") from None
-        path.write_bytes(buffer.getbuffer())
+        # Not the view getbuffer(): kept by the error of a full disk, it crashes Python 3.12.1 (gh-111049).
+        path.write_bytes(buffer.getvalue())
 
     def load(self, path: Path, threads: int) -> Runner:
         with warnings.catch_warnings():

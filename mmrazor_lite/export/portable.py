@@ -33,4 +33,4 @@ def export_pt2(module: nn.Module, path: str | os.PathLike, input_shape: Sequence
     buffer = io.BytesIO()  # torch's writer of archives ends the process where a disk is full
     torch.export.save(program, buffer)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        file.write(buffer.getbuffer())
+        file.write(buffer.getvalue())

@@ -58,7 +58,6 @@ def start(machines: Machines, program: Sequence[str]) -> int:
     below theirs. The status is 2 where they refused their input, 128 and the number of a signal to this process, and
     else 1.
     """
-    from torch import distributed
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -76,7 +75,9 @@ def start(machines: Machines, program: Sequence[str]) -> int:
     except SignalException as error:
         print(signals.line(error.sigval, resumes=True), file=sys.stderr)
         return 128 + error.sigval
-    except (RendezvousError, distributed.DistError) as error:
+    except (RendezvousError, RuntimeError) as error:
+        if not isinstance(error, RendezvousError) and not _is_of_meeting(error):
+            raise
         if _time_of_children() > before:  # processes were started: the machines had met
             fix = "start all of them again: train and search go on with --resume"
             return fail(f"the launcher at {machines.where} is gone, what ended it is said there: {fix}", 1)
@@ -88,6 +89,13 @@ def start(machines: Machines, program: Sequence[str]) -> int:
             signal.signal(sign, signal.SIG_IGN)
         _kill_children()  # signals in quick succession leave torchrun no time to
     return 0
+
+
+def _is_of_meeting(error: RuntimeError) -> bool:
+    """Whether the network is the cause; before torch 2.7 a port that is taken is a RuntimeError and nothing more."""
+    from torch import distributed
+
+    return isinstance(error, distributed.DistError) or "server socket" in str(error)
 
 
 def fail(line: str, status: int) -> int:

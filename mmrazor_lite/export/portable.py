@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mmrazor_lite.fileio import atomic_write
+from mmrazor_lite.graph.versions import without_times
 from mmrazor_lite.programs.program import program_of
 
 
@@ -33,4 +34,4 @@ def export_pt2(module: nn.Module, path: str | os.PathLike, input_shape: Sequence
     buffer = io.BytesIO()  # torch's writer of archives ends the process where a disk is full
     torch.export.save(program, buffer)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        file.write(buffer.getvalue())
+        file.write(without_times(buffer.getvalue()))

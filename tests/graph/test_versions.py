@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import pytest
 import torch
 import torch.fx.config
@@ -55,3 +58,27 @@ def test_stacks_are_not_kept_where_torch_can_leave_them_out(monkeypatch):
     monkeypatch.delattr(torch.fx.config, "do_not_emit_stack_traces")
     with versions.no_stack_traces():
         assert not hasattr(torch.fx.config, "do_not_emit_stack_traces")
+
+
+def test_a_program_has_no_time_in_it():
+    """Written twice it is the same file, by a release that notes the time too, and holds the same."""
+    program = torch.export.export(nn.Linear(3, 2), (torch.zeros(1, 3),))
+    torch.export.save(program, buffer := io.BytesIO())
+    written = versions.without_times(buffer.getvalue())
+    assert versions.without_times(written) == written
+    images = torch.randn(1, 3)
+    assert torch.equal(torch.export.load(io.BytesIO(written)).module()(images), program.module()(images))
+    with zipfile.ZipFile(io.BytesIO(written)) as archive:
+        assert {item.date_time[0] for item in archive.infolist()} == {1980}
+
+
+def test_times_are_taken_out_of_an_archive():
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        for name, text in (("a", b"1" * 99), ("b", b"2")):
+            archive.writestr(zipfile.ZipInfo(name, (2026, 11, 30, 1, 2, 4)), text)
+    with zipfile.ZipFile(io.BytesIO(versions.without_times(buffer.getvalue()))) as archive:
+        assert [(item.filename, item.date_time) for item in archive.infolist()] == [
+            ("a", (1980, 1, 1, 0, 0, 0)),
+            ("b", (1980, 1, 1, 0, 0, 0)),
+        ]
+        assert (archive.read("a"), archive.read("b")) == (b"1" * 99, b"2")

@@ -142,11 +142,16 @@ def _here() -> tuple:
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *autocast
 
 
+def _default_device() -> torch.device:
+    """Asked of a tensor: torch 2.6 does not tell that of ``with torch.device(...)``."""
+    return torch.empty(0).device
+
+
 class _Settings:
     """What torch keeps for each thread apart, as it is where this is made: gradients, autocast, the default device."""
 
     def __init__(self, device_type: str) -> None:
-        self._grad, self._device = torch.is_grad_enabled(), torch.get_default_device()
+        self._grad, self._device = torch.is_grad_enabled(), _default_device()
         self._autocast = {
             kind: (torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in {"cpu", device_type}
         }
@@ -157,6 +162,6 @@ class _Settings:
             for kind, (dtype, enabled) in self._autocast.items():
                 if enabled:
                     stack.enter_context(torch.autocast(kind, dtype))
-            if self._device != torch.get_default_device():
+            if self._device != _default_device():
                 stack.enter_context(self._device)
             yield

@@ -85,8 +85,9 @@ def test_few_rows_are_multiplied_on_one_thread(monkeypatch, number, threads):
     space = ofa_space()
     rows = space.sample_indices(np.random.default_rng(0), number)
     with threadpool_limits(2, user_api="blas"):
+        outside = in_use()  # a library that has no second thread stays at one
         _random(space)(rows)
-        assert (seen, in_use()) == ([{threads}], {2})
+        assert 2 in outside and (seen, in_use()) == ([outside if threads == 2 else {1}], outside)
 
 
 def test_a_file_keeps_everything(tmp_path):

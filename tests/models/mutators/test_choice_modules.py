@@ -261,7 +261,7 @@ def test_a_subnet_survives_its_file(prepared, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def algorithm() -> SPOS:
+def algorithm(registered) -> SPOS:
     from mmengine.model import BaseDataPreprocessor
     from mmpretrain.models import ImageClassifier
 

@@ -96,9 +96,8 @@ def _curve(data: Any, where: str) -> Curve:
     lanes = data.get("lanes", [1, 1.0])
     good = isinstance(lanes, list) and len(lanes) == 2 and type(lanes[0]) is int and jsonio.is_number(lanes[1])
     good = good and 0 < lanes[0] <= MOST_LANES and 1 <= lanes[1] <= MOST_BESIDE
-    if not good or (lanes[0] > 1 and len(grids) > 1):
-        told = "[channels, how many times longer others take], of a curve of one axis"
-        raise UserError(f"{where}: lanes must be {told}, got {short(lanes)}")
+    if not good:
+        raise UserError(f"{where}: lanes must be [channels, how many times longer others take], got {short(lanes)}")
     return Curve(data["what"], tuple(np.array(grid, np.int64) for grid in grids), values, lanes[0], float(lanes[1]))
 
 

@@ -15,11 +15,13 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from scipy.optimize import nnls
 from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.graph import OpCall, chained
 from mmrazor_lite.graph.op_chains import POINTWISE
+from mmrazor_lite.search.offered import offered, that_pay
 from mmrazor_lite.subnet import SearchSpace
 
 from .cells import Cell
@@ -40,10 +42,12 @@ FOR_BASE, FOR_BASE_WRITTEN = 24, 8  # whole networks that say what is there besi
 SHARES = {False: (1 / 4, 1 / 2, 3 / 4), True: (1 / 4, 1 / 2)}  # of the channels of an axis that are measured first,
 # beside the fewest and all; of ops that are written for another runtime fewer, since that takes as long as to run them
 FEW = 3  # repeats that tell a step from chance
-LANES = 16  # channels that are computed together: what is measured are multiples, where there are that many
+LANES = 16  # channels that are computed together: what is measured are multiples, where there are that many; blocks of
+# a runtime hold so many
 ROUNDS = 4  # times that widths are looked at between those that were measured
 STEP = 0.1  # of an op's time: what is that far from the line between its neighbours is a step
 MATTERS = 0.002  # of the time of all ops at full width: steps below it are not looked for
+SAME = 1.02  # times as long: below, the layout of tensors makes no difference
 SMALLEST, JITTER = 0.3, 0.2  # shares of the widths of networks that are drawn, and of one group beside the others
 
 
@@ -72,7 +76,8 @@ def build_width_table(
     An op is measured once for all places with the same sizes; the least of its repeats counts, without what a run of
     nothing takes. Where an op steps between two widths of the grid, it is measured there too. A line through the
     times of a few whole networks says what is there beside: calls, views and all that no width changes; and how much
-    longer ops take inside a network than alone.
+    longer ops take inside a network than alone. Of a runtime half of these networks have widths that fill its blocks
+    of channels, and ops that read others get a factor of their own.
 
     Args:
         mutator: A prepared ``OneShotChannelMutator``.
@@ -93,6 +98,9 @@ def build_width_table(
     rng = np.random.default_rng([seed, 1])
     for_base = FOR_BASE if backend == "torch" else FOR_BASE_WRITTEN
     base_rows, check_rows = draw_widths(space, for_base, rng), draw_widths(space, checks, rng)
+    if fused:
+        base_rows = np.concatenate([base_rows, draw_aligned(space, for_base, rng)])
+        check_rows[::2] = draw_aligned(space, checks, rng)[::2]
     jobs: dict[str, Job] = {}
     nothing = plan_nothing(jobs)
     networks = plan_networks(mutator, jobs, [base_rows, check_rows])
@@ -108,17 +116,25 @@ def build_width_table(
 
     grids = _distinct(called, facts["batch_size"], 0 if fused else held_bytes(mutator), SHARES[fused])
     _measured(grids.values(), jobs, times)
-    stairs = _stairs(grids, times(), jobs)
+    stairs = _stairs(grids, times(), jobs, depthwise=not fused)
     own = times().ms
     number = {key: index for index, key in enumerate(grids)}
     calls = [Priced(call.name, number[call.key], call.axes) for call in called]
     beside = {key: {point: own[job] for point, job in grids[key].keys.items()} for key in stairs}
-    lanes = {key: lanes_of(stairs[key][0], beside[key]) for key in stairs if len(grids[key].knots) == 1 and stairs[key]}
+    narrow = [key for key in stairs if len(grids[key].knots) == 1 and stairs[key] and not fused]
+    lanes = {key: lanes_of(stairs[key][0], beside[key]) for key in narrow}
     curves = [grid.curve(own, *lanes.get(key, (1, 1.0))) for key, grid in grids.items()]
     alone = WidthCurves(space, curves, calls)
     known, measured = (np.array([own[key] for key in keys]) for keys in networks)
-    base, factor = line_through(alone(base_rows), known)
-    curves = WidthCurves(space, [replace(curve, ms=factor * curve.ms) for curve in alone.curves], calls)
+    if fused:
+        twice = WidthCurves(space, [replace(curve, lanes=LANES, beside=2.0) for curve in curves], calls)
+        base, factor, longer = of_layouts(alone(base_rows), twice(base_rows) - alone(base_rows), known)
+    else:
+        (base, factor), longer = line_through(alone(base_rows), known), 1.0
+    inside = [replace(curve, ms=factor * curve.ms) for curve in curves]
+    if longer > 1:
+        inside = [replace(curve, lanes=LANES, beside=longer) for curve in inside]
+    curves = WidthCurves(space, inside, calls)
     found = {**facts_of_repeats(jobs, book), "inside": round(factor, 4)}
     predicted = base + curves(check_rows)
     fix = suggest(predicted, measured, apply_correction)
@@ -143,6 +159,24 @@ def line_through(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, fl
     return (offset, slope) if offset >= 0 else (0.0, float(np.median(measured / predicted)))
 
 
+def of_layouts(ms: np.ndarray, beside: np.ndarray, measured: np.ndarray) -> tuple[float, float, float]:
+    """Offset, slope, and how many times longer ops take whose inputs have no multiple of :data:`LANES` channels.
+
+    A runtime lays tensors out in blocks of so many channels. An op alone pays for the way into the blocks and back;
+    in a network it does not, unless its channels fill no blocks: then it is computed without them.
+
+    Args:
+        ms: (S,) what the ops of networks take alone, in sum.
+        beside: (S,) of that the ops with such inputs.
+        measured: (S,) what the networks take.
+    """
+    weighed = np.stack([np.ones(len(ms)), ms - beside, beside], 1) / measured[:, None]
+    (offset, slope, slope_beside), _ = nnls(weighed, np.ones(len(ms)))  # relative errors count
+    if slope <= 0 or slope_beside < SAME * slope:  # one slope will do, or there are no such ops
+        return (*line_through(ms, measured), 1.0)
+    return float(offset), float(slope), float(slope_beside / slope)
+
+
 def facts_of(mutator: Any, bench: Measures) -> dict[str, Any]:
     """What decides about the times of a network, as plain data: of the bench, and of the network."""
     numbers = [tensor for tensor in mutator.architecture.parameters() if tensor.is_floating_point()]
@@ -164,6 +198,13 @@ def draw_widths(space: SearchSpace, count: int, rng: np.random.Generator) -> np.
         widths = np.asarray(choice.candidates, np.float64)
         rows[:, column] = np.searchsorted(widths, np.clip(shares[:, column], 0, 1) * full[column])
     return np.minimum(rows, sizes - 1)
+
+
+def draw_aligned(space: SearchSpace, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows (S, D) as :func:`draw_widths` draws them, of multiples of :data:`LANES` channels alone, and of all."""
+    kept = that_pay(space, dict.fromkeys(space, LANES))
+    rows = draw_widths(offered(space, kept), count, rng)
+    return np.stack([indices[rows[:, column]] for column, indices in enumerate(kept)], 1)
 
 
 @dataclass(frozen=True)
@@ -302,11 +343,11 @@ def _measured(grids: Collection[_Grid], jobs: dict[str, Job], measured: Callable
     return times
 
 
-def _stairs(grids: Mapping[str, _Grid], times: Times, jobs: dict[str, Job]) -> dict[str, list[Stair]]:
-    """Those of the ops that take longest and of depthwise convolutions, by their keys; they join the others."""
+def _stairs(grids: Mapping[str, _Grid], times: Times, jobs: dict[str, Job], depthwise: bool) -> dict[str, list[Stair]]:
+    """Those of the ops that take longest, and of depthwise convolutions, by their keys; they join the others."""
     found, heavy = {}, heaviest({key: grid.full(times) for key, grid in grids.items()})
-    depthwise = [key for key, grid in grids.items() if len(grid.knots) == 1 and grid.call.kind.startswith("conv")]
-    for key in dict.fromkeys([*heavy, *depthwise]):
+    narrow = [key for key, grid in grids.items() if len(grid.knots) == 1 and grid.call.kind.startswith("conv")]
+    for key in dict.fromkeys([*heavy, *(narrow if depthwise else ())]):
         found[key] = list(stairs_of(grids[key].call))
         for stair in found[key]:
             grids[key].plan(jobs, stair.points)

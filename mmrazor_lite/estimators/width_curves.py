@@ -25,14 +25,14 @@ class Curve:
     """What an op takes by the channels of its one or two axes; linear between the widths that were measured.
 
     It never falls as a width grows: a network would not use a width that takes longer than a larger one. But for lanes:
-    some kernels, of depthwise convolutions above all, are fast at multiples of 8 or 16 channels alone.
+    some kernels, of depthwise convolutions above all, and whole runtimes are fast at multiples of 8 or 16 channels.
 
     Attributes:
         what: The op in words.
         widths: Of each axis the channels that were measured, ascending.
         ms: Milliseconds, (widths of the first axis, of the second); of multiples of ``lanes``.
-        lanes, beside: Of an op of one axis: numbers of channels that are no multiple of ``lanes`` take ``beside`` times
-            as long.
+        lanes, beside: Numbers of channels of the first axis, the one that is read, which are no multiple of ``lanes``
+            take ``beside`` times as long.
     """
 
     what: str

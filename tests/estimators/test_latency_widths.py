@@ -20,7 +20,7 @@ from mmrazor_lite.estimators.latency_build import Report, build_table
 from mmrazor_lite.estimators.latency_measuring import CHUNK
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
-from mmrazor_lite.estimators.latency_widths import draw_widths, line_through, run_by
+from mmrazor_lite.estimators.latency_widths import draw_aligned, draw_widths, line_through, of_layouts, run_by
 from mmrazor_lite.estimators.measure import Bench
 from mmrazor_lite.estimators.op_runs import OpRun
 from mmrazor_lite.estimators.width_curves import never_falling
@@ -310,6 +310,56 @@ def test_kernels_that_are_fast_at_multiples_of_16_channels(tmp_path):
         subnet = dict(zip(names, widths.astype(int).tolist(), strict=True))
         each = [curves.curves[call.curve](*(np.array([a.at(subnet)]) for a in call.axes))[0] for call in curves.calls]
         assert sum(each) == pytest.approx(ms)
+
+
+class Blocks(Counting):
+    """A runtime that computes in blocks of 16 channels: an op that reads others, with what it is joined with, counts
+    twice, and so does each alone, for the way into the blocks and back."""
+
+    def __init__(self, alone: bool) -> None:
+        super().__init__(None)
+        self.alone, self.times = alone, 2
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = (leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor) and leaf.dim() > 1)
+        reads = next(tensors, None)  # what makes tensors reads none
+        before = self.seen
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if not self.alone and func.overloadpacket.__name__ in ("convolution", "mean", "addmm"):
+            channels = reads.shape[1] if reads.shape[1] > 3 else result.shape[1]
+            self.times = 2 if channels % 16 else 1
+        self.seen += (self.times - 1) * (self.seen - before)
+        return result
+
+
+class BlockBench(AddingBench):
+    def seconds(self, module: nn.Module, size: tuple) -> float:
+        with torch.no_grad(), Blocks(isinstance(module, OpRun)) as count:
+            module(torch.zeros((1, *size)))
+        return 1e-9 * count.seen
+
+
+def test_a_runtime_that_computes_in_blocks_of_channels(tmp_path):
+    """Ops alone take twice as long as in networks of whole blocks: both kinds of networks are predicted."""
+    widths = [3, 32, 64, 96, 64]
+    layers = [nn.Conv2d(*pair, 3, padding=1) for pair in itertools.pairwise(widths)]
+    network = nn.Sequential(*(part for conv in layers for part in (conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU())))
+    mutator = prepared(nn.Sequential(network, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)))
+    report = build(mutator, BlockBench(backend="onnxruntime"), tmp_path / "journal")
+    assert report.errors().max() < 1e-5
+    assert {(curve.lanes, round(curve.beside, 3)) for curve in report.table.widths.curves} == {(16, 2.0)}
+    report.table.write(tmp_path / "table.json")
+    assert read_table(tmp_path / "table.json", mutator).digest == report.table.digest
+    rows = draw_aligned(mutator.search_space, 9, np.random.default_rng(3))
+    assert not (mutator.search_space.numeric(rows) % 16).any() and len(np.unique(rows, axis=0)) > 5
+
+
+def test_layouts_without_a_difference_have_one_factor():
+    ms, beside = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.5, 0.1, 2.0, 1.0])
+    assert of_layouts(ms, beside, 0.5 + 3 * ms) == pytest.approx((0.5, 3.0, 1.0))
+    assert of_layouts(ms, beside, 0.5 + 3 * ms + 3 * beside) == pytest.approx((0.5, 3.0, 2.0))
+    assert of_layouts(ms, 0 * ms, 0.5 + 3 * ms) == pytest.approx((0.5, 3.0, 1.0))
+    assert of_layouts(ms, beside, 9 * beside) == (*line_through(ms, 9 * beside), 1.0)
 
 
 class Padded(nn.Module):

@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--size", type=int, default=64, help="pixels (default: 64)")
+    parser.add_argument("--size", type=int, default=224, help="pixels (default: 224)")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that does other work"
     )

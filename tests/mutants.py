@@ -207,6 +207,7 @@ class _Watch:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
+            print(report.longreprtext[-1500:], flush=True)  # the last one's is told where it should not have failed
             self.failed.append(report.nodeid)
 
 
@@ -230,6 +231,7 @@ def _forked(items: list, path: str, texts: tuple[str, str], limit: float) -> tup
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if failed:
                     os.write(write_end, failed[0].encode())
+                    sys.stdout.flush()
                     os._exit(1)
             os._exit(0)
         except BaseException:
@@ -283,8 +285,9 @@ def judge(mutations: Sequence[Mutation], tree: Path, limit: float, found: Callab
                     left.remove(mutations[place])
                 began = time.monotonic()
         process.join()
+        text = Path(log.name).read_text(errors="replace")[-2000:]
     if wrong is not None:
-        raise MutantError(f"a test that kills fails on the tree as it is: {wrong}")
+        raise MutantError(f"a test that kills fails on the tree as it is: {wrong}\n{text}")
     for mutation in left:
         began = time.monotonic()
         with mutation.made(tree):

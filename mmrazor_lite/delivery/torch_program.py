@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from mmrazor_lite.export import export_pt2
+from mmrazor_lite.export.portable import export_pt2, read_pt2
 
 from .network import Network
 from .runtime import Runner
@@ -25,8 +25,7 @@ class TorchProgram:
         export_pt2(network.module, path, network.shape)
 
     def load(self, path: Path, threads: int) -> Runner:
-        with open(path, "rb") as file:
-            program = torch.export.load(file).module()
+        program = read_pt2(path)
 
         def run(images: np.ndarray) -> list[np.ndarray]:
             with torch.inference_mode():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -35,3 +36,13 @@ def export_pt2(module: nn.Module, path: str | os.PathLike, input_shape: Sequence
     torch.export.save(program, buffer)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write(without_times(buffer.getvalue()))
+
+
+def read_pt2(path: str | os.PathLike) -> nn.Module:
+    """The program of a file that :func:`export_pt2` wrote, as a module.
+
+    Such a file runs code: this is for those that were just written.
+    """
+    with open(path, "rb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch 2.11 of its own reading
+        return torch.export.load(file).module()

@@ -6,10 +6,10 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.logging import print_log
 from torch import nn
 
@@ -21,7 +21,7 @@ from mmrazor_lite.checkpoints import (
 )
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.export.extraction import Extract, compare, extract, read_back
-from mmrazor_lite.export.portable import export_pt2
+from mmrazor_lite.export.portable import export_pt2, read_pt2
 from mmrazor_lite.fileio import FileSet, check_outputs
 from mmrazor_lite.models.algorithms.loading import check_space
 from mmrazor_lite.models.algorithms.widths import subnet_of
@@ -108,11 +108,7 @@ def _write_pt2(found: Extract, draft: Path, path: Path) -> bool:
         print_log(f"split: no {path.name} ({error})", logger="current", level=logging.WARNING)
         return False
 
-    def program() -> nn.Module:
-        with open(draft, "rb") as file:
-            return torch.export.load(file).module()
-
-    compare(program, found, path)
+    compare(partial(read_pt2, draft), found, path)
     return True
 
 

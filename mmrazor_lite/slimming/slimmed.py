@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from mmrazor_lite import __version__
 from mmrazor_lite.checkpoints import checkpoint_hash, read_checkpoint, save_checkpoint, state_dict_of
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.export import export_pt2
+from mmrazor_lite.export.portable import export_pt2, read_pt2
 from mmrazor_lite.fileio import FileSet, as_path, check_outputs
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.note import note
@@ -139,8 +139,7 @@ def _score(stage: Any) -> dict[str, float]:
 def _write_programme(draft: Path, twin: nn.Module, input_shape: Sequence[int]) -> None:
     """Write the program of ``torch.export``, run it and compare every output."""
     export_pt2(twin, draft, input_shape)
-    with open(draft, "rb") as file:
-        programme = torch.export.load(file).module()
+    programme = read_pt2(draft)
     like = next((tensor for tensor in twin.parameters() if tensor.is_floating_point()), torch.zeros(()))
     images = torch.randn((2, *input_shape), generator=torch.Generator().manual_seed(0)).to(like.dtype)
     with torch.no_grad():

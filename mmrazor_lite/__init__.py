@@ -1,4 +1,4 @@
-"""mmrazor_lite: train one supernet, search it under a budget, hand back plain PyTorch modules."""
+"""mmrazor_lite: slim a trained network, or search a supernet for its best subnets; plain PyTorch modules come out."""
 
 from __future__ import annotations
 

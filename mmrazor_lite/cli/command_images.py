@@ -24,40 +24,44 @@ _AS_TESTED = ("val_dataloader", "test_dataloader")
 _ALLOWED = "give a folder of images, or a config (.py) with train_dataloader"
 
 
-def check_images(args: argparse.Namespace) -> list[str]:
+def check_images(args: argparse.Namespace, flag: str = "--data") -> list[str]:
     """Refuse images that a command names, and that are not there or of no kind that is read; needs no network.
 
     Args:
         args: As for :func:`images_of`, and ``config``.
+        flag: What names them, for errors.
 
     Returns:
         Which of ``--size``, ``--mean`` and ``--std`` are given: they are for a folder.
     """
     own = [flag for flag in ("size", "mean", "std") if getattr(args, flag) is not None]
     if args.data is None and args.config is None:
-        raise UserError(f"--data is missing: {_ALLOWED}")
+        raise UserError(f"{flag} is missing: {_ALLOWED}")
     if args.data is not None and not Path(args.data).is_dir():
         if not str(args.data).endswith(".py"):
             found = "is a file" if Path(args.data).exists() else "does not exist"
-            raise UserError(f"--data '{args.data}' {found}: {_ALLOWED}")
-        require_file(args.data, "--data")
+            raise UserError(f"{flag} '{args.data}' {found}: {_ALLOWED}")
+        require_file(args.data, flag)
     if own and (args.data is None or not Path(args.data).is_dir()):
         raise UserError(f"--{own[0]} is for a folder of images; a config says how its own are read")
     return own
 
 
-def images_of(network: TrainedNetwork, args: argparse.Namespace) -> tuple[Iterable[Any], list[str]]:
+def images_of(
+    network: TrainedNetwork, args: argparse.Namespace, flag: str = "--data"
+) -> tuple[Iterable[Any], list[str]]:
     """Batches of the images that a command names, and what is to be said of them, a line each.
 
     Args:
         network: Says how it reads images.
         args: ``data``, ``size``, ``mean``, ``std``, ``seed``, ``skip_unreadable``, and ``images`` and ``tune``, which
             say how many images are used.
+        flag: What names them, for errors.
 
     Raises:
         UserError: There are none, or nothing says how the network reads them.
     """
-    own = check_images(args)
+    own = check_images(args, flag)
     if args.data is not None and Path(args.data).is_dir():
         pipeline = None if own or network.cfg is None else _pipeline(network.cfg)
         if pipeline and str(pipeline[0].get("type")).rpartition(".")[2].startswith("Load"):

@@ -70,7 +70,9 @@ def find(args: argparse.Namespace) -> Deliverable:
     return _with_flags(Deliverable(network, f"{network.title}{weights}", shape, steps), args)
 
 
-def images(found: Deliverable, folder: str, args: argparse.Namespace, count: int) -> tuple[Iterable[Any], list[str]]:
+def images(
+    found: Deliverable, folder: str, args: argparse.Namespace, count: int, flag: str
+) -> tuple[Iterable[Any], list[str]]:
     """Batches of a folder as the network takes them, and lines for people.
 
     Args:
@@ -78,6 +80,7 @@ def images(found: Deliverable, folder: str, args: argparse.Namespace, count: int
         folder: Of images.
         args: As for :func:`find`, and ``skip_unreadable``.
         count: How many are needed.
+        flag: What names the folder, for errors.
 
     Raises:
         UserError: There are none, or nothing says how the network reads them.
@@ -88,7 +91,7 @@ def images(found: Deliverable, folder: str, args: argparse.Namespace, count: int
         vars(given).update(_reading(found, args))
     else:  # its pipeline, unless there are flags
         vars(given).update({key: getattr(args, key) for key in ("size", "mean", "std")})
-    batches, notes = images_of(found.network, given)
+    batches, notes = images_of(found.network, given, flag)
     swapped = found.network.cfg is None and found.normalisation is not None and found.normalisation.channels == "BGR"
     return (_Swapped(batches) if swapped else batches), notes
 

@@ -85,12 +85,12 @@ def _delivered(args: argparse.Namespace) -> Delivery:
     notes = list(found.network.notes)
     batches = calibration = None
     if args.images is not None:
-        batches, more = images(found, args.images, args, args.count or COUNT)
+        batches, more = images(found, args.images, args, args.count or COUNT, "--images")
         notes += more
     elif found.shape is None:
         raise UserError("export: nothing says the size of images: give --size H W, or a folder of --images")
     if args.int8:
-        calibration, more = images(found, args.calibrate, args, IMAGES)
+        calibration, more = images(found, args.calibrate, args, IMAGES, "--calibrate")
         notes += [line for line in more if line not in notes]
     return deliver(
         found.network.module,

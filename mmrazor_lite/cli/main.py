@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import os
 import re
 import sys
@@ -69,6 +70,16 @@ INPUTS = ("config", "checkpoint", "weights", "scores", "table", "predictor", "la
 
 class _Parser(argparse.ArgumentParser):
     """Tells what is wrong with a call as every other error is told: in one line."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        # A misspelt option first: argparse would say that the right one is missing, or name another command.
+        if not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
+            words = itertools.takewhile(lambda word: word != "--", args or ())
+            for name in (word.partition("=")[0] for word in words if word.startswith("--")):
+                if name not in self._option_string_actions:
+                    near = difflib.get_close_matches(name, self._option_string_actions, 1)
+                    self.error(f"there is no option {name}" + (f": did you mean {near[0]}?" if near else ""))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         if (typed := re.match("argument COMMAND: invalid choice: '([^']*)'", message)) is not None:

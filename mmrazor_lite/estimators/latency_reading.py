@@ -15,9 +15,7 @@ from .latency_parts import HasParts
 from .latency_table import NETWORK, LatencyTable
 from .latency_tfnas import SUFFIXES, read_tfnas_table, tfnas_table
 
-_NOT_OF_WIDTHS = (
-    "a published table is of operators, this network has widths; measure one (tools/latency/build_table.py)"
-)
+_NOT_OF_WIDTHS = "a published table is of operators, this network has widths; measure one (mmrazor-lite latency)"
 
 
 def read_table(path: str | os.PathLike, mutator: Any) -> LatencyTable:

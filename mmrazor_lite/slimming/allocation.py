@@ -202,8 +202,8 @@ def check_reachable(widths: Widths, resources: list[str], high: np.ndarray) -> N
     for name, limit, lowest, full in zip(resources, high, *ends, strict=True):
         if lowest > limit:
             raise UserError(
-                f"budget {name}={short(float(limit))} is out of reach: of the widths that may be chosen the smallest "
-                f"subnet costs {lowest:.10g}, the full network {full:.10g}"
+                f"budget {name}={short(float(limit))} is out of reach: of the widths that may be chosen (multiples of "
+                f"the divisor) the smallest subnet costs {lowest:.10g}, the full network {full:.10g}"
             )
 
 

@@ -59,6 +59,11 @@ class Images:
     def have_targets(self) -> bool:
         return self.seen[0][1] is not None
 
+    @property
+    def is_held_out(self) -> bool:
+        """Whether those that are held out are other ones than those seen."""
+        return self.held_out is not self.seen
+
     @contextmanager
     def explaining(self) -> Iterator[None]:
         """Say of a network that cannot run on signals (C, L) that single images are read as batches of them."""
@@ -116,8 +121,12 @@ def read_images(
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     batches = [(found.to(like), _moved(targets, like.device)) for found, targets in batches]
     count = sum(len(found) for found, _ in batches)
+    if count < 2 or all(torch.equal(image, batches[0][0][0]) for found, _ in batches for image in found):
+        told = "one image" if count < 2 else f"{count} times the same image"
+        raise UserError(f"data: it yields {told}, which tells no channels apart; give 2 different ones, better 500")
     if count < FEWEST:
-        return Images(_cut(batches, 0, count), _cut(batches, 0, count), (f"{count} images: none is held out",))
+        every = _cut(batches, 0, count)
+        return Images(every, every, (f"{count} images: none is held out",))
     further = count >= images + min(images, FEWEST)
     seen = images if further else count - max(1, min(count, images) // HELD_OUT)
     notes = () if further else (f"the data has {count} images: the last {count - seen} are held out",)

@@ -151,6 +151,7 @@ class Report:
         groups: The width groups in network order.
         costs: macs, flops, params and memory of the ``original`` and of the ``slimmed`` network.
         latency: Of both; None where it was not measured.
+        is_held_out: Whether stages were judged on images that no step has seen; there may have been too few.
         notes: One line each: layers that stay and why, layers that were not refitted, the transform of the images ...
     """
 
@@ -162,6 +163,13 @@ class Report:
     costs: Mapping[str, Mapping[str, int]]
     latency: Latency | None = None
     notes: Sequence[str] = field(default=())
+    is_held_out: bool = True
+
+    @property
+    def judged_on(self) -> str:
+        """The images that stages were judged on, in words."""
+        count = f"{self.stages[-1].held_out.images:,} images"
+        return f"{count} that no step has seen" if self.is_held_out else f"the {count} that the steps worked with"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite are None."""
@@ -172,6 +180,7 @@ class Report:
             "asked": self.asked,
             "costs": {name: dict(costs) for name, costs in self.costs.items()},
             "latency": None if self.latency is None else self.latency.as_dict(),
+            "is_held_out": self.is_held_out,
             "stages": [asdict(stage) for stage in self.stages],
             "groups": [asdict(group) for group in self.groups],
             "notes": list(self.notes),

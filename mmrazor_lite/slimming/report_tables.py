@@ -63,8 +63,8 @@ def _groups(groups: Sequence[GroupRow], full: bool) -> Any:
 
 
 def _stages(report: Report) -> Any:
-    held, seen = report.stages[-1].held_out.images, next((s.seen.images for s in report.stages if s.seen), 0)
-    title = f"Where accuracy went: {held:,} images that no step has seen" + (
+    seen = next((s.seen.images for s in report.stages if s.seen), 0)
+    title = f"Where accuracy went: {report.judged_on}" + (
         f", and {seen:,} that the steps worked with (seen)" if seen else ""
     )
     columns = ["stage", "accuracy", "agrees with the original", "distance", "seconds"]

@@ -174,6 +174,7 @@ def slim(
         costs={"original": costs, "slimmed": mutator.cost_model.of(subnet)},
         latency=times,
         notes=tuple(notes),
+        is_held_out=found.is_held_out,
     )
     return Slimmed(network, subnet, report, mutator, architecture)
 

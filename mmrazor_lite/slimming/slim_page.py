@@ -51,7 +51,7 @@ def slim_page(report: Report, command: str = "", written: Sequence[tuple[str, st
 
 def slim_sections(report: Report) -> list[Section]:
     """The sections with pictures."""
-    found = [_widths(report.groups), _macs(report), _losses(report.groups), *_stages(report.stages), *_latency(report)]
+    found = [_widths(report.groups), _macs(report), _losses(report.groups), *_stages(report), *_latency(report)]
     return [section for section in found if section is not None]
 
 
@@ -62,15 +62,9 @@ def _lead(report: Report) -> str:
     if first is None or last is None:
         return told
     if first.accuracy is not None and last.accuracy is not None:
-        return (
-            f"{told} Accuracy {last.accuracy:.2f}% where it was {first.accuracy:.2f}%, on "
-            f"{last.held_out.images:,} images that no step has seen."
-        )
+        return f"{told} Accuracy {last.accuracy:.2f}% where it was {first.accuracy:.2f}%, on {report.judged_on}."
     if last.agreement is not None:
-        return (
-            f"{told} Its first class is the original's on {last.agreement:.2f}% of {last.held_out.images:,} images "
-            "that no step has seen."
-        )
+        return f"{told} Its first class is the original's on {last.agreement:.2f}% of {report.judged_on}."
     return f"{told} Distance of its outputs from the original's: {last.distance:.3g}."
 
 
@@ -162,8 +156,9 @@ def _now(group: GroupRow) -> float:
     return float(group.sensitivity[units]) if units < len(group.sensitivity) else 0.0
 
 
-def _stages(stages: Sequence[Stage]) -> Iterator[Section]:
-    """Accuracy and agreement, or the distance where there is neither, on images that no step has seen; times."""
+def _stages(report: Report) -> Iterator[Section]:
+    """Accuracy and agreement, or the distance where there is neither; times."""
+    stages = report.stages
     if not stages:
         return
     names = [stage.name for stage in stages]
@@ -176,7 +171,7 @@ def _stages(stages: Sequence[Stage]) -> Iterator[Section]:
         (s.name, *(values[i] for values in found.values()), s.distance, round(s.seconds, 2))
         for i, s in enumerate(stages)
     )
-    text = f"On {stages[-1].held_out.images:,} images that no step has seen."
+    text = f"On {report.judged_on}."
     yield Section("stages", "Where accuracy went", text, chart, table(columns, rows))
     timed = [stage for stage in stages if stage.seconds]
     if timed:

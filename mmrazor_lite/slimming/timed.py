@@ -130,7 +130,7 @@ def table_of_file(prepared: Prepared, path: Any, backend: str | None = None) -> 
         if key in table.device and table.device[key] != own[key]:
             raise UserError(
                 f"{path}: the latency table is of {key} '{table.device[key]}', here it is '{own[key]}'; measure one "
-                "here (tools/latency/build_table.py), or leave it out, then one is measured"
+                "here (mmrazor-lite latency), or leave it out, then one is measured"
             )
     if here.pace is not None and "pace" in table.device:  # its milliseconds are those of that speed
         here.pace = here.pace.with_known(float(table.device["pace"]) / 1000)

@@ -158,6 +158,22 @@ def test_a_command_that_there_is_not(capsys, typed, told):
     assert capsys.readouterr().err.startswith(f"error: there is no command {typed!r}: {told}")
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["slim", "c.py", "--budegt", "60%"], "no option --budegt: did you mean --budget?"),
+        (["slim", "c.py", "--budegt=60%", "--budget", "60%"], "no option --budegt: did you mean --budget?"),
+        (["train", "--xyzzy"], "no option --xyzzy (mmrazor-lite train --help shows what it takes)"),
+    ],
+)
+def test_a_misspelt_option_is_named_before_what_is_missing(capsys, tmp_path, monkeypatch, typed, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        raise SystemExit(main(typed))
+    errors = capsys.readouterr().err
+    assert told in errors and errors.count("\n") == 1
+
+
 def test_a_damaged_image_is_told_by_us_alone(root):
     """OpenCV writes its own lines to the terminal, from C++."""
     words = "import sys, numpy, mmrazor_lite.cli as cli; cli.main(['configs']); import cv2"

@@ -108,7 +108,7 @@ def test_commands_that_are_not_launched(fails, words, line):
 def test_words_of_the_command_are_read_before_it_is_started(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["launch", "--nproc", "2", "train", "c.py", "--no-such-flag"])
-    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --no-such-flag")
+    assert capsys.readouterr().err.startswith("error: there is no option --no-such-flag")
 
 
 def test_the_line_of_slurm(fails, tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def test_json_and_nothing_else(here, capsys):
     ("words", "line"),
     [
         (["--images", "none", *STEPS], "'none' has no image"),
-        (["--images", "gone", *STEPS], "'gone' does not exist"),
+        (["--images", "gone", *STEPS], "--images 'gone' does not exist"),
         ([], "nothing says the size of images: give --size"),
         (["--images", "images", "--size", "8"], "give --mean, --std"),
         (["--size", "8", "--normalise"], "nothing says which it is; give mean and std"),

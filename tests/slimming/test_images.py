@@ -71,9 +71,9 @@ def test_of_few_images_a_fifth_is_held_out():
     found, seen, held_out = read(IMAGES, 500)
     assert len(seen) == 104 and len(held_out) == 26
     assert sorted(torch.cat([seen, held_out]).flatten(1).sum(1).tolist()) == sorted(IMAGES.flatten(1).sum(1).tolist())
-    assert found.notes == ("the data has 130 images: the last 26 are held out",)
+    assert found.notes == ("the data has 130 images: the last 26 are held out",) and found.is_held_out
     found, seen, held_out = read(IMAGES[:5])
-    assert torch.equal(seen, held_out) and "none is held out" in found.notes[0]
+    assert torch.equal(seen, held_out) and "none is held out" in found.notes[0] and not found.is_held_out
 
 
 def test_a_folder_is_read_as_a_network_takes_its_images(tmp_path):
@@ -124,6 +124,8 @@ NAN[17, 0, 0, 0] = np.nan
     [
         ([], "data: it yields no image"),
         (IMAGES[:0], "data: it yields no image"),
+        (IMAGES[:1], "data: it yields one image, .*; give 2 different ones"),
+        (torch.zeros(12, 3, 6, 5), "data: it yields 12 times the same image, .*; give 2 different ones"),
         (NAN, "data: batch 0: image 17 holds what is no finite number"),
         ((IMAGES * 9).to(torch.uint8), "data: batch 0 is uint8: give floats, normalised"),
         ([IMAGES[:5], IMAGES[:5, :, :4]], r"data: batch 1 has images of \(3, 4, 5\), wanted are \(3, 6, 5\)"),

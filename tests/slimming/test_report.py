@@ -88,6 +88,15 @@ def test_what_was_not_measured_is_no_column(capsys):
     assert "distance" in text and "0.5" in text
 
 
+def test_images_that_were_not_held_out_are_not_called_so(capsys):
+    few = dataclasses.replace(report(), is_held_out=False)
+    few.table()
+    page = slim_page(few)
+    texts = [capsys.readouterr().out, page.lead, *(part.text for part in page.sections if part.name == "stages")]
+    assert all("that the steps worked with" in text and "no step has seen" not in text for text in texts)
+    assert few.as_dict()["is_held_out"] is False and report().as_dict()["is_held_out"] is True
+
+
 def test_the_picture_has_the_charts_of_the_page(tmp_path):
     with shown() as axes:
         report(times(2.0, 1.0)).plot(tmp_path / "new/picture.png")

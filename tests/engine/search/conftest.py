@@ -8,7 +8,7 @@ from robustness.processes import start_server
 
 
 @pytest.fixture(scope="session")
-def tiny():
+def tiny(registered):
     """The module ``tiny.py`` beside this file."""
     spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
     module = importlib.util.module_from_spec(spec)

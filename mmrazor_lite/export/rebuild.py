@@ -99,7 +99,7 @@ def check_architecture(architecture: Any, where: str) -> dict[str, Any]:
             raise UserError(
                 f"{where}: architecture.type: {str(net['type'])!r} is not a registered model, and code of your own is "
                 "never imported from a file; nothing was run; give a fresh module of full size: load_subnet(path, "
-                "architecture=MyNet(...))"
+                "model=MyNet(...)), of a command --model"
             )
         if source in LIBRARIES:
             _check_library_net(net, where)

@@ -132,7 +132,7 @@ def _network(
     if given is None and architecture is None:
         raise UserError(
             f"{where}: carries no config to rebuild the model from (it was given as a module); give a fresh one, "
-            "load_subnet(path, architecture=MyNet(...)), or use the .pt2 beside it"
+            "load_subnet(path, model=MyNet(...)), of a command --model, or use the .pt2 beside it"
         )
     mm_packages.require(f"{where}: the network of its config")
     from mmrazor_lite.export.rebuild import put_around, rebuild, rebuild_mutator
@@ -173,7 +173,7 @@ def subnet_meta(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     meta = dict(said_by(checkpoint))
     if not meta:
-        raise UserError(f"{where}: says nothing about its subnet; expected a file written by split or by training here")
+        raise UserError(f"{where}: says nothing about its subnet; give a file that slim, search, split or train wrote")
     kind = meta.get("kind")
     if kind != "subnet" or "subnet" not in meta:
         advice = _ADVICE.get(str(kind), "expected a file written by split or by training one subnet")

@@ -214,7 +214,7 @@ def test_own_code_is_given_not_imported(alone, tmp_path):
     assert "architecture.head.loss_module.cum_samples" in read_checkpoint(path)["state_dict"]
     (tmp_path / "my_path_net.py").write_text("raise SystemExit('imported')")
     net = sys.modules.pop("my_path_net").MyNet
-    with pytest.raises(UserError, match=r"'my_path_net.MyNet' is not a registered model, .*, architecture=MyNet"):
+    with pytest.raises(UserError, match=r"'my_path_net.MyNet' is not a registered model, .*, model=MyNet"):
         load_subnet(path)
     module = load_subnet(path, net())
     assert type(module) is net

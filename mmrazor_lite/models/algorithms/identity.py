@@ -18,7 +18,7 @@ _FIXES = {
     CHANNEL_CFG: {
         "supernet": "load it with algorithm.channel_cfg=None, or search it",
         "joint": "split it, or give algorithm.channel_cfg the list it was trained with",
-        "subnet": "give algorithm.channel_cfg its one file or width, not a list",
+        "subnet": "a search takes a supernet; to train or test it, give algorithm.channel_cfg its one file or width",
     },
     FIX_SUBNET: {
         "supernet": "search it, or take the subnet's weights out of it: model.init_cfg=dict(type='Pretrained', "

@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,6 +174,17 @@ def _short_logs():
         patch.setattr("logging.raiseExceptions", False)
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, *args, **kwargs: (text, False), raising=False)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _default_scope():
+    """Names without a scope are mmpretrain's, as in a run, whatever a test before has left behind."""
+    if "mmpretrain.models" in sys.modules:
+        from mmengine.registry import DefaultScope
+
+        current = DefaultScope.get_current_instance()
+        if current is None or current.scope_name != "mmpretrain":
+            DefaultScope.get_instance(f"tests-{time.time_ns()}", scope_name="mmpretrain")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -194,6 +194,11 @@ def test_what_a_runtime_joins_is_predicted_exactly(name, backend, mutators, tmp_
         kinds = [call.kind for call in calls]
         assert ("conv2d, batch_norm, relu" if backend == "onnxruntime" else "batch_norm, relu") in kinds
         assert ("conv2d, add" in kinds) == (backend == "onnxruntime")
+        read = {
+            call.kind: len(OpRun(call, call.fulls).feeds) for call in calls
+        }  # each op reads what the one before gives
+        assert read["conv2d, batch_norm, relu" if backend == "onnxruntime" else "batch_norm, relu"] == 1
+        assert read.get("conv2d, add", 2) == 2
     with pytest.raises(UserError, match=f"backend was '{backend}', is 'torch'"):
         build(mutator, AddingBench(backend="torch"), tmp_path / "journal")
 

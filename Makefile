@@ -18,7 +18,7 @@ floor:
 	"$$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FLOOR)) $(ARGS) && \
 	"$$python" -m pytest -m wide tests/test_wheel.py
 
-# One line of the package changed at a time: the tests named for it must notice. About ten minutes on two cores.
+# One line of the package changed at a time: the tests named for it must notice. About five minutes on two cores.
 mutants:
 	@python=$$(sh tools/setup_env.sh) && "$$python" tests/mutants.py $(ARGS)
 

@@ -92,7 +92,7 @@ def start(machines: Machines, program: Sequence[str]) -> int:
 
 
 def _is_of_meeting(error: RuntimeError) -> bool:
-    """Whether the network is the cause; before torch 2.7 a port that is taken is a RuntimeError and nothing more."""
+    """Whether the network is the cause; of torch 2.6 a port that is taken is a RuntimeError and nothing more."""
     from torch import distributed
 
     return isinstance(error, distributed.DistError) or "server socket" in str(error)

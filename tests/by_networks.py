@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from pathlib import Path
@@ -29,6 +30,11 @@ class ByNetworks(LoadFileScheduling):
 
     def _split_scope(self, nodeid):
         return shared_networks(file := super()._split_scope(nodeid)) or file
+
+    def _assign_work_unit(self, node):
+        # A process may be dead and its end not yet read: remove_node then takes back what is written down here.
+        with contextlib.suppress(OSError):
+            super()._assign_work_unit(node)
 
     def _reschedule(self, node):
         # A process holds one test back until it knows the next: with fewer than two it would wait.

@@ -1,0 +1,106 @@
+"""Whether channels innermost, or bfloat16, change what a short training comes to.
+
+    python benchmarks/step_accuracy.py --data data/cifar10            # an hour of one core; run it again to go on
+    python benchmarks/step_accuracy.py --data data/cifar10 --table    # Markdown, of what is there
+
+The supernets of the study of the claims, AutoSlim's MobileNetV2 and SPOS's, train for a few epochs on a third of the
+images: with ``channels_last=False``, with ``channels_last=True``, and so with ``--amp``. Seeds are paired: equal
+weights at the start, equal images in equal order, equal subnets. Rounding alone then makes two trainings part, as two
+seeds do, so what is asked is whether they part in one direction. Fixed before the first run: accuracy is unchanged
+where the mean difference from ``channels_last=False`` is at most two of its standard errors, and at most the standard
+deviation from seed to seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks._jobs import measured, start
+from benchmarks.claims.arithmetic import paired
+
+CONFIGS = {
+    "autoslim": "benchmarks/claims/configs/autoslim_mbv2_supernet.py",
+    "spos": "benchmarks/claims/configs/spos_supernet.py",
+}
+WAYS = {"off": ["channels_last=False"], "channels_last": ["channels_last=True"], "amp": ["channels_last=True", "--amp"]}
+EPOCHS, PER_CLASS, SEEDS = 4, 1500, 4
+ERRORS = 2  # of the criterion
+
+
+def jobs() -> Iterator[tuple[str, str, str, int]]:
+    """Name, network, way and seed of every training."""
+    for seed in range(SEEDS):
+        for network in CONFIGS:
+            for way in WAYS:
+                yield f"{network}-{way}-{seed}", network, way, seed
+
+
+def train(network: str, way: str, seed: int, folder: Path, data: Path) -> dict[str, Any]:
+    """Train by the command and return the accuracies of the last validation, and the seconds of a step."""
+    flags = [word for word in WAYS[way] if word.startswith("--")]
+    options = [word for word in WAYS[way] if not word.startswith("--")]
+    options += [f"data_root={data.resolve()}", f"train_dataloader.dataset.dataset.dataset.per_class={PER_CLASS}"]
+    options += [f"train_cfg.{key}={EPOCHS}" for key in ("max_epochs", "val_interval")]
+    options += [f"param_scheduler.1.end={EPOCHS}"]
+    command = ["train", CONFIGS[network], "--work-dir", folder, "--seed", seed, *flags, "--cfg-options", *options]
+    process = start([sys.executable, "-m", "mmrazor_lite.cli", *command], folder.with_suffix(".log"), threads=1)
+    if status := process.wait():
+        raise subprocess.CalledProcessError(status, process.args)
+    lines = [json.loads(line) for path in folder.glob("*/vis_data/scalars.json") for line in path.open()]
+    found = {key: value for line in lines for key, value in line.items() if key.endswith("accuracy/top1")}
+    return {"accuracy": found, "step_s": round(statistics.median(line["time"] for line in lines if "loss" in line), 4)}
+
+
+def table(work: Path) -> str:
+    """What was found, a line for each network, subnet and way."""
+    found = {path.stem: json.loads(path.read_text()) for path in (work / "jobs").glob("*.json")}
+    lines = ["| trained | accuracy | of | off | difference | seeds | verdict |", "|---|---|---|--:|--:|--:|---|"]
+    for network in CONFIGS:
+        for way in list(WAYS)[1:]:
+            pairs = [
+                (found[f"{network}-{way}-{seed}"]["accuracy"], found[f"{network}-off-{seed}"]["accuracy"])
+                for seed in range(SEEDS)
+                if {f"{network}-{way}-{seed}", f"{network}-off-{seed}"} <= set(found)
+            ]
+            for key in pairs[0][0] if len(pairs) > 1 else ():
+                ours, theirs = ([accuracy[key] for accuracy in side] for side in zip(*pairs, strict=True))
+                gap = paired(ours, theirs)
+                mean, spread = statistics.fmean(theirs), statistics.stdev(theirs)
+                same = abs(gap.mean) <= min(ERRORS * gap.error, spread)
+                verdict = "unchanged" if same else "**changed**"
+                subnet = key.removesuffix("accuracy/top1").strip("/.") or "the subnet validated"
+                lines.append(
+                    f"| {network}, {way} | {statistics.fmean(ours):.2f} | {subnet} | {mean:.2f} (spread {spread:.2f}) "
+                    f"| {gap} | {len(pairs)} | {verdict} |"
+                )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
+    parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs/step_accuracy")
+    parser.add_argument("--table", action="store_true", help="print what was found")
+    args = parser.parse_args()
+    for name, network, way, seed in () if args.table else jobs():
+        path = args.work_dir / f"jobs/{name}.json"
+        if path.exists():
+            continue
+        folder = args.work_dir / "runs" / name
+        measured(name, path, lambda told=(network, way, seed, folder): train(*told, args.data))
+        print(path.read_text(), end="", flush=True)
+    print(table(args.work_dir))
+
+
+if __name__ == "__main__":
+    main()

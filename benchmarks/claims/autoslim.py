@@ -27,8 +27,8 @@ def _search(shape: str) -> str:
     return f"autoslim-{shape}-search"
 
 
-def _alone(shape: str, kind: str, share: int, seed: int) -> str:
-    return f"autoslim-{shape}-{kind}{share}-s{seed}"
+def _alone(shape: str, kind: str, share: int, seed: int, twice: bool = False) -> str:
+    return f"autoslim-{shape}-{kind}{share}-{'twice-' * twice}s{seed}"
 
 
 def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
@@ -50,12 +50,19 @@ def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
             for share in auto["shares"]:
                 for kind in ("found", *CONTROLS):
                     yield _job(alone, shape, kind, share, seed, 0.7 * epochs * minutes)
+        longer = auto["twice"]
+        for seed in longer["seeds"] if shape == longer["shape"] else ():
+            for kind in ("found", *CONTROLS):
+                twice = {**alone, "epochs": 2 * epochs}
+                yield _job(twice, shape, kind, longer["share"], seed, 1.4 * epochs * minutes, twice=True)
 
 
-def _job(settings: Mapping[str, Any], shape: str, kind: str, share: int, seed: int, minutes: float) -> Job:
+def _job(
+    settings: Mapping[str, Any], shape: str, kind: str, share: int, seed: int, minutes: float, twice: bool = False
+) -> Job:
     measure = partial(train_alone, shape=shape, kind=kind, share=share, seed=seed)
-    needs = () if kind == "full" else (_search(shape),)
-    return Job(_alone(shape, kind, share, seed), f"autoslim_{shape}_subnet", settings, measure, minutes, needs=needs)
+    name, needs = _alone(shape, kind, share, seed, twice), () if kind == "full" else (_search(shape),)
+    return Job(name, f"autoslim_{shape}_subnet", settings, measure, minutes, needs=needs)
 
 
 # what a job does ------------------------------------------------------------------------------------------------
@@ -138,12 +145,15 @@ def any_width(algorithm: Any) -> Any:
 # what the figures say -------------------------------------------------------------------------------------------
 
 
-def gaps(study: Mapping[str, Any], jobs: Jobs, shape: str, share: int, control: str) -> Difference | None:
+def gaps(
+    study: Mapping[str, Any], jobs: Jobs, shape: str, share: int, control: str, twice: bool = False
+) -> Difference | None:
     """What the network found is ahead of a control, paired by seed; of the full network with control ``full``."""
-    ours, theirs = [], []
-    for seed in study["autoslim"]["full_seeds" if control == "full" else "seeds"]:
+    ours, theirs, auto = [], [], study["autoslim"]
+    for seed in auto["twice"]["seeds"] if twice else auto["full_seeds" if control == "full" else "seeds"]:
         other = 100 if control == "full" else share
-        pair = jobs.record(_alone(shape, "found", share, seed)), jobs.record(_alone(shape, control, other, seed))
+        names = _alone(shape, "found", share, seed, twice), _alone(shape, control, other, seed, twice)
+        pair = tuple(map(jobs.record, names))
         if all(pair):
             ours.append(pair[0]["test"])
             theirs.append(pair[1]["test"])
@@ -156,8 +166,24 @@ def _names(study: Mapping[str, Any], shape: str, share: int, *controls: str) -> 
     return [_alone(shape, kind, part, seed) for seed in seeds for kind, part in kinds]
 
 
+def _row_of_twice(study: Mapping[str, Any], jobs: Jobs) -> Row:
+    """Whether what is ahead stays ahead where all are trained twice as long."""
+    auto = study["autoslim"]
+    shape, share, seeds = (auto["twice"][key] for key in ("shape", "share", "seeds"))
+    errors, names, told, turned = auto["criteria"]["ahead"], [], [], False
+    for control in CONTROLS:
+        once, twice = (gaps(study, jobs, shape, share, control, longer) for longer in (False, True))
+        turned |= bool(once and twice and abs(once.errors) >= errors and once.mean * twice.mean < 0)
+        told += [f"{once or '-'}, then {twice} points beside {control}"] if twice else []
+    for seed in seeds:
+        names += [_alone(shape, kind, share, seed, twice=True) for kind in ("found", *CONTROLS)]
+    what = f"AutoSlim, {TITLES[shape]}, {share}%: trained twice as long, {2 * auto['epochs'][shape]} epochs"
+    criterion = f"no difference of {errors} errors turns its sign"
+    return Row(what, criterion, ", ".join(told), not turned, [*_names(study, shape, share, *CONTROLS), *names])
+
+
 def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
-    """A line for each shape and share, and the two of the claim."""
+    """A line for each shape and share, the two of the claim, and one of a longer schedule."""
     auto = study["autoslim"]
     criteria, errors = auto["criteria"], auto["criteria"]["ahead"]
     ahead, behind, drops, all_names, full_names = 0, 0, [], [], []
@@ -187,3 +213,4 @@ def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
     criterion = f"<= {criteria['drop']} points in {criteria['drop_cases']} of {len(auto['shapes'])}"
     mean = f" (mean {statistics.fmean(drops):.2f})" if drops else ""
     yield Row("AutoSlim: lost at half the macs", criterion, figure + mean, within >= criteria["drop_cases"], full_names)
+    yield _row_of_twice(study, jobs)

@@ -196,6 +196,24 @@ def test_the_table_says_met_and_missed(bench, tmp_path):
     assert len({line.count("|") for line in text.splitlines()}) == 1
 
 
+@pytest.mark.parametrize(("longer", "state"), [(71.0, "**met**"), (69.0, "**missed**")])
+def test_what_is_ahead_stays_ahead_when_trained_twice_as_long(bench, tmp_path, longer, state):
+    changes = ["autoslim.seeds=[0, 1]", "autoslim.twice={shape: resnet, share: 50, seeds: [0]}"]
+    study = bench.study.read_study(changes, tiny=True)
+    jobs = jobs_of(bench, tmp_path, *changes, tiny=True)
+    finish(jobs, "autoslim-resnet-search")
+    for seed in (0, 1):
+        for kind, accuracy in {"found": 62.0, "uniform": 60.0, "random": 61.9}.items():
+            finish(jobs, f"autoslim-resnet-{kind}50-s{seed}", test=accuracy + 0.1 * seed * (kind == "found"))
+    for kind, accuracy in {"found": longer, "uniform": 70.0, "random": 72.0}.items():
+        finish(jobs, f"autoslim-resnet-{kind}50-twice-s0", test=accuracy)
+    *_, row = bench.autoslim.rows(study, jobs)
+    assert row.state(jobs) == "**missed**" and "+2.05 (0.05), then" in row.figure  # random widths are ahead now
+    finish(jobs, "autoslim-resnet-random50-twice-s0", test=60.0)
+    *_, row = bench.autoslim.rows(study, jobs)
+    assert row.state(jobs) == state
+
+
 def test_targets_are_judged_by_the_table_and_by_the_clock(bench, tmp_path):
     study = bench.study.read_study(tiny=True)
     jobs = jobs_of(bench, tmp_path, tiny=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_table import CostWithLatency
@@ -26,13 +27,13 @@ from .images import Images
 from .judging import Judge
 from .kept_steps import lines
 from .prepared import Prepared
-from .repair import refit_of, repair
+from .repair import original_of, refit_of, repair
 from .report import Quality
 from .rival_rows import candidates, streams_of
 from .timed import Stopwatch, Timed, limit_of, tightened
 
-FEW = 100  # images that a trial is repaired with
-BEHIND = 1.5  # times the best: a rival that loses so much more on the first FEW images is not looked at further
+FEW, FEW_ROWS = 50, 4  # images that a trial is repaired with, and places of a fit for each input of the original
+BEHIND, SOME = 1.5, 100  # times the best: a rival that loses so much more on SOME images is not looked at further
 TIED = 0.05  # of a loss: a rival that is nearer by less does not take the place of a more promising one
 MORE_BYTES = 256 * 2**20  # memory for the original's outputs of further images that judge trials
 JUDGING = 2.5e11  # macs of all passes of such further images: a judge is not to take longer than what it judges
@@ -141,21 +142,31 @@ def _best(setting: Setting, rows: Mapping[str, np.ndarray]) -> Choice:
     if len(subnets) == 1:
         ((name, subnet),) = subnets.items()
         return Choice(subnet, name=name)
-    few, judge = setting.images.first(FEW), _judge_of_trials(setting, len(subnets))
-    race = Race()
+    trial, judge, race = _trials(setting), _judge_of_trials(setting, len(subnets)), Race()
     for name, subnet in subnets.items():
-        network, _ = refit_of(setting.prepared, subnet, few)
-        race.add(name, judge.distances(network, softened))
+        race.add(name, judge.distances(trial(subnet), softened))
     best = first_near(race.lost)
     told = f"loss {race.told} on {judge.images} images, refitted with few others"
     return Choice(subnets[best], (f"of {len(subnets)} allocations '{best}' is taken: {told}",), best)
 
 
+def _trials(setting: Setting) -> Callable[[Subnet], nn.Module]:
+    """Gives subnets refitted with few images."""
+    few = setting.images.first(FEW)
+    original = original_of(setting.prepared, few, FEW_ROWS)
+    return lambda subnet: refit_of(setting.prepared, subnet, few, original)[0]
+
+
 class Race:
-    """What rivals lose, batch by batch on the same images; one that is clearly behind is not looked at to the end."""
+    """What rivals lose, batch by batch on the same images; one that is clearly behind is not looked at to the end.
+
+    Images differ by more than rivals do: what such a one lost on the first of them is not to be compared with what
+    others lost on all.
+    """
 
     def __init__(self) -> None:
         self._found: dict[str, np.ndarray] = {}  # rival -> (images, loss) of each batch, (n, 2)
+        self._behind: set[str] = set()
 
     def add(self, name: str, batches: Iterable[tuple[int, float]]) -> None:
         """Look at (images, loss) of batch after batch of one more rival."""
@@ -164,14 +175,15 @@ class Race:
         for batch in batches:
             found.append(batch)
             own, other = np.array(found), best[: len(found)]
-            if len(best) and own[:, 0].sum() >= FEW and _mean(own) > BEHIND * _mean(other):
+            if len(best) and own[:, 0].sum() >= SOME and _mean(own) > BEHIND * _mean(other):
+                self._behind.add(name)
                 break
         self._found[name] = np.array(found)
 
     @property
     def lost(self) -> dict[str, float]:
-        """Rival -> its mean loss of an image, of those that were looked at."""
-        return {name: _mean(found) for name, found in self._found.items()}
+        """Rival -> its mean loss of an image, of those that are not clearly behind."""
+        return {name: _mean(found) for name, found in self._found.items() if name not in self._behind}
 
     @property
     def told(self) -> str:
@@ -180,7 +192,7 @@ class Race:
         fewer = {
             name: f" ({found[:, 0].sum():.0f} of them)" * (len(found) < most) for name, found in self._found.items()
         }
-        return ", ".join(f"{name} {value:.3g}{fewer[name]}" for name, value in self.lost.items())
+        return ", ".join(f"{name} {_mean(found):.3g}{fewer[name]}" for name, found in self._found.items())
 
 
 def _mean(found: np.ndarray) -> float:
@@ -266,11 +278,10 @@ def _above(setting: Setting, goal: Floor, original: Quality) -> Choice:
     told = f"{goal.asked}, judged by {name}" + " with the original, as there are no labels" * (name == "agreement")
     if least > full:
         raise UserError(f"{told} is out of reach: the network itself has {full:.2f}% on {original.images} images")
-    subnets = setting.path(["macs"])
+    subnets, trial = setting.path(["macs"]), _trials(setting)
 
     def tried(place: int) -> bool:
-        network, _ = refit_of(setting.prepared, subnets[place], setting.images.first(FEW))
-        return getattr(setting.judge(network), name) >= least
+        return getattr(setting.judge(trial(subnets[place])), name) >= least
 
     def keeps(place: int) -> bool:
         return (

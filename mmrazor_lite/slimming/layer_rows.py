@@ -19,7 +19,7 @@ from torch import Tensor
 from .layer_flow import LayerFlow
 
 ROWS_PER_INPUT = 30  # rows of a fit, for each number that makes an output
-LEAST_ROWS = 4000
+LEAST_ROWS = 4000  # of a fit with so many for each input
 LEAST_IMAGES, MOST_IMAGES = 128, 500
 SPARSE, DENSE = 0.1, 0.5  # of the places of an image that are looked at, before more images are taken
 CHEAP = 1e8  # multiplications for an image: with so many, all images are run for a layer
@@ -67,17 +67,20 @@ class RowPlan:
     images: int
 
     @staticmethod
-    def all_of(flows: Mapping[str, LayerFlow], images: Images) -> dict[str, RowPlan]:
-        """The plans of all layers: the more a run of the network costs, the fewer images and the more of each."""
+    def all_of(flows: Mapping[str, LayerFlow], images: Images, rows: int = ROWS_PER_INPUT) -> dict[str, RowPlan]:
+        """The plans of all layers, with so many rows for each input of a fit.
+
+        The more a run of the network costs, the fewer images there are, and the more rows of each.
+        """
         cost = sum(sum(flow.places) * flow.outputs * flow.inputs for flow in flows.values()) / CHEAP
         least = min(max(MOST_IMAGES / cost, LEAST_IMAGES), MOST_IMAGES)
         share = min(max(SPARSE * cost, SPARSE), DENSE)
-        return {name: RowPlan._of(flow, images, least, share) for name, flow in flows.items()}
+        return {name: RowPlan._of(flow, images, least, share, rows) for name, flow in flows.items()}
 
     @staticmethod
-    def _of(flow: LayerFlow, images: Images, least: float, share: float) -> RowPlan:
+    def _of(flow: LayerFlow, images: Images, least: float, share: float, per_input: int) -> RowPlan:
         each = sum(flow.places)
-        rows = max(ROWS_PER_INPUT * flow.inputs, LEAST_ROWS)
+        rows = max(per_input * flow.inputs, LEAST_ROWS * per_input // ROWS_PER_INPUT)
         batches = images.batches_with(max(least, rows / (share * each)))
         used = images.starts[batches]
         return RowPlan(math.ceil(min(rows, each * used)), batches, used)

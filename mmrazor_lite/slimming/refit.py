@@ -31,6 +31,7 @@ from .layer_flow import LayerFlow, layer_flows
 from .layer_rows import Images, RowPlan
 from .layer_work import LayerWork
 from .least_squares import Fit
+from .original import Original, Runs
 from .out_of_memory import is_out_of_memory
 from .waiting_runs import WaitingRuns
 
@@ -108,6 +109,7 @@ def refit(
     kept: Kept,
     batches: Iterable[tuple[Tensor, Any]],
     ridge: float = 1e-3,
+    original: Original | None = None,
     **options: Any,
 ) -> RefitReport:
     """Fit every layer of ``small`` whose input changed, in place, to what ``full`` gives.
@@ -118,6 +120,7 @@ def refit(
         kept: See :func:`kept_channels`; what is not named keeps all channels.
         batches: (images (N, C, H, W), targets, which are not looked at); normalised.
         ridge: Of the mean square of an input: how much a change of the weights costs.
+        original: ``full`` on the same ``batches``, which several refits share; it says at which places they look.
         options: Others of :class:`RefitOptions`.
 
     Raises:
@@ -125,17 +128,24 @@ def refit(
     """
     start = time.perf_counter()
     with evaluating(small), evaluating(full):
-        work = _Refit(small, full, kept, batches, RefitOptions(ridge, **options))
+        work = _Refit(small, full, kept, batches, RefitOptions(ridge, **options), original)
         work.run()
     work.report.seconds = time.perf_counter() - start
     return work.report
 
 
 class _Refit:
-    def __init__(self, small: nn.Module, full: nn.Module, kept: Kept, batches: Iterable, options: RefitOptions) -> None:
-        self.small, self.full, self.options = small, full, options
-        self.like = next(small.parameters())
-        self.images = Images(batches, self.like)
+    def __init__(
+        self,
+        small: nn.Module,
+        full: nn.Module,
+        kept: Kept,
+        batches: Iterable,
+        options: RefitOptions,
+        original: Original | None,
+    ) -> None:
+        self.small, self.full, self.options, self.original = small, full, options, original
+        self.images = Images(batches, next(small.parameters())) if original is None else original.images
         self.outputs = {name: torch.from_numpy(outputs) for name, (_, outputs) in kept.items() if not outputs.all()}
         self.report = RefitReport()
 
@@ -144,12 +154,11 @@ class _Refit:
         if first is None:
             raise UserError("refit: the data yields no image; at least one is needed")
         self.flows = layer_flows(self.small, first[:2], self.options.shortcuts)
-        self.plans = RowPlan.all_of(self.flows, self.images)
+        self.plans = RowPlan.all_of(self.flows, self.images) if self.original is None else self.original.plans
         self._name_the_unseen()
-        self.runs, self.aims = (
-            WaitingRuns(network, self.flows, self.plans, self.images, self.options.held_bytes, network is self.small)
-            for network in (self.small, self.full)
-        )
+        waiting = self.flows, self.plans, self.images, self.options.held_bytes
+        self.runs = WaitingRuns(self.small, *waiting)
+        self.aims: Runs = WaitingRuns(self.full, *waiting, False) if self.original is None else self.original.runs()
         with closing(self.runs), closing(self.aims):
             for name, _ in zip(self.runs.layers(), self.aims.layers(), strict=True):
                 if self._is_changed(name):

@@ -17,8 +17,9 @@ from mmrazor_lite.models.importance import Batches
 
 from .judging import Judge
 from .kept_steps import Steps, lines
+from .original import Original
 from .prepared import Prepared, by_reason
-from .refit import UNTOUCHED, RefitReport, kept_channels, refit
+from .refit import UNTOUCHED, RefitOptions, RefitReport, kept_channels, refit
 from .report import Quality, Stage
 
 CUT, REFIT, RECALIBRATED, BOTH = "cut", "refit", "recalibrated", "refit and recalibrated"
@@ -116,12 +117,21 @@ def _stage(part: Mapping[str, Any]) -> Stage:
     return Stage(part["name"], quality, part["seconds"])
 
 
-def refit_of(prepared: Prepared, subnet: Mapping[str, int], seen: Batches) -> tuple[nn.Module, RefitReport]:
-    """A subnet as a plain network whose weights are refitted."""
+def refit_of(
+    prepared: Prepared, subnet: Mapping[str, int], seen: Batches, original: Original | None = None
+) -> tuple[nn.Module, RefitReport]:
+    """A subnet as a plain network whose weights are refitted; ``original`` is of :func:`original_of`."""
     network = prepared.mutator.export(subnet).eval()
     with activated(prepared.mutator, prepared.mutator.search_space.max()):
-        report = refit(network, prepared.network, kept_channels(prepared.mutator, subnet), seen)
+        kept = kept_channels(prepared.mutator, subnet)
+        report = refit(network, prepared.network, kept, seen, original=original)
     return network, report
+
+
+def original_of(prepared: Prepared, seen: Batches, rows: int) -> Original:
+    """What several subnets are refitted to with the same images, and so many places for each input of a layer."""
+    with activated(prepared.mutator, prepared.mutator.search_space.max()):
+        return Original(prepared.network, seen, rows, RefitOptions.held_bytes)
 
 
 def recalibrated(network: nn.Module, seen: Batches) -> nn.Module:

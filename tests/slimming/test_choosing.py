@@ -10,13 +10,13 @@ from small_nets import build, images
 
 from mmrazor_lite.slimming import choosing
 from mmrazor_lite.slimming.budgets import read_goal
-from mmrazor_lite.slimming.choosing import BEHIND, TIED, Race, Setting, choose, first_near
+from mmrazor_lite.slimming.choosing import BEHIND, FEW_ROWS, TIED, Race, Setting, choose, first_near
 from mmrazor_lite.slimming.distance import softened
 from mmrazor_lite.slimming.images import Images, read_images
 from mmrazor_lite.slimming.judging import Judge
 from mmrazor_lite.slimming.prepared import prepare
 from mmrazor_lite.slimming.ranked import ranked
-from mmrazor_lite.slimming.repair import refit_of
+from mmrazor_lite.slimming.repair import original_of, refit_of
 from mmrazor_lite.slimming.rival_rows import candidates, streams_of
 
 FEW = 20
@@ -69,7 +69,8 @@ def test_the_nearest_on_all_other_images_is_taken(setting, room, passes, more, m
     )
     lost = {}
     for name, row in rows.items():
-        small, _ = refit_of(prepared, mutator.search_space.subnet(row), setting.images.first(FEW))
+        few = setting.images.first(FEW)
+        small, _ = refit_of(prepared, mutator.search_space.subnet(row), few, original_of(prepared, few, FEW_ROWS))
         with torch.no_grad():
             lost[name] = softened(small(others), prepared.network.eval()(others))
     best = first_near(lost)
@@ -101,5 +102,14 @@ def test_a_rival_that_is_clearly_behind_is_not_looked_at_to_the_end():
     race.add("c", batches(2 * BEHIND, 2 * BEHIND - 0.2, 0.3))  # not so much
     race.add("d", batches(2.0, 2.0, 9.0))  # 'c' is the best by now
     assert looked_at == pytest.approx([1.0, 3.0, 2.0, 3.3, 2.8, 3.0, 2.8, 0.3, 2.0, 2.0, 9.0])
-    assert race.lost == pytest.approx({"a": 2.0, "b": 3.05, "c": 6.1 / 3, "d": 13 / 3})
+    assert race.lost == pytest.approx({"a": 2.0, "c": 6.1 / 3})
     assert race.told == "a 2, b 3.05 (100 of them), c 2.03, d 4.33"
+
+
+def test_a_rival_that_is_clearly_behind_on_easy_images_does_not_win():
+    race = Race()
+    race.add("a", iter([(100, 1.0), (300, 4.0)]))
+    race.add("b", iter([(100, 2.0), (300, 8.0)]))  # is behind on the first, where 'a' loses less than on all
+    race.add("c", iter([(100, 1.4), (300, 4.1)]))  # is measured by 'a', and not by what 'b' lost on the first
+    assert race.lost == pytest.approx({"a": 3.25, "c": 3.425})
+    assert race.told == "a 3.25, b 2 (100 of them), c 3.42"

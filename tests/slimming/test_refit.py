@@ -15,6 +15,7 @@ from zoo import ZOO, prepared, randomise
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.mutators.check import tensors_of
+from mmrazor_lite.slimming import original
 from mmrazor_lite.slimming.layer_flow import layer_flows
 from mmrazor_lite.slimming.layer_rows import Images, RowPlan
 from mmrazor_lite.slimming.least_squares import Moments, solve
@@ -239,6 +240,33 @@ def test_every_run_gives_the_same_bits():
     mutator = mutator_of(Residual(), torch.float32)
     networks = [slimmed(mutator, halves(mutator), images(dtype=torch.float32))[0].state_dict() for _ in range(2)]
     assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_several_refits_ask_the_original_once(name, monkeypatch):
+    """What was kept of its runs gives the same bits as its runs do, for subnets of any widths."""
+    mutator, batches = mutator_of(NETWORKS[name](), torch.float32), images(dtype=torch.float32)
+    own, calls = id(next(mutator.architecture.parameters())), []  # copies that run hold the same parameters
+    mutator.architecture.register_forward_pre_hook(
+        lambda network, _: calls.append(1) if id(next(network.parameters())) == own else None
+    )
+    full = mutator.search_space.max()
+    narrow = {group: full[group] // units for group, units in mutator.unit_counts.items()}
+    subnets = [halves(mutator), {**full, **narrow}, halves(mutator)]
+    kept, asked = [], []
+    for found, room in ((kept, original.MOST_BYTES), (asked, 0)):
+        monkeypatch.setattr(original, "MOST_BYTES", room)
+        shared = original.Original(mutator.architecture, batches, rows=6, held_bytes=2**20)
+        for subnet in subnets:
+            small = mutator.export(subnet)
+            calls.clear()
+            report = refit(small, mutator.architecture, kept_channels(mutator, subnet), batches, original=shared)
+            found.append((small.state_dict(), len(calls)))
+            assert report.layers
+    assert [count for _, count in kept] == [0, 0, 0] and asked[0][1] > 0
+    for (ours, _), (theirs, _) in zip(kept, asked, strict=True):
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert all(torch.equal(kept[0][0][key], kept[2][0][key]) for key in kept[0][0])
 
 
 def test_the_full_network_stays_as_it_is():

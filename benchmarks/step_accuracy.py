@@ -90,11 +90,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs/step_accuracy")
+    parser.add_argument("--network", choices=CONFIGS, help="of one alone, for a process beside another one")
     parser.add_argument("--table", action="store_true", help="print what was found")
     args = parser.parse_args()
     for name, network, way, seed in () if args.table else jobs():
         path = args.work_dir / f"jobs/{name}.json"
-        if path.exists():
+        if path.exists() or args.network not in (None, network):
             continue
         folder = args.work_dir / "runs" / name
         measured(name, path, lambda told=(network, way, seed, folder): train(*told, args.data))

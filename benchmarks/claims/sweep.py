@@ -19,10 +19,18 @@ def spaces(study: Mapping[str, Any]) -> list[str]:
     return ["spos", *(f"autoslim_{shape}" for shape in study["autoslim"]["shapes"])]
 
 
-def runs(study: Mapping[str, Any]) -> list[tuple[int, float]]:
+def chosen(study: Mapping[str, Any], space: str) -> int:
+    """The epochs of the networks of a space that are trained alone."""
+    claim, _, shape = space.partition("_")
+    epochs = study[claim]["epochs"]
+    return epochs[shape] if shape else epochs
+
+
+def runs(study: Mapping[str, Any], space: str) -> list[tuple[int, float]]:
     """Epochs and learning rates."""
     sweep, lr = study["sweep"], study["task"]["lr"]
-    return [*((epochs, lr) for epochs in sweep["epochs"]), *((min(sweep["epochs"]), other) for other in sweep["lrs"])]
+    longer = sorted({*sweep["epochs"], 2 * chosen(study, space)})
+    return [*((epochs, lr) for epochs in longer), *((min(sweep["epochs"]), other) for other in sweep["lrs"])]
 
 
 def name_of(space: str, epochs: int, lr: float) -> str:
@@ -30,7 +38,7 @@ def name_of(space: str, epochs: int, lr: float) -> str:
 
 
 def jobs(study: Mapping[str, Any], space: str) -> Iterator[Job]:
-    for epochs, lr in runs(study):
+    for epochs, lr in runs(study, space):
         settings = {**study["task"], "space": space, "epochs": epochs, "lr": lr}
         measure = partial(full, space=space, epochs=epochs, lr=lr)
         yield Job(name_of(space, epochs, lr), f"{space}_subnet", settings, measure, epochs * MINUTES[space])
@@ -50,10 +58,7 @@ def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
     """Whether the epochs of each claim are enough, by the accuracy on the images held out."""
     sweep, lr = study["sweep"], study["task"]["lr"]
     for space in spaces(study):
-        claim, _, shape = space.partition("_")
-        epochs = study[claim]["epochs"]
-        epochs = epochs[shape] if shape else epochs
-        names = {run: name_of(space, *run) for run in runs(study)}
+        epochs, names = chosen(study, space), {run: name_of(space, *run) for run in runs(study, space)}
         found = {run: record["held_out"] for run, name in names.items() if (record := jobs.record(name))}
         told = [
             f"{n} epochs: {value:.2f}" + (f" (lr {rate})" if rate != lr else "") for (n, rate), value in found.items()

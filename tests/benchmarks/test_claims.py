@@ -236,7 +236,7 @@ def test_targets_are_judged_by_the_table_and_by_the_clock(bench, tmp_path):
 
 def test_slimming_sees_as_many_images_as_what_it_stands_beside(bench, tmp_path):
     study = bench.study.read_study()
-    assert [bench.slim.epochs_of(study, case) for case in ("autoslim", "spos", "ofa", "tfnas")] == [64, 112, 52, 50]
+    assert [bench.slim.epochs_of(study, case) for case in ("autoslim", "spos", "ofa", "tfnas")] == [80, 112, 52, 50]
     jobs = jobs_of(bench, tmp_path)
     for case in study["slim"]["cases"]:
         trained, tuned = jobs.jobs[f"slim-{case}-full"].settings, jobs.jobs[f"slim-{case}-s0"].settings

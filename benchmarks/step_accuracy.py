@@ -1,6 +1,6 @@
 """Whether channels innermost, or bfloat16, change what a short training comes to.
 
-    python benchmarks/step_accuracy.py --data data/cifar10            # an hour of one core; run it again to go on
+    python benchmarks/step_accuracy.py --data data/cifar10            # half an hour of one core; run it again to go on
     python benchmarks/step_accuracy.py --data data/cifar10 --table    # Markdown, of what is there
 
 The supernets of the study of the claims, AutoSlim's MobileNetV2 and SPOS's, train for a few epochs on a third of the
@@ -33,7 +33,7 @@ CONFIGS = {
     "spos": "benchmarks/claims/configs/spos_supernet.py",
 }
 WAYS = {"off": ["channels_last=False"], "channels_last": ["channels_last=True"], "amp": ["channels_last=True", "--amp"]}
-EPOCHS, PER_CLASS, SEEDS = 4, 1500, 4
+EPOCHS, PER_CLASS, SEEDS = 4, 1500, 3
 ERRORS = 2  # of the criterion
 
 

@@ -46,7 +46,7 @@ class Stage:
     """A network on the way: the original, after the cut, after the refit ...
 
     Attributes:
-        held_out: On images that no step has seen.
+        held_out: On images that nothing was fitted to; they choose among candidates.
         seen: On images that the steps have worked with; None where that was not measured.
         seconds: That it took to get there from the stage before.
     """
@@ -151,7 +151,7 @@ class Report:
         groups: The width groups in network order.
         costs: macs, flops, params and memory of the ``original`` and of the ``slimmed`` network.
         latency: Of both; None where it was not measured.
-        is_held_out: Whether stages were judged on images that no step has seen; there may have been too few.
+        is_held_out: Whether stages were judged on images that nothing was fitted to; there may have been too few.
         notes: One line each: layers that stay and why, layers that were not refitted, the transform of the images ...
     """
 
@@ -169,7 +169,7 @@ class Report:
     def judged_on(self) -> str:
         """The images that stages were judged on, in words."""
         count = f"{self.stages[-1].held_out.images:,} images"
-        return f"{count} that no step has seen" if self.is_held_out else f"the {count} that the steps worked with"
+        return f"{count} that nothing was fitted to" if self.is_held_out else f"the {count} that the steps worked with"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite are None."""

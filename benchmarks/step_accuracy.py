@@ -2,6 +2,7 @@
 
     python benchmarks/step_accuracy.py --data data/cifar10            # half an hour of one core; run it again to go on
     python benchmarks/step_accuracy.py --data data/cifar10 --table    # Markdown, of what is there
+    python benchmarks/step_accuracy.py --gradients                    # seconds: how far each way is from float64
 
 The supernets of the study of the claims, AutoSlim's MobileNetV2 and SPOS's, train for a few epochs on a third of the
 images: with ``channels_last=False``, with ``channels_last=True``, and so with ``--amp``. Seeds are paired: equal
@@ -61,6 +62,43 @@ def train(network: str, way: str, seed: int, folder: Path, data: Path) -> dict[s
     return {"accuracy": found, "step_s": round(statistics.median(line["time"] for line in lines if "loss" in line), 4)}
 
 
+def gradient_errors(network: str) -> dict[str, list[float]]:
+    """How far the gradient of one step is from float64's, relative to its size, for several batches and weights.
+
+    Rounding in either order of memory makes it as large; a fault of one would show.
+    """
+    import torch
+    from mmpretrain.structures import DataSample
+
+    from benchmarks.autoslim import build
+    from mmrazor_lite.engine.optim import SubnetAmpOptimWrapper, SubnetOptimWrapper
+
+    errors: dict[str, list[float]] = {way: [] for way in WAYS}
+    algorithm = build(False, CONFIGS[network])
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        algorithm.init_weights()
+        weights = {name: value.clone() for name, value in algorithm.state_dict().items()}
+        samples = [DataSample().set_gt_label(label) for label in torch.randint(10, (128,))]
+        images = torch.randn(128, 3, 16, 16)
+        found = {}
+        for way in ("exact", *WAYS):
+            algorithm.to(torch.float64 if way == "exact" else torch.float32)
+            algorithm.load_state_dict(weights)
+            algorithm.use_channels_last("channels_last=True" in WAYS.get(way, ()))
+            algorithm.zero_grad()
+            wrapper = (SubnetAmpOptimWrapper if way == "amp" else SubnetOptimWrapper)(
+                torch.optim.SGD(algorithm.parameters(), 0.1)
+            )
+            batch = {"inputs": images.double() if way == "exact" else images, "data_samples": samples}
+            algorithm.trial_step(batch, wrapper)
+            grads = [parameter.grad for parameter in algorithm.parameters() if parameter.grad is not None]
+            found[way] = torch.cat([grad.double().flatten() for grad in grads])
+        for way in WAYS:
+            errors[way].append(float((found[way] - found["exact"]).norm() / found["exact"].norm()))
+    return errors
+
+
 def table(work: Path) -> str:
     """What was found, a line for each network, subnet and way."""
     found = {path.stem: json.loads(path.read_text()) for path in (work / "jobs").glob("*.json")}
@@ -88,11 +126,17 @@ def table(work: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
+    parser.add_argument("--data", type=Path, default=ROOT / "data/cifar10", help="folder of CIFAR-10")
+    parser.add_argument("--gradients", action="store_true", help="compare the gradients of a step instead")
     parser.add_argument("--work-dir", type=Path, default=ROOT / "work_dirs/step_accuracy")
     parser.add_argument("--network", choices=CONFIGS, help="of one alone, for a process beside another one")
     parser.add_argument("--table", action="store_true", help="print what was found")
     args = parser.parse_args()
+    if args.gradients:
+        for network in CONFIGS:
+            for way, errors in gradient_errors(network).items():
+                print(f"{network}, {way}: " + ", ".join(f"{error:.2e}" for error in errors))
+        return
     for name, network, way, seed in () if args.table else jobs():
         path = args.work_dir / f"jobs/{name}.json"
         if path.exists() or args.network not in (None, network):

@@ -37,6 +37,8 @@ class ByNetworks(LoadFileScheduling):
             super()._assign_work_unit(node)
 
     def _reschedule(self, node):
+        if node not in self.registered_collections:  # it takes the place of one that died, and has yet to collect
+            return
         # A process holds one test back until it knows the next: with fewer than two it would wait.
         super()._reschedule(node)
         while self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:

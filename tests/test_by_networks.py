@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 PLUGIN = """
-import time
+import os, time
+import pytest
 from by_networks import ByNetworks
 
 class Waits(ByNetworks):
@@ -16,23 +17,29 @@ class Waits(ByNetworks):
         time.sleep({wait})
         super().mark_test_complete(*args)
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session):
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw2":  # the first that takes the place of another
+        time.sleep({collect})
+
 def pytest_xdist_make_scheduler(config, log):
     return Waits(config, log)
 """
 DIES = "import os\ndef test_dies(): os._exit(3)\n"
 
 
-@pytest.mark.parametrize("wait", [0, 0.3])
-def test_a_process_that_dies_fails_one_test(tmp_path, wait):
+@pytest.mark.parametrize(("wait", "collect"), [(0, 0), (0.3, 0), (0, 3)])
+def test_a_process_that_dies_fails_one_test(tmp_path, wait, collect):
     """Before its last test, in its last, and with files done: each is a way in which the run would wait for ever.
 
-    The run that waits hears that a test is done when the process is dead, and gives it more to do.
+    A run that waits hears that a test is done when the process is dead, and gives it more to do. Of two processes that
+    take the place of others the second may have collected its tests first.
     """
     for name in ("first", "second", "third"):
         (tmp_path / f"test_{name}.py").write_text("".join(f"def test_{i}(): pass\n" for i in range(3)))
     (tmp_path / "test_middle.py").write_text("def test_0(): pass\n" + DIES + "def test_2(): pass\n")
     (tmp_path / "test_one.py").write_text(DIES)
-    (tmp_path / "conftest.py").write_text(PLUGIN.format(wait=wait))
+    (tmp_path / "conftest.py").write_text(PLUGIN.format(wait=wait, collect=collect))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rf", "-n", "2", "--dist", "loadfile"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)

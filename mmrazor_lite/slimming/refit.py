@@ -31,8 +31,8 @@ from .layer_flow import LayerFlow, layer_flows
 from .layer_rows import Images, RowPlan
 from .layer_work import LayerWork
 from .least_squares import Fit
-from .original import Original, Runs
 from .out_of_memory import is_out_of_memory
+from .shared_original import Original, Runs
 from .waiting_runs import WaitingRuns
 
 Kept = Mapping[str, tuple[np.ndarray, np.ndarray]]  # layer -> its inputs, its outputs: whether each channel is kept

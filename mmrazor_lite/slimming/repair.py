@@ -17,10 +17,10 @@ from mmrazor_lite.models.importance import Batches
 
 from .judging import Judge
 from .kept_steps import Steps, lines
-from .original import Original
 from .prepared import Prepared, by_reason
 from .refit import UNTOUCHED, RefitOptions, RefitReport, kept_channels, refit
 from .report import Quality, Stage
+from .shared_original import Original
 
 CUT, REFIT, RECALIBRATED, BOTH = "cut", "refit", "recalibrated", "refit and recalibrated"
 WEIGHTS = "slim_weights.pth"

@@ -15,7 +15,7 @@ from zoo import ZOO, prepared, randomise
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.mutators.check import tensors_of
-from mmrazor_lite.slimming import original
+from mmrazor_lite.slimming import shared_original
 from mmrazor_lite.slimming.layer_flow import layer_flows
 from mmrazor_lite.slimming.layer_rows import Images, RowPlan
 from mmrazor_lite.slimming.least_squares import Moments, solve
@@ -254,9 +254,9 @@ def test_several_refits_ask_the_original_once(name, monkeypatch):
     narrow = {group: full[group] // units for group, units in mutator.unit_counts.items()}
     subnets = [halves(mutator), {**full, **narrow}, halves(mutator)]
     kept, asked = [], []
-    for found, room in ((kept, original.MOST_BYTES), (asked, 0)):
-        monkeypatch.setattr(original, "MOST_BYTES", room)
-        shared = original.Original(mutator.architecture, batches, rows=6, held_bytes=2**20)
+    for found, room in ((kept, shared_original.MOST_BYTES), (asked, 0)):
+        monkeypatch.setattr(shared_original, "MOST_BYTES", room)
+        shared = shared_original.Original(mutator.architecture, batches, rows=6, held_bytes=2**20)
         for subnet in subnets:
             small = mutator.export(subnet)
             calls.clear()

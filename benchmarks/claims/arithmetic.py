@@ -14,10 +14,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference in points, and its standard error; NaN of a single value."""
+    """A mean difference in points, its standard error, NaN of a single value, and of how many values it is."""
 
     mean: float
     error: float
+    values: int
+
+    @property
+    def half_interval(self) -> float:
+        """Half of the 95 % interval of the mean, by Student's t."""
+        from scipy.stats import t
+
+        return float(t.ppf(0.975, self.values - 1)) * self.error if self.values > 1 else float("nan")
 
     @property
     def errors(self) -> float:
@@ -36,7 +44,7 @@ def standard_error(values: Sequence[float]) -> float:
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     """The mean of ``ours - theirs`` (S each), seed by seed: what a seed does to both drops out."""
     gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
-    return Difference(statistics.fmean(gaps), standard_error(gaps))
+    return Difference(statistics.fmean(gaps), standard_error(gaps), len(gaps))
 
 
 def ahead_of_draws(ours: Sequence[float], others: Sequence[Sequence[float]]) -> Difference:

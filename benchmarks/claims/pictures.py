@@ -9,8 +9,6 @@ from typing import Any
 from benchmarks.claims import autoslim, spos
 from benchmarks.claims.job import Jobs
 
-TWO_SIDED = 1.96  # errors of an interval of 95 %
-
 
 def draw(study: Mapping[str, Any], jobs: Jobs, folder: Path) -> list[Path]:
     """Draw what there are figures of; the files."""
@@ -63,11 +61,10 @@ def _autoslim(study: Mapping[str, Any], jobs: Jobs) -> Any:
     axes = figure.add_subplot()
     colors = dict(zip(autoslim.CONTROLS, ("tab:blue", "tab:orange"), strict=True))
     for place, (_, control, gap) in enumerate(bars):
-        known = gap.error == gap.error  # one seed has none
-        error = TWO_SIDED * gap.error if known else None
+        error = gap.half_interval if gap.values > 1 else None
         axes.errorbar(gap.mean, place, xerr=error, fmt="o", color=colors[control], capsize=3)
     axes.axvline(0, color="grey", linewidth=0.8)
     axes.set_yticks(range(len(bars)), [f"{name}, beside {control} widths" for name, control, _ in bars])
-    axes.invert_yaxis()
+    axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xlabel("points ahead, 95% interval of the seeds")
     return figure

@@ -202,4 +202,4 @@ def apart(ours: list[float], theirs: list[float]) -> Difference:
     """Of two means with seeds of their own; a single value has no error, and is taken as exact."""
     errors = [standard_error(values) for values in (ours, theirs)]
     total = sum(error**2 for error in errors if error == error) ** 0.5
-    return Difference(statistics.fmean(ours) - statistics.fmean(theirs), total)
+    return Difference(statistics.fmean(ours) - statistics.fmean(theirs), total, min(len(ours), len(theirs)))

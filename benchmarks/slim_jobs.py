@@ -1,10 +1,13 @@
 """A row of ``slim.py``'s table is a job; what it measures is one JSON file of one line, which is there whole or not.
 
+What was collected from a work dir is in the repository, a file for each network, so that its tables can be made anew.
+
 Letters: N images.
 """
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import time
@@ -20,11 +23,12 @@ from torch import Tensor, nn
 from benchmarks._jobs import measured
 from benchmarks.slim_networks import CASES, Case
 
+RESULTS = Path(__file__).with_name("slim_results")  # the figures that are in the repository
 SEEDS = (0, 1, 2)
 OURS = ("ours",)
 CONTROLS = ("none", "first", "l1_cut")  # no slimming; the first channels; the largest weights, without repair
 PEERS = ("tp_magnitude", "tp_taylor", "tp_bn", "fastnas")
-TUNED = ("ours_tuned", "tp_magnitude_tuned", "tp_taylor_tuned", "tp_bn_tuned", "fastnas_tuned")
+TUNED = ("none_tuned", "ours_tuned", "tp_magnitude_tuned", "tp_taylor_tuned", "tp_bn_tuned", "fastnas_tuned")
 COSTS = ("forward", "slim")  # seconds and peak memory of a forward pass and of slim
 TUNED_CASES = {"resnet56": 50}
 COSTS_CASES = {"resnet56": 50, "lite0": 80}
@@ -85,12 +89,12 @@ def first_classes(network: nn.Module, images: Tensor, batch: int = 25) -> np.nda
 
 def bits(values: np.ndarray) -> str:
     """Truths (N,) as text."""
-    return np.packbits(values.astype(bool)).tobytes().hex()
+    return base64.b85encode(np.packbits(values.astype(bool)).tobytes()).decode()
 
 
 def truths(text: str, number: int) -> np.ndarray:
     """The truths (N,) that :func:`bits` wrote."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:number].astype(bool)
+    return np.unpackbits(np.frombuffer(base64.b85decode(text), np.uint8))[:number].astype(bool)
 
 
 def costs(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
@@ -165,6 +169,33 @@ def result_file(work: Path, job: Job) -> Path:
 
 
 def read(work: Path, job: Job) -> dict[str, Any] | None:
-    """The record of a job; None where it is not done."""
+    """The record of a job, of the work dir or else of the repository; None where there is none."""
     path = result_file(work, job)
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else _collected(job.case).get(job.name)
+
+
+def done(work: Path, job: Job) -> bool:
+    """Whether a job need not run; a network that was trained has to be in the work dir."""
+    return result_file(work, job).exists() if job.method == "train" else read(work, job) is not None
+
+
+def _collected(case: str) -> dict[str, dict[str, Any]]:
+    path = RESULTS / f"{case}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {(record := json.loads(line))["job"]: record for line in lines}
+
+
+def collect(work: Path) -> list[Path]:
+    """Write the records of a work dir into the repository, beside those of jobs that it has not; the files written."""
+    from mmrazor_lite.fileio import write_text_atomic
+
+    written = []
+    for case in CASES:
+        before = _collected(case)
+        known = {job.name: record for job in jobs() if job.case == case and (record := read(work, job)) is not None}
+        if known != before:
+            text = "".join(json.dumps(record) + "\n" for record in known.values())
+            RESULTS.mkdir(exist_ok=True)
+            write_text_atomic(RESULTS / f"{case}.jsonl", text)
+            written.append(RESULTS / f"{case}.jsonl")
+    return written

@@ -22,6 +22,7 @@ def bench():
         patch.setattr(sys, "path", [str(ROOT), *sys.path])
         from benchmarks import slim, slim_costs, slim_jobs, slim_networks, slim_peers, slim_report
 
+        patch.setattr(slim_jobs, "RESULTS", ROOT / "no_such_folder")  # figures of the repository are no part of a test
         yield SimpleNamespace(
             run=slim,
             costs=slim_costs,
@@ -146,6 +147,46 @@ def test_what_is_done_is_not_run_again(bench, measured, monkeypatch, capsys):
     assert "resnet20-73-fastnas-0: left out" in capsys.readouterr().out
     bench.run.run_all(options(measured, only="resnet20-73-ours-0", again=True))
     assert ran[1:] == ["resnet20-73-ours-0"]
+
+
+def test_what_was_collected_is_done_and_told_without_the_work_dir(bench, measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench.jobs, "RESULTS", tmp_path / "results")
+    job, empty = bench.jobs.Job("resnet20", 73, "ours", 0), tmp_path / "empty"
+    assert not bench.jobs.done(empty, job)
+    assert bench.jobs.collect(measured) == [tmp_path / "results/resnet20.jsonl"]
+    assert bench.jobs.done(empty, job) and bench.jobs.read(empty, job) == bench.jobs.read(measured, job)
+    assert bench.report.report(empty).splitlines()[2:] == bench.report.report(measured).splitlines()[2:]
+    assert bench.jobs.collect(measured) == bench.jobs.collect(empty) == []
+    # a record of the work dir is newer than one that was collected
+    newer = {**bench.jobs.read(measured, job), "date": "2099-01-01"}
+    path = bench.jobs.result_file(empty, job)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(newer))
+    assert bench.jobs.read(empty, job)["date"] == "2099-01-01" and bench.jobs.collect(empty)
+    path.unlink()
+    assert bench.jobs.read(empty, job)["date"] == "2099-01-01"
+    assert len((tmp_path / "results/resnet20.jsonl").read_text().splitlines()) == 2  # of ours and of the control
+    # weights are not in the repository: a network is trained where the work dir has none
+    trained = bench.jobs.Job("densenet", 100, "train", 0)
+    bench.jobs.result_file(measured, trained).write_text(json.dumps({"job": trained.name}))
+    bench.jobs.collect(measured)
+    bench.jobs.result_file(measured, trained).unlink()
+    assert bench.jobs.read(empty, trained) and not bench.jobs.done(empty, trained)
+
+
+def test_the_original_is_tuned_as_long(bench, tiny, measured, monkeypatch):
+    """The control of what is tuned: the network that is not slimmed, by the same call."""
+    seen = []
+
+    def tuned(network, original, case, job, work):
+        seen.append((network, original))
+        return network
+
+    monkeypatch.setattr(bench.run, "tuned", tuned)
+    record = bench.run.measure(bench.jobs.Job("resnet20", 73, "none_tuned", 0), measured)
+    ((network, original),) = seen
+    assert network is not original and record["left"]["macs"] == record["full"]["macs"]
+    assert [stage["name"] for stage in record["stages"]] == ["tuned"]
 
 
 def test_a_job_that_fails_leaves_no_file(bench, tiny, tmp_path):

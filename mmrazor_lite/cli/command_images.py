@@ -83,13 +83,18 @@ def _by_transform(network: TrainedNetwork, args: argparse.Namespace) -> tuple[It
 
     transform = image_transform(network.name or network.title, args.size, args.mean, args.std)
     outputs = _classes(network.module, transform.shape)
-    batches, notes = loader(args.data, transform, outputs, args.seed, _wanted(args))
+    batches, notes = loader(args.data, transform, outputs, args.seed, _wanted(args), _labelled(args))
     return batches, [*notes, transform.said]
 
 
 def _wanted(args: argparse.Namespace) -> int | None:
     """How many readable images to look for: as many again are held out, and tuning takes all."""
     return 0 if not args.skip_unreadable else None if args.tune else 2 * args.images
+
+
+def _labelled(args: argparse.Namespace) -> bool:
+    """Whether the command asks for an accuracy: agreement is no answer where there are class folders."""
+    return any(getattr(args, name, None) is not None for name in ("min_accuracy", "max_drop"))
 
 
 def _classes(module: Any, shape: Sequence[int]) -> int | None:
@@ -125,7 +130,7 @@ def _by_pipeline(
         records, skipped = without_unreadable(records, compose.transforms)
     batches = _batches(_Records(records, compose), network.preprocessor, args, "--data")
     probe = batches.probe()["inputs"]
-    labels, notes = labels_for(found, args.data, _classes(network.module, probe.shape[1:]))
+    labels, notes = labels_for(found, args.data, _classes(network.module, probe.shape[1:]), _labelled(args))
     if labels is not None:
         numbers = dict(zip(found.paths, labels, strict=True))
         records = [{**record, "gt_label": numbers[record["img_path"]]} for record in records]

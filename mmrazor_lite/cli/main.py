@@ -86,6 +86,8 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(typed[1].replace("_", "-"), SUBCOMMANDS, 1)
             fix = f"did you mean {near[0]}?" if near else "give one of " + ", ".join(SUBCOMMANDS)
             message = f"there is no command {typed[1]!r}: {fix}"
+        elif message.endswith("required: COMMAND"):
+            message = f"a command is missing: give one of {', '.join(SUBCOMMANDS)}"
         self.exit(2, f"error: {one_line(ValueError(message))} ({self.prog} --help shows what it takes)\n")
 
 

@@ -15,14 +15,15 @@ from typing import Any
 from . import ranks
 
 LAUNCHER = "MMRAZOR_LITE_LAUNCHER"  # in the environment of processes that ours has started: its process id
-_POLL = 0.5  # seconds
+_POLL, _BEHIND = 0.5, 0.02  # seconds
 
 
 @contextlib.contextmanager
 def raised() -> Iterator[list[int]]:
     """Raise ``KeyboardInterrupt`` at a SIGTERM too; yield the list that the signal is put into.
 
-    A second one ends the process at once.
+    A second one ends the process at once. One that falls into what Python calls when an object goes (``__del__``, the
+    callback of a weak reference), and drops errors of, is raised again behind it.
     """
     ended: list[int] = []
 
@@ -35,10 +36,25 @@ def raised() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield ended
         return
-    before = signal.signal(signal.SIGTERM, end)
+
+    def again(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    def dropped(about: Any) -> None:
+        if about.exc_type is KeyboardInterrupt and threading.current_thread() is threading.main_thread():
+            signal.setitimer(signal.ITIMER_REAL, _BEHIND)  # at once, it would be dropped with the first one
+        else:
+            hook(about)
+
+    before, hook = signal.signal(signal.SIGTERM, end), sys.unraisablehook
+    alarm = signal.signal(signal.SIGALRM, again)
+    sys.unraisablehook = dropped
     try:
         yield ended
     finally:
+        sys.unraisablehook = hook
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
         signal.signal(signal.SIGTERM, before)
 
 

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", metavar="FILE", help="latency table for a budget in ms (default: measured first)")
     parser.add_argument("--backend", choices=arguments.BACKENDS, help="what times it (default: torch, or the table's)")
     parser.add_argument("--importance", default="reconstruction", metavar="NAME", help="measure (default: %(default)s)")
+    parser.add_argument("--values", nargs="*", metavar="OUTPUT", help="outputs that are no class scores (default: all)")
     parser.add_argument("--tune", metavar="LIMIT", help="fine-tune by distillation, such as 5min or 3epochs")
     parser.add_argument("--images", type=int, default=500, metavar="N", help="that are used (default: %(default)s)")
     parser.add_argument("--divisor", type=_divisor, default="auto", metavar="N", help="widths are multiples of it")
@@ -133,6 +134,7 @@ def _slimmed(args: argparse.Namespace, budget: Any, work: Path) -> Slimmed:
         architecture=network.architecture,
         table=args.table,
         backend=args.backend,
+        values=_values(args.values),
     )
 
 
@@ -186,7 +188,8 @@ def _budget(words: list[str] | None) -> Any:
         return words[0]
     plain = next((word for word, (_, equals, _) in zip(words, named, strict=True) if not equals), None)
     if plain is not None:
-        raise UserError(f"--budget {' '.join(words)}: say of what {plain} is, such as macs={plain}")
+        way = f"give {plain}=LIMIT, such as {plain}=70%" if plain in RESOURCES else f"say of what, such as macs={plain}"
+        raise UserError(f"--budget {' '.join(words)}: '{plain}' is half a limit: {way}")
     unknown = next((name for name, _, _ in named if name not in RESOURCES), None)
     if unknown is not None:
         names = ", ".join(RESOURCES)
@@ -194,6 +197,11 @@ def _budget(words: list[str] | None) -> Any:
     if len({name for name, _, _ in named}) < len(named):
         raise UserError(f"--budget {' '.join(words)}: a resource is given twice; give each once")
     return {name: value for name, _, value in named}
+
+
+def _values(words: list[str] | None) -> bool | list[str] | None:
+    """The outputs that were named, or all of them."""
+    return words if words is None else words or True
 
 
 def _divisor(text: str) -> int | str:

@@ -69,6 +69,8 @@ def explain(error: BaseException, model: nn.Module, example: Tensor, training: b
         place = find_place(plain, model)
         if isinstance(plain, TypeError) and "required positional argument" in str(plain):
             way = "wrap the model in one whose forward takes a batch of images and nothing else"
+        elif example.dim() == 4 and example.shape[3] in (1, 3) and example.shape[1] not in (1, 3):
+            way = "images are (N, C, H, W), these look like (N, H, W, C): images.permute(0, 3, 1, 2)"
         else:
             way = "try another input_shape, or mend that line"
         what = f"cannot be traced in {mode} mode on images of {image}, nor run"

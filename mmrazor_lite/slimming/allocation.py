@@ -201,9 +201,11 @@ def check_reachable(widths: Widths, resources: list[str], high: np.ndarray) -> N
     ends = widths.costs(np.stack([np.zeros_like(widths.full), widths.full]), resources)
     for name, limit, lowest, full in zip(resources, high, *ends, strict=True):
         if lowest > limit:
+            asked, least = (f"{100 * value / full:.3g}%" for value in (limit, lowest))
             raise UserError(
-                f"budget {name}={short(float(limit))} is out of reach: of the widths that may be chosen (multiples of "
-                f"the divisor) the smallest subnet costs {lowest:.10g}, the full network {full:.10g}"
+                f"budget {name}={short(float(limit))} ({asked} of the full network) is out of reach: of the widths "
+                f"that may be chosen (multiples of the divisor) the smallest subnet costs {lowest:.10g} ({least}), the "
+                f"full network {full:.10g}"
             )
 
 

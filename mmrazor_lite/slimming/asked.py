@@ -30,6 +30,8 @@ def check_network(model: Any) -> None:
     """Raise :class:`UserError` unless it is a module with numbers in its weights."""
     if not isinstance(model, nn.Module):
         raise UserError(f"model={short(model)}: give a module of torch")
+    if hasattr(model, "_orig_mod"):  # of torch.compile
+        raise UserError("model is compiled by torch.compile: give the module that was compiled, model._orig_mod")
     _check_held("model", [*model.parameters(), *model.buffers()])
 
 

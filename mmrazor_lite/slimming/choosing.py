@@ -221,7 +221,7 @@ def _judge_of_trials(setting: Setting, rivals: int) -> Judge:
         if left < 0:
             break
         more.append((images, None))
-    return Judge(network, [*held_out.batches, *more], known=held_out.reference)
+    return Judge(network, [*held_out.batches, *more], known=held_out.reference, values=held_out.values)
 
 
 def check_fast(prepared: Prepared, goal: Budget, divisor: int | str, bench: Bench) -> None:

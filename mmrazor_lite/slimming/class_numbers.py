@@ -5,7 +5,7 @@ Letters: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,18 +37,21 @@ class ClassNumbers:
     outside: bool = False
 
 
-def class_numbers(outputs: Any, targets: Any) -> ClassNumbers:
+def class_numbers(outputs: Any, targets: Any, values: Collection[int] = ()) -> ClassNumbers:
     """The class numbers among targets.
 
-    Of as many targets as outputs each goes with its own; else they go by their order, each head once. A column (N, 1)
-    is read as (N,).
+    Of as many targets as outputs each goes with its own; a single one goes with ``logits`` or ``out`` of a dict; else
+    they go by their order, each head once. A column (N, 1) is read as (N,).
+
+    Args:
+        values: Numbers of the outputs that are no class scores: no target of whole numbers is for them.
     """
     leaves = [] if targets is None else tree_leaves(targets)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     if not any(map(_is_whole, tensors)):
         return ClassNumbers(why=_kind(leaves[0]) if leaves else "")
     every = floats_of(outputs)
-    pairs = _pairs(tensors, every)
+    pairs = _pairs(tensors, every, values, _logits(outputs))
     if not pairs:
         return ClassNumbers(why="the network gives fewer outputs of scores than there are targets")
     labels = []
@@ -67,18 +70,19 @@ def class_numbers(outputs: Any, targets: Any) -> ClassNumbers:
     return ClassNumbers(labels, [head for _, head in pairs])
 
 
-def why_unused(outputs: Any, batches: Batches, strict: bool = True) -> str:
+def why_unused(outputs: Any, batches: Batches, strict: bool = True, values: Collection[int] = ()) -> str:
     """Why targets of some batches are not taken as class numbers; '' where they are, or where there are none.
 
     Args:
         outputs: Of the network, for any number of images.
         strict: A label that is no class of the network's one output is refused.
+        values: Numbers of the outputs that are no class scores.
 
     Raises:
         UserError: There is such a label.
     """
     for _, targets in batches:
-        found = class_numbers(outputs, targets)
+        found = class_numbers(outputs, targets, values)
         if found.outside and strict:
             raise UserError(
                 f"data: {found.why}: number them from 0 ({IGNORED} is for images that count for nothing), or give loss="
@@ -88,15 +92,15 @@ def why_unused(outputs: Any, batches: Batches, strict: bool = True) -> str:
     return ""
 
 
-def cross_entropy_where(batches: Batches, outputs: Sequence[Tensor]) -> Callable | None:
+def cross_entropy_where(batches: Batches, outputs: Sequence[Tensor], values: Collection[int] = ()) -> Callable | None:
     """Cross entropy for class numbers beside one output of class scores (N, K); None where it is not that.
 
     Raises:
         UserError: A label that is no class of the network.
     """
-    if len(outputs) != 1 or outputs[0].dim() != 2 or why_unused(outputs[0], batches):
+    if len(outputs) != 1 or outputs[0].dim() != 2 or why_unused(outputs[0], batches, values=values):
         return None
-    return _cross_entropy if class_numbers(outputs[0], batches[0][1]).labels else None
+    return _cross_entropy if class_numbers(outputs[0], batches[0][1], values).labels else None
 
 
 def counted(labels: Tensor, classes: int) -> Tensor:
@@ -127,12 +131,23 @@ def _kind(leaf: Any) -> str:
     return f"they are {what}, and class numbers are whole numbers (int64)"
 
 
-def _pairs(tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _logits(outputs: Any) -> Tensor | None:
+    """The output of a dict that is called so; None where there is none."""
+    named = [outputs[key] for key in ("logits", "out") if key in outputs] if isinstance(outputs, Mapping) else []
+    return next((leaf for leaf in named if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+
+
+def _pairs(
+    tensors: Sequence[Tensor], outputs: Sequence[Tensor], values: Collection[int], logits: Tensor | None
+) -> list[tuple[Tensor, Tensor]]:
     """Targets of whole numbers with their outputs; none where outputs are missing."""
     if len(tensors) == len(outputs):
-        return [(leaf, head) for leaf, head in zip(tensors, outputs, strict=True) if _is_whole(leaf)]
+        pairs = enumerate(zip(tensors, outputs, strict=True))
+        return [(leaf, head) for number, (leaf, head) in pairs if _is_whole(leaf) and number not in values]
     labels = [leaf for leaf in tensors if _is_whole(leaf)]
-    heads = [head for head in outputs if head.dim() > 1]
+    heads = [head for number, head in enumerate(outputs) if head.dim() > 1 and number not in values]
+    if len(labels) == 1 and any(head is logits for head in heads):
+        return [(labels[0], logits)]
     return list(zip(labels, heads, strict=False)) if len(labels) <= len(heads) else []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ Distance = Callable[[Any, Any], float]  # (outputs, those of the original) -> 0 
 
 
 @torch.no_grad()
-def distance(outputs: Any, reference: Any, temperature: float = 1.0) -> float:
+def distance(outputs: Any, reference: Any, temperature: float = 1.0, values: Collection[int] = ()) -> float:
     """What is lost of the reference: a sum over the outputs of a network.
 
     Of class scores (N, C), that is of two dimensions and more than one column, it is the Kullback-Leibler divergence of
@@ -32,9 +32,10 @@ def distance(outputs: Any, reference: Any, temperature: float = 1.0) -> float:
         outputs, reference: A tensor, or tensors in lists and dictionaries of one structure.
         temperature: What class scores are divided by. At 1 an image that the network is sure of counts for nothing, as
             nearly all images are that it was trained with.
+        values: Numbers of the outputs that are no class scores, whatever their shape.
     """
-    pairs = zip(floats_of(outputs), floats_of(reference), strict=True)
-    total = sum(float(_one(a.detach().double(), b.detach().double(), temperature)) for a, b in pairs)
+    pairs = enumerate(zip(floats_of(outputs), floats_of(reference), strict=True))
+    total = sum(float(_one(a.detach().double(), b.detach().double(), temperature, n in values)) for n, (a, b) in pairs)
     return total if total == total else float("inf")
 
 
@@ -71,8 +72,8 @@ def _kind(leaf: Any) -> str:
     return str(leaf.dtype).removeprefix("torch.") if isinstance(leaf, Tensor) else type(leaf).__name__
 
 
-def _one(own: Tensor, reference: Tensor, temperature: float) -> Tensor:
-    if own.dim() == 2 and own.shape[1] > 1:
+def _one(own: Tensor, reference: Tensor, temperature: float, are_values: bool) -> Tensor:
+    if own.dim() == 2 and own.shape[1] > 1 and not are_values:
         own, reference = (own / temperature).log_softmax(1), (reference / temperature).log_softmax(1)
         return temperature**2 * (reference.exp() * (reference - own)).sum(1).mean().clamp(min=0.0)
     return (own - reference).square().sum() / reference.square().sum().clamp(min=torch.finfo(torch.float64).tiny)

@@ -74,16 +74,22 @@ def find_images(folder: str | os.PathLike) -> Found:
 
 
 def labels_for(
-    found: Found, folder: str | os.PathLike, outputs: int | None
+    found: Found, folder: str | os.PathLike, outputs: int | None, needed: bool = False
 ) -> tuple[tuple[int, ...] | None, list[str]]:
     """The labels for a network that tells so many classes apart, and lines for people.
 
     There are some only where there are as many class folders: nothing else says which class a folder is.
+
+    Args:
+        needed: Refuse class folders that are no labels, in the place of a line.
     """
     notes, labels = list(found.notes), found.labels
     if labels is not None and len(found.classes) != outputs:
         gives = f"tells {outputs} classes apart" if outputs else "gives no class scores"
-        notes.append(f"'{folder}' has {len(found.classes)} class folders, the network {gives}: no labels are taken")
+        told = f"'{folder}' has {len(found.classes)} class folders, the network {gives}"
+        if needed:
+            raise UserError(f"{told}: no accuracy can be told; give a folder for each class, or images in one folder")
+        notes.append(f"{told}: no labels are taken")
         labels = None
     classes = "" if labels is None else f" in {len(found.classes)} classes"
     return labels, [f"{len(found.paths)} images of '{folder}'{classes}", *notes]
@@ -158,6 +164,7 @@ def loader(
     outputs: int | None = None,
     seed: int = 0,
     readable: int | None = 0,
+    labelled: bool = False,
 ) -> tuple[DataLoader, list[str]]:
     """Batches of the images of a folder in an order drawn once, so that the first ones are a sample of all.
 
@@ -168,6 +175,7 @@ def loader(
         seed: Of the order.
         readable: Leave out what cannot be read, until so many images are found that can; None for all, which reads
             every image once. 0 leaves nothing out: what cannot be read is an error then.
+        labelled: Refuse class folders that are no labels of this network.
 
     Returns:
         The batches: tensors (N, C, H, W), or pairs of one and labels (N,); and lines for people.
@@ -176,7 +184,7 @@ def loader(
         UserError: See :func:`find_images`; none of the images can be read.
     """
     found = find_images(folder)
-    labels, notes = labels_for(found, folder, outputs)
+    labels, notes = labels_for(found, folder, outputs, labelled)
     order = np.random.default_rng(seed).permutation(len(found.paths))
     if readable != 0:
         order, skipped = _readable([found.paths[at] for at in order], order, transform, readable)

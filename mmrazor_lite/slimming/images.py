@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from mmrazor_lite import mm_packages
 from mmrazor_lite.errors import UserError, check_number, failing, short
@@ -97,8 +97,9 @@ def read_images(
 ) -> Images:
     """Read some images of some data, and up to as many others, which are held out.
 
-    They are drawn at random where the data can be asked for any of its images: tensors, a Dataset, a config. Batches
-    are taken as they come. Where there are no further images, a fifth of those there are is held out, the last ones.
+    They are drawn at random where the data can be asked for any of its images: tensors, a Dataset, a config, a loader
+    that goes through a Dataset from its beginning (which may be sorted by class). Other batches are taken as they come.
+    Where there are too few further images, a fifth is held out.
 
     Args:
         data: A DataLoader or any iterable of batches, each ``images`` (N, C, H, W), ``(images, targets)`` or a dict; a
@@ -114,8 +115,9 @@ def read_images(
     """
     check_number("images", images, 2, whole=True)
     shape = None if input_shape is None else image_shape(input_shape)
+    given = as_batches(data, 2 * images, seed)
     with seeded(seed):
-        batches = _taken(as_batches(data, 2 * images, seed), 2 * images, shape)
+        batches = _taken(given, 2 * images, shape)
     if not batches:
         raise UserError("data: it yields no image")
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
@@ -127,9 +129,9 @@ def read_images(
     if count < FEWEST:
         every = _cut(batches, 0, count)
         return Images(every, every, (f"{count} images: none is held out",))
-    further = count >= images + min(images, FEWEST)
-    seen = images if further else count - max(1, min(count, images) // HELD_OUT)
-    notes = () if further else (f"the data has {count} images: the last {count - seen} are held out",)
+    held_out = max(count - images, min(count, images) // HELD_OUT, 1)
+    seen, which = count - held_out, "the last of them" if given is data else "drawn at random"
+    notes = () if seen == images else (f"the data has {count} images: {held_out}, {which}, are held out",)
     return Images(_cut(batches, 0, seen), _cut(batches, seen, count), notes)
 
 
@@ -142,7 +144,7 @@ def as_batches(data: Any, most: int | None = None, seed: int = 0) -> Iterable[An
     ):
         return [data if most is None else _drawn(data, seed)]
     if isinstance(data, DataLoader):
-        return data
+        return data if most is None else _redrawn(data, most, seed)
     if isinstance(data, Dataset):
         drawn = most is not None and not isinstance(data, IterableDataset)
         return DataLoader(data, batch_size=BATCH, sampler=_order(len(data), seed)[:most] if drawn else None)
@@ -154,6 +156,23 @@ def as_batches(data: Any, most: int | None = None, seed: int = 0) -> Iterable[An
     if not isinstance(data, Iterable):
         raise UserError(f"data={short(data)}: give {ALLOWED}")
     return data
+
+
+def _redrawn(loader: DataLoader, most: int, seed: int) -> DataLoader:
+    """A loader that goes through a dataset in its order, which is often that of the classes, with an order drawn."""
+    is_plain = type(loader.sampler) is SequentialSampler and type(loader.batch_sampler) is BatchSampler
+    if not is_plain or isinstance(loader.dataset, IterableDataset):
+        return loader
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=_order(len(loader.dataset), seed)[:most],
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+    )
 
 
 def _is_images(value: Any) -> bool:

@@ -5,8 +5,9 @@ Letters: U units of a group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from mmrazor_lite.models.importance import Importance, Ranking, build, gather, r
 from mmrazor_lite.models.importance.reconstruction import scores_of
 
 from .class_numbers import cross_entropy_where
-from .distance import check_outputs
+from .distance import check_outputs, softened
 from .images import Images
 from .kept_steps import Steps, lines, numbers
 from .prepared import Prepared
@@ -50,6 +51,7 @@ def ranked(
     importance: str | Importance = "reconstruction",
     loss: Callable | None = None,
     steps: Steps | None = None,
+    values: Collection[int] = (),
 ) -> Ranked:
     """Rank the units of every group by a measure, and measure what groups are worth.
 
@@ -57,6 +59,7 @@ def ranked(
         importance: Name of a measure, or a function of (network, images, loss) that gives scores by group.
         loss: Of (outputs, targets); cross entropy where the targets are class numbers.
         steps: Where what was found is kept.
+        values: Numbers of the outputs that are no class scores.
 
     Raises:
         UserError: There is no such measure; a loss without targets; or the measure tells no two units apart.
@@ -71,10 +74,10 @@ def ranked(
             outputs = mutator.run(images.seen[0][0][:1])
         check_outputs(outputs)
         moments = gather(mutator, images.seen)
-        used = loss or cross_entropy_where(images.seen, outputs)
+        used = loss or cross_entropy_where(images.seen, outputs, values)
         rankings = rank(mutator, images.seen, importance, used, moments)
         _refuse_equal(rankings, importance)
-        curves = sensitivity(mutator, rankings, moments, images.seen)
+        curves = sensitivity(mutator, rankings, moments, images.seen, partial(softened, values=values))
         return {
             "order": {name: ranking.order.tolist() for name, ranking in rankings.items()},
             "errors": {name: ranking.errors.tolist() for name, ranking in rankings.items()},

@@ -166,6 +166,20 @@ class Report:
     is_held_out: bool = True
 
     @property
+    def told(self) -> str:
+        """In a few words: the network, what was asked, what is left, how good it is."""
+        before, after = self.costs["original"]["macs"], self.costs["slimmed"]["macs"]
+        parts = [f"{after / before:.1%} of the macs"] if before else []
+        last = self.stages[-1] if self.stages else None
+        good = {"accuracy": last.accuracy, "agreement": last.agreement} if last else {}
+        parts += [f"{name} {value:.2f}% on {self.judged_on}" for name, value in good.items() if value is not None][:1]
+        return f"{self.model}, {self.asked}: {', '.join(parts)}"
+
+    def __repr__(self) -> str:
+        """One line: ``str()`` gives the tables."""
+        return f"Report({self.told})"
+
+    @property
     def judged_on(self) -> str:
         """The images that stages were judged on, in words."""
         count = f"{self.stages[-1].held_out.images:,} images"

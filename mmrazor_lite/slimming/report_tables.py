@@ -38,7 +38,7 @@ def show_report(report: Report, full: bool = False, console: Any = None) -> None
 
 def _groups(groups: Sequence[GroupRow], full: bool) -> Any:
     title = "Width groups: importance that went, loss by this group alone, share of all macs; solid part of a bar: kept"
-    columns = ("name", "channels", "channels", "importance", "loss", "macs", "layers")
+    columns = ("name", "channels", "", "importance", "loss", "macs", "layers")
     table = _table(title, columns, left=(0, 2, 6))
     largest = max((group.full for group in groups), default=1)
     for group in groups:
@@ -87,12 +87,15 @@ def _quality(quality: Quality | None) -> list[str]:
 
 
 def _percent(percent: float | None, images: int) -> str:
-    """A share with the standard error that so few images leave."""
-    if percent is None:
+    """A share with the standard error that so few images leave: all or none of 12 images is not certain either.
+
+    The share is moved to the middle by half an image (A. Agresti and B. A. Coull, The American Statistician 1998, with
+    z = 1).
+    """
+    if percent is None or not images:
         return ""
-    share = percent / 100
-    error = 100 * math.sqrt(max(share * (1 - share), 0.0) / images) if images else 0.0
-    return f"{percent:.2f}% ± {error:.1f}" if error else f"{percent:.2f}%"
+    share = (percent / 100 * images + 0.5) / (images + 1)
+    return f"{percent:.2f}% ± {100 * math.sqrt(share * (1 - share) / (images + 1)):.1f}"
 
 
 def _costs(report: Report) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,11 +21,12 @@ from mmrazor_lite.models.mutators import OneShotChannelMutator
 from .asked import check_backend, check_data, check_kinds, check_network, check_values, folder, texts
 from .budgets import Budget, Floor, read_goal
 from .choosing import Setting, check_fast, check_goal, choose
-from .class_numbers import why_unused
+from .class_numbers import class_numbers, why_unused
 from .group_rows import group_rows
 from .images import Images, read_images
 from .judging import Judge
 from .kept_steps import Steps, digest_of
+from .output_kinds import check_value_names, few_classes, only_class, taken_as
 from .prepared import prepare
 from .ranked import ranked
 from .repair import CUT, repaired_once
@@ -33,6 +35,8 @@ from .slimmed import Slimmed
 from .speed import compare_latency
 from .timed import bench_of, check_delivered, table_measured, table_of_file
 from .tune import tune as run_tuning
+
+FEW_TO_JUDGE = 50  # images, of which one is two points
 
 
 @released()
@@ -62,6 +66,8 @@ def slim(
     backend: str | None = None,
     notes: Sequence[str] = (),
     architecture: Mapping[str, Any] | None = None,
+    values: bool | Sequence[int | str] | None = None,
+    show: bool = True,
 ) -> Slimmed:
     """Make a trained network smaller, in minutes.
 
@@ -97,6 +103,9 @@ def slim(
             ``'torch.compile'``, ``'onnxruntime'`` or ``'openvino'``; by default torch, or what ``table`` is of.
         notes: More lines for the report.
         architecture: Config that builds the network, for the files of the result, see :class:`Slimmed`.
+        values: Which outputs (N, K) hold values, such as coordinates, and no class scores: True for all, or their
+            numbers or keys, ``[0]``, ``['boxes']``. By default those whose targets are numbers of their shape.
+        show: Say on stderr which step begins.
 
     Raises:
         UserError: In one line, what cannot be done, and why.
@@ -107,9 +116,11 @@ def slim(
     keep, opaque, notes = texts("keep", keep), texts("opaque", opaque), texts("notes", notes)
     work_dir = folder("work_dir", work_dir, resume)
     check_flag("latency", latency)
+    check_flag("show", show)
+    check_value_names(values)
     limit = check_values(budget, min_accuracy, max_drop, importance, images, divisor, tune, seed)
     check_backend(backend)
-    clock = _Clock()
+    clock = _Clock(show)
     if work_dir is not None:
         hold(work_dir, "slim")
     found = read_images(data, model, images, input_shape, seed)
@@ -126,11 +137,13 @@ def slim(
     options = {"goal": goal.asked, "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
     options |= {"loss": None if loss is None else _named(loss), "table": by_time and by_time.table.digest}
     options |= {} if backend is None else {"backend": backend}
+    options |= {"values": values if values is None or isinstance(values, bool) else list(values)}
     steps = _steps(work_dir, resume, model, found, mutator, options)
-    judge = Judge(prepared.network, found.held_out, strict=loss is None)
-    unused = judge.why_unused or why_unused(judge.reference[0], found.seen, strict=loss is None)
+    judge = Judge(prepared.network, found.held_out, strict=loss is None, values=values)
+    unused = judge.why_unused or why_unused(judge.reference[0], found.seen, strict=loss is None, values=judge.values)
     if unused and isinstance(goal, Floor):
         raise UserError(f"{goal.asked}: the data has targets, and {unused}; give class numbers (N,), or images alone")
+    told = _of_outputs(judge, found, goal, unused, values is not None)
     is_measured = is_timed or (latency and backend is not None)
     bench = by_time.bench if by_time else bench_of(prepared, backend or "torch") if is_measured else None
     if is_timed and "subnet" not in steps:
@@ -138,7 +151,9 @@ def slim(
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
 
-    order = ranked(prepared, found, importance, loss, steps)
+    count = sum(len(part) for part, _ in found.seen)
+    clock.say(f"ranking the channels of {len(mutator.unit_counts)} width groups by {count} images")
+    order = ranked(prepared, found, importance, loss, steps, judge.values)
     unsorted = mutator.sort_channels(order.scores)
     setting = Setting(prepared, order.rankings, order.curves, divisor, found, judge)
 
@@ -146,21 +161,27 @@ def slim(
         table = table_measured(prepared, bench, work_dir, resume, seed) if is_timed and not by_time else by_time
         return choose(setting, goal, original, table).as_dict()
 
+    clock.say("choosing the widths")
     chosen = steps("subnet", choice, setting.read)
     subnet, spent = chosen.subnet, clock.lap()
+    clock.say("refitting what is left")
     repaired = repaired_once(prepared, subnet, found.seen, judge, steps)
     stages += [replace(stage, seconds=stage.seconds + spent) if stage.name == CUT else stage for stage in repaired.way]
     stay = (f"'{name}' keeps its first units: what the network computes depends on their order" for name in unsorted)
-    targets = [f"the targets are not taken as class numbers: {unused}"] if unused else []
-    notes = [*notes, *found.notes, *targets, *stay, *order.notes, *chosen.notes, *repaired.notes, *prepared.notes]
+    told = [f"the targets are not taken as class numbers: {unused}", *told] if unused else told
+    notes = [*notes, *found.notes, *told, *stay, *order.notes, *chosen.notes, *repaired.notes, *prepared.notes]
 
     network, full = repaired.network, mutator.export(mutator.search_space.max()).eval()
     if limit is not None:
+        clock.say(f"tuning for {limit}")
         place = None if work_dir is None else work_dir / "tuning"
-        tuned = run_tuning(network, full, data, limit, place, resume, loss=loss, held_out=found.held_out, seed=seed)
+        more = {"loss": loss, "held_out": found.held_out, "seed": seed, "show": show, "values": judge.values}
+        tuned = run_tuning(network, full, data, limit, place, resume, **more)
         network = tuned.model
         stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))
         notes += tuned.notes
+    if latency:
+        clock.say("timing both networks")
     times = compare_latency(full, network, found.shape, seed=seed, bench=bench) if latency else None
     notes += slow_note(times.speed) if times else []
     if is_timed and times is not None:
@@ -177,6 +198,28 @@ def slim(
         is_held_out=found.is_held_out,
     )
     return Slimmed(network, subnet, report, mutator, architecture)
+
+
+def _of_outputs(judge: Judge, images: Images, goal: Budget | Floor, unused: str, asked: bool) -> list[str]:
+    """What is to be said of how outputs are compared, and of the images that they are compared on.
+
+    Raises:
+        UserError: Nothing tells a good network from a bad one.
+    """
+    outputs, targets = judge.reference[0], None if unused else judge.batches[0][1]
+    notes = taken_as(outputs, targets, judge.values, asked)
+    same = "" if class_numbers(outputs, targets, judge.values).heads else only_class(judge.reference, judge.values)
+    if same and isinstance(goal, Floor):
+        raise UserError(
+            f"{goal.asked}: {same}, agreement with it tells nothing: give other images, labels, or a budget; "
+            "where outputs are values, such as coordinates, give values=True"
+        )
+    notes += [f"{same}: how often another agrees with it tells nothing"] if same else []
+    if not unused:
+        notes += few_classes(outputs, images.seen, judge.values)
+    if judge.images < FEW_TO_JUDGE and images.is_held_out:
+        notes.append(f"only {judge.images} images judge what is lost, and choose: figures of them flatter; give more")
+    return notes
 
 
 def _steps(
@@ -201,10 +244,16 @@ def _steps(
 
 
 class _Clock:
-    """Seconds since the last lap."""
+    """Seconds since the last lap; and since the beginning, where it says what is going on."""
 
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
+    def __init__(self, show: bool) -> None:
+        self._last = self._began = time.perf_counter()
+        self._show = show
+
+    def say(self, text: str) -> None:
+        """A line on stderr."""
+        if self._show:
+            print(f"slim, {time.perf_counter() - self._began:.0f} s: {text}", file=sys.stderr, flush=True)
 
     def lap(self) -> float:
         before, self._last = self._last, time.perf_counter()

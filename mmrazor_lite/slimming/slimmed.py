@@ -63,6 +63,10 @@ class Slimmed:
         """(C, H, W) of one image."""
         return tuple(self.mutator.input_shape)
 
+    def __repr__(self) -> str:
+        """One line: what it holds is long."""
+        return f"Slimmed({self.report.told}; .model, .report.table(), .save('small'))"
+
     def save(self, path: str | os.PathLike, page: str | os.PathLike | None = None, command: str = "") -> list[Path]:
         """Write ``small.pth``, ``small.pt2``, ``small.yaml``, ``small_report.json`` and the page ``small_report.html``.
 
@@ -123,6 +127,8 @@ class Slimmed:
 def _targets(path: str | os.PathLike) -> list[Path]:
     """The files by the name they have in common."""
     folder, path = str(path), as_path(path, "save: path")
+    if path.is_dir():
+        raise UserError(f"save({folder!r}) is a folder: give a name for the files, such as {str(path / 'small')!r}")
     ending = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
     stem = path.name.removesuffix(ending)
     if not stem or path.name in (".", "..") or folder.endswith(("/", os.sep)):

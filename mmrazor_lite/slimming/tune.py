@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def tune(
     batch_size: int | None = None,
     seed: int = 0,
     show: bool = True,
+    values: bool | Collection[int | str] | None = None,
 ) -> Tuned:
     """Train a slimmed network on the outputs of the original, and on labels where the data has some.
 
@@ -117,6 +118,7 @@ def tune(
         batch_size: Images of a step; by default 64, or that of a loader where it is smaller.
         seed: Of everything random: with as many steps, the same weights.
         show: Show how far it is.
+        values: Which outputs hold values and no class scores, as for :func:`mmrazor_lite.slim`.
 
     Raises:
         UserError: A limit or an option that is none; too few images; a checkpoint of something else; a network that
@@ -137,4 +139,4 @@ def tune(
     if like is None:
         raise UserError("tune: the network has no weights that could be trained")
     images = tuning_images(data, like, batch_size, held_out, seed)
-    return Tuning(small, full, images, loss, bool(augment), seed, began).run(limit, work_dir, resume, show)
+    return Tuning(small, full, images, loss, bool(augment), seed, began, values).run(limit, work_dir, resume, show)

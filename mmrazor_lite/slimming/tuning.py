@@ -29,6 +29,7 @@ from mmrazor_lite.fileio import write_text_atomic
 from mmrazor_lite.jsonio import BadJSON, parse, read_bytes
 from mmrazor_lite.models.algorithms import Distilled
 from mmrazor_lite.models.classifiers import WithLoss
+from mmrazor_lite.models.distillers import OutputDistance
 from mmrazor_lite.randomness import seeded
 
 from .class_numbers import cross_entropy_where
@@ -73,6 +74,7 @@ class Tuning:
         augment: Mirror and move images.
         seed: Of everything random.
         began: When the time began, by the monotonic clock.
+        values: Which outputs hold values, as :func:`.tune` takes it.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Tuning:
         augment: bool,
         seed: int,
         began: float,
+        values: Any = None,
     ) -> None:
         self.small, self.images, self.augment, self.seed, self._began = small, images, augment, seed, began
         device = next(small.parameters()).device
@@ -92,7 +95,7 @@ class Tuning:
             shape = tuple(images.held_out[0][0].shape[1:])
             raise UserError(f"augment: images of {shape} cannot be mirrored and moved, (C, H, W) can; leave it out")
         batches = [(found.to(device), targets) for found, targets in images.held_out]
-        self.judge = Judge(self.full, batches)
+        self.judge = Judge(self.full, batches, values=values)
         self.notes = list(images.notes)
         self.loss = self._loss(loss, batches)
         start = time.monotonic()
@@ -123,7 +126,7 @@ class Tuning:
             return None
         if loss is not None:
             return loss
-        found = cross_entropy_where(batches, _tensors(self.judge.reference[0]))
+        found = cross_entropy_where(batches, _tensors(self.judge.reference[0]), self.judge.values)
         if found is None:
             self.notes.append("tune: there is no loss for these targets, they are not used; give loss=")
         return found
@@ -152,6 +155,7 @@ class Tuning:
             WithLoss(net, self.loss),
             teacher=self.full,
             label_weight=0.0 if self.loss is None else 1.0,
+            distiller=OutputDistance(values=sorted(self.judge.values)),
             data_preprocessor=MovedImages() if self.augment else None,
             input_shape=tuple(self.images.held_out[0][0].shape[1:]),
         )

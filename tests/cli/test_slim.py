@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def folder(tmp_path_factory):
     for name in ("empty", "damaged"):
         (folder / name).mkdir()
     (folder / "damaged" / "x.png").write_bytes(b"no image")
+    for name in "ab":
+        shutil.copytree(folder / "images" / name, folder / "others" / name)
     return folder
 
 
@@ -128,6 +131,17 @@ def test_files_and_report(whole, here):
     assert sum(p.numel() for p in loaded.parameters()) == small["params"]
 
 
+def test_values_of_a_network_are_no_classes(here, capsys):
+    words = ["slim", *MODEL, *FOLDER, "--images", "20", "--budget", "60%", "--work-dir", "values", "--json"]
+    assert main([*words, "--values"]) == 0
+    printed = capsys.readouterr()
+    data = json.loads(printed.out)
+    assert all(stage["held_out"]["agreement"] is None for stage in data["stages"])
+    steps = [line.partition(": ")[2] for line in printed.err.splitlines() if line.startswith("slim, ")]
+    assert [step.split()[0] for step in steps] == ["ranking", "choosing", "refitting", "timing"]
+    assert main([*words, "--resume"]) == 2 and "values was True, now it is None" in capsys.readouterr().err
+
+
 class Ended(BaseException):
     """As a kill: nothing catches it."""
 
@@ -150,6 +164,7 @@ def test_a_killed_run_goes_on_to_the_same_files(here, whole, capsys, monkeypatch
     before = files(here / work)
     if number > 1:
         said = "holds a run of slim (slim_state.json): --resume goes on with it"
+        capsys.readouterr()
         line_of_failure(capsys, here / work, words, said)
         assert files(here / work) == before
     assert main([*words, "--resume"]) == 0
@@ -195,7 +210,16 @@ BAD = {
     "unknown transform": (["slim", *MODEL, "--data", "images", "--budget", "50%"], "give --size, --mean, --std"),
     "budget of nothing": ([*SLIM, "--budget", "fast"], "budget 'fast' is not a budget"),
     "unknown resource": ([*SLIM, "--budget", "mac=50%"], "unknown resource 'mac' (did you mean 'macs'?)"),
-    "nameless budgets": ([*SLIM, "--budget", "50%", "params=1M"], "say of what 50% is, such as macs=50%"),
+    "nameless budgets": (
+        [*SLIM, "--budget", "50%", "params=1M"],
+        "'50%' is half a limit: say of what, such as macs=50%",
+    ),
+    "half a limit": ([*SLIM, "--budget", "params=1M", "latency"], "'latency' is half a limit: give latency=LIMIT"),
+    "values of nothing": ([*SLIM, "--budget", "50%", "--values", "boxes"], "has no output 'boxes'"),
+    "folders of other classes": (
+        ["slim", *MODEL, *FOLDER, "--data", "others", "--min-accuracy", "50%"],
+        "'others' has 2 class folders, the network tells 3 classes apart: no accuracy can be told",
+    ),
     "twice": ([*SLIM, "--budget", "macs=50%", "macs=40%"], "a resource is given twice"),
     "out of reach": ([*SLIM, "--budget", "0.0001%"], "macs"),
     "no reduction": ([*SLIM, "--budget", "100%"], "the network meets it as it is"),

@@ -123,7 +123,8 @@ def test_least_widths_and_kept_groups(wide: Prepared) -> None:
 
 def test_a_limit_out_of_reach_says_both_ends(wide: Prepared) -> None:
     cost, space = wide.mutator.cost_model, wide.mutator.search_space
-    with pytest.raises(UserError, match=r"macs=10.0 is out of reach.*smallest subnet costs \d+, the full network \d+"):
+    told = r"macs=10.0 \(0.000179% of .*\) is out of reach.*smallest subnet costs \d+ \(0.418%\), the full network \d+"
+    with pytest.raises(UserError, match=told):
         allocate(falling(wide, 0), cost, space, {"macs": 10.0})
 
 

@@ -43,6 +43,8 @@ class Unread:
         ("images", 1, "images=1"),
         ("divisor", 0, "divisor=0"),
         ("seed", -1, "seed=-1"),
+        ("show", "yes", "show='yes': give True or False"),
+        ("values", "boxes", "values='boxes': give True, or the outputs"),
         ("budget", "0%", "'0%' must be a positive number"),
         ("budget", "fast", "'fast'"),
         ("budget", None, "give one of budget"),
@@ -69,6 +71,12 @@ def test_tensors_without_numbers(data, said):
     assert said in str(error.value)
     with pytest.raises(UserError, match="model: a tensor .* is on the meta device"):
         mmrazor_lite.slim(copy.deepcopy(network).to("meta"), images(8), "50%")
+
+
+def test_a_compiled_network_is_told_where_the_module_is():
+    compiled = torch.compile(build("Residual"))
+    with pytest.raises(UserError, match=r"compiled by torch.compile: give .* model._orig_mod"):
+        mmrazor_lite.slim(compiled, Unread(), "50%")
 
 
 def test_one_text_is_one_pattern():

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, TensorDataset
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.slimming import image_folder, read_images
+from mmrazor_lite.slimming.images import as_batches
 
 NETWORK = nn.Conv2d(3, 4, 3)
 IMAGES = torch.randn(130, 3, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -25,9 +26,22 @@ def read(data: Any, count: int = 40, **options: Any):
     return found, *parts
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(zip(IMAGES, LABELS, strict=True))
+
+
+class Sequence(SequentialSampler):
+    """An order that somebody has chosen, though it is that of the dataset."""
+
+    def __init__(self):
+        super().__init__(LABELS)
+
+
 BATCHES = {
     "dicts": [{"img": part, "y": labels} for part, labels in zip(IMAGES.split(7), LABELS.split(7), strict=True)],
-    "loader": DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9),
+    "loader of a stream": DataLoader(Stream(), batch_size=9),
+    "loader in an order": DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, sampler=Sequence()),
     "list": list(zip(IMAGES.split(30), LABELS.split(30), strict=True)),
     "generator": (part for part in IMAGES.split(13)),
     "structures": [
@@ -40,6 +54,7 @@ HELD = {
     "pair": (IMAGES, LABELS),
     "dict": {"images": IMAGES, "labels": LABELS},
     "dataset": TensorDataset(IMAGES, LABELS),
+    "loader": DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9),
 }
 
 
@@ -71,9 +86,35 @@ def test_of_few_images_a_fifth_is_held_out():
     found, seen, held_out = read(IMAGES, 500)
     assert len(seen) == 104 and len(held_out) == 26
     assert sorted(torch.cat([seen, held_out]).flatten(1).sum(1).tolist()) == sorted(IMAGES.flatten(1).sum(1).tolist())
-    assert found.notes == ("the data has 130 images: the last 26 are held out",) and found.is_held_out
+    assert found.notes == ("the data has 130 images: 26, drawn at random, are held out",) and found.is_held_out
+    found, seen, held_out = read(list(IMAGES.split(30)), 500)
+    assert torch.equal(held_out, IMAGES[104:])
+    assert found.notes == ("the data has 130 images: 26, the last of them, are held out",)
     found, seen, held_out = read(IMAGES[:5])
     assert torch.equal(seen, held_out) and "none is held out" in found.notes[0] and not found.is_held_out
+
+
+@pytest.mark.parametrize(
+    ("count", "seen"), [(9, 9), (11, 9), (49, 40), (50, 40), (51, 41), (59, 49), (60, 50), (61, 50), (130, 50)]
+)
+def test_more_images_never_leave_fewer_to_judge(count, seen):
+    """Of 51 to 59 where 50 are asked for there were 1 to 9 once, where 49 left 9."""
+    found, first, held_out = read(list(IMAGES[:count].split(30)), 50)
+    assert (len(first), len(held_out)) == (seen, min(count - seen, 50) or count)
+    assert bool(found.notes) == (seen != 50)
+
+
+def test_a_loader_that_is_redrawn_stays_what_it_is():
+    def collate(parts):
+        return torch.stack([image for image, _ in parts]).double(), torch.tensor([label for _, label in parts])
+
+    loader = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, collate_fn=collate, num_workers=1)
+    ((images, labels), *_) = as_batches(loader, 80)
+    assert images.dtype == torch.float64 and len(images) == 9
+    assert torch.equal(images.float(), IMAGES[labels]) and not torch.equal(labels, LABELS[:9])
+    assert as_batches(loader) is loader  # all of it
+    shuffled = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, shuffle=True)
+    assert as_batches(shuffled, 80) is shuffled
 
 
 def test_a_folder_is_read_as_a_network_takes_its_images(tmp_path):

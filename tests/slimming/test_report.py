@@ -64,11 +64,24 @@ def test_the_table_says_what_was_kept_and_where_accuracy_went(capsys):
     lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
     assert "16 > 8" in lines["stem"] and "25.0%" in lines["stem"] and "60.0% > 50.0%" in lines["stem"]
     assert "│       32 │" in lines["odd[name]"], "a name with brackets is no markup; a width that stays is one number"
-    assert "88.00% ± 3.2" in lines["refit"] and "93.00% ± 2.6" in lines["refit"]
+    assert "88.00% ± 3.3" in lines["refit"] and "93.00% ± 2.6" in lines["refit"]
     assert "1,000,000" in lines["macs"] and "500,000" in lines["macs"] and "50.0%" in lines["macs"]
     assert "SLOWER" in text and "2 threads" in text and "a processor" in text
     assert "head stays: its width is an output" in text
     assert str(report(times(2.0, 3.0))).splitlines()[0] == text.splitlines()[0]
+
+
+@pytest.mark.parametrize(("percent", "images", "shown"), [(100, 12, "± 5.3"), (0, 12, "± 5.3"), (50, 1000, "± 1.6")])
+def test_all_of_few_images_is_not_certain(capsys, percent, images, shown):
+    stages = [Stage("original", Quality(None, 100.0, 0.0, images)), Stage("cut", Quality(None, percent, 0.5, images))]
+    dataclasses.replace(report(), stages=stages).table()
+    assert f"{percent:.2f}% {shown}" in capsys.readouterr().out
+
+
+def test_in_one_line(tmp_path):
+    told = repr(report(times(2.0, 1.0)))
+    assert told.startswith("Report(") and "50.0% of the macs, accuracy 88.00% on" in told and len(told) < 200
+    assert repr(Report("Net", (3, 8, 8), "x", [], [], {"original": {"macs": 0}, "slimmed": {"macs": 0}}))
 
 
 def test_what_went_as_a_gain_is_no_share(capsys):

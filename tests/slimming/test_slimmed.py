@@ -264,6 +264,8 @@ def test_all_files_or_none(residual, tmp_path):
     (tmp_path / "b_report.json").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         found.save(tmp_path / "b")
+    with pytest.raises(UserError, match=r"is a folder: give a name for the files, such as .*/b_report.json/small'"):
+        found.save(tmp_path / "b_report.json")
     for nameless in (tmp_path / ".pth", f"{tmp_path}/new/"):
         with pytest.raises(UserError, match="give a name for the files, such as .*/small'"):
             found.save(nameless)

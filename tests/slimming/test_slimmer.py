@@ -74,7 +74,7 @@ def test_a_search_in_milliseconds_of_a_table(slimmer, tmp_path):
         slimmer.search({"latency": "60%"}, lambda network: float(slimmer.active["block1.0.0"]), stepped, **SMALL),
     ):
         assert all(width % 8 == 0 for width in subnet.values()) and 1 + 0.1 * sum(subnet.values()) <= 0.6 * most
-    with pytest.raises(UserError, match="latency=0.5 is out of reach"):
+    with pytest.raises(UserError, match=r"latency=0.5 \(6.76% of the full network\) is out of reach"):
         slimmer.search("0.5ms", table=path)
     path.write_text(
         path.read_text().replace('"device": {}', '"device": {"input_shape": [3, 8, 8]}').split(', "crc"')[0] + "}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,14 +27,18 @@ class OutputDistance(nn.Module):
     Args:
         tau: Temperature of class scores, above 0.
         loss_weight: Factor on the loss, above 0.
+        values: Numbers, from 0, of the outputs of numbers that are no class scores, whatever their shape.
     """
 
-    def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, tau: float = 1.0, loss_weight: float = 1.0, values: Sequence[int] = ()) -> None:
         super().__init__()
         check_number("distiller.tau", tau, 0, above=True)
         check_number("distiller.loss_weight", loss_weight, 0, above=True)
         self.tau = tau
         self.loss_weight = loss_weight
+        for number in values:
+            check_number("distiller.values", number, 0, whole=True)
+        self.values = frozenset(values)
 
     def forward(self, student: Any, teacher: Any) -> Tensor:
         """Return the scalar loss of the outputs ``student``; no gradient reaches those of ``teacher``.
@@ -52,12 +57,14 @@ class OutputDistance(nn.Module):
                 )
         if not pairs:
             raise UserError("the network gives no tensor of numbers, so there is nothing to compare")
-        return self.loss_weight * torch.stack([self._one(a, b) for a, b in pairs]).sum()
+        return (
+            self.loss_weight * torch.stack([self._one(*pair, n in self.values) for n, pair in enumerate(pairs)]).sum()
+        )
 
-    def _one(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def _one(self, student: Tensor, teacher: Tensor, are_values: bool) -> Tensor:
         dtype = torch.promote_types(student.dtype, torch.float32)  # half precision is too coarse for a log-softmax
         student, teacher = student.to(dtype), teacher.to(dtype)
-        if student.dim() == 2 and student.shape[1] > 1:
+        if student.dim() == 2 and student.shape[1] > 1 and not are_values:
             own, theirs = (F.log_softmax(scores / self.tau, dim=1) for scores in (student, teacher))
             return self.tau**2 * F.kl_div(own, theirs, reduction="batchmean", log_target=True)
         scale = teacher.square().mean().clamp(min=torch.finfo(dtype).tiny)

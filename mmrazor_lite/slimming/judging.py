@@ -18,7 +18,7 @@ from mmrazor_lite.models.calibration import evaluating
 from mmrazor_lite.models.importance import Batches
 
 from .class_numbers import class_numbers, counted, floats_of, why_unused
-from .distance import Distance, check_outputs, distance, mean_distance
+from .distance import Distance, check_outputs, distance, mean_distance, softened
 from .output_kinds import are_scores, value_outputs
 from .report import Quality
 
@@ -93,6 +93,7 @@ class Judge:
             agreement=100 * same / beside if beside else None,
             distance=mean_distance(outputs, self.reference, self._own(distance)),
             images=self.images,
+            softened=mean_distance(outputs, self.reference, self._own(softened)),
         )
 
     def distances(self, network: nn.Module, measure: Distance = distance) -> Iterator[tuple[int, float]]:

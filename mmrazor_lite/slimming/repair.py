@@ -15,6 +15,7 @@ from mmrazor_lite.jsonio import is_number
 from mmrazor_lite.models.calibration import activated, batch_norms, recalibrate
 from mmrazor_lite.models.importance import Batches
 
+from .distance import SOFT
 from .judging import Judge
 from .kept_steps import Steps, lines
 from .prepared import Prepared, by_reason
@@ -57,7 +58,8 @@ def repair(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, judge: 
     """Cut a subnet out of a prepared network, whose channels are sorted, and repair it.
 
     Ways are the cut alone, a refit, statistics of batch norms measured anew on the same images, and both. That with
-    the smallest distance from the original is taken; of equal ones the first.
+    the smallest softened distance from the original is taken; of equal ones the first. As it is, the distance is made
+    by the few images that are near a change of class.
     """
     cut = prepared.mutator.export(subnet)
     networks, tried = {}, []
@@ -74,9 +76,11 @@ def repair(prepared: Prepared, subnet: Mapping[str, int], seen: Batches, judge: 
         for name, network in ((BOTH, fitted), (RECALIBRATED, cut)):
             began = time.perf_counter()
             candidate(name, recalibrated(network, seen), began)
-    best = min(tried, key=lambda stage: stage.distance)
-    others = [f"{stage.name} {stage.distance:.3g}" for stage in tried if stage is not best]
-    notes = [f"nearest to the original is {best.name}: distance {best.distance:.3g}, of {', '.join(others)}"]
+    near = {stage.name: stage.held_out.softened for stage in tried}
+    best = min(tried, key=lambda stage: near[stage.name])
+    others = ", ".join(f"{name} {value:.3g}" for name, value in near.items() if name != best.name)
+    told = f"distance {near[best.name]:.3g} at temperature {SOFT:g}, of {others}"
+    notes = [f"nearest to the original is {best.name}: {told}"]
     skipped = by_reason((layer, why) for layer, why in refitted.skipped.items() if why != UNTOUCHED)
     notes += [f"{names} {'are' if several else 'is'} not refitted: {why}" for names, several, why in skipped]
     return Repaired(networks[best.name], best.name, tried, (*notes, *refitted.notes))
@@ -110,7 +114,7 @@ def _read(kept: Mapping[str, Any]) -> tuple[str, list[Stage], tuple[str, ...]]:
 def _stage(part: Mapping[str, Any]) -> Stage:
     """One of them: shares may be unknown, all other numbers are there."""
     quality = Quality(**part["held_out"])
-    known = [part["seconds"], quality.distance, quality.images]
+    known = [part["seconds"], quality.distance, quality.softened, quality.images]
     known += [share for share in (quality.accuracy, quality.agreement) if share is not None]
     if not all(map(is_number, known)):
         raise ValueError("expected numbers")

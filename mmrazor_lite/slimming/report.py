@@ -33,12 +33,14 @@ class Quality:
             class scores.
         distance: Between its outputs and the original's, see :mod:`.distance`.
         images: How many.
+        softened: The distance at a temperature of 4, which chooses among repairs; None where it was not measured.
     """
 
     accuracy: float | None
     agreement: float | None
     distance: float
     images: int
+    softened: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from mmrazor_lite.errors import UserError, check_number, failing, short
@@ -31,6 +32,7 @@ from .asked import check_data, check_kinds, check_network, texts
 from .budgets import MEASURED, Budget, read_goal
 from .images import read_images
 from .judging import Judge
+from .output_kinds import check_value_names, value_outputs
 from .prepared import prepare
 from .ranked import Ranked, ranked
 from .repair import repair
@@ -67,6 +69,7 @@ class Slimmer:
         limits: Pattern of layers -> the least that stays, as a share (0.5) or a number of channels.
         opaque, groups: See :class:`OneShotChannelMutator`.
         seed: Of what is drawn.
+        values: Which outputs hold values and no class scores, as for :func:`mmrazor_lite.slim`.
 
     Raises:
         UserError: The network cannot be copied or traced, has no width to choose, or a pattern names nothing.
@@ -83,13 +86,15 @@ class Slimmer:
         opaque: Sequence[str] = (),
         groups: Sequence[Mapping] = (),
         seed: int = 0,
+        values: bool | Sequence[int | str] | None = None,
     ) -> None:
         check_number("seed", seed, 0, whole=True)
+        check_value_names(values)
         check_network(model)
         check_kinds(limits=limits, groups=groups)
         keep, opaque = texts("keep", keep), texts("opaque", opaque)
         self._prepared = prepare(model, image_shape(input_shape), keep, limits, opaque, groups)
-        self._divisor, self._seed, self._draws = divisor, seed, 0
+        self._divisor, self._seed, self._draws, self._values = divisor, seed, 0, values
         self._ranked: Ranked | None = None
         self._mutator = self._prepared.mutator
         self._offered = self._space_of(divisor)
@@ -159,7 +164,10 @@ class Slimmer:
         check_kinds(loss=loss)
         build(importance)
         found = read_images(data, self.model, images, self._mutator.input_shape, self._seed)
-        order = ranked(self._prepared, found, importance, loss)
+        batch, targets = found.seen[0]
+        with torch.no_grad(), evaluating(self.model):
+            values = value_outputs(self.model(batch), targets, self._values)
+        order = ranked(self._prepared, found, importance, loss, values=values)
         self._mutator.sort_channels(order.scores)
         self._ranked = order
         return dict(order.rankings)
@@ -275,7 +283,8 @@ class Slimmer:
         before = self.active
         self.activate(self.space.max())
         try:
-            return repair(self._prepared, subnet, found.seen, Judge(self.model, found.held_out)).network
+            judge = Judge(self.model, found.held_out, values=self._values)
+            return repair(self._prepared, subnet, found.seen, judge).network
         finally:
             self.activate(before)
 

@@ -21,7 +21,8 @@ FLAGS = {
     "flops": {"config", "--cfg-options", "--subnet", "--input-shape", "--shape", "--json"},
     "slim": {"config", "--cfg-options", "--model", "--weights", "--data", "--size", "--mean", "--std", "--budget"}
     | {"--min-accuracy", "--max-drop", "--importance", "--tune", "--images", "--divisor", "--keep", "--opaque"}
-    | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json", "--table", "--backend", "--values"},
+    | {"--work-dir", "--seed", "--device", "--skip-unreadable", "--resume", "--json", "--table", "--backend"}
+    | {"--values"},
     "export": {
         "file",
         "--cfg-options",

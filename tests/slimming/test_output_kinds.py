@@ -173,6 +173,17 @@ def test_values_are_slimmed_by_what_they_are():
     assert not any("class scores" in note for note in found.report.notes)
 
 
+def test_step_by_step_they_are_values_too():
+    net = Net(boxes_alone)
+    found, same = slim(net, values=True), mmrazor_lite.Slimmer(net, (3, 8, 8), values=True)
+    shaped = mmrazor_lite.Slimmer(Net(lambda boxes, scores: boxes[..., None]), (3, 8, 8))
+    for one in (same, shaped):
+        one.rank(X)
+    assert same.search("60%") == shaped.search("60%")
+    own, other = (one.export(found.subnet, data=X)(X).flatten(1) for one in (same, shaped))
+    torch.testing.assert_close(own, other)
+
+
 def test_images_of_few_classes_are_told():
     scores = torch.rand(40, 10)
     assert "40 images are of 1 of the network's 10 classes" in few_classes(scores, [(X, Y * 0)], ())[0]

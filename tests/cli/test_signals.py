@@ -22,8 +22,16 @@ class Going:
         time.sleep(0)
 
 
+@pytest.fixture
+def interruptible():
+    """A shell lets what it starts in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_that_python_drops_is_raised_again(number):
+def test_one_that_python_drops_is_raised_again(number, interruptible):
     hook, before = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), signals.raised() as ended:
         Going(number)

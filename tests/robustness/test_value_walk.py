@@ -59,7 +59,7 @@ NO_KEYS = {
     r"dynamo|original": "arguments of torch.onnx.export and of deliver: tests/delivery/test_deliver.py",
     r"exp_name|init_kwargs|project|tracking_uri": "of trackers of others, through mmengine's classes",
     r"env_cfg\.dist_cfg\.timeout": "of several processes",
-    r"any_width|weights_only": "arguments of functions",
+    r"any_width|weights_only|score|show|values": "arguments of functions",
     r"model\.x|identity|name": "an example's name",
     r"task\.size": "of the jobs of a study: tests/benchmarks/test_claims.py",
     r"model\.num_classes": "an argument of a net that slim is given by its name",

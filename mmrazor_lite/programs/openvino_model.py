@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -59,7 +62,27 @@ def compiled(model: Any, threads: int) -> Any:
         import openvino
 
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    return openvino.Core().compile_model(model, "CPU", settings)
+    with _signal_stack_kept():
+        return openvino.Core().compile_model(model, "CPU", settings)
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """The stack that signals of this thread run on is that of before after it.
+
+    OpenVINO 2026 sets up one of its own for each model and, where a model goes, goes back to the one that it found. Of
+    two models the first may go first, then that is one that is freed, and the next signal ends the process.
+    """
+    if os.name != "posix":
+        yield
+        return
+    stack, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)  # stack_t has 24 bytes
+    known = library.sigaltstack(None, stack) == 0
+    try:
+        yield
+    finally:
+        if known:
+            library.sigaltstack(stack, None)
 
 
 def last_line(error: Exception) -> str:

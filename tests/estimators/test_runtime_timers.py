@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +85,25 @@ def test_what_a_runtime_lacks_is_named():
     with threads_kept(), pytest.raises(UserError, match="Spectrum cannot be exported as ONNX: ") as caught:
         Bench(backend="onnxruntime", threads=1).timer(Spectrum(), (3, 8, 8))
     assert "svd" in str(caught.value) and "\n" not in str(caught.value)
+
+
+SIGNALLED = """
+import os, signal, time
+from torch import nn
+from mmrazor_lite.estimators.runtime_timers import runtime_timers
+
+def end(*_):
+    raise SystemExit(7)
+
+signal.signal(signal.SIGINT, end)
+modules = {name: (nn.Conv2d(3, 8, 3), (3, 8, 8)) for name in "ab"}
+timers = runtime_timers(modules, "openvino", 1, 1, time.perf_counter)
+del timers
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_after_two_models_of_openvino_ends_nothing_but_what_it_should():
+    """Where the first of two models goes first, signals ran on a stack that was freed: a segmentation fault."""
+    pytest.importorskip("openvino")
+    assert subprocess.run([sys.executable, "-c", SIGNALLED], check=False).returncode == 7

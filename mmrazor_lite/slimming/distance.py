@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from mmrazor_lite.errors import UserError
 
 from .class_numbers import floats_of
+from .output_kinds import are_scores
 
 SOFT = 4.0  # temperature at which scores that a network is sure of still differ
 
@@ -73,7 +74,7 @@ def _kind(leaf: Any) -> str:
 
 
 def _one(own: Tensor, reference: Tensor, temperature: float, are_values: bool) -> Tensor:
-    if own.dim() == 2 and own.shape[1] > 1 and not are_values:
+    if are_scores(own) and not are_values:
         own, reference = (own / temperature).log_softmax(1), (reference / temperature).log_softmax(1)
         return temperature**2 * (reference.exp() * (reference - own)).sum(1).mean().clamp(min=0.0)
     return (own - reference).square().sum() / reference.square().sum().clamp(min=torch.finfo(torch.float64).tiny)

@@ -140,6 +140,17 @@ class Bench:
             **self.told(),
         }
 
+    def validated(self, name: str) -> dict[str, float]:
+        """The accuracies of the last validation of a training, of all subnets that it looked at."""
+        from mmrazor_lite import jsonio
+
+        found: dict[str, float] = {}
+        for path in sorted((self.folder / name).glob("*/vis_data/scalars.json")):
+            for line in path.read_text().splitlines():
+                values = {key: value for key, value in jsonio.parse(line.encode()).items() if "accuracy" in key}
+                found = values or found
+        return {key: round(value, 3) for key, value in found.items()}
+
     def told(self) -> dict[str, Any]:
         """The commands of this job, without the folders of this machine, and their seconds."""
         places = {str(self.jobs.work): "WORK_DIR", str(Path(self.task["data_root"]).resolve()): "DATA", f"{ROOT}/": ""}

@@ -14,7 +14,9 @@ from typing import Any
 
 COMMITTED = Path(__file__).with_name("results")
 CONFIGS = Path(__file__).with_name("configs")
+ROOT = Path(__file__).resolve().parents[2]
 SAME = {"show_empty": True} if sys.version_info >= (3, 13) else {}  # of a syntax tree, as older versions write it
+RUNTIME = ("runtime.py",)  # a base that says how a run is logged and kept, and in which memory format it computes
 PLACES = ("data_root",)  # settings of a machine: figures do not depend on them
 
 
@@ -150,11 +152,24 @@ class Jobs:
         return written
 
 
-@cache
 def config_digest(name: str) -> str:
-    """Of what a config of the study and its bases there say; comments and layout are not in it."""
-    tree = ast.parse((CONFIGS / f"{name}.py").read_text())
-    bases = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "_base_"]
-    paths = [node.value for base in bases for node in ast.walk(base) if isinstance(node, ast.Constant)]
-    inner = [config_digest(Path(path).stem) for path in paths if path.startswith("./")]
+    """Of what a config of the study, its bases and the modules of the study that it imports say."""
+    return _digest((CONFIGS / f"{name}.py").resolve())
+
+
+@cache
+def _digest(path: Path) -> str:
+    """Comments and layout are not in it."""
+    tree = ast.parse(path.read_text())
+    assigned = {
+        target.id: [node.value for node in ast.walk(statement.value) if isinstance(node, ast.Constant)]
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    bases = [(path.parent / base).resolve() for base in assigned.get("_base_", ()) if Path(base).name not in RUNTIME]
+    words = [word for word in assigned.get("custom_imports", ()) if isinstance(word, str)]
+    modules = [ROOT / f"{word.replace('.', '/')}.py" for word in words if word.startswith("benchmarks.")]
+    inner = [_digest(other) for other in (*bases, *modules)]
     return hashlib.sha256("".join([ast.dump(tree, **SAME), *inner]).encode()).hexdigest()

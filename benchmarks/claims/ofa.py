@@ -14,7 +14,7 @@ from benchmarks.claims.job import Job, Jobs
 from benchmarks.claims.study import only
 from benchmarks.claims.table import Row
 
-EPOCH = 0.8  # minutes of one pass of the largest network, of one core
+EPOCH = 1.2  # minutes of one pass of the largest network, of one core
 PASSES = {"teacher": 1, "kernel": 1.2, "depth_1": 1.9, "depth_2": 1.7, "expand_1": 2.5, "expand_2": 2.2}
 COLLECT, SPECIALISE = "ofa-collect", "ofa-specialise"
 
@@ -72,7 +72,7 @@ def train_phase(bench: Bench, name: str) -> dict[str, Any]:
         options += [f"load_from={checkpoint(bench, phases[phases.index(name) - 1])}"]
         options += [f"model.teacher={checkpoint(bench, phases[0])}"]
     bench.workspace.train("train", bench.config("ofa", "supernet"), epochs, 0, options)
-    return {"epochs": epochs, **bench.told()}
+    return {"epochs": epochs, "validated": bench.validated("train"), **bench.told()}
 
 
 def _search_options(bench: Bench) -> list[str]:
@@ -175,7 +175,7 @@ def _predictor(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
         evaluated = [score for macs, score in collected["collected"] if macs <= limit]
         gaps += [net["score"]["accuracy/top1"] - max(evaluated)] if evaluated else []
     figure = ", ".join(f"{gap:+.2f}" for gap in gaps)
-    met = bool(gaps) and min(gaps) >= criteria["best"]
+    met = bool(gaps) and len(gaps) == len(found["nets"]) and min(gaps) >= criteria["best"]
     what = f"Once-for-All: a search by predictor finds the best of {study['ofa']['collected']} evaluated, or better"
     criterion = f">= {criteria['best']} points at every budget, on held-out images"
     yield Row(what, criterion, figure, met, [COLLECT, SPECIALISE])

@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any
 
 from benchmarks.claims import autoslim, ofa, spos, tfnas
-from benchmarks.claims.arithmetic import Difference, standard_error
 from benchmarks.claims.bench import Bench
 from benchmarks.claims.job import Job, Jobs
 from benchmarks.claims.study import only
-from benchmarks.claims.sweep import MINUTES
+from benchmarks.claims.sweep import MINUTES, largest
 from benchmarks.claims.table import Row
 
 ARCH_PER_WEIGHT = 0.5  # images for the architecture beside one for the weights, in a search of TF-NAS
@@ -65,12 +64,11 @@ def epochs_of(study: Mapping[str, Any], case: str) -> float:
 def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
     """Case by case: the full network, then what is left of it, seed by seed."""
     slim, task = study["slim"], study["task"]
-    each = {**MINUTES, "ofa": ofa.EPOCH, "tfnas": 3 * tfnas.EPOCH}
     for case in slim["cases"]:
         space, finder = space_of(study, case), searched_by(study, case)[0]
         total, tuned = round(epochs_of(study, case)), slim["tune_epochs"]
         settings = {**task, "case": case, "epochs": total - tuned}
-        minutes = each[space]
+        minutes = MINUTES[space]
         measure = partial(train_full, case=case)
         yield Job(_full(case), f"{space}_subnet", settings, measure, minutes * (total - tuned))
         settings = {**task, **only(slim, "tune_epochs", "images"), "which": slim.get(case)}
@@ -86,10 +84,8 @@ def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
 def train_full(bench: Bench, case: str) -> dict[str, Any]:
     """Train the network of most macs alone."""
     space = space_of(bench.study, case)
-    algorithm = tfnas.plain(bench) if case == "tfnas" else bench.algorithm(space, "supernet")
-    subnet = algorithm.search_space.subnet(algorithm.cost_model.extreme_row("macs", largest=True))
     epochs = bench.job.settings["epochs"]
-    return {**bench.alone(space, algorithm, subnet, epochs, seed=0), "epochs": epochs}
+    return {**bench.alone(space, *largest(bench, space), epochs, seed=0), "epochs": epochs}
 
 
 def macs_of(bench: Bench, case: str) -> int:
@@ -192,14 +188,12 @@ def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
         found, slimmed = ([r["test"] for n in group if (r := jobs.record(n))] for group in (names, mine))
         figure = ""
         if found and slimmed:
-            gap = apart(found, slimmed)
-            figure = f"found {statistics.fmean(found):.2f}, slimmed {statistics.fmean(slimmed):.2f}: {gap} points"
+            ahead = statistics.fmean(found) - statistics.fmean(slimmed)
+            figure = f"found {_mean(found)}, slimmed {_mean(slimmed)}: {ahead:+.2f} points"
         what = f"What a supernet buys: {case} beside slimming, {round(epochs_of(study, case))} epochs of images each"
         yield Row(what, "reported", figure, None, [finder, *names, _full(case), *mine])
 
 
-def apart(ours: list[float], theirs: list[float]) -> Difference:
-    """Of two means with seeds of their own; a single value has no error, and is taken as exact."""
-    errors = [standard_error(values) for values in (ours, theirs)]
-    total = sum(error**2 for error in errors if error == error) ** 0.5
-    return Difference(statistics.fmean(ours) - statistics.fmean(theirs), total, min(len(ours), len(theirs)))
+def _mean(values: list[float]) -> str:
+    """And the least and the most: seeds that share one trained network are no draws, and have no error."""
+    return f"{statistics.fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})"

@@ -140,29 +140,33 @@ def search(bench: Bench) -> dict[str, Any]:
 
 def ranked(study: Mapping[str, Any], jobs: Jobs, kind: str) -> tuple[list[float], list[float]]:
     """Scores and accuracies of those subnets of the range, or of the band, of which there are both."""
-    spos, scored = study["spos"], jobs.record(SCORES)
-    if scored is None:
-        return [], []
-    number, seeds = (spos["range"], (0,)) if kind == "range" else (spos["in_band"], spos["seeds"])
-    found, accuracies = [], []
-    for index in range(number):
-        names = [_range(index)] if kind == "range" else [_band(index, seed) for seed in seeds]
-        records = [record for name in names if name in jobs.jobs and (record := jobs.record(name))]
-        if records:
-            found.append(scored["scores"][kind][index][0])
-            accuracies.append(statistics.fmean(record["test"] for record in records))
+    found, accuracies, _ = _trained(study, jobs, kind)
     return found, accuracies
+
+
+def _trained(study: Mapping[str, Any], jobs: Jobs, kind: str) -> tuple[list[float], list[float], list[int]]:
+    """Scores, accuracies and flops of the subnets that were trained alone, all with the same seed."""
+    spos, scored, found = study["spos"], jobs.record(SCORES), []
+    first = spos["seeds"][0]
+    names = map(_range, range(spos["range"])) if kind == "range" else (_band(i, first) for i in range(spos["in_band"]))
+    for index, name in enumerate(names):
+        record = jobs.record(name)
+        if record and scored:
+            found.append((scored["scores"][kind][index][0], record["test"], record.get("flops", 0)))
+    scores, accuracies, flops = ([line[column] for line in found] for column in range(3))
+    return scores, accuracies, flops
 
 
 def _ranking(study: Mapping[str, Any], jobs: Jobs, kind: str, names: list[str], what: str) -> Row:
     least = study["spos"]["criteria"][f"tau_{kind}"]
-    found, accuracies = ranked(study, jobs, kind)
+    found, accuracies, flops = _trained(study, jobs, kind)
     figure, met = "", False
     if len(found) > 2:
         value, (low, high) = tau(found, accuracies), tau_interval(found, accuracies)
         met = value >= least
         spread = f"accuracies {min(accuracies):.1f} to {max(accuracies):.1f}"
         figure = f"tau {value:.2f} (90%: {low:.2f} to {high:.2f}) of {len(found)} subnets, {spread}"
+        figure += f"; flops alone: tau {tau(flops, accuracies):.2f}"
     return Row(what, f"tau >= {least}", figure, met, [SCORES, *names])
 
 

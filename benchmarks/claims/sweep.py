@@ -6,17 +6,25 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from benchmarks.claims import ofa, tfnas
 from benchmarks.claims.bench import Bench
 from benchmarks.claims.job import Job, Jobs
 from benchmarks.claims.study import only
 from benchmarks.claims.table import Row
 
-MINUTES = {"spos": 0.5, "autoslim_resnet": 0.3, "autoslim_wrn": 0.3, "autoslim_mbv2": 0.3}  # an epoch, of one core
+# an epoch, of one core
+MINUTES = {
+    "spos": 0.5,
+    **dict.fromkeys(("autoslim_resnet", "autoslim_wrn", "autoslim_mbv2"), 0.3),
+    "ofa": ofa.EPOCH,
+    "tfnas": 3 * tfnas.EPOCH,
+}
+BRIEF = ("ofa", "tfnas")  # depthwise and slow: trained as long as was chosen, and twice as long, and no more
 
 
 def spaces(study: Mapping[str, Any]) -> list[str]:
     """Configs whose full network is trained."""
-    return ["spos", *(f"autoslim_{shape}" for shape in study["autoslim"]["shapes"])]
+    return ["spos", *(f"autoslim_{shape}" for shape in study["autoslim"]["shapes"]), *BRIEF]
 
 
 def chosen(study: Mapping[str, Any], space: str) -> int:
@@ -29,6 +37,8 @@ def chosen(study: Mapping[str, Any], space: str) -> int:
 def runs(study: Mapping[str, Any], space: str) -> list[tuple[int, float]]:
     """Epochs and learning rates."""
     sweep, lr = study["sweep"], study["task"]["lr"]
+    if space in BRIEF:
+        return [(epochs, lr) for epochs in (chosen(study, space), 2 * chosen(study, space))]
     longer = sorted({*sweep["epochs"], 2 * chosen(study, space)})
     return [*((epochs, lr) for epochs in longer), *((min(sweep["epochs"]), other) for other in sweep["lrs"])]
 
@@ -46,12 +56,16 @@ def jobs(study: Mapping[str, Any], space: str) -> Iterator[Job]:
 
 def full(bench: Bench, space: str, epochs: int, lr: float) -> dict[str, Any]:
     """Train the network of most macs; the test images are not asked."""
-    algorithm = bench.algorithm(space, "supernet")
-    subnet = algorithm.search_space.subnet(algorithm.cost_model.extreme_row("macs", largest=True))
     return {
-        **bench.alone(space, algorithm, subnet, epochs, seed=0, lr=lr, test=False),
+        **bench.alone(space, *largest(bench, space), epochs, seed=0, lr=lr, test=False),
         **only(bench.job.settings, "epochs", "lr"),
     }
+
+
+def largest(bench: Bench, space: str) -> tuple[Any, Mapping[str, Any]]:
+    """The supernet of a space, without weights, and its network of most macs."""
+    algorithm = tfnas.plain(bench) if space == "tfnas" else bench.algorithm(space, "supernet")
+    return algorithm, algorithm.search_space.subnet(algorithm.cost_model.extreme_row("macs", largest=True))
 
 
 def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:

@@ -23,7 +23,6 @@ TABLE, MEASURED = "tfnas-table", "tfnas-measured"
 ARCH = "train_cfg.arch_dataloader"
 # What is measured is what is delivered: norms with statistics, while those of the search compute them of each batch.
 DELIVERED = [f"model.architecture.backbone.norm_cfg.{key}=True" for key in ("affine", "track_running_stats")]
-PACES = 200  # runs of always the same work, which say how fast the machine is
 
 
 def _search(target: int) -> str:
@@ -76,13 +75,6 @@ def clock(bench: Bench) -> Any:
     return Clock("cpu", threads=1, batch_size=bench.study["tfnas"]["images"], clock="cpu")
 
 
-def pace(timer: Any) -> float:
-    """Milliseconds of always the same work, where the machine is as fast as it can be."""
-    from mmrazor_lite.estimators.steady_rounds import BEST
-
-    return 1000 * sorted(timer() for _ in range(PACES))[int(BEST * PACES)]
-
-
 def table(bench: Bench) -> dict[str, Any]:
     """Measure a latency table of this machine, and draw the rivals of each target by it."""
     tfnas, path = bench.study["tfnas"], bench.folder / "latency.json"
@@ -103,7 +95,6 @@ def table(bench: Bench) -> dict[str, Any]:
         "correction": None if found.correction is None else vars(found.correction),
         "range": [low, high],
         "targets": targets,
-        "pace": pace(clock(bench).pace),
         "rivals": drawn,
         **bench.told(),
         "table": path.read_text(),
@@ -136,6 +127,7 @@ def random_networks(algorithm: Any, target: float, number: int, tolerance: float
 
 def search(bench: Bench, target: int) -> dict[str, Any]:
     """Search for a target; a network that misses it is a figure like any other."""
+    from mmrazor_lite.checkpoints.checkpoint_file import read_checkpoint
     from mmrazor_lite.fileio import write_text_atomic
     from mmrazor_lite.subnet import read_subnet
 
@@ -158,12 +150,18 @@ def search(bench: Bench, target: int) -> dict[str, Any]:
             raise
     algorithm = searching(bench, path)
     subnet = read_subnet(best, algorithm.search_space).subnet
+    weights = read_checkpoint(folder / f"epoch_{epochs}.pth")["state_dict"]
     costs = plain(bench).cost_model.of(subnet)
     return {
         "subnet": dict(subnet),
         "target": wanted,
         "latency": algorithm.cost_model.of(subnet)["latency"],
         **{key: int(costs[key]) for key in ("macs", "params")},
+        "probabilities": {
+            name: [round(value, 3) for value in tensor.softmax(0).tolist()]
+            for name, tensor in weights.items()
+            if name.startswith("arch_parameters.")
+        },
         **bench.told(),
     }
 
@@ -183,12 +181,11 @@ def measure_found(bench: Bench) -> dict[str, Any]:
     timer = ours.pace
     steady, rng = Steady(timer), np.random.default_rng(0)
     found = steady(ours.timers(networks), tfnas["repeats"], 0.01, rng)
-    speed = pace(timer)
     return {
         "measured": {name: statistics.median(times) for name, times in found.times.items()},
         "times": {name: list(times) for name, times in found.times.items()},
         "speeds": dict(found.speeds),
-        "pace": speed,
+        "pace": 1000 * timer.best,
         "device": facts,
     }
 
@@ -261,7 +258,7 @@ def _milliseconds(study: Mapping[str, Any], jobs: Jobs) -> Row:
     if off:
         parts = [f"by the table {', '.join(f'{value:+.2%}' for value in off.values())}"]
     if clock and known and found:
-        scale = known["pace"] / clock["pace"]  # as fast as the machine was when the table was measured
+        scale = known["device"]["pace"] / clock["pace"]  # both at full speed, as fast as the machine was at the table
         whole = {target: scale * clock["measured"][str(target)] / found[target]["target"] - 1 for target in found}
         met = met and all(abs(value) <= criteria["measured"] for value in whole.values())
         parts += [f"measured {', '.join(f'{value:+.1%}' for value in whole.values())}"]

@@ -135,7 +135,7 @@ def test_the_table_judges_by_jobs_that_there_are(bench, tmp_path):
     assert {name for row in rows for name in row.jobs} <= set(jobs.jobs)
     assert all(row.state(jobs).startswith("0 of ") for row in rows)
     assert all(
-        job.minutes <= 15 or any(part in name for part in ("supernet", "sweep", "phase", "tfnas-search", "-full"))
+        job.minutes <= 15 or any(part in name for part in ("supernet", "sweep", "phase", "tfnas-search", "-full", "slim-ofa"))
         for name, job in jobs.jobs.items()
     )
 
@@ -150,6 +150,39 @@ def test_figures_of_other_settings_are_not_taken(bench, tmp_path):
     assert not longer.done("spos-scores")  # which reads the supernet
     assert jobs_of(bench, tmp_path, "task.data_root=elsewhere").done("spos-scores")
     assert not jobs_of(bench, tmp_path, "task.size=32").done("spos-range-00")
+
+
+def test_a_digest_is_of_all_that_a_config_says(bench, tmp_path, monkeypatch):
+    """Of its bases, wherever they are, and of the blocks that it imports; not of comments."""
+    import shutil
+
+    for folder in ("configs", "benchmarks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("results", "*.json*"))
+    monkeypatch.setattr(bench.job, "ROOT", tmp_path)
+    monkeypatch.setattr(bench.job, "CONFIGS", tmp_path / "benchmarks/claims/configs")
+
+    def digests():
+        bench.job._digest.cache_clear()
+        return {name: bench.job.config_digest(name) for name in ("spos_search", "autoslim_wrn_search", "tfnas_search")}
+
+    before = digests()
+    assert before == (monkeypatch.undo(), digests())[1]  # wherever the clone is
+    monkeypatch.setattr(bench.job, "ROOT", tmp_path)
+    monkeypatch.setattr(bench.job, "CONFIGS", tmp_path / "benchmarks/claims/configs")
+    changes = {
+        "benchmarks/claims/blocks.py": {"spos_search"},
+        "configs/_base_/models/autoslim_fifths.py": {"autoslim_wrn_search"},
+        "configs/_base_/models/tfnas_cifar10.py": {"tfnas_search"},
+        "benchmarks/claims/configs/task.py": set(before),
+        "configs/_base_/runtime.py": set(),
+    }
+    for path, names in changes.items():
+        (tmp_path / path).write_text((tmp_path / path).read_text() + "\n# a remark\n")
+        assert digests() == before
+        (tmp_path / path).write_text((tmp_path / path).read_text() + "\nadded = 1\n")
+        after = digests()
+        assert {name for name in before if after[name] != before[name]} == names
+        before = after
 
 
 def test_what_is_to_do_includes_what_it_needs(bench, tmp_path):
@@ -184,13 +217,14 @@ def test_the_table_says_met_and_missed(bench, tmp_path):
     scores = {"range": [[s] for s in (20, 30, 40)], "band": [[30], [20]]}
     finish(jobs, "spos-scores", scores=scores)
     for index, accuracy in enumerate((60.0, 65.0, 70.0)):
-        finish(jobs, f"spos-range-{index:02d}", test=accuracy)
+        finish(jobs, f"spos-range-{index:02d}", test=accuracy, flops=(2, 3, 1)[index])
     for seed in (0, 1):
         finish(jobs, f"spos-found-s{seed}", test=71.0 + seed)
     for index, seed in ((0, 0), (1, 0), (1, 1)):
         finish(jobs, f"spos-band-{index:02d}-s{seed}", test=70.0 + seed + 0.1 * index)
     ranking, band, duel = bench.spos.rows(study, jobs)
     assert ranking.state(jobs) == "**met**" and "tau 1.00" in ranking.figure
+    assert ranking.figure.endswith("flops alone: tau -0.33")
     assert band.state(jobs) == "**missed**"
     assert duel.state(jobs) == "**met**" and duel.figure.startswith("+0.95 (0.05) points, 2 seeds")
     text = bench.table.markdown([ranking, band, duel], jobs)
@@ -218,7 +252,7 @@ def test_what_is_ahead_stays_ahead_when_trained_twice_as_long(bench, tmp_path, l
 def test_targets_are_judged_by_the_table_and_by_the_clock(bench, tmp_path):
     study = bench.study.read_study(tiny=True)
     jobs = jobs_of(bench, tmp_path, tiny=True)
-    finish(jobs, "tfnas-table", pace=1.0)
+    finish(jobs, "tfnas-table", device={"pace": 1.0})
     finish(jobs, "tfnas-search-60", target=10.0, latency=9.95, macs=1000)
     for seed, (found, rival) in enumerate(((71.0, 70.0), (72.0, 70.8))):
         finish(jobs, f"tfnas-found60-s{seed}", test=found)
@@ -242,12 +276,12 @@ def test_slimming_sees_as_many_images_as_what_it_stands_beside(bench, tmp_path):
     for case in study["slim"]["cases"]:
         trained, tuned = jobs.jobs[f"slim-{case}-full"].settings, jobs.jobs[f"slim-{case}-s0"].settings
         assert trained["epochs"] + tuned["tune_epochs"] == bench.slim.epochs_of(study, case)
-    gap = bench.slim.apart([70.0, 72.0], [69.0])
-    assert gap.mean == 2.0 and gap.error == pytest.approx(1.0)
     for row in bench.slim.rows(study, jobs):
         for name in row.jobs:
-            finish(jobs, name, test=70.0)
+            finish(jobs, name, test=70.0 + name.endswith("1"))
         assert row.state(jobs) == "reported"
+    row, *_ = bench.slim.rows(study, jobs)
+    assert row.figure == "found 70.20 (70.00 to 71.00), slimmed 70.50 (70.00 to 71.00): -0.30 points"
 
 
 def test_an_unknown_number_of_the_study_is_refused(bench):

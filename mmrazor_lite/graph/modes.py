@@ -1,17 +1,40 @@
-"""Whether a model can run other layers in train mode than in eval mode: a second trace only where it may."""
+"""Train and eval mode: put back after a block, and whether a model can run other layers in one than in the other.
+
+A second trace is taken only where it may.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
 from torch import nn
 
 SAME = ("ConvModule",)  # of mmcv: asks for the mode in a shortcut that gives the same result
+
+
+@contextmanager
+def modes_kept(*models: nn.Module) -> Iterator[None]:
+    """After the block, every module of the models has the mode that it had before."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training  # train() would pass the mode on, and some backbones return None from it
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; every module has its own mode again after it."""
+    with modes_kept(model):
+        model.eval()
+        yield
 
 
 def runs_the_same(model: nn.Module, example: torch.Tensor) -> bool:

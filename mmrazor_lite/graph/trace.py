@@ -26,7 +26,7 @@ from .alike import Remembered
 from .explain import ShapeOfData, explain, find_place, lines_noted, place_of
 from .inline import inline_blocks
 from .layers.record import LAYER_KINDS
-from .modes import runs_the_same
+from .modes import modes_kept, runs_the_same
 from .opaque import NAME, OPAQUE, opaque
 from .versions import in_words_of_the_newest
 
@@ -164,7 +164,6 @@ def trace(
         TraceError: ``torch.export`` cannot follow the model; names the module, the line and the way out.
     """
     shape = image_shape(input_shape)
-    modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
     example = torch.zeros((BATCH, *shape), device=first.device, dtype=first.dtype)
 
@@ -172,12 +171,8 @@ def trace(
         wanted = (False,) if eval_only or runs_the_same(model, example) else (False, True)
         return [_trace_mode(model, example, mode, opaque) for mode in wanted]
 
-    try:
-        with torch.enable_grad():  # without, attention takes a short cut of its own
-            made = programs() if opaque else _KNOWN.get(model, (shape, eval_only), programs)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with modes_kept(model), torch.enable_grad():  # without, attention takes a short cut of its own
+        made = programs() if opaque else _KNOWN.get(model, (shape, eval_only), programs)
     graphs = [_collect(program, model) for program in made]
     return TracedModel(model, shape, graphs[0], graphs[-1])
 

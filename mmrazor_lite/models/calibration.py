@@ -19,6 +19,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from mmrazor_lite.graph import modes_kept
+
 
 def batch_norms(model: nn.Module) -> list[_NormBase]:
     """List the batch norms of ``model``, and the instance norms, that keep running statistics."""
@@ -97,18 +99,16 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     Parameters are not copied: the block must not write to them.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    modes = [(module, module.training) for module in model.modules()]
     momenta = [(norm, norm.momentum) for norm in batch_norms(model)]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
-        yield
+        with modes_kept(model):
+            yield
     finally:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-        for module, mode in modes:
-            module.training = mode  # train() would pass the mode on, and some backbones return None from it
         for norm, momentum in momenta:
             norm.momentum = momentum
         random.setstate(states[0])
@@ -116,18 +116,6 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         torch.set_rng_state(states[2])
         if device_states is not None:
             torch.cuda.set_rng_state_all(device_states)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; every module has its own mode again after it."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

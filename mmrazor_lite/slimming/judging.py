@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from mmrazor_lite.errors import failing
-from mmrazor_lite.models.calibration import evaluating
+from mmrazor_lite.graph import evaluating
 from mmrazor_lite.models.importance import Batches
 
 from .class_numbers import class_numbers, counted, floats_of, why_unused

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.graph import kind_of
-from mmrazor_lite.models.calibration import evaluating
+from mmrazor_lite.graph import evaluating, kind_of
 from mmrazor_lite.models.calls import Call, weights_of
 from mmrazor_lite.models.mutators import OneShotChannelMutator
 from mmrazor_lite.models.ops import active_of

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmrazor_lite.models.calibration import evaluating
+from mmrazor_lite.graph import evaluating
 
 from .layer_flow import layer_flows
 from .layer_rows import Images, RowPlan

@@ -16,8 +16,7 @@ from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.estimators.latency_reading import read_table
 from mmrazor_lite.estimators.latency_table import CostWithLatency
 from mmrazor_lite.fileio import as_path
-from mmrazor_lite.graph import FixedLayer
-from mmrazor_lite.models.calibration import evaluating
+from mmrazor_lite.graph import FixedLayer, evaluating
 from mmrazor_lite.models.importance import Importance, Ranking, build
 from mmrazor_lite.models.mutators.given import as_subnet
 from mmrazor_lite.randomness import seed_from

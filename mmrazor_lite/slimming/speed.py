@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 from mmrazor_lite.estimators.measure import Bench, threads_kept
 from mmrazor_lite.estimators.steady_rounds import Steady
+from mmrazor_lite.graph import modes_kept
 
 from .report import Latency
 
@@ -45,7 +45,7 @@ def compare_latency(
         UserError: A number below 1.
     """
     device = next((tensor.device for tensor in slimmed.parameters()), torch.device("cpu"))
-    with threads_kept(bench and bench.threads), _modes_kept(original, slimmed):
+    with threads_kept(bench and bench.threads), modes_kept(original, slimmed):
         bench = bench or Bench(device.type, threads=threads, batch_size=batch_size)
         timers = {
             name: bench.timer(network, input_shape) for name, network in (("original", original), ("slimmed", slimmed))
@@ -53,13 +53,3 @@ def compare_latency(
         found = Steady(bench.pace, brief=True).rounds(timers, repeats, min_seconds, np.random.default_rng(seed))
     original, slimmed = (tuple(found.times[name]) for name in timers)
     return Latency(original, slimmed, bench.facts(), found.speed)
-
-
-@contextmanager
-def _modes_kept(*networks: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError
+from mmrazor_lite.graph import evaluating
 from mmrazor_lite.models.classifiers import PlainClassifier, main_logits
 
 SOFTMAX, SIGMOID, SCORES = "softmax", "sigmoid", "scores"  # what a loss makes of the outputs
@@ -81,12 +82,10 @@ def _takes_labels(head: nn.Module) -> bool:
 
 @torch.no_grad()
 def _logits(architecture: nn.Module, input_shape: Sequence[int]) -> object:
-    modes = {module: module.training for module in architecture.modules()}
     first = next(architecture.parameters(), torch.empty(0))
     image = torch.zeros((1, *input_shape), device=first.device, dtype=first.dtype)
     try:
-        architecture.eval()
-        with torch.random.fork_rng(devices=[]):
+        with evaluating(architecture), torch.random.fork_rng(devices=[]):
             outputs = architecture(image, None, mode="tensor")
     except Exception as error:  # whatever the user's network raises
         reason = " ".join(str(error).split())[:200]
@@ -94,9 +93,6 @@ def _logits(architecture: nn.Module, input_shape: Sequence[int]) -> object:
         raise UserError(
             f"{type(architecture).__name__} cannot run on an image of {shape}: {type(error).__name__}: {reason}"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return main_logits(outputs) if isinstance(architecture, PlainClassifier) else outputs
 
 

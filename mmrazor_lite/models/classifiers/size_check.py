@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrazor_lite.errors import UserError, reason
+from mmrazor_lite.graph import evaluating
 
 from .outputs import separate
 from .plain import PlainClassifier
@@ -23,16 +24,10 @@ def check_sizes(classifier: PlainClassifier, input_shape: Sequence[int]) -> None
     Raises:
         UserError: It does not run, its output is no logits, or two sizes differ.
     """
-    modes = {module: module.training for module in classifier.modules()}
     first = next(classifier.parameters(), torch.empty(0))
     image = torch.zeros((1, *input_shape), device=first.device, dtype=first.dtype)
-    try:
-        classifier.eval()
-        with torch.random.fork_rng(devices=[]):
-            outputs = _outputs(classifier, image)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(classifier), torch.random.fork_rng(devices=[]):
+        outputs = _outputs(classifier, image)
     if isinstance(outputs, Tensor):
         _check_classes(classifier, outputs)
 

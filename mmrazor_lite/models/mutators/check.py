@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmrazor_lite.graph import LAYER_KINDS, Side, kind_of
+from mmrazor_lite.graph import LAYER_KINDS, Side, kind_of, modes_kept
 
 Sides = Side | tuple[Side, ...]
 TOLERANCE = 1e-3  # of the largest output; single precision and another order of summation stay far below
@@ -20,32 +20,18 @@ TOLERANCE = 1e-3  # of the largest output; single precision and another order of
 @contextmanager
 def untouched(model: nn.Module) -> Iterable[None]:
     """Restore modes, buffers, gradients and random state of ``model`` afterwards."""
-    modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     gradients = {parameter: parameter.grad for parameter in model.parameters()}
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
     try:
-        with torch.random.fork_rng(devices=sorted(devices)):
+        with modes_kept(model), torch.random.fork_rng(devices=sorted(devices)):
             yield
     finally:
-        for module, training in modes.items():
-            module.training = training
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
-
-
-@contextmanager
-def in_eval(model: nn.Module) -> Iterable[nn.Module]:
-    """``model`` in eval mode inside the block; after it, every module has the mode it had."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield model.eval()
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def probe_images(model: nn.Module, input_shape: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators import CostModel
 from mmrazor_lite.estimators.cells import Cell
-from mmrazor_lite.graph import FixedLayer, LayerTable, Side
+from mmrazor_lite.graph import FixedLayer, LayerTable, Side, evaluating
 from mmrazor_lite.graph.computation import document
 from mmrazor_lite.models.calibration import activated
 from mmrazor_lite.models.mutables import ChannelSlice, ChoiceModule, InnerWidths, MutableChannel
@@ -21,7 +21,7 @@ from mmrazor_lite.shapes import image_shape
 from mmrazor_lite.subnet import Choice, LayerWidth, SearchSpace, Subnet
 
 from .channel_order import Member, members, sort_groups
-from .check import in_eval, probe_images, tensors_of
+from .check import probe_images, tensors_of
 from .choice_costs import RESOLUTION, ChoiceCosts, Form, Maps, resolutions_of
 from .given import as_subnet
 from .once import hold, preparation
@@ -263,8 +263,8 @@ class NasMutator:
             for choice in deciding:
                 at = list(self.search_space).index(choice.name)
                 row[at] = max(row[at] - back, 0)
-            with activated(self, self.search_space.subnet(row)), in_eval(self.architecture) as network:
-                found += tensors_of(network(images))
+            with activated(self, self.search_space.subnet(row)), evaluating(self.architecture):
+                found += tensors_of(self.architecture(images))
         return found
 
     def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:

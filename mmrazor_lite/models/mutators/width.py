@@ -20,6 +20,7 @@ from mmrazor_lite.graph import (
     Side,
     TracedModel,
     WidthGraph,
+    evaluating,
     find_width_groups,
     kind_of,
     layer_table,
@@ -40,7 +41,6 @@ from .check import (
     backward_error,
     can_mask,
     failure,
-    in_eval,
     masked_inputs,
     number_variants,
     on_active_channels,
@@ -379,8 +379,8 @@ class OneShotChannelMutator:
 
     def run(self, images: Tensor) -> list[Tensor]:
         """What the full network gives for images (N, C, H, W) in eval mode: all tensors of its output."""
-        with activated(self, self.search_space.max()), in_eval(self.architecture) as network:
-            return tensors_of(network(images))
+        with activated(self, self.search_space.max()), evaluating(self.architecture):
+            return tensors_of(self.architecture(images))
 
     def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
         """Order the units of groups by falling score, so that subnets keep the best; equal ones stay as they are.

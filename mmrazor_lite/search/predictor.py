@@ -260,22 +260,3 @@ def _ofa(space: SearchSpace, where: str) -> Encoding:
 
 
 ENCODINGS: dict[str, Callable[[SearchSpace, str], Encoding]] = {"one_hot": _one_hot, "ofa": _ofa}
-
-
-def resnet50_features(net: Mapping[str, Any], resolution: int) -> np.ndarray:
-    """Features (82,) of a net config of Once-for-All's ResNet-50 space, for its published predictor.
-
-    Args:
-        net: ``d`` (5 depths), ``e`` (18 ratios), ``w`` (6 indices of widths).
-        resolution: 128 to 256 in steps of 16, without 208.
-    """
-    encoded = np.zeros(82, np.float32)
-    encoded[(128, 144, 160, 176, 192, 224, 240, 256).index(resolution)] = 1
-    encoded[8 + (net["d"][0] > 0)] = 1
-    encoded[[10 + 3 * i + index for i, index in enumerate(net["w"])]] = 1
-    slot = 0
-    for slots, base, extra in zip((4, 4, 6, 4), (2, 2, 4, 2), net["d"][1:], strict=True):
-        for position in range(base + extra):
-            encoded[28 + 3 * (slot + position) + (0.2, 0.25, 0.35).index(net["e"][slot + position])] = 1
-        slot += slots
-    return encoded

@@ -15,8 +15,6 @@ from typing import Any
 from mmrazor_lite import jsonio
 from mmrazor_lite.errors import UserError, short
 from mmrazor_lite.subnet.elastic_stages import (
-    PER_BLOCK,
-    RESOLUTION,
     SIZES,
     check_widths,
     choices_of,
@@ -75,26 +73,6 @@ def said_size(document: Mapping[str, Any], path: Path) -> int | None:
     if key is None and _has_blocks(document):
         return plain_size(_run_config(path.with_name("run.config")).get("image_size"))
     return plain_size(document.get(key))
-
-
-def short_form(subnet: Mapping[str, Any], space: SearchSpace) -> dict[str, list]:
-    """Write a subnet as the lists ``ks``, ``e``, ``d`` of Once-for-All, and ``r`` where the space has resolutions.
-
-    Blocks that do not run have 0. :func:`read_net_config` reads it back.
-
-    Raises:
-        UserError: ``subnet`` is not one of ``space``, or that is not a space of Once-for-All.
-    """
-    subnet = space.subnet(space.index(subnet))
-    lists: dict[str, list] = {"ks": [], "e": [], "d": []}
-    for stage in stages_of(space):
-        depth = len(stage.blocks) if stage.depth is None else subnet[stage.depth]
-        if stage.depth is not None:
-            lists["d"].append(depth)
-        for index, block in enumerate(stage.blocks):
-            for key, what in zip(("ks", "e"), PER_BLOCK, strict=True):
-                lists[key].append(subnet[f"{block}.{what}"] if index < depth else 0)
-    return {**lists, "r": [subnet[RESOLUTION]]} if RESOLUTION in space else lists
 
 
 def _has_blocks(document: Mapping[str, Any]) -> bool:

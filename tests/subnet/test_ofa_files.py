@@ -13,8 +13,8 @@ from elastic_space import make_space
 from figures import DATA, specialised
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.subnet import Choice, SearchSpace, parse_document, read_subnet
-from mmrazor_lite.subnet.net_config import short_form
+from mmrazor_lite.subnet import Choice, SearchSpace, Subnet, parse_document, read_subnet
+from mmrazor_lite.subnet.elastic_stages import stages_of
 
 WIDTHS = {
     ("ofa_mbv3", 1.0): (24, 40, 80, 112, 160),
@@ -34,6 +34,19 @@ def published() -> dict[str, dict]:
 
 def lists(entry: dict) -> dict:
     return {"ks": entry["ks_padded"], "e": entry["e_padded"], "d": entry["depth"], "r": [entry["resolution"]]}
+
+
+def short_form(subnet: Subnet, space: SearchSpace) -> dict[str, list]:
+    """A subnet as lists, as those of Once-for-All write it: blocks that do not run have 0."""
+    found: dict[str, list] = {"ks": [], "e": [], "d": []}
+    for stage in stages_of(space):
+        depth = len(stage.blocks) if stage.depth is None else subnet[stage.depth]
+        if stage.depth is not None:
+            found["d"].append(depth)
+        for index, block in enumerate(stage.blocks):
+            for key, what in (("ks", "kernel_size"), ("e", "expand_ratio")):
+                found[key].append(subnet[f"{block}.{what}"] if index < depth else 0)
+    return {**found, "r": [subnet["resolution"]]} if "resolution" in space else found
 
 
 def net_config(entry: dict) -> dict:

@@ -95,12 +95,7 @@ def build_width_table(
     space, facts = mutator.search_space, facts_of(mutator, bench)
     backend = facts.get("backend", "torch")
     called, fused = run_by(mutator.calls, backend), backend in RUNTIMES
-    rng = np.random.default_rng([seed, 1])
-    for_base = FOR_BASE if backend == "torch" else FOR_BASE_WRITTEN
-    base_rows, check_rows = draw_widths(space, for_base, rng), draw_widths(space, checks, rng)
-    if fused:
-        base_rows = np.concatenate([base_rows, draw_aligned(space, for_base, rng)])
-        check_rows[::2] = draw_aligned(space, checks, rng)[::2]
+    base_rows, check_rows = _rows(space, backend, checks, np.random.default_rng([seed, 1]))
     jobs: dict[str, Job] = {}
     nothing = plan_nothing(jobs)
     networks = plan_networks(mutator, jobs, [base_rows, check_rows])
@@ -123,24 +118,46 @@ def build_width_table(
     beside = {key: {point: own[job] for point, job in grids[key].keys.items()} for key in stairs}
     narrow = [key for key in stairs if len(grids[key].knots) == 1 and stairs[key] and not fused]
     lanes = {key: lanes_of(stairs[key][0], beside[key]) for key in narrow}
-    curves = [grid.curve(own, *lanes.get(key, (1, 1.0))) for key, grid in grids.items()]
-    alone = WidthCurves(space, curves, calls)
+    alone = WidthCurves(space, [grid.curve(own, *lanes.get(key, (1, 1.0))) for key, grid in grids.items()], calls)
     known, measured = (np.array([own[key] for key in keys]) for keys in networks)
-    if fused:
-        twice = WidthCurves(space, [replace(curve, lanes=LANES, beside=2.0) for curve in curves], calls)
-        base, factor, longer = of_layouts(alone(base_rows), twice(base_rows) - alone(base_rows), known)
-    else:
-        (base, factor), longer = line_through(alone(base_rows), known), 1.0
-    inside = [replace(curve, ms=factor * curve.ms) for curve in curves]
-    if longer > 1:
-        inside = [replace(curve, lanes=LANES, beside=longer) for curve in inside]
-    curves = WidthCurves(space, inside, calls)
+    base, factor, curves = _inside(alone, base_rows, known, fused)
     found = {**facts_of_repeats(jobs, book), "inside": round(factor, 4)}
     predicted = base + curves(check_rows)
     fix = suggest(predicted, measured, apply_correction)
     steps = paying_steps(space, called, stairs, beside)
     table = LatencyTable(space, Cell("", (), np.array([base])), [], {**facts, **found}, fix, widths=curves, steps=steps)
     return Report(table, predicted, measured, len(calls), len(jobs) - len(whole))
+
+
+def _rows(space: SearchSpace, backend: str, checks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Networks (S, D) that say what is there beside ops, and networks to check on; half of a runtime's fill lanes."""
+    for_base = FOR_BASE if backend == "torch" else FOR_BASE_WRITTEN
+    base_rows, check_rows = draw_widths(space, for_base, rng), draw_widths(space, checks, rng)
+    if backend in RUNTIMES:
+        base_rows = np.concatenate([base_rows, draw_aligned(space, for_base, rng)])
+        check_rows[::2] = draw_aligned(space, checks, rng)[::2]
+    return base_rows, check_rows
+
+
+def _inside(alone: WidthCurves, rows: np.ndarray, known: np.ndarray, fused: bool) -> tuple[float, float, WidthCurves]:
+    """What networks take beside their ops, how many times longer these take in them, and their curves there.
+
+    Args:
+        alone: What ops take alone.
+        rows: (S, D) of the networks.
+        known: (S,) what they take.
+        fused: Whether ops beside the lanes get a factor of their own.
+    """
+    if fused:
+        twice = [replace(curve, lanes=LANES, beside=2.0) for curve in alone.curves]
+        more = WidthCurves(alone.space, twice, alone.calls)(rows) - alone(rows)
+        base, factor, longer = of_layouts(alone(rows), more, known)
+    else:
+        (base, factor), longer = line_through(alone(rows), known), 1.0
+    inside = [replace(curve, ms=factor * curve.ms) for curve in alone.curves]
+    if longer > 1:
+        inside = [replace(curve, lanes=LANES, beside=longer) for curve in inside]
+    return base, factor, WidthCurves(alone.space, inside, alone.calls)
 
 
 def line_through(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:

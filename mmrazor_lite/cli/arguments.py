@@ -15,6 +15,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import require_file
 from mmrazor_lite.recipes.steps import TYPED
 
+RESOURCES = ("macs", "flops", "params", "memory", "latency")  # of subnet.budget, which imports numpy
 BACKENDS = ("torch", "torch.compile", "onnxruntime", "openvino")  # of estimators.measure, which imports torch
 INPUT_SHAPE = "H, or H W, or T H W of a clip (default: the config's)"
 

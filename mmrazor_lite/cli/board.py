@@ -14,14 +14,13 @@ from mmrazor_lite.visualization.page_html import outcomes_table
 from mmrazor_lite.visualization.side_by_side import side_by_side
 
 from . import arguments
-
-COSTS = ("macs", "flops", "params", "memory", "latency")
+from .arguments import RESOURCES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument("work_dirs", nargs="+", metavar="W", help="work dir of a search, a slimming, a recipe ...")
-    parser.add_argument("--cost", choices=COSTS, default="macs", help="what to compare in (default: %(default)s)")
+    parser.add_argument("--cost", choices=RESOURCES, default="macs", help="what to compare in (default: %(default)s)")
     text = "the page; its data is written beside it as .json (default: %(default)s)"
     parser.add_argument("-o", "--output", default="board.html", metavar="FILE", help=text)
 

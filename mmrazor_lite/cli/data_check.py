@@ -10,7 +10,7 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.fileio import is_hidden
 from mmrazor_lite.walk import kind_of, mappings
 
-IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")  # what mmpretrain's datasets take, and no others
 LAYOUT = "{folder}/CLASS/IMAGE.jpg, one folder per class"
 FOLDERS = ("CustomDataset", "ImageNet")  # datasets that read class folders, or lists
 SKIPPING = (*FOLDERS, "Cifar10Images")  # those that can leave images out

@@ -11,9 +11,9 @@ from mmrazor_lite.errors import UserError, building
 from mmrazor_lite.fileio import require_file
 
 from . import arguments, environment
+from .arguments import RESOURCES
 from .limits import refuse_given
 from .search import load_supernet
-from .specialize import RESOURCES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

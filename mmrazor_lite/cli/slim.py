@@ -15,6 +15,7 @@ from mmrazor_lite.fileio import disk_problem, require_file
 from mmrazor_lite.visualization.page_file import page_path
 
 from . import arguments
+from .arguments import RESOURCES
 from .command_images import check_images, images_of
 from .trained_network import TrainedNetwork, by_name, of_config
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from mmrazor_lite.slimming import Slimmed
 
-RESOURCES = ("macs", "flops", "params", "memory", "latency")
 NAME = "slimmed"  # of the files of the result
 
 

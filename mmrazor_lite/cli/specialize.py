@@ -14,10 +14,9 @@ from mmrazor_lite.visualization.page_file import page_path, read_page, write_pag
 from mmrazor_lite.visualization.side_by_side import side_by_side
 
 from . import arguments, environment, ranks
+from .arguments import RESOURCES
 from .limits import limited
 from .search import search, search_settings
-
-RESOURCES = ("macs", "flops", "params", "memory", "latency")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,9 @@ import argparse
 
 import pytest
 
+from mmrazor_lite.cli.arguments import RESOURCES
 from mmrazor_lite.cli.main import build_parser
+from mmrazor_lite.subnet import RESOURCE_UNITS
 
 RUN = {"config", "--cfg-options", "--work-dir", "--launcher", "--seed", "--deterministic", "--skip-unreadable"}
 FLAGS = {
@@ -121,3 +123,7 @@ def test_resume_with_and_without_a_file():
     assert parse(["train", "c.py"]).resume is None
     assert parse(["train", "c.py", "--resume"]).resume == "auto"
     assert parse(["train", "c.py", "--resume", "a.pth"]).resume == "a.pth"
+
+
+def test_resources_have_one_set_of_names():
+    assert tuple(RESOURCE_UNITS) == RESOURCES

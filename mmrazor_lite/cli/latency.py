@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from mmrazor_lite.estimators.latency_build import Report
     from mmrazor_lite.estimators.latency_table import LatencyTable
 
-BUSY = 0.1  # spread of repeats from which on the times are in doubt
+DEFAULTS = {  # of the flags of a measurement; a published table needs none of them
+    "device": "cpu",
+    "backend": "torch",
+    "threads": None,
+    "batch_size": 1,
+    "dtype": None,
+    "channels_last": False,
+    "clock": "wall",
+    "repeats": 11,
+    "checks": 20,
+    "seed": 0,
+    "apply_correction": False,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,20 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--opaque", nargs="+", action="extend", default=[], metavar="PATTERN", help="as given to slim")
     arguments.add_cfg_options(parser, "with --model: arguments of the network, such as model.num_classes=10")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the table, JSON; FILE.journal beside it")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what runs the parts (default: cpu)")
-    parser.add_argument("--backend", choices=arguments.BACKENDS, default="torch", help="default: torch")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="what runs the parts (default: cpu)")
+    parser.add_argument("--backend", choices=arguments.BACKENDS, help="default: torch")
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: torch's number here)")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images per run (default: 1)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images per run (default: 1)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"), help="default: the network's")
-    parser.add_argument("--channels-last", action="store_true", help="measure in that layout")
+    parser.add_argument("--channels-last", action="store_true", default=None, help="measure in that layout")
     text = "cpu: what this process computes, on one thread, for a machine that does other work (default: wall)"
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=text)
+    parser.add_argument("--clock", choices=("wall", "cpu"), help=text)
     parser.add_argument("--resolutions", nargs="+", type=int, metavar="R", help="only these of the space's")
-    parser.add_argument("--repeats", type=int, default=11, metavar="N", help="of each measurement (default: 11)")
-    parser.add_argument("--checks", type=int, default=20, metavar="N", help="whole subnets to check on (default: 20)")
-    parser.add_argument("--seed", type=arguments.seed, default=0, help="of those subnets and of the order (default: 0)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="of each measurement (default: 11)")
+    parser.add_argument("--checks", type=int, metavar="N", help="whole subnets to check on (default: 20)")
+    parser.add_argument("--seed", type=arguments.seed, help="of those subnets and of the order (default: 0)")
     parser.add_argument(
-        "--apply-correction", action="store_true", help="let the table apply the linear correction of the check"
+        "--apply-correction",
+        action="store_true",
+        default=None,
+        help="let the table apply the linear correction of the check",
     )
     parser.add_argument("--official", nargs="+", metavar="FILE", help="take the times from these published tables")
 
@@ -52,6 +67,7 @@ def run(args: argparse.Namespace) -> LatencyTable:
     """Write the table, say how good it is, and return it."""
 
     _check_flags(args)
+    vars(args).update({name: DEFAULTS[name] for name in DEFAULTS if getattr(args, name) is None})
     for path in args.official or ():
         require_file(path, "published table")
     check_outputs([f"{args.output}.journal"])
@@ -82,6 +98,10 @@ def _check_flags(args: argparse.Namespace) -> None:
     given = next((flag for flag, value in wrong.items() if value), None)
     if given is not None:
         raise UserError(f"latency: {given} is for {other}; leave it out")
+    measured = next((name for name in DEFAULTS if args.official and getattr(args, name) is not None), None)
+    if measured is not None:
+        flag = f"--{measured.replace('_', '-')}"
+        raise UserError(f"latency: {flag} is of a measurement, --official takes published times; leave one of them out")
 
 
 def _of_network(args: argparse.Namespace) -> Any:
@@ -144,6 +164,8 @@ def _keep_resolutions(cfg: Any, resolutions: list[int], path: str) -> None:
 
 
 def _print(report: Report) -> None:
+    from mmrazor_lite.estimators.latency_report import BUSY
+
     table, error = report.table, report.errors()
     told = ("device", "name", "backend", "threads", "batch_size", "dtype", "channels_last", "clock")
     facts = ", ".join(f"{key} {table.device[key]}" for key in told if key in table.device)

@@ -11,6 +11,8 @@ import numpy as np
 
 from .latency_table import Correction, LatencyTable
 
+BUSY = 0.1  # spread of repeats from which on times are in doubt
+
 
 @dataclass(frozen=True)
 class Report:

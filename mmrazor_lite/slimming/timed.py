@@ -17,6 +17,7 @@ import numpy as np
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_build import build_table
 from mmrazor_lite.estimators.latency_reading import read_table
+from mmrazor_lite.estimators.latency_report import BUSY
 from mmrazor_lite.estimators.latency_table import LatencyTable
 from mmrazor_lite.estimators.measure import Bench, threads_kept
 from mmrazor_lite.estimators.runtime_timers import RUNTIMES
@@ -31,7 +32,6 @@ from .report import Latency
 TABLE = "latency_table.json"  # in the folder of a run
 JOURNAL = f"{TABLE}.journal"
 BUILT = {"checks": 5, "repeats": 7, "min_seconds": 0.004}  # of a table that is measured on the way
-BUSY = 0.1  # spread of repeats from which on times are in doubt
 NEAR = 0.03  # of the limit: how far what is delivered may be from it
 SEARCHES = 6  # times that the limit is set anew by what was measured
 ROUNDS, MOST_ROUNDS, MIN_SECONDS = 15, 60, 0.02  # of a measurement, and of one on a busy machine; of a round

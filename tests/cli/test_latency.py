@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
+import re
 
 import pytest
 import torch
 
-from mmrazor_lite.cli import main
+from mmrazor_lite.cli import latency, main
 from mmrazor_lite.config.build import build_model
 from mmrazor_lite.config.load import load_config
 from mmrazor_lite.errors import UserError
@@ -119,6 +121,42 @@ def test_a_published_table(tmp_path, shared_path, capsys):
     assert main(command) == 2
     error = capsys.readouterr().err
     assert "entries are missing" in error and "model.width_mult" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--device cpu",
+        "--backend torch",
+        "--threads 1",
+        "--batch-size 1",
+        "--dtype float32",
+        "--channels-last",
+        "--clock wall",
+        "--repeats 11",
+        "--checks 0",
+        "--seed 0",
+        "--apply-correction",
+    ],
+)
+def test_a_published_table_is_not_measured(words, tmp_path, capsys):
+    """What a measurement is told is refused beside one, also where it says what is the default."""
+    flag = words.split()[0]
+    assert main(["latency", DIGITS, "-o", str(tmp_path / "t.json"), "--official", DIGITS, *words.split()]) == 2
+    said = f"error: latency: {flag} is of a measurement, --official takes published times; leave one of them out\n"
+    assert capsys.readouterr().err == said
+    assert not list(tmp_path.iterdir())
+
+
+def test_defaults_are_those_of_the_help():
+    parser = argparse.ArgumentParser()
+    latency.add_arguments(parser)
+    told = {action.dest: re.search(r"default: (\w+)", action.help or "") for action in parser._actions}
+    for name, value in latency.DEFAULTS.items():
+        if told[name]:
+            assert value is None or str(value) == told[name][1]
+        else:
+            assert value is False
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ def _folder(work: Path, resume: bool) -> Iterator[None]:
 
     kept = [work / name for name in (STEPS, WEIGHTS, f"{NAME}.pth")]
     found = next((path.name for path in kept if path.exists()), None)
+    own = [path for path in (*kept[:2], work / TABLE, work / JOURNAL) if not path.exists()]  # others are the user's
     if found and not resume:
         raise UserError(
             f"the work dir {work} holds a run of slim ({found}): --resume goes on with it, or give another --work-dir"
@@ -174,7 +175,7 @@ def _folder(work: Path, resume: bool) -> Iterator[None]:
         yield
     except UserError as error:
         if found is None and disk_problem(error) is None:  # a full disk is an interruption
-            for path in (*kept[:2], work / TABLE, work / JOURNAL):
+            for path in own:
                 path.unlink(missing_ok=True)
         raise
 

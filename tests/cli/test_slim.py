@@ -182,6 +182,17 @@ def test_a_run_that_has_ended_is_resumed_to_the_same_and_no_other(here, whole, c
     line_of_failure(capsys, whole[0], other, "cannot resume", "was")
 
 
+def test_files_that_were_there_before_a_run_that_is_refused_stay(here, capsys):
+    """A table of the user's may have the name that one of a run has."""
+    before = {"latency_table.json": b"{}", "latency_table.json.journal": b"measured"}
+    Path("own").mkdir()
+    for name, data in before.items():
+        Path("own", name).write_bytes(data)
+    words = [*SLIM, "--table", "own/latency_table.json", "--work-dir", "own", "--budget", "1ms"]
+    assert main(words) == 2 and "error: " in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("own").iterdir()} == before
+
+
 def test_a_limit_that_is_measured_to_be_out_of_reach_leaves_nothing(here, capsys):
     line_of_failure(capsys, here, [*SLIM, "--budget", "latency=0.0001%", "--work-dir", "fast"], "out of reach")
     assert not Path("fast").exists()

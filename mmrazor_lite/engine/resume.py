@@ -31,7 +31,7 @@ def seeded_dataloader(
     sampler = config.get("sampler")
     name = sampler.get("type") if isinstance(sampler, Mapping) else None
     if not isinstance(name, str) or name.rsplit(".", 1)[-1] not in _SEEDABLE or "num_batch_per_epoch" in config:
-        logger.warning("train_dataloader: with this sampler a resumed run reads other data than an uninterrupted one")
+        logger.warning(f"{where}: with this sampler a resumed run reads other data than an uninterrupted one")
         return config
     config["sampler"] = {**sampler, "type": f"{SCOPE}.SeededSampler", "infinite": infinite}
     return named_dataloader(config, where)

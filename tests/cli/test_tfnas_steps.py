@@ -96,6 +96,19 @@ def test_a_search_meets_its_target(searched, table):
     assert "searched_subnet.accuracy/top1" in log
 
 
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["sampler.type=RepeatAugSampler"], "sampler 'RepeatAugSampler'"),
+        (["num_batch_per_epoch=2"], "num_batch_per_epoch=2"),
+    ],
+)
+def test_images_for_the_architecture_that_end_with_an_epoch_are_refused(root, table, tmp_path, capsys, options, part):
+    options = [f"train_cfg.arch_dataloader.{option}" for option in options]
+    said = fails(capsys, *search(root, tmp_path, table, *options))
+    assert f"train_cfg.arch_dataloader: {part}: it is read on and on" in said and "sampler=dict(type='Defa" in said
+
+
 def test_parse_retrain_and_test(root, searched, table, tmp_path, capsys):
     net, config = tmp_path / "net.yaml", root / TFNAS / "tfnas_subnet_digits.py"
     options = ["--config", config, "--cfg-options", *TINY_NET, f"model.fix_subnet={searched / 'best_subnet.yaml'}"]

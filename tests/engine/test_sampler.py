@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from contextlib import nullcontext
 from itertools import chain, islice
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmrazor_lite.engine.resume import check_repeats
+from mmrazor_lite.engine.resume import check_repeats, seeded_dataloader
 from mmrazor_lite.engine.sampler import SeededSampler
 from mmrazor_lite.engine.seeding import SeededDataset
 from mmrazor_lite.errors import UserError
@@ -108,3 +109,12 @@ def test_a_batch_larger_than_all_images_is_refused_where_the_loader_never_ends(
     loader = DataLoader(dataset, size, sampler=SeededSampler(dataset, infinite=infinite))
     with pytest.raises(UserError, match=f"where: 5 images make no batch of {size}") if refused else nullcontext():
         check_repeats(loader, "where")
+
+
+@pytest.mark.parametrize("config", [{"sampler": {"type": "RepeatAugSampler"}}, {"num_batch_per_epoch": 3}])
+def test_a_sampler_that_cannot_be_replaced_is_told_with_its_place(config, caplog):
+    config = {"sampler": {"type": "DefaultSampler"}, **config}
+    with caplog.at_level(logging.WARNING):
+        assert seeded_dataloader(config, True, logging.getLogger("here"), "train_cfg.arch_dataloader") == config
+    (said,) = caplog.messages
+    assert said.startswith("train_cfg.arch_dataloader: with this sampler a resumed run reads other data")

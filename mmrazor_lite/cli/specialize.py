@@ -110,10 +110,10 @@ def _check_limits(algorithm: Any, resource: str, limits: list[Any], table: str |
     cost = algorithm.mutator.cost_model
     if table is not None:
         cost = CostWithLatency(cost, read_table(table, algorithm.mutator))
-    ends = [cost.extreme(resource, largest) for largest in (False, True)]
+    ends, full = [cost.extreme(resource, largest) for largest in (False, True)], cost.max()[resource]
     reach = "the subnets of the search space have from {:,.12g} to {:,.12g}".format(*ends)
     for limit in limits:
-        value = parse_budget(limit, resource, ends[1])
+        value = parse_budget(limit, resource, full)
         if value < ends[0]:
             raise UserError(f"--{resource} {limit}: no subnet has {value:,.12g} {resource} or less; {reach}")
         if value > ends[1]:

@@ -18,6 +18,7 @@ from mmrazor_lite.estimators.cells import Cell, CellTable
 from mmrazor_lite.graph.channels import Side, WidthGroup
 from mmrazor_lite.graph.layer_table import LayerTable
 from mmrazor_lite.graph.layers.rows import LayerRow
+from mmrazor_lite.search.extremes import settled
 from mmrazor_lite.subnet import SearchSpace
 
 RESOURCES = ("macs", "flops", "params", "memory")
@@ -235,19 +236,11 @@ class CostModel:
         Costs grow with every width, and parts add up, so each choice is settled on its own; of memory, which holds the
         peak of one block, it is at least one that no single choice improves.
         """
-        sign = 1 if largest else -1
-        ends = [len(choice.candidates) - 1 if largest else 0 for choice in self.space.values()]
-        row, before = np.array(ends, np.int64), None
-        while before is None or not np.array_equal(row, before):  # once more for memory, whose peak is one block's
-            before = row
-            for column in self.cells.columns.tolist():
-                if column in self.cells.shared:
-                    continue  # the width of one operator
-                candidates = np.repeat(row[None], len(self._choices[column].candidates), axis=0)
-                candidates[:, column] = np.arange(len(candidates))
-                costs = sign * self(candidates)[resource]
-                if costs.max() > costs[row[column]]:
-                    row = candidates[costs.argmax()]
+        sizes = [len(choice.candidates) for choice in self.space.values()]
+        ends = np.array([size - 1 if largest else 0 for size in sizes], np.int64)
+        free = set(self.cells.columns.tolist()) - self.cells.shared  # without the width of one operator
+        options = [np.arange(size if column in free else 0) for column, size in enumerate(sizes)]
+        row = settled(ends[None], options, lambda rows: self(rows)[resource], largest)
         return self.space.canonical(row[None])[0]
 
 

@@ -139,12 +139,23 @@ class LatencyTable:
         return float(self(self.extreme_row(largest)[None])[0])
 
     def extreme_row(self, largest: bool) -> np.ndarray:
-        """The canonical row (D,) of a subnet that takes the most, or the least, milliseconds; exact."""
+        """The canonical row (D,) of a subnet that takes the most, or the least, milliseconds.
+
+        Exact for the parts; for ops by their widths see :meth:`WidthCurves.extreme_row`.
+        """
         row = extreme_row(self.space, self._parts.cells, largest)  # a correction's factor is above 0
+        return row if self.widths is None else self.widths.extreme_row(row, largest)
+
+    def of_largest(self) -> float:
+        """Milliseconds of the largest subnet, which shares of a budget are of.
+
+        It has all widths in full, and of other choices what takes most. Narrower ones may take longer.
+        """
+        row = extreme_row(self.space, self._parts.cells, True)
         for column, (name, choice) in enumerate(self.space.items()):
-            if self.widths is not None and name in self.widths.names:  # no curve falls as a width grows
-                row[column] = len(choice.candidates) - 1 if largest else 0
-        return row
+            if self.widths is not None and name in self.widths.names:
+                row[column] = len(choice.candidates) - 1
+        return float(self(row[None])[0])
 
 
 class CostWithLatency:
@@ -189,8 +200,8 @@ class CostWithLatency:
         return self.cost.fingerprint
 
     def max(self) -> dict[str, int | float]:
-        """The largest cost of any subnet, in each resource."""
-        return {**self.cost.max(), "latency": self.table.extreme(True)}
+        """What the largest subnet costs, in each resource."""
+        return {**self.cost.max(), "latency": self.table.of_largest()}
 
     def min(self) -> dict[str, int | float]:
         """The smallest cost of any subnet, in each resource."""

@@ -5,6 +5,7 @@ Shapes: S subnets, D choices, A different sums of widths, P pairs of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from mmrazor_lite.errors import UserError, nearest
 from mmrazor_lite.graph import ChannelSum
+from mmrazor_lite.search.extremes import settled
 from mmrazor_lite.subnet import SearchSpace
 
 MOST = 2**25  # entries of the look-ups of one table
@@ -148,6 +150,24 @@ class WidthCurves:
         rows = np.atleast_2d(np.asarray(rows))
         found = [self.of_widths(self.space.numeric(rows[at : at + CHUNK])) for at in range(0, len(rows), CHUNK)]
         return np.concatenate(found) if found else np.zeros(0)
+
+    def extreme_row(self, row: np.ndarray, largest: bool) -> np.ndarray:
+        """A row (D,) with the widths that take most, or least, in the place of its own, see :func:`settled`.
+
+        An op takes less at more channels only where they become a multiple of its lanes. So of the widths that leave
+        one rest, the last takes most and the first takes least, whatever the others are.
+        """
+        names, options, ends, whole = self.names, [np.arange(0)] * len(row), row.copy(), row.copy()
+        lanes = math.lcm(*(self.curves[call.curve].lanes for call in self.calls))
+        for column, (name, choice) in enumerate(self.space.items()):
+            if name in names:
+                units = np.asarray(choice.candidates) // int(self._units[column])
+                rests = units % min(lanes, int(units[-1]) + 1)
+                _, first = np.unique(rests[::-1] if largest else rests, return_index=True)
+                options[column] = found = len(rests) - 1 - first if largest else first
+                ends[column] = len(rests) - 1 if largest else 0
+                whole[column] = found[0] if rests[found[0]] == 0 else ends[column]  # a multiple of all lanes
+        return settled(np.stack([ends, whole]), options, self, largest)
 
     def of_widths(self, widths: np.ndarray) -> np.ndarray:
         """Milliseconds (S,) of widths (S, D) in channels, whether they are candidates or not."""

@@ -12,6 +12,8 @@ import numpy as np
 
 from mmrazor_lite.subnet.choice import plain_scalar
 
+MEASURED = "latency"  # the one resource that is not counted: it may fall as a width grows
+
 
 @runtime_checkable
 class Cost(Protocol):
@@ -30,7 +32,10 @@ class Cost(Protocol):
         """What that row costs."""
 
     def max(self) -> dict[str, int | float]:
-        """The largest cost of any subnet, in each resource."""
+        """What the largest subnet costs in each resource, which shares of a budget are of.
+
+        It is the largest cost of any; but for milliseconds, where others may take longer than what is widest.
+        """
 
     def min(self) -> dict[str, int | float]:
         """The smallest cost of any subnet, in each resource."""

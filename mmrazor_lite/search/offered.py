@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmrazor_lite.search.cost import Cost
+from mmrazor_lite.search.extremes import extreme_of
 from mmrazor_lite.subnet import Choice, SearchSpace
 
 
@@ -27,9 +28,11 @@ class OfferedCost:
         self._cost = cost
         deep = max(len(choice.candidates) for choice in space.values())
         self._places = np.zeros((len(space), deep), np.int64)
+        self._offered = []
         for line, (name, choice) in zip(self._places, space.items(), strict=True):
             line[: len(choice.candidates)] = [every[name].index(value) for value in choice.candidates]
-        self._full = np.array([len(choice.candidates) - 1 for choice in space.values()])
+            self._offered.append(line[: len(choice.candidates)])
+        self._full = np.array([len(line) - 1 for line in self._offered])
 
     def __call__(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
         """(n, D) rows to what each of them costs."""
@@ -44,20 +47,21 @@ class OfferedCost:
         return self._cost.of(subnet)
 
     def extreme_row(self, resource: str, largest: bool) -> np.ndarray:
-        """The row (D,) of all largest, or smallest, widths: every cost grows with every width."""
-        return self._full if largest else np.zeros_like(self._full)
+        """The row (D,) of the largest, or smallest, cost, see :func:`extreme_of`."""
+        row = extreme_of(self._cost, resource, largest, self._offered)
+        return np.array([np.searchsorted(line, at) for line, at in zip(self._offered, row, strict=True)])
 
     def extreme(self, resource: str, largest: bool) -> int | float:
         """What that row costs."""
         return self(self.extreme_row(resource, largest)[None])[resource][0].item()
 
     def max(self) -> dict[str, int | float]:
-        """The largest cost in each resource."""
-        return {name: values[0].item() for name, values in self(self.extreme_row("", True)[None]).items()}
+        """What all largest widths cost in each resource."""
+        return {name: values[0].item() for name, values in self(self._full[None]).items()}
 
     def min(self) -> dict[str, int | float]:
         """The smallest cost in each resource."""
-        return {name: values[0].item() for name, values in self(self.extreme_row("", False)[None]).items()}
+        return {name: self.extreme(name, False) for name in self.max()}
 
     @property
     def fingerprint(self) -> str:

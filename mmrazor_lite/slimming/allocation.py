@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from mmrazor_lite.errors import UserError, check_number, nearest, short
-from mmrazor_lite.search.cost import Cost
+from mmrazor_lite.search.cost import MEASURED, Cost
+from mmrazor_lite.search.extremes import extreme_of, settled
 from mmrazor_lite.subnet import SearchSpace
 
 Divisor = int | str | Mapping[str, int]  # of widths; 'auto'; or of groups by their names
@@ -106,6 +107,31 @@ class Widths:
         found = self.cost(self.rows(solutions))
         return np.stack([np.asarray(found[name], np.float64) for name in resources], 1)
 
+    @property
+    def few(self) -> bool:
+        """Whether there are so few solutions that they are listed."""
+        return self.sizes.prod(dtype=np.float64) <= LISTED
+
+    def listed(self) -> np.ndarray:
+        """All solutions (n, D)."""
+        return np.array(list(itertools.product(*map(range, self.sizes))), np.int64).reshape(-1, len(self.sizes))
+
+    def cheapest(self, resource: str) -> np.ndarray:
+        """The solution that costs least; of milliseconds in a large space the one that :func:`extreme_of` finds."""
+        if resource != MEASURED:
+            return np.zeros_like(self.sizes)  # what is counted grows with every width
+        if self.few:
+            return self.lowest(lambda solutions: self.costs(solutions, [resource])[:, 0], self.full[None])
+        row = extreme_of(self.cost, resource, False, self.indices)
+        return np.array([np.searchsorted(line, at) for line, at in zip(self.indices, row, strict=True)])
+
+    def lowest(self, values: Callable[[np.ndarray], np.ndarray], starts: np.ndarray) -> np.ndarray:
+        """The solution with the least value: of all where they are few, else what ``starts`` (n, D) lead to."""
+        if not self.few:
+            return settled(starts, [np.arange(size) for size in self.sizes], values, largest=False)
+        solutions = self.listed()
+        return solutions[values(solutions).argmin()]
+
 
 def _padded(lists: Sequence[np.ndarray]) -> np.ndarray:
     """Lists as the lines of one array; the last entry of a shorter one is repeated."""
@@ -141,16 +167,16 @@ def allocate(
         limits: Resource -> what may be spent of it, in the unit of ``cost``.
 
     Raises:
-        UserError: A limit that nothing meets: the smallest subnet costs more.
+        UserError: A limit that nothing meets: the cheapest subnet costs more. Or limits that nothing meets together.
     """
     widths = Widths(curves, cost, space, divisor, least)
     resources = list(limits)
     high = np.array([float(limits[name]) for name in resources])
-    check_reachable(widths, resources, high)
-    if widths.sizes.prod(dtype=np.float64) <= LISTED:
+    within = check_reachable(widths, resources, high)
+    if widths.few:
         solution = _best_of_all(widths, resources, high)
     else:
-        solution = _Exchange(widths, resources, high).best()
+        solution = _Exchange(widths, resources, high, within).best()
     return widths.rows(solution[None])[0]
 
 
@@ -167,7 +193,7 @@ def uniform(
     A group keeps the widest of its widths that is no wider than the share, at least the narrowest. For comparison.
 
     Raises:
-        UserError: As :func:`allocate`.
+        UserError: As :func:`allocate`; or no share that all groups keep alike meets the limits.
     """
     widths = Widths(curves, cost, space, divisor, least)
     resources, high = list(limits), np.array([float(limit) for limit in limits.values()])
@@ -176,6 +202,8 @@ def uniform(
     shares = np.unique(np.concatenate(kept))
     solutions = np.stack([np.maximum(np.searchsorted(line, shares, side="right") - 1, 0) for line in kept], 1)
     legal = (widths.costs(solutions, resources) <= high).all(1)
+    if not legal.any():  # milliseconds may fall as a width grows
+        raise UserError(f"budget {_told(resources, high)} is out of reach with one share of the width in all groups")
     return widths.rows(solutions[np.flatnonzero(legal)[-1:]])[0]
 
 
@@ -196,21 +224,46 @@ def path(
     return widths.rows(np.array(steps))
 
 
-def check_reachable(widths: Widths, resources: list[str], high: np.ndarray) -> None:
-    """Raise :class:`UserError` where a limit of a resource is below what the smallest widths cost; says both ends."""
-    ends = widths.costs(np.stack([np.zeros_like(widths.full), widths.full]), resources)
+def check_reachable(widths: Widths, resources: list[str], high: np.ndarray) -> np.ndarray:
+    """A solution within all limits.
+
+    Raises:
+        UserError: A limit is below what the cheapest widths cost; says both ends. Or no widths were found that meet all
+            limits at once; says what the nearest cost.
+    """
+    cheapest = np.stack([widths.cheapest(name) for name in resources])
+    ends = np.diagonal(widths.costs(cheapest, resources)), widths.costs(widths.full[None], resources)[0]
     for name, limit, lowest, full in zip(resources, high, *ends, strict=True):
         if lowest > limit:
             asked, least = (f"{100 * value / full:.3g}%" for value in (limit, lowest))
             raise UserError(
                 f"budget {name}={short(float(limit))} ({asked} of the full network) is out of reach: of the widths "
-                f"that may be chosen (multiples of the divisor) the smallest subnet costs {lowest:.10g} ({least}), the "
+                f"that may be chosen (multiples of the divisor) the cheapest subnet costs {lowest:.10g} ({least}), the "
                 f"full network {full:.10g}"
             )
 
+    def over(solutions: np.ndarray) -> np.ndarray:
+        return (np.maximum(widths.costs(solutions, resources) - high, 0.0) / np.maximum(high, 1e-9)).sum(1)
+
+    within = cheapest[over(cheapest).argmin()]
+    if over(within[None])[0] > 0:
+        within = widths.lowest(over, cheapest)
+    if over(within[None])[0] > 0:
+        costs = _told(resources, widths.costs(within[None], resources)[0])
+        raise UserError(
+            f"budget {_told(resources, high)} is out of reach: each of the limits can be met, but no subnet was found "
+            f"that meets all of them; the nearest has {costs}"
+        )
+    return within
+
+
+def _told(resources: Sequence[str], values: np.ndarray) -> str:
+    """In words."""
+    return ", ".join(f"{name}={value:.10g}" for name, value in zip(resources, values, strict=True))
+
 
 def _best_of_all(widths: Widths, resources: list[str], high: np.ndarray) -> np.ndarray:
-    solutions = np.array(list(itertools.product(*map(range, widths.sizes))), np.int64).reshape(-1, len(widths.sizes))
+    solutions = widths.listed()
     costs = widths.costs(solutions, resources)
     solutions, costs = solutions[(costs <= high).all(1)], costs[(costs <= high).all(1)]
     return solutions[_first_best(widths.loss(solutions), costs, high)]
@@ -254,10 +307,10 @@ def _changed(solution: np.ndarray, changes: Sequence[tuple[int, int]]) -> np.nda
 
 
 class _Exchange:
-    """Local search for the solution within limits that loses least."""
+    """Local search for the solution within limits that loses least; ``within`` is one within them."""
 
-    def __init__(self, widths: Widths, resources: list[str], high: np.ndarray) -> None:
-        self.widths, self.resources, self.high = widths, resources, high
+    def __init__(self, widths: Widths, resources: list[str], high: np.ndarray, within: np.ndarray) -> None:
+        self.widths, self.resources, self.high, self._within = widths, resources, high, within
         self._moves = _moves(len(widths.sizes))
         self._rows = 0
 
@@ -285,7 +338,7 @@ class _Exchange:
     def _mended(self, solution: np.ndarray) -> np.ndarray:
         """Cut until the limits hold, then raised and exchanged while that loses less."""
         steps = _steps(self.widths, self.resources, self.high, solution)
-        solution = self._filled(next(step for step in steps if len(self._legal(step[None]))))
+        solution = self._filled(next((step for step in steps if len(self._legal(step[None]))), self._within))
         while self._rows <= WORK:
             self._rows += len(self._moves)
             rows = _moved(solution, self.widths, self._moves)

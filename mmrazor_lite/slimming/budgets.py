@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from mmrazor_lite.errors import UserError, nearest, short
+from mmrazor_lite.search.cost import MEASURED
 from mmrazor_lite.subnet.budget import RESOURCE_UNITS, parse_budget
 
-MEASURED = "latency"  # the one resource that is not counted
 _UNIT = re.compile(r"[\d.eE+-]\s*([A-Za-z]+)\s*$")
 _NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _PERCENT = re.compile(r"(\d+\.?\d*|\.\d+)\s*%?")

@@ -5,6 +5,7 @@ Shapes: n rows, D choices.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from torch import nn
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_table import CostWithLatency
+from mmrazor_lite.estimators.latency_widths import LANES
 from mmrazor_lite.estimators.measure import Bench
 from mmrazor_lite.models.importance import Ranking
 from mmrazor_lite.search.cost import Cost
@@ -101,11 +103,11 @@ def check_goal(prepared: Prepared, goal: Budget | Floor, divisor: int | str) -> 
     check_reachable(widths, list(goal.counted), np.array([float(limit) for limit in goal.counted.values()]))
 
 
-def _widths(prepared: Prepared, divisor: Divisor) -> Widths:
+def _widths(prepared: Prepared, divisor: Divisor, cost: Cost | None = None) -> Widths:
     """The widths that may be chosen, none of which loses anything."""
     mutator = prepared.mutator
     flat = {name: np.zeros(units + 1) for name, units in mutator.unit_counts.items()}  # costs alone count
-    return Widths(flat, mutator.cost_model, mutator.search_space, divisor, prepared.least)
+    return Widths(flat, cost or mutator.cost_model, mutator.search_space, divisor, prepared.least)
 
 
 def choose(setting: Setting, goal: Budget | Floor, original: Quality, clock: Timed | None = None) -> Choice:
@@ -225,14 +227,22 @@ def _judge_of_trials(setting: Setting, rivals: int) -> Judge:
 
 
 def check_fast(prepared: Prepared, goal: Budget, divisor: int | str, bench: Bench) -> None:
-    """Raise :class:`UserError` where no subnet is as fast as the limit, or the network is: before the work."""
-    limit_of(goal, Stopwatch(prepared, bench)(_smallest(prepared, divisor)))
+    """Raise :class:`UserError` where no subnet is as fast as the limit, or the network is: before the work.
+
+    There may be no table yet. What is tried are the smallest widths and, as kernels may be slow at others, the smallest
+    that fill whole lanes.
+    """
+    watch, lanes = Stopwatch(prepared, bench), LANES if divisor == "auto" else math.lcm(divisor, LANES)
+    fastest = watch(_cheapest(_widths(prepared, divisor), "macs"))
+    if fastest.slimmed > goal.milliseconds(fastest.original):
+        other = watch(_cheapest(_widths(prepared, lanes), "macs"))
+        fastest = min(fastest, other, key=lambda pair: pair.slimmed / pair.original)
+    limit_of(goal, fastest)
 
 
-def _smallest(prepared: Prepared, divisor: Divisor) -> Subnet:
-    """The subnet of the smallest widths that may be chosen."""
-    widths = _widths(prepared, divisor)
-    return prepared.mutator.search_space.subnet(widths.rows(np.zeros_like(widths.full)[None])[0])
+def _cheapest(widths: Widths, resource: str) -> Subnet:
+    """The subnet that costs least of a resource, of the widths that may be chosen."""
+    return widths.space.subnet(widths.rows(widths.cheapest(resource)[None])[0])
 
 
 def _fast_enough(setting: Setting, goal: Budget, clock: Timed) -> Choice:
@@ -240,8 +250,8 @@ def _fast_enough(setting: Setting, goal: Budget, clock: Timed) -> Choice:
     prepared, mutator, full = setting.prepared, setting.prepared.mutator, setting.prepared.mutator.search_space.max()
     cost, watch = CostWithLatency(mutator.cost_model, clock.table), Stopwatch(prepared, clock.bench)
     setting = replace(setting, divisor=by_table(setting.divisor, clock.table.steps))
-    smallest = _smallest(prepared, setting.divisor)
-    pair, least = watch(smallest), clock.table.of(smallest)
+    fastest = _cheapest(_widths(prepared, setting.divisor, cost), MEASURED)
+    pair, least = watch(fastest), clock.table.of(fastest)
     limit_of(goal, pair)
     found: list[Choice] = []
 

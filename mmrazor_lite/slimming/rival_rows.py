@@ -19,7 +19,7 @@ from mmrazor_lite.subnet import SearchSpace
 
 from .allocation import Curves, Divisor, allocate, uniform
 
-STREAMS = "streams kept"
+STREAMS, UNIFORM = "streams kept", "uniform"
 
 
 def candidates(
@@ -36,7 +36,8 @@ def candidates(
     """Rows (D,) within all limits by how they came about, different ones only, the most promising first.
 
     'measured': by the curves. 'streams kept': by the curves, with the groups ``streams`` at full width, where that can
-    meet the limits. 'global': by the rankings' own errors, of all groups alike. 'uniform': every group the same share.
+    meet the limits. 'global': by the rankings' own errors, of all groups alike. 'uniform': every group the same share,
+    where that can.
 
     Args:
         curves: Measured ones, see :func:`sensitivity`.
@@ -56,10 +57,10 @@ def candidates(
         ways[STREAMS] = partial(allocate, curves, *within, kept)
     plain = {name: ranking.errors for name, ranking in rankings.items()}
     ways["global"] = partial(allocate, plain, *within, least)
-    ways["uniform"] = partial(uniform, curves, *within, least)
+    ways[UNIFORM] = partial(uniform, curves, *within, least)
     different: dict[str, np.ndarray] = {}
     for name in ways if only is None else [only]:
-        with suppress(UserError) if name == STREAMS else nullcontext():  # what is left may not reach the limits
+        with suppress(UserError) if name in (STREAMS, UNIFORM) else nullcontext():  # may not reach the limits
             row = ways[name]()
             if not any(np.array_equal(row, other) for other in different.values()):
                 different[name] = row

@@ -236,7 +236,7 @@ class Slimmer:
         if table is None:
             return self.cost, goal, self._divisor
         found = read_table(as_path(table, "search: table"), self._mutator)
-        limit = goal.milliseconds(found.extreme(True))
+        limit = goal.milliseconds(found.of_largest())
         cost, goal = CostWithLatency(self.cost, found), replace(goal, counted={**goal.counted, MEASURED: limit})
         return cost, goal, by_table(self._divisor, found.steps)
 

@@ -182,20 +182,20 @@ def _uncertain(values: np.ndarray) -> float:
     return float(1.25 * (high - low) / 1.35 / np.sqrt(len(values)) / middle)
 
 
-def limit_of(goal: Budget, smallest: Pair) -> float:
-    """Milliseconds that are allowed, where the original and the smallest subnet take so long.
+def limit_of(goal: Budget, fastest: Pair) -> float:
+    """Milliseconds that are allowed, where the original and the fastest subnet take so long.
 
     Raises:
         UserError: No subnet is that fast, or the network is as it is.
     """
-    limit = goal.milliseconds(smallest.original)
-    if smallest.slimmed > limit:
+    limit = goal.milliseconds(fastest.original)
+    if fastest.slimmed > limit:
         raise UserError(
-            f"budget {goal.asked} is out of reach: the smallest subnet takes {smallest.slimmed:.3g} ms, the full "
-            f"network {smallest.original:.3g} ms"
+            f"budget {goal.asked} is out of reach: the fastest subnet takes {fastest.slimmed:.3g} ms, the full "
+            f"network {fastest.original:.3g} ms"
         )
-    if limit >= smallest.original:
-        raise UserError(f"budget {goal.asked}: the network meets it as it is, it takes {smallest.original:.3g} ms")
+    if limit >= fastest.original:
+        raise UserError(f"budget {goal.asked}: the network meets it as it is, it takes {fastest.original:.3g} ms")
     return limit
 
 
@@ -216,7 +216,7 @@ def tightened(
         goal: What is asked for.
         search: The best subnet by a limit of the table, in milliseconds.
         predicted, measured: Of a subnet.
-        ends: Milliseconds by the table -> as measured, of the smallest subnet and of the full network.
+        ends: Milliseconds by the table -> as measured, of the fastest subnet and of the full network.
 
     Returns:
         The slowest that is fast enough, and what is to be said of it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from zoo import Prepared, prepare
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.slimming import allocation
-from mmrazor_lite.slimming.allocation import allocate, path, step_of
+from mmrazor_lite.slimming.allocation import allocate, path, step_of, uniform
+from mmrazor_lite.slimming.rival_rows import candidates
 
 
 def chain(widths: list[int]) -> Prepared:
@@ -123,7 +125,7 @@ def test_least_widths_and_kept_groups(wide: Prepared) -> None:
 
 def test_a_limit_out_of_reach_says_both_ends(wide: Prepared) -> None:
     cost, space = wide.mutator.cost_model, wide.mutator.search_space
-    told = r"macs=10.0 \(0.000179% of .*\) is out of reach.*smallest subnet costs \d+ \(0.418%\), the full network \d+"
+    told = r"macs=10.0 \(0.000179% of .*\) is out of reach.*cheapest subnet costs \d+ \(0.418%\), the full network \d+"
     with pytest.raises(UserError, match=told):
         allocate(falling(wide, 0), cost, space, {"macs": 10.0})
 
@@ -147,3 +149,78 @@ def test_what_costs_nothing_is_cut_first(wide: Prepared) -> None:
     subnet = space.subnet(allocate(curves, cost, space, {"macs": 0.9 * cost.max()["macs"]}))
     assert subnet["2"] < 64
     assert all(width == space[name].candidates[-1] for name, width in subnet.items() if name != "2")
+
+
+class Lanes:
+    """Macs of a network, and milliseconds of each width for itself: numbers beside ``lanes`` take longer."""
+
+    fingerprint = "sha256:lanes"
+
+    def __init__(self, network: Prepared, lanes: int, beside: float) -> None:
+        self.counted, self.space = network.mutator.cost_model, network.mutator.search_space
+        self.lanes, self.beside = lanes, beside
+
+    def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        widths = self.space.numeric(rows)
+        times = (1 + widths / 8) * np.where(widths % self.lanes, self.beside, 1.0)
+        return {**self.counted(rows), "latency": times.sum(1)}
+
+    def extreme_row(self, resource: str, largest: bool) -> np.ndarray:
+        assert resource == "latency"
+        found = []
+        for column, choice in enumerate(self.space.values()):
+            rows = np.zeros((len(choice.candidates), len(self.space)), np.int64)
+            rows[:, column] = np.arange(len(rows))
+            times = self(rows)["latency"]
+            found.append(int(times.argmax() if largest else times.argmin()))
+        return np.array(found)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_milliseconds_that_fall_as_a_width_grows(tiny: Prepared, listed: bool, monkeypatch) -> None:
+    """Down to the fastest subnet, which is not the smallest one, a budget is met and used; below it nothing is."""
+    cost, space = Lanes(tiny, 3, 4.0), tiny.mutator.search_space
+    rows = np.array(list(itertools.product(*(range(len(choice.candidates)) for choice in space.values()))))
+    times = cost(rows)["latency"]
+    assert times.min() < times[0], "the smallest"
+    if not listed:
+        monkeypatch.setattr(allocation, "LISTED", 0)
+    for seed, limit in enumerate(np.append(np.quantile(times, [0.01, 0.1, 0.5]), times.min())):
+        curves = falling(tiny, seed)
+        row = allocate(curves, cost, space, {"latency": limit}, divisor=1)
+        assert cost(row[None])["latency"][0] <= limit
+        best = min(lost(curves, other) for other in rows[times <= limit])
+        assert lost(curves, row) == pytest.approx(best, rel=1e-12)
+    told = rf"out of reach: .* the cheapest subnet costs {times.min():.10g} .*, the full network {times[-1]:.10g}"
+    with pytest.raises(UserError, match=told):
+        allocate(curves, cost, space, {"latency": 0.999 * times.min()}, divisor=1)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_limits_that_are_met_one_by_one_but_not_together(tiny: Prepared, listed: bool, monkeypatch) -> None:
+    cost, space = Lanes(tiny, 3, 4.0), tiny.mutator.search_space
+    rows = np.array(list(itertools.product(*(range(len(choice.candidates)) for choice in space.values()))))
+    costs = cost(rows)
+    fastest = costs["latency"].argmin()
+    if not listed:
+        monkeypatch.setattr(allocation, "LISTED", 0)
+    limits = {"macs": costs["macs"][0], "latency": costs["latency"][fastest]}
+    said = "each of the limits can be met, but no subnet was found that meets all of them; the nearest has macs="
+    with pytest.raises(UserError, match=said) as told:
+        allocate(falling(tiny, 0), cost, space, limits, divisor=1)
+    assert "\n" not in str(told.value)
+    both = {"macs": costs["macs"][fastest], "latency": costs["latency"][fastest]}
+    found = cost(allocate(falling(tiny, 0), cost, space, both, divisor=1)[None])
+    assert all(found[name][0] <= limit for name, limit in both.items())
+
+
+def test_one_share_for_all_may_meet_no_limit(tiny: Prepared) -> None:
+    """Then there is one rival less, and others are tried."""
+    cost, space = Lanes(tiny, 3, 4.0), tiny.mutator.search_space
+    limits = {"latency": cost(cost.extreme_row("latency", False)[None])["latency"][0]}
+    with pytest.raises(UserError, match="latency=.* is out of reach with one share of the width in all groups"):
+        uniform(falling(tiny, 0), cost, space, limits, divisor=1)
+    rankings = {name: SimpleNamespace(errors=curve) for name, curve in falling(tiny, 1).items()}
+    rows = candidates(falling(tiny, 0), rankings, cost, space, limits, divisor=1)
+    assert rows and "uniform" not in rows
+    assert all(cost(row[None])["latency"][0] <= limits["latency"] for row in rows.values())

@@ -140,7 +140,7 @@ def test_a_measured_budget(monkeypatch, tmp_path):
     assert any(told in note for note in result.report.notes)
     with pytest.raises(UserError, match="the latency table is of backend 'torch', asked for is 'torch.compile'"):
         slim(network, images(), {"latency": "50%"}, **options, **more, backend="torch.compile")
-    with pytest.raises(UserError, match=r"the smallest subnet takes .* ms, the full network 21.2 ms"):
+    with pytest.raises(UserError, match=r"the fastest subnet takes .* ms, the full network 21.2 ms"):
         slim(network, images(), "0.00001ms", **options, **more)
     monkeypatch.setattr(ByParameters, "name", "another")
     with pytest.raises(UserError, match="the latency table is of name 'counts', here it is 'another'"):
@@ -182,8 +182,8 @@ class Branches(nn.Module):
 def test_what_cannot_be_done_is_told_in_one_line():
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
     cases = [
-        (network, images(), {"budget": "1%"}, "budget macs=.* is out of reach: .* the smallest subnet"),
-        (network, images(), {"budget": "0.001ms"}, "out of reach: the smallest subnet takes .* ms, the full network"),
+        (network, images(), {"budget": "1%"}, "budget macs=.* is out of reach: .* the cheapest subnet"),
+        (network, images(), {"budget": "0.001ms"}, "out of reach: the fastest subnet takes .* ms, the full network"),
         (network, images(), {"budget": "50%", "importance": "bn"}, "'bn' scores all units of every group alike"),
         (network, images(), {"budget": "50%", "importance": "l3"}, "importance='l3': allowed are activation, bn"),
         (network, images(), {"budget": "50%", "loss": nn.MSELoss()}, "the data has no targets for it"),

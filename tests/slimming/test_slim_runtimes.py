@@ -96,6 +96,6 @@ def test_a_budget_in_milliseconds_is_met_in_onnxruntime(clock, tmp_path):
     note = next(note for note in result.report.notes if note.startswith("chosen by measurement"))
     assert f"{small:.3g} ms beside {full:.3g} ms of the original" in note
     before = clock.runs
-    with threads_kept(1), pytest.raises(UserError, match="is out of reach: the smallest subnet takes .* ms, the full"):
+    with threads_kept(1), pytest.raises(UserError, match="is out of reach: the fastest subnet takes .* ms, the full"):
         slim(network, IMAGES, "0.01ms", **OPTIONS, table=tmp_path / timed.TABLE)
     assert clock.runs > before  # by the backend of the table

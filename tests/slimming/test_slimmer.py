@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,11 @@ def test_a_search_in_milliseconds_of_a_table(slimmer, tmp_path):
         slimmer.search({"latency": "60%"}, lambda network: float(slimmer.active["block1.0.0"]), path, **SMALL),
     ):
         assert 0.5 * most < 1 + 0.1 * sum(subnet.values()) <= 0.6 * most
+    slow = tmp_path / "slow.json"  # one channel less than all takes twice as long; shares are of the full network
+    lanes = [replace(curve, lanes=top, beside=2.0) for curve, top in zip(curves, full.values(), strict=True)]
+    LatencyTable(space, Cell("", (), np.ones(1)), [], widths=WidthCurves(space, lanes, calls)).write(slow)
+    table = LatencyTable.read(slow, space)
+    assert table.of(slimmer.search({"latency": "60%"}, table=slow)) <= 0.6 * most < 0.6 * table.extreme(True)
     stepped = tmp_path / "steps.json"
     read = LatencyTable.read(path, space)
     LatencyTable(space, read.base, [], widths=read.widths, steps=dict.fromkeys(space, 8)).write(stepped)

@@ -86,7 +86,7 @@ def test_what_is_never_fast_enough_is_refused_with_both_figures():
 def test_a_limit_that_nothing_or_all_meets():
     assert limit_of(goal("70%"), Pair(10.0, 1.0)) == 7.0
     with pytest.raises(
-        UserError, match="latency 5% is out of reach: the smallest subnet takes 1 ms, the full network 10"
+        UserError, match="latency 5% is out of reach: the fastest subnet takes 1 ms, the full network 10"
     ):
         limit_of(goal("5%"), Pair(10.0, 1.0))
     with pytest.raises(UserError, match="the network meets it as it is, it takes 10 ms"):

@@ -298,15 +298,23 @@ def _above(setting: Setting, goal: Floor, original: Quality) -> Choice:
             getattr(repair(setting.prepared, subnets[place], setting.images.seen, setting.judge).quality, name) >= least
         )
 
-    place, step = _last(len(subnets), tried), 1
-    while place > 0 and not keeps(place):  # with more images it is seldom worse
-        place, step = max(place - step, 0), 2 * step
-    while step == 1 and place + 1 < len(subnets) and keeps(place + 1):
-        place += 1
+    place = _last_from(_last(len(subnets), tried), len(subnets), keeps)  # with more images it is seldom worse
     if place == 0:
         raise UserError(f"{told} is out of reach: nothing smaller keeps {least:.2f}% of the network's {full:.2f}%")
     one = 100 / original.images
     return Choice(subnets[place], (f"{told} on {original.images} images, of which one is {one:.2g} points",))
+
+
+def _last_from(start: int, count: int, holds: Callable[[int], bool]) -> int:
+    """As :func:`_last`, for what is dear to ask and holds about up to ``start``: it is asked from there outwards."""
+    if start == 0 or holds(start):
+        while start + 1 < count and holds(start + 1):
+            start += 1
+        return start
+    low, high, step = start - 1, start, 1  # above what it does not hold at, and the way down doubles
+    while low > 0 and not holds(low):
+        low, high, step = max(low - 2 * step, 1) if low > 1 else 0, low, 2 * step
+    return low + _last(high - low, lambda more: holds(low + more))
 
 
 def _last(count: int, holds: Callable[[int], bool]) -> int:

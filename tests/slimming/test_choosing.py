@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from slim_nets import Residual as WideResidual
 from small_nets import build, images
 
-from mmrazor_lite.slimming import choosing
+from mmrazor_lite.errors import UserError
+from mmrazor_lite.estimators.cells import Cell
+from mmrazor_lite.estimators.latency_table import LatencyTable
+from mmrazor_lite.estimators.width_curves import Curve, Priced, WidthCurves
+from mmrazor_lite.graph import ChannelSum
+from mmrazor_lite.slimming import choosing, timed
 from mmrazor_lite.slimming.budgets import read_goal
-from mmrazor_lite.slimming.choosing import BEHIND, FEW_ROWS, TIED, Race, Setting, choose, first_near
+from mmrazor_lite.slimming.choosing import (
+    BEHIND,
+    FEW_ROWS,
+    TIED,
+    Race,
+    Setting,
+    _last_from,
+    check_fast,
+    choose,
+    first_near,
+)
 from mmrazor_lite.slimming.distance import softened
 from mmrazor_lite.slimming.images import Images, read_images
 from mmrazor_lite.slimming.judging import Judge
@@ -79,6 +98,78 @@ def test_the_nearest_on_all_other_images_is_taken(setting, room, passes, more, m
     assert f"'{best}' is taken" in note and f" on {len(others)} images" in note
     told = {name: float(re.search(rf"\b{name} (\S+?),? ", note)[1]) for name in lost}
     assert told == pytest.approx(lost, rel=0.02)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 11, 40])
+def test_the_last_place_that_keeps_enough_is_found_from_wherever_the_search_starts(count):
+    for start, last in itertools.product(range(count), repeat=2):
+        asked = []
+
+        def holds(place, last=last, asked=asked):
+            asked.append(place)
+            return place <= last
+
+        assert _last_from(start, count, holds) == last
+        assert 0 not in asked[1:] and len(asked) == len(set(asked)), "each is a repair of a whole network"
+
+
+def test_a_place_that_is_found_keeps_enough_where_others_below_it_do_not():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        kept = rng.random(12) < 0.5
+        found = _last_from(int(rng.integers(12)), 12, lambda place, kept=kept: bool(kept[place]))
+        assert kept[found] or found == 0
+
+
+class Lanes:
+    """A bench on which networks are fast whose layers all have multiples of 16 channels, but for images and classes."""
+
+    threads, pace = 1, None
+
+    def timer(self, module, size):
+        layers = [part for part in module.modules() if isinstance(part, torch.nn.Conv2d)]
+        slow = any(layer.out_channels % 16 for layer in layers)
+        seconds = 1e-6 * (sum(p.numel() for p in module.parameters()) + (1e6 if slow else 0))
+        return lambda runs: runs * seconds
+
+
+@pytest.mark.parametrize("divisor", ["auto", 1, 8])
+def test_a_limit_that_only_whole_lanes_meet_is_not_refused(divisor, monkeypatch):
+    monkeypatch.setattr(timed, "MIN_SECONDS", 1e-9)
+    prepared = prepare(WideResidual(64), (3, 16, 16))
+    goal = read_goal({"latency": "50%"}, None, None, prepared.mutator.cost_model.max())
+    check_fast(prepared, goal, divisor, Lanes())
+    with pytest.raises(UserError, match="out of reach: the fastest subnet takes"):
+        check_fast(prepared, read_goal("0.0001ms", None, None, prepared.mutator.cost_model.max()), divisor, Lanes())
+
+
+class Predicted:
+    """In the place of a stopwatch: what a table says, to the last digit."""
+
+    table: LatencyTable
+
+    def __init__(self, prepared, bench) -> None:
+        self.full = self.table.of(prepared.mutator.search_space.max())
+
+    def __call__(self, subnet) -> timed.Pair:
+        return timed.Pair(self.full, self.table.of(subnet))
+
+
+def test_a_limit_below_what_the_smallest_widths_take_is_met(setting, monkeypatch):
+    """Where widths beside the lanes take ten times as long, the narrowest network is slow."""
+    space = setting.prepared.mutator.search_space
+    tops = [choice.candidates[-1] for choice in space.values()]
+    curves = [Curve("op", (np.array([1, top]),), np.array([1.0, 4.0]), lanes=4, beside=10.0) for top in tops]
+    calls = [Priced(name, index, (ChannelSum(0, ((name, 1, 1),)),)) for index, name in enumerate(space)]
+    table = LatencyTable(space, Cell("", (), np.zeros(1)), [], widths=WidthCurves(space, curves, calls))
+    full, smallest = table.of(space.max()), table.of(space.min())
+    assert table.extreme(False) < 0.7 * full < smallest
+    monkeypatch.setattr(Predicted, "table", table, raising=False)
+    monkeypatch.setattr(choosing, "Stopwatch", Predicted)
+    goal = read_goal({"latency": "70%"}, None, None, setting.prepared.mutator.cost_model.max())
+    one = replace(setting, divisor=1)
+    choice = choose(one, goal, setting.judge(setting.prepared.network), timed.Timed(table, None))
+    assert table.extreme(False) <= table.of(choice.subnet) <= 0.7 * full * (1 + timed.NEAR)
 
 
 def test_of_rivals_that_are_about_as_near_the_first_is_taken():

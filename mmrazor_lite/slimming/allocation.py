@@ -231,6 +231,9 @@ def check_reachable(widths: Widths, resources: list[str], high: np.ndarray) -> n
         UserError: A limit is below what the cheapest widths cost; says both ends. Or no widths were found that meet all
             limits at once; says what the nearest cost.
     """
+    narrowest = np.zeros_like(widths.full)
+    if (widths.costs(narrowest[None], resources) <= high).all():
+        return narrowest  # as nearly always; in a large network the cheapest one takes seconds to find
     cheapest = np.stack([widths.cheapest(name) for name in resources])
     ends = np.diagonal(widths.costs(cheapest, resources)), widths.costs(widths.full[None], resources)[0]
     for name, limit, lowest, full in zip(resources, high, *ends, strict=True):

@@ -49,14 +49,12 @@ class Stage:
 
     Attributes:
         held_out: On images that nothing was fitted to; they choose among candidates.
-        seen: On images that the steps have worked with; None where that was not measured.
         seconds: That it took to get there from the stage before.
     """
 
     name: str
     held_out: Quality
     seconds: float = 0.0
-    seen: Quality | None = None
 
     @property
     def accuracy(self) -> float | None:

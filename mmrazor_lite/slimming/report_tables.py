@@ -63,26 +63,16 @@ def _groups(groups: Sequence[GroupRow], full: bool) -> Any:
 
 
 def _stages(report: Report) -> Any:
-    seen = next((s.seen.images for s in report.stages if s.seen), 0)
-    title = f"Where accuracy went: {report.judged_on}" + (
-        f", and {seen:,} that the steps worked with (seen)" if seen else ""
-    )
     columns = ["stage", "accuracy", "agrees with the original", "distance", "seconds"]
-    columns[4:4] = ["accuracy (seen)", "agrees (seen)", "distance (seen)"] if seen else []
-    rows = [
-        [stage.name, *_quality(stage.held_out), *(_quality(stage.seen) if seen else []), f"{stage.seconds:.1f}"]
-        for stage in report.stages
-    ]
+    rows = [[stage.name, *_quality(stage.held_out), f"{stage.seconds:.1f}"] for stage in report.stages]
     used = [index for index, name in enumerate(columns) if any(row[index] for row in rows)]
-    table = _table(title, [columns[index] for index in used], left=(0,))
+    table = _table(f"Where accuracy went: {report.judged_on}", [columns[index] for index in used], left=(0,))
     for row in rows:
         table.add_row(*_texts(*(row[index] for index in used)))
     return table
 
 
-def _quality(quality: Quality | None) -> list[str]:
-    if quality is None:
-        return ["", "", ""]
+def _quality(quality: Quality) -> list[str]:
     return [*(_percent(p, quality.images) for p in (quality.accuracy, quality.agreement)), _number(quality.distance)]
 
 

@@ -22,6 +22,7 @@ from .asked import check_backend, check_data, check_kinds, check_network, check_
 from .budgets import Budget, Floor, read_goal
 from .choosing import Setting, check_fast, check_goal, choose
 from .class_numbers import class_numbers, why_unused
+from .function_names import named
 from .group_rows import group_rows
 from .images import Images, read_images
 from .judging import Judge
@@ -134,8 +135,9 @@ def slim(
     if table is not None and not is_timed:
         raise UserError(f"table={short(str(table))} is for a budget in milliseconds, such as '12ms'; leave it out")
     by_time = None if table is None else table_of_file(prepared, table, backend)
-    options = {"goal": goal.asked, "importance": _named(importance), "divisor": divisor, "least": dict(prepared.least)}
-    options |= {"loss": None if loss is None else _named(loss), "table": by_time and by_time.table.digest}
+    measure = importance if isinstance(importance, str) else named(importance)
+    options = {"goal": goal.asked, "importance": measure, "divisor": divisor, "least": dict(prepared.least)}
+    options |= {"loss": None if loss is None else named(loss), "table": by_time and by_time.table.digest}
     options |= {} if backend is None else {"backend": backend}
     options |= {"values": values if values is None or isinstance(values, bool) else list(values)}
     steps = _steps(work_dir, resume, model, found, mutator, options)
@@ -258,7 +260,3 @@ class _Clock:
     def lap(self) -> float:
         before, self._last = self._last, time.perf_counter()
         return self._last - before
-
-
-def _named(importance: Any) -> str:
-    return importance if isinstance(importance, str) else getattr(importance, "__qualname__", repr(importance))

@@ -33,6 +33,7 @@ from mmrazor_lite.models.distillers import OutputDistance
 from mmrazor_lite.randomness import seeded
 
 from .class_numbers import cross_entropy_where
+from .function_names import named
 from .judging import Judge
 from .report import Quality
 from .tune import Limit, Tuned
@@ -234,6 +235,8 @@ class Tuning:
             "batch_size": self.images.batch_size,
             "augment": self.augment,
             "seed": self.seed,
+            "loss": None if self.loss is None else named(self.loss),
+            "values": sorted(self.judge.values),
         }
 
     def _judged(self, trained: nn.Module | None, steps: int) -> Tuned:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -77,8 +78,24 @@ def test_what_is_whole_is_gone_on_with(kept, tmp_path):
 
 def test_a_resumed_run_has_the_loss_that_it_began_with(kept, tmp_path):
     folder = shutil.copytree(kept[0], tmp_path / "run")
-    with pytest.raises(UserError, match=r"cannot resume the slimming: loss was None, now it is '.*cross_entropy'"):
+    with pytest.raises(UserError, match=r"cannot resume the slimming: loss was None, now it is 'cross_entropy:\w+'"):
         run(folder, resume=True, loss=torch.nn.functional.cross_entropy)
+
+
+def test_functions_of_one_name_are_told_apart(tmp_path):
+    def by_index(network, images, loss):
+        return {name: range(units) for name, units in network.unit_counts.items()}
+
+    def loss(smoothing):
+        return partial(torch.nn.functional.cross_entropy, label_smoothing=smoothing)
+
+    options = {"importance": lambda *args: by_index(*args), "loss": loss(0.1)}
+    subnet = run(tmp_path, **options).subnet
+    assert run(tmp_path, resume=True, **{**options, "loss": loss(0.1)}).subnet == subnet
+    with pytest.raises(UserError, match="loss was 'partial.*0.1.*', now it is 'partial.*0.2"):
+        run(tmp_path, resume=True, **{**options, "loss": loss(0.2)})
+    with pytest.raises(UserError, match="cannot resume the slimming: importance was '.*<lambda>"):
+        run(tmp_path, resume=True, **{**options, "importance": lambda *args: by_index(*args) | {}})
 
 
 def test_a_folder_of_another_process_is_refused(root, tmp_path):

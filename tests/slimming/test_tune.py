@@ -178,8 +178,10 @@ def test_a_killed_tuning_resumes_to_the_same_weights(both, images, tmp_path, mon
     assert whole.steps == resumed.steps == 15 and same(whole.model, resumed.model)
     shorter = tune(small, full, (images, labels), 1, tmp_path, resume=True, **options)
     assert shorter.steps == 15 and "had trained for 15 steps, 1 epochs are 4" in shorter.notes[-1]
-    with pytest.raises(UserError, match="that tuning had other seed: leave out resume"):
-        tune(small, full, (images, labels), 4, tmp_path, resume=True, **{**options, "seed": 6})
+    others = {"seed": 6, "loss": lambda outputs, targets: F.cross_entropy(outputs, targets), "values": True}
+    for name, value in others.items():
+        with pytest.raises(UserError, match=f"that tuning had other {name}: leave out resume"):
+            tune(small, full, (images, labels), 4, tmp_path, resume=True, **{**options, name: value})
 
 
 def test_a_new_tuning_begins_anew_in_the_folder_of_another(both, images, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,17 @@ def check_network(model: Any) -> None:
     _check_held("model", [*model.parameters(), *model.buffers()])
 
 
-def check_data(data: Any) -> None:
-    """Raise :class:`UserError` where tensors that are given hold no numbers, or not one for every pixel."""
+def check_data(data: Any, again: bool = False) -> None:
+    """Raise :class:`UserError` where tensors that are given hold no numbers, or not one for every pixel.
+
+    Args:
+        again: It is read twice.
+    """
+    if again and isinstance(data, Iterator):
+        raise UserError(
+            f"data is a {type(data).__name__}, which can be read once, and tune reads it again: give a list or a "
+            "DataLoader"
+        )
     if isinstance(data, (Tensor, Mapping, tuple, list)):
         _check_held("data", tree_leaves(data))
 

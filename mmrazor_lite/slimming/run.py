@@ -112,7 +112,7 @@ def slim(
         UserError: In one line, what cannot be done, and why.
     """
     check_network(model)
-    check_data(data)
+    check_data(data, again=tune is not None)
     check_kinds(limits=limits, groups=groups, architecture=architecture, loss=loss, name=name)
     keep, opaque, notes = texts("keep", keep), texts("opaque", opaque), texts("notes", notes)
     work_dir = folder("work_dir", work_dir, resume)
@@ -135,6 +135,11 @@ def slim(
     if table is not None and not is_timed:
         raise UserError(f"table={short(str(table))} is for a budget in milliseconds, such as '12ms'; leave it out")
     by_time = None if table is None else table_of_file(prepared, table, backend)
+    if backend is not None and not (latency or is_timed):
+        raise UserError(
+            f"backend={backend!r} is for a budget in milliseconds and for timing both networks, and here is neither: "
+            "leave out latency=False, or backend"
+        )
     measure = importance if isinstance(importance, str) else named(importance)
     options = {"goal": goal.asked, "importance": measure, "divisor": divisor, "least": dict(prepared.least)}
     options |= {"loss": None if loss is None else named(loss), "table": by_time and by_time.table.digest}

@@ -128,8 +128,11 @@ def tune(
     limit = parse_limit(limit)
     check_number("batch_size", batch_size, 1, whole=True, optional=True)
     check_flag("augment", augment)
+    from .asked import folder
+
     mm_packages.require("tune")
     from mmrazor_lite.config.build import register_quietly
+    work_dir = folder("work_dir", work_dir, resume)
 
     register_quietly()
     from .tuning import Tuning

@@ -73,6 +73,25 @@ def test_tensors_without_numbers(data, said):
         mmrazor_lite.slim(copy.deepcopy(network).to("meta"), images(8), "50%")
 
 
+def unread():
+    raise AssertionError("read")
+    yield
+
+
+@pytest.mark.parametrize("data", [unread(), map(unread, [1])])
+def test_what_can_be_read_once_is_not_tuned_on(data):
+    said = r"data is a .*, which can be read once, .*: give a list or a DataLoader"
+    with pytest.raises(UserError, match=said) as error:
+        mmrazor_lite.slim(build("Residual"), data, "50%", tune="5min")
+    assert "\n" not in str(error.value)
+
+
+def test_a_runtime_that_nothing_would_use():
+    for goal in ({"budget": "50%"}, {"min_accuracy": 50}):
+        with pytest.raises(UserError, match="backend='torch' is for .*, and here is neither: leave out latency=False"):
+            mmrazor_lite.slim(build("Residual"), images(), **goal, backend="torch", latency=False)
+
+
 def test_a_compiled_network_is_told_where_the_module_is():
     compiled = torch.compile(build("Residual"))
     with pytest.raises(UserError, match=r"compiled by torch.compile: give .* model._orig_mod"):

@@ -207,7 +207,13 @@ def test_images_that_decide_are_not_trained_on(both, images):
 
 def test_options_that_are_none_are_refused(both, images):
     small, full = both
-    for options, words in (({"batch_size": 0}, "batch_size=0"), ({"augment": "yes"}, "augment='yes'")):
+    wrong = (
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"augment": "yes"}, "augment='yes'"),
+        ({"resume": True}, "resume=True needs work_dir"),
+        ({"work_dir": __file__}, "it is a file, give a folder"),
+    )
+    for options, words in wrong:
         with pytest.raises(UserError, match=words):
             tune(small, full, images, 1, show=False, **options)
     with pytest.raises(UserError, match="1 image is too few to tune on"):

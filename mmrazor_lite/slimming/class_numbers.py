@@ -92,15 +92,19 @@ def why_unused(outputs: Any, batches: Batches, strict: bool = True, values: Coll
     return ""
 
 
-def cross_entropy_where(batches: Batches, outputs: Sequence[Tensor], values: Collection[int] = ()) -> Callable | None:
+def cross_entropy_where(batches: Batches, outputs: Any, values: Collection[int] = ()) -> Callable | None:
     """Cross entropy for class numbers beside one output of class scores (N, K); None where it is not that.
+
+    Args:
+        outputs: Of the network, for any number of images; the loss takes such too.
 
     Raises:
         UserError: A label that is no class of the network.
     """
-    if len(outputs) != 1 or outputs[0].dim() != 2 or why_unused(outputs[0], batches, values=values):
+    heads = floats_of(outputs)
+    if len(heads) != 1 or heads[0].dim() != 2 or why_unused(heads[0], batches, values=values):
         return None
-    return _cross_entropy if class_numbers(outputs[0], batches[0][1], values).labels else None
+    return _cross_entropy if class_numbers(heads[0], batches[0][1], values).labels else None
 
 
 def counted(labels: Tensor, classes: int) -> Tensor:
@@ -114,7 +118,8 @@ def floats_of(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
-def _cross_entropy(given: Tensor, targets: Any) -> Tensor:
+def _cross_entropy(outputs: Any, targets: Any) -> Tensor:
+    given = floats_of(outputs)[0]
     labels = next(leaf for leaf in tree_leaves(targets) if isinstance(leaf, Tensor) and _is_whole(leaf))
     labels = labels.flatten().long()
     loss = nn.functional.cross_entropy(given, labels, ignore_index=IGNORED, reduction="sum")

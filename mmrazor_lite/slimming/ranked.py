@@ -57,7 +57,7 @@ def ranked(
 
     Args:
         importance: Name of a measure, or a function of (network, images, loss) that gives scores by group.
-        loss: Of (outputs, targets); cross entropy where the targets are class numbers.
+        loss: Of (outputs as the network returns them, targets); cross entropy where the targets are class numbers.
         steps: Where what was found is kept.
         values: Numbers of the outputs that are no class scores.
 
@@ -71,7 +71,7 @@ def ranked(
     def make() -> dict[str, Any]:
         mutator = prepared.mutator
         with torch.no_grad():
-            outputs = mutator.run(images.seen[0][0][:1])
+            outputs = mutator.outputs(images.seen[0][0][:1])
         check_outputs(outputs)
         moments = gather(mutator, images.seen)
         used = loss or cross_entropy_where(images.seen, outputs, values)

@@ -83,7 +83,8 @@ def slim(
         min_accuracy, max_drop: In the place of a budget: the smallest network that keeps so much accuracy, in percent,
             or loses so many points at most, on images held out; without labels, of agreement with the original.
         importance: Name of a measure, or a function of (network, images, loss) that gives scores by group.
-        loss: Of (outputs, targets), for measures that take one; cross entropy where targets are class numbers.
+        loss: Of (outputs as the network returns them, targets), for measures that take one and for ``tune``; cross
+            entropy where targets are class numbers.
         images: How many are worked with; as many further ones, where there are any, are held out.
         divisor: Widths are multiples of it; ``'auto'`` is 1 to 8, by the width of the group, or what a
             latency table says that pays, up to 32.

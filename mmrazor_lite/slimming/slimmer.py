@@ -150,7 +150,8 @@ class Slimmer:
         Args:
             data: See :func:`read_images`.
             importance: Name of a measure, or a function of (network, images, loss) that gives scores by group.
-            loss: Of (outputs, targets), for measures that take one; cross entropy where targets are class numbers.
+            loss: Of (outputs as the network returns them, targets), for measures that take one; cross entropy where
+                targets are class numbers.
             images: How many are looked at.
 
         Returns:

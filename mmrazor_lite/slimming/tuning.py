@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from mmrazor_lite.datasets.shifts import shifted
@@ -127,7 +126,7 @@ class Tuning:
             return None
         if loss is not None:
             return loss
-        found = cross_entropy_where(batches, _tensors(self.judge.reference[0]), self.judge.values)
+        found = cross_entropy_where(batches, self.judge.reference[0], self.judge.values)
         if found is None:
             self.notes.append("tune: there is no loss for these targets, they are not used; give loss=")
         return found
@@ -309,7 +308,3 @@ def _calm(logger: logging.Logger, show: bool) -> None:
 
 def _is_told(show: bool, record: logging.LogRecord) -> bool:
     return record.levelno > logging.INFO or (show and str(record.msg).startswith(TITLE))
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]

@@ -143,6 +143,38 @@ def test_it_never_ends_worse_than_it_began(both, images):
     assert "the weights from before stay" in found.notes[0]
 
 
+@pytest.mark.parametrize("importance", ["taylor", "fisher"])
+def test_one_loss_ranks_and_tunes(images, importance):
+    """It gets what the network returns in both."""
+    torch.manual_seed(0)
+    seen = []
+
+    def loss(outputs: dict, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(set(outputs))
+        return F.cross_entropy(outputs["classes"], targets) + outputs["map"].square().mean()
+
+    options = {"images": 60, "latency": False, "show": False, "importance": importance, "loss": loss}
+    mmrazor_lite.slim(TwoHeads(8), (images, torch.arange(300) % 4), "80%", **options)
+    ranked = len(seen)
+    mmrazor_lite.slim(TwoHeads(8), (images, torch.arange(300) % 4), "80%", **options, tune=1)
+    assert 0 < ranked < len(seen) - ranked and seen == [{"classes", "map"}] * len(seen)
+
+
+def test_labels_of_a_network_that_returns_its_scores_in_a_dict(images):
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network(8)
+
+        def forward(self, x: torch.Tensor) -> dict:
+            return {"logits": self.net(x)}
+
+    torch.manual_seed(0)
+    options = {"images": 60, "latency": False, "show": False, "importance": "taylor"}
+    result = mmrazor_lite.slim(Named(), (images, torch.arange(300) % 4), "80%", **options, tune=1)
+    assert result.report.stages[-1].accuracy is not None and not any("no loss" in note for note in result.report.notes)
+
+
 def test_a_training_that_diverges_leaves_the_weights_from_before(both, images):
     small, full = both
     calls = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -42,14 +42,17 @@ class Widths(Protocol):
     @property
     def members(self) -> list[Member]: ...
 
-    def run(self, images: Tensor) -> list[Tensor]: ...  # the full network in eval mode: every tensor that it gives
+    def outputs(self, images: Tensor) -> list[Any]: ...  # of the full network in eval mode, of each of its runs
+
+    def run(self, images: Tensor) -> list[Tensor]: ...  # every tensor of them
 
 
 class Importance(Protocol):
     """A measure: called with the mutator of the network, batches and a loss, it scores each unit of each group.
 
-    ``needs`` says what it looks at: the weights alone, or images too. ``loss`` takes (outputs, targets); where it, or
-    the targets, are missing, a measure that needs a loss takes the distance between outputs.
+    ``needs`` says what it looks at: the weights alone, or images too. ``loss`` takes (outputs as the network returns
+    them, targets); where it, or the targets, are missing, a measure that needs a loss takes the distance between
+    outputs.
     """
 
     needs: Literal["weights", "images"]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmrazor_lite.errors import UserError, failing, short
 from mmrazor_lite.models.calls import Call, Calls
 from mmrazor_lite.models.mutators.channel_order import Member
+from mmrazor_lite.models.mutators.check import tensors_of
 
 from .definition import Batches, Scores, Widths, total
 
@@ -67,9 +68,9 @@ def saliency(
 
     Args:
         batches: (images (N, C, H, W), targets) of which the targets may be None.
-        loss: Of (outputs, targets), a mean over the images. Without it, or without targets, it is the product of the
-            outputs with random numbers: the mean square of its derivative is that of the distance of the outputs
-            (Hutchinson's estimate of the Gauss-Newton matrix).
+        loss: Of (outputs as the network returns them, targets), a mean over the images. Without it, or without targets,
+            it is the product of the outputs with random numbers: the mean square of its derivative is that of the
+            distance of the outputs (Hutchinson's estimate of the Gauss-Newton matrix).
         of: Score (units,) of the derivatives (N, units) of one batch, all readers of the group summed.
 
     Raises:
@@ -83,13 +84,14 @@ def saliency(
             continue
         gates: list[tuple[Member, Tensor]] = []
         with torch.enable_grad(), reading(network, partial(_gate, gates)):
-            outputs = network.run(images)
+            runs = network.outputs(images)
             if loss is None or targets is None:
                 value = sum(
-                    (output * torch.randn(output.shape, generator=generator).to(output)).sum() for output in outputs
+                    (output * torch.randn(output.shape, generator=generator).to(output)).sum()
+                    for output in tensors_of(runs)
                 )
             else:
-                value = _value(loss, outputs[0] if len(outputs) == 1 else outputs, targets) * len(images)
+                value = sum(_value(loss, outputs, targets) for outputs in runs) * len(images)
         found = torch.autograd.grad(value, [tensor for _, tensor in gates], allow_unused=True)
         for index, (name, units) in enumerate(network.unit_counts.items()):
             parts = [

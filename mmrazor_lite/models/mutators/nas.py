@@ -251,8 +251,8 @@ class NasMutator:
         """Name of each form with inner widths, where it is in the network -> its groups, as it declares them."""
         return {name: [mutable.name for mutable in mutables] for name, (_, _, mutables) in self._inner.items()}
 
-    def run(self, images: Tensor) -> list[Tensor]:
-        """What the network gives for images (N, C, H, W) in eval mode with all widths full: all tensors of its output.
+    def outputs(self, images: Tensor) -> list[Any]:
+        """What the network gives for images (N, C, H, W) in eval mode with all widths full, run by run.
 
         It runs several times, so that each candidate that sets no width is chosen once; depths stay whole.
         """
@@ -264,8 +264,12 @@ class NasMutator:
                 at = list(self.search_space).index(choice.name)
                 row[at] = max(row[at] - back, 0)
             with activated(self, self.search_space.subnet(row)), evaluating(self.architecture):
-                found += tensors_of(self.architecture(images))
+                found.append(self.architecture(images))
         return found
+
+    def run(self, images: Tensor) -> list[Tensor]:
+        """All tensors of :meth:`outputs`."""
+        return tensors_of(self.outputs(images))
 
     def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
         """Order the units of groups of inner widths by falling score, see :meth:`OneShotChannelMutator.sort_channels`.

@@ -377,10 +377,14 @@ class OneShotChannelMutator:
         """What follows the groups: every such dimension of a parameter or buffer."""
         return list(members(self._dynamic))
 
-    def run(self, images: Tensor) -> list[Tensor]:
-        """What the full network gives for images (N, C, H, W) in eval mode: all tensors of its output."""
+    def outputs(self, images: Tensor) -> list[Any]:
+        """What the full network gives for images (N, C, H, W) in eval mode, as it returns it; of its one run."""
         with activated(self, self.search_space.max()), evaluating(self.architecture):
-            return tensors_of(self.architecture(images))
+            return [self.architecture(images)]
+
+    def run(self, images: Tensor) -> list[Tensor]:
+        """All tensors of :meth:`outputs`."""
+        return tensors_of(self.outputs(images))
 
     def sort_channels(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
         """Order the units of groups by falling score, so that subnets keep the best; equal ones stay as they are.

@@ -18,7 +18,7 @@ from mmrazor_lite.estimators.resource import plain_cost
 from mmrazor_lite.fileio import as_path, write_text_atomic
 from mmrazor_lite.note import note
 from mmrazor_lite.shapes import image_shape
-from mmrazor_lite.slimming.images import sliced
+from mmrazor_lite.slimming.batch_targets import sliced
 
 from .int8 import IMAGES, QUANTISERS, check_int8, quantised
 from .model_card import Delivery, card, words

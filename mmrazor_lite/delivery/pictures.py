@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mmrazor_lite.errors import UserError, failing
 from mmrazor_lite.randomness import seeded
-from mmrazor_lite.slimming.images import as_batches, checked, parts, sliced
+from mmrazor_lite.slimming.batch_targets import sliced
+from mmrazor_lite.slimming.images import as_batches, checked, parts
 
 BATCH = 50
 Batch = tuple[Tensor, Any]  # images (N, C, H, W), and targets or None

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from mmrazor_lite import mm_packages
@@ -25,7 +24,9 @@ from mmrazor_lite.models.importance import Batches
 from mmrazor_lite.randomness import seeded
 from mmrazor_lite.shapes import image_shape
 
-BATCH = 50  # images at once
+from .batch_targets import BATCH, joined, moved, picked, sliced
+from .numbered import Numbered, like, makes_its_own_batches, numbered
+
 HELD_OUT = 5  # one image of so many is held out where the data has no further ones
 FEWEST = 10  # images of which none is held out
 IMAGE_KEYS = ("images", "image", "inputs", "input", "img", "pixel_values", "x")
@@ -44,11 +45,14 @@ class Images:
         seen: Batches that the steps work with: (images (N, C, H, W), targets or None), on the network's device.
         held_out: Batches that only measure what came of it; those seen where there are too few to share.
         notes: What is to be said of them, a line each.
+        places: Of the images held out, their numbers in the data (of a loader: in its dataset); None where nothing says
+            them.
     """
 
     seen: list[tuple[Tensor, Any]]
     held_out: list[tuple[Tensor, Any]]
     notes: tuple[str, ...] = ()
+    places: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,23 +120,27 @@ def read_images(
     check_number("images", images, 2, whole=True)
     shape = None if input_shape is None else image_shape(input_shape)
     given = as_batches(data, 2 * images, seed)
+    which, given = "the last of them" if given is data else "drawn at random", numbered(given)
     with seeded(seed):
         batches = _taken(given, 2 * images, shape)
     if not batches:
         raise UserError("data: it yields no image")
-    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
-    batches = [(found.to(like), _moved(targets, like.device)) for found, targets in batches]
-    count = sum(len(found) for found, _ in batches)
-    if count < 2 or all(torch.equal(image, batches[0][0][0]) for found, _ in batches for image in found):
+    numbers = given.numbers_of(batches) if isinstance(given, Numbered) else None
+    kind = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
+    found, targets = joined([(part.to(kind), moved(beside, kind.device)) for part, beside in batches], 2 * images)
+    count = len(found)
+    if all(torch.equal(image, found[0]) for image in found):
         told = "one image" if count < 2 else f"{count} times the same image"
         raise UserError(f"data: it yields {told}, which tells no channels apart; give 2 different ones, better 500")
+    numbers = None if numbers is None else tuple(numbers[:count])
     if count < FEWEST:
-        every = _cut(batches, 0, count)
-        return Images(every, every, (f"{count} images: none is held out",))
+        every = _cut(found, targets, 0, count)
+        return Images(every, every, (f"{count} images: none is held out",), numbers)
     held_out = max(count - images, min(count, images) // HELD_OUT, 1)
-    seen, which = count - held_out, "the last of them" if given is data else "drawn at random"
+    seen = count - held_out
     notes = () if seen == images else (f"the data has {count} images: {held_out}, {which}, are held out",)
-    return Images(_cut(batches, 0, seen), _cut(batches, seen, count), notes)
+    places = None if numbers is None else numbers[seen:]
+    return Images(_cut(found, targets, 0, seen), _cut(found, targets, seen, count), notes, places)
 
 
 def as_batches(data: Any, most: int | None = None, seed: int = 0) -> Iterable[Any]:
@@ -142,12 +150,13 @@ def as_batches(data: Any, most: int | None = None, seed: int = 0) -> Iterable[An
     if isinstance(data, (Tensor, np.ndarray, Mapping)) or (
         isinstance(data, tuple) and len(data) == 2 and _is_images(data[0])
     ):
-        return [data if most is None else _drawn(data, seed)]
+        return [data] if most is None else _drawn(data, most, seed)
     if isinstance(data, DataLoader):
         return data if most is None else _redrawn(data, most, seed)
     if isinstance(data, Dataset):
         drawn = most is not None and not isinstance(data, IterableDataset)
-        return DataLoader(data, batch_size=BATCH, sampler=_order(len(data), seed)[:most] if drawn else None)
+        sampler = _order(len(data), seed)[:most] if drawn else None
+        return numbered(DataLoader(data, batch_size=BATCH, sampler=sampler))
     if isinstance(data, (str, bytes, PurePath)):
         raise UserError(
             f"data={short(data)}: of a folder give image_folder(folder, 'torchvision.resnet50') of "
@@ -158,21 +167,13 @@ def as_batches(data: Any, most: int | None = None, seed: int = 0) -> Iterable[An
     return data
 
 
-def _redrawn(loader: DataLoader, most: int, seed: int) -> DataLoader:
+def _redrawn(loader: DataLoader, most: int, seed: int) -> Iterable[Any]:
     """A loader that goes through a dataset in its order, which is often that of the classes, with an order drawn."""
     is_plain = type(loader.sampler) is SequentialSampler and type(loader.batch_sampler) is BatchSampler
-    if not is_plain or isinstance(loader.dataset, IterableDataset):
+    if not is_plain or makes_its_own_batches(loader):
         return loader
-    return DataLoader(
-        loader.dataset,
-        batch_size=loader.batch_size,
-        sampler=_order(len(loader.dataset), seed)[:most],
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-    )
+    sampler = _order(len(loader.dataset), seed)[:most]
+    return numbered(like(loader, batch_size=loader.batch_size, sampler=sampler))
 
 
 def _is_images(value: Any) -> bool:
@@ -183,17 +184,14 @@ def _order(count: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).permutation(count).tolist()
 
 
-def _drawn(batch: Any, seed: int) -> Any:
-    """The images of one large batch, and their targets, in an order drawn once."""
+def _drawn(batch: Any, most: int, seed: int, numbers: Sequence[int] | None = None) -> Numbered:
+    """Images of one large batch, and their targets, drawn once; ``numbers`` are theirs in the data."""
     images, targets = parts(batch)
     checked(images, None, 0)
-    index = torch.tensor(_order(len(images), seed), dtype=torch.int64, device=images.device)
-
-    def line_up(leaf: Any) -> Any:
-        fits = isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == len(images)
-        return leaf[index.to(leaf.device)] if fits else leaf
-
-    return images[index], tree_map(line_up, targets)
+    order = _order(len(images), seed)[:most]
+    places = torch.tensor(order, dtype=torch.int64, device=images.device)
+    numbers = order if numbers is None else [int(numbers[place]) for place in order]
+    return Numbered([(images[places], picked(targets, places, len(images)))], [numbers])
 
 
 def _of_config(config: Mapping, most: int | None, seed: int) -> Iterable[Any]:
@@ -215,11 +213,11 @@ def _of_config(config: Mapping, most: int | None, seed: int) -> Iterable[Any]:
             return batches
         if batches.num_images > most:
             batches = FixedBatches({**loader, "dataset": batches.dataset}, preprocessor, most, seed, where="data")
-    return [_drawn(_joined([parts(batch) for batch in batches]), seed)]
+    return _drawn(joined([parts(batch) for batch in batches]), most, seed, batches.indices)
 
 
 def _taken(batches: Iterable[Any], most: int, shape: tuple[int, ...] | None) -> list[tuple[Tensor, Any]]:
-    """The first batches, up to so many images, checked."""
+    """The first whole batches that hold so many images, checked."""
     found, left = [], most
     iterator = iter(batches)
     while left > 0:
@@ -231,7 +229,7 @@ def _taken(batches: Iterable[Any], most: int, shape: tuple[int, ...] | None) -> 
         shape = checked(images, shape, len(found))
         if found and (found[0][1] is None) != (targets is None):
             raise UserError(f"data: batch {len(found)} has {'no ' * (targets is None)}targets, the first one is other")
-        found.append((images[:left], sliced(targets, 0, left, len(images))))
+        found.append((images, sliced(targets, 0, len(images), len(images))))
         left -= len(images)
     return [batch for batch in found if len(batch[0])]
 
@@ -279,49 +277,7 @@ def checked(images: Tensor, shape: tuple[int, ...] | None, number: int) -> tuple
     return tuple(images.shape[1:])
 
 
-def _moved(targets: Any, device: torch.device) -> Any:
-    return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, targets)
-
-
-def sliced(targets: Any, start: int, stop: int, count: int) -> Any:
-    """Targets of the images from start to stop, of so many."""
-    if targets is None:
-        return None
-    if isinstance(targets, Mapping):
-        return {key: sliced(part, start, stop, count) for key, part in targets.items()}
-    if (isinstance(targets, Tensor) and targets.dim()) or (isinstance(targets, list) and len(targets) == count):
-        if len(targets) != count:
-            raise UserError(f"data: targets of shape {tuple(targets.shape)} beside {count} images: give one for each")
-        return targets[start:stop]
-    if isinstance(targets, (tuple, list)):
-        return type(targets)(sliced(part, start, stop, count) for part in targets)
-    if isinstance(targets, (int, float, np.generic)) or (isinstance(targets, Tensor) and targets.dim() == 0):
-        raise UserError(
-            f"data: targets are {short(targets)}, of a single sample: samples in a list become batches by "
-            f"DataLoader(samples, batch_size={BATCH})"
-        )
-    raise UserError(f"data: targets are {short(targets)}: give tensors, or tuples, lists and dicts of them")
-
-
-def _cut(batches: Sequence[tuple[Tensor, Any]], start: int, stop: int) -> list[tuple[Tensor, Any]]:
+def _cut(images: Tensor, targets: Any, start: int, stop: int) -> list[tuple[Tensor, Any]]:
     """The images from start to stop, in batches of about equal size."""
-    images, targets = _joined(batches)
     ends = np.linspace(start, stop, -(-(stop - start) // BATCH) + 1).round().astype(int).tolist()
     return [(images[a:b], sliced(targets, a, b, len(images))) for a, b in itertools.pairwise(ends)]
-
-
-def _joined(batches: Sequence[tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
-    images, targets = zip(*batches, strict=True)
-    return torch.cat(images), together(targets)
-
-
-def together(parts: Sequence[Any]) -> Any:
-    first = parts[0]
-    if isinstance(first, Tensor):
-        with failing("data: targets of batches do not fit together"):
-            return torch.cat(list(parts))
-    if isinstance(first, Mapping):
-        return {key: together([part[key] for part in parts]) for key in first}
-    if isinstance(first, tuple):
-        return tuple(together(column) for column in zip(*parts, strict=True))
-    return None if first is None else [item for part in parts for item in part]

@@ -135,12 +135,12 @@ def slim(
     is_timed = isinstance(goal, Budget) and goal.latency is not None
     if table is not None and not is_timed:
         raise UserError(f"table={short(str(table))} is for a budget in milliseconds, such as '12ms'; leave it out")
-    by_time = None if table is None else table_of_file(prepared, table, backend)
     if backend is not None and not (latency or is_timed):
         raise UserError(
             f"backend={backend!r} is for a budget in milliseconds and for timing both networks, and here is neither: "
             "leave out latency=False, or backend"
         )
+    by_time = None if table is None else table_of_file(prepared, table, backend)
     measure = importance if isinstance(importance, str) else named(importance)
     options = {"goal": goal.asked, "importance": measure, "divisor": divisor, "least": dict(prepared.least)}
     options |= {"loss": None if loss is None else named(loss), "table": by_time and by_time.table.digest}
@@ -179,13 +179,14 @@ def slim(
     told = [f"the targets are not taken as class numbers: {unused}", *told] if unused else told
     notes = [*notes, *found.notes, *told, *stay, *order.notes, *chosen.notes, *repaired.notes, *prepared.notes]
 
-    network, full = repaired.network, mutator.export(mutator.search_space.max()).eval()
+    network, is_held_out = repaired.network, found.is_held_out
+    full = mutator.export(mutator.search_space.max()).eval()
     if limit is not None:
         clock.say(f"tuning for {limit}")
         place = None if work_dir is None else work_dir / "tuning"
-        more = {"loss": loss, "held_out": found.held_out, "seed": seed, "show": show, "values": judge.values}
+        more = {"loss": loss, "held_out": found, "seed": seed, "show": show, "values": judge.values}
         tuned = run_tuning(network, full, data, limit, place, resume, **more)
-        network = tuned.model
+        network, is_held_out = tuned.model, found.is_held_out and tuned.is_held_out
         stages.append(Stage("tuned" if tuned.is_taken else "tuned, not taken", tuned.after, tuned.seconds))
         notes += tuned.notes
     if latency:
@@ -203,7 +204,7 @@ def slim(
         costs={"original": costs, "slimmed": mutator.cost_model.of(subnet)},
         latency=times,
         notes=tuple(notes),
-        is_held_out=found.is_held_out,
+        is_held_out=is_held_out,
     )
     return Slimmed(network, subnet, report, mutator, architecture)
 

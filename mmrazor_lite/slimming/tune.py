@@ -18,6 +18,7 @@ from mmrazor_lite import mm_packages
 from mmrazor_lite.errors import UserError, check_flag, check_number, short
 from mmrazor_lite.models.importance import Batches
 
+from .images import Images
 from .report import Quality
 
 UNITS = {
@@ -69,6 +70,7 @@ class Tuned:
         images: That it was tuned on, each counted as often as it was seen.
         seconds: Of everything, in this run.
         notes: What is to be said of it, a line each.
+        is_held_out: Whether it is sure that it was trained on none of the images held out.
     """
 
     model: nn.Module
@@ -79,6 +81,7 @@ class Tuned:
     images: int
     seconds: float
     notes: tuple[str, ...] = field(default=())
+    is_held_out: bool = True
 
 
 def tune(
@@ -90,7 +93,7 @@ def tune(
     resume: bool = False,
     *,
     loss: Callable[[Any, Any], Any] | None = None,
-    held_out: Batches | None = None,
+    held_out: Batches | Images | None = None,
     augment: bool = False,
     batch_size: int | None = None,
     seed: int = 0,
@@ -110,10 +113,11 @@ def tune(
             seconds, everything included; learning rates are at their end by then.
         work_dir: Where checkpoints go, so that ``resume`` can go on; none for none.
         resume: Go on with what an earlier call has left in ``work_dir``, in the time that it had left.
-        loss: Called with (outputs, targets), gives a scalar; cross entropy for class labels where it is not given.
-            Targets without a loss are not used.
-        held_out: (images, targets or None) that decide; images of ``data`` that equal one of them are not trained on.
-            By default a tenth of the images, at most 1,000.
+        loss: Called with (outputs as the network returns them, targets), gives a scalar; cross entropy for class labels
+            where it is not given. Targets without a loss are not used.
+        held_out: (images, targets or None) that decide; images of ``data`` that equal one of them are not trained on,
+            which tells nothing where it draws them anew. What :func:`.read_images` gives of the same ``data`` is told
+            by numbers. By default a tenth of the images, at most 1,000.
         augment: Mirror images and move them by up to an eighth of their size, at random.
         batch_size: Images of a step; by default 64, or that of a loader where it is smaller.
         seed: Of everything random: with as many steps, the same weights.
@@ -124,15 +128,15 @@ def tune(
         UserError: A limit or an option that is none; too few images; a checkpoint of something else; a network that
             cannot be trained.
     """
-    began = time.monotonic()
-    limit = parse_limit(limit)
-    check_number("batch_size", batch_size, 1, whole=True, optional=True)
-    check_flag("augment", augment)
     from .asked import folder
 
+    began = time.monotonic()
+    limit = parse_limit(limit)
+    work_dir = folder("work_dir", work_dir, resume)
+    check_number("batch_size", batch_size, 1, whole=True, optional=True)
+    check_flag("augment", augment)
     mm_packages.require("tune")
     from mmrazor_lite.config.build import register_quietly
-    work_dir = folder("work_dir", work_dir, resume)
 
     register_quietly()
     from .tuning import Tuning

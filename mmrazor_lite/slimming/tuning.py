@@ -31,6 +31,7 @@ from mmrazor_lite.models.classifiers import WithLoss
 from mmrazor_lite.models.distillers import OutputDistance
 from mmrazor_lite.randomness import seeded
 
+from .batch_targets import moved
 from .class_numbers import cross_entropy_where
 from .function_names import named
 from .judging import Judge
@@ -94,7 +95,7 @@ class Tuning:
         if augment and images.held_out[0][0].dim() != 4:
             shape = tuple(images.held_out[0][0].shape[1:])
             raise UserError(f"augment: images of {shape} cannot be mirrored and moved, (C, H, W) can; leave it out")
-        batches = [(found.to(device), targets) for found, targets in images.held_out]
+        batches = [(found.to(device), moved(targets, device)) for found, targets in images.held_out]
         self.judge = Judge(self.full, batches, values=values)
         self.notes = list(images.notes)
         self.loss = self._loss(loss, batches)
@@ -251,7 +252,8 @@ class Tuning:
                     f"{_told(self.before)} before, {_told(after)} tuned"
                 )
         seconds, images = time.monotonic() - self._began, steps * self.images.batch_size
-        return Tuned(model, is_taken, self.before, after, steps, images, seconds, tuple(self.notes))
+        is_held_out = self.images.is_held_out or not steps
+        return Tuned(model, is_taken, self.before, after, steps, images, seconds, tuple(self.notes), is_held_out)
 
 
 def _rank(quality: Quality) -> tuple[float, float]:

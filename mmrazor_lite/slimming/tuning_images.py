@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, Subset
 from torch.utils.data import default_collate as stacked
 
@@ -22,11 +21,21 @@ from mmrazor_lite.errors import UserError
 from mmrazor_lite.models.importance import Batches
 from mmrazor_lite.randomness import seeded
 
-from .images import as_batches, checked, parts, together
+from .batch_targets import joined, picked, sliced
+from .images import Images, as_batches, checked, parts
+from .numbered import makes_its_own_batches
 
 BATCH = 64  # images of a step
+LOOKED_AT = 16  # images that are read twice, to see whether they are the same then
 MOST_HELD_OUT, FEW_HELD_OUT = 1000, 250  # images that decide: at most, and where a tenth would be fewer
 MEMORY_SHARE = 0.5  # of the free memory, for images that can be read once only
+LEFT = "data: all its images are held out, none is left to tune on: give more images, or fewer as held_out"
+OWN = "tune: the loader makes batches by itself: they are read once, and kept"
+FEW = "tune: the images that decide are trained on too: there are too few to hold some out"
+UNTOLD = (
+    "tune: images come otherwise each time that they are read, so those held out cannot be told by their pixels: some "
+    "may be trained on, which flatters; those that read_images takes of a torch Dataset are told by numbers"
+)
 
 
 class MemoryImages(Dataset):
@@ -34,7 +43,7 @@ class MemoryImages(Dataset):
 
     Args:
         images: (N, C, H, W).
-        targets: Tensors of N rows in any structure; or None.
+        targets: Of N images, as :mod:`.batch_targets` has them; or None.
         places: Which of them are shown; all by default.
     """
 
@@ -51,7 +60,8 @@ class MemoryImages(Dataset):
     def seeded_batch(self, indices: Sequence[int], seed: int, epochs: Sequence[int]) -> dict[str, Any]:
         """The images of these numbers; nothing is drawn."""
         places = torch.from_numpy(self.places[np.asarray(indices, dtype=np.int64)])
-        return {"inputs": self.images[places.to(self.images.device)], "data_samples": _rows(self.targets, places)}
+        targets = picked(self.targets, places, len(self.images))
+        return {"inputs": self.images[places.to(self.images.device)], "data_samples": targets}
 
     def chosen(self, indices: np.ndarray) -> MemoryImages:
         """Those images alone, in the same memory."""
@@ -69,6 +79,7 @@ class TuningImages:
         held_out: (images, targets or None).
         options: Of the loader: worker processes and the like.
         notes: What is to be said, a line each.
+        is_held_out: Whether it is sure that no image of ``held_out`` is among those of ``dataset``.
     """
 
     dataset: Dataset
@@ -77,10 +88,11 @@ class TuningImages:
     held_out: Batches
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_held_out: bool = True
 
 
 def tuning_images(
-    data: Any, like: Tensor, batch_size: int | None = None, held_out: Batches | None = None, seed: int = 0
+    data: Any, like: Tensor, batch_size: int | None = None, held_out: Batches | Images | None = None, seed: int = 0
 ) -> TuningImages:
     """Share all images of some data between tuning and the decision on it.
 
@@ -91,11 +103,12 @@ def tuning_images(
         data: As for :func:`.read_images`.
         like: Images get its type.
         batch_size: Images of a step; by default 64, or that of a loader where it is smaller.
-        held_out: Batches that decide, where there are some already; images equal to one of them are left out.
+        held_out: Batches that decide, where there are some already: images equal to one of them are left out. Of what
+            was read of the same data, those held out are left out by their numbers, where it has some.
         seed: Which images are held out otherwise, and what the dataset draws for them.
 
     Raises:
-        UserError: Fewer than two images, or a batch that is none.
+        UserError: Fewer than two images, or a batch that is none; or all of them are held out.
     """
     loader, dataset, collate, notes = _source(data)
     size = batch_size or min(BATCH, getattr(loader, "batch_size", None) or BATCH)
@@ -107,14 +120,27 @@ def tuning_images(
         collate = _Collate(collate, like.dtype)
     if len(dataset) < 2:
         raise UserError(f"data: {len(dataset)} image is too few to tune on; give hundreds, or leave out tune")
-    if held_out is not None:
-        dataset, collate = _without(dataset, collate, held_out)
-    else:
+    told = ""
+    if held_out is None:
         places = _places(len(dataset), seed)
         held_out = _read(dataset, collate, places, seed)
         rest = np.delete(np.arange(len(dataset)), places)
-        dataset = dataset.chosen(rest) if isinstance(dataset, MemoryImages) else Subset(dataset, rest.tolist())
-    return TuningImages(dataset, collate, min(size, len(dataset)), held_out, options, tuple(notes))
+        dataset = _chosen(dataset, rest)
+    elif isinstance(held_out, Images):
+        by_number = held_out.places is not None and (loader is None or not isinstance(dataset, MemoryImages))
+        dataset, collate, told = _apart(dataset, collate, held_out, by_number, seed)
+        held_out = held_out.held_out
+    else:
+        dataset, collate, told = _unlike(dataset, collate, held_out, seed)
+    if len(dataset) == 0:
+        raise UserError(LEFT)
+    notes += [told] if told else []
+    return TuningImages(dataset, collate, min(size, len(dataset)), held_out, options, tuple(notes), not told)
+
+
+def _chosen(dataset: Dataset, places: np.ndarray) -> Dataset:
+    """Some images of a dataset."""
+    return dataset.chosen(places) if isinstance(dataset, MemoryImages) else Subset(dataset, places.tolist())
 
 
 def _source(data: Any) -> tuple[DataLoader | None, Dataset | None, Callable | None, list[str]]:
@@ -123,9 +149,10 @@ def _source(data: Any) -> tuple[DataLoader | None, Dataset | None, Callable | No
     dataset = loader.dataset if loader is not None else data
     if not isinstance(dataset, Dataset) and not (loader is not None and hasattr(dataset, "__getitem__")):
         return loader, None, None, []
-    makes_no_batches = loader is not None and loader.batch_size is None and loader.batch_sampler is None
-    if isinstance(dataset, IterableDataset) or makes_no_batches or not hasattr(dataset, "__len__"):
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         return loader, None, None, []
+    if loader is not None and makes_its_own_batches(loader):
+        return loader, None, None, [OWN]
     sampler = getattr(loader, "sampler", None)
     notes = []
     if sampler is not None and not isinstance(sampler, RandomSampler | SequentialSampler):
@@ -146,7 +173,7 @@ def _in_memory(data: Any, like: Tensor) -> tuple[MemoryImages, list[str]]:
     for number, batch in enumerate(as_batches(data)):
         images, targets = parts(batch)
         shape = checked(images, shape, number)
-        images = images.to(like.dtype)
+        images, targets = images.to(like.dtype), sliced(targets, 0, len(images), len(images))
         room -= images.numel() * images.element_size()
         if found and room < 0:
             count = sum(len(images) for images, _ in found)
@@ -158,44 +185,105 @@ def _in_memory(data: Any, like: Tensor) -> tuple[MemoryImages, list[str]]:
 
 
 def _joined(batches: Sequence[tuple[Tensor, Any]]) -> MemoryImages:
-    images, targets = zip(*batches, strict=True)
-    if len(batches) == 1:
-        return MemoryImages(images[0], targets[0])
-    return MemoryImages(torch.cat(images), together(targets))
+    return MemoryImages(*(batches[0] if len(batches) == 1 else joined(batches)))
 
 
 class _Collate:
-    """What a loader makes of items, as a batch of ours; images that decide are replaced by others of the batch.
+    """What a loader makes of items, as a batch of ours.
 
-    A batch keeps its size that way. It may travel to worker processes.
+    Images that decide are replaced by others of the batch, or of the dataset where the batch has no others: a batch
+    keeps its size. It may travel to worker processes.
+
+    Args:
+        collate: Of the loader.
+        dtype: Of the images.
+        left_out: Keys of the images that decide.
+        dataset: Where others come from.
     """
 
-    def __init__(self, collate: Callable, dtype: torch.dtype, left_out: frozenset[bytes] = frozenset()) -> None:
-        self.collate, self.dtype, self.left_out = collate, dtype, left_out
+    def __init__(
+        self,
+        collate: Callable,
+        dtype: torch.dtype,
+        left_out: frozenset[bytes] = frozenset(),
+        dataset: Dataset | None = None,
+    ) -> None:
+        self.collate, self.dtype, self.left_out, self.dataset = collate, dtype, left_out, dataset
 
     def __call__(self, items: Any) -> dict[str, Any]:
-        images, targets = parts(self.collate(items))
-        checked(images, None, 0)
-        images = images.to(self.dtype)
+        images, targets = self._batch(items)
         if self.left_out:
             stay = [place for place, key in enumerate(_keys(images)) if key not in self.left_out]
-            if stay and len(stay) < len(images):
+            if not stay:
+                images, targets = self._batch([self._other(key) for key in _keys(images)])
+            elif len(stay) < len(images):
                 places = torch.tensor([stay[index % len(stay)] for index in range(len(images))])
-                images, targets = images[places], _rows(targets, places)
+                images, targets = images[places], picked(targets, places, len(images))
         return {"inputs": images, "data_samples": targets}
+
+    def _batch(self, items: Any) -> tuple[Tensor, Any]:
+        images, targets = parts(self.collate(items))
+        checked(images, None, 0)
+        return images.to(self.dtype), targets
+
+    def _other(self, key: bytes) -> Any:
+        """An item in the place of the image of this key, always the same: a run that is resumed takes it too."""
+        seed = int.from_bytes(key, "little")
+        for number in np.random.default_rng(seed).permutation(len(self.dataset)):
+            with seeded(seed):
+                item = self.dataset[int(number)]
+                images, _ = self._batch([item])
+            if not self.left_out.issuperset(_keys(images)):
+                return item
+        raise UserError(LEFT)
 
 
 def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
-def _without(dataset: Dataset, collate: Callable, held_out: Batches) -> tuple[Dataset, Callable]:
-    """Leave out the images that decide: of those in memory before the start, of others when they are read."""
+def _apart(
+    dataset: Dataset, collate: Callable, images: Images, by_number: bool, seed: int
+) -> tuple[Dataset, Callable, str]:
+    """Leave out the images held out of those that were read of the same data.
+
+    Returns:
+        The dataset, what makes its batches, and why it is not sure that all are left out; '' where it is.
+    """
+    if by_number:
+        apart = _chosen(dataset, np.setdiff1d(np.arange(len(dataset)), images.places)), collate, ""
+    elif images.is_held_out or isinstance(dataset, MemoryImages):
+        apart = _unlike(dataset, collate, images.held_out, seed, are_inside=True)
+    else:
+        apart = dataset, collate, FEW
+    return apart if len(apart[0]) or images.is_held_out else (dataset, collate, FEW)
+
+
+def _unlike(
+    dataset: Dataset, collate: Callable, held_out: Batches, seed: int, are_inside: bool = False
+) -> tuple[Dataset, Callable, str]:
+    """Leave out images by their pixels: of those in memory before the start, of others when they are read.
+
+    Args:
+        are_inside: They were read of the same data, so that each must be met.
+
+    Returns:
+        As :func:`_apart`.
+    """
     keys = frozenset(key for images, _ in held_out for key in _keys(images))
     if not isinstance(dataset, MemoryImages):
-        return dataset, _Collate(collate.collate, collate.dtype, keys)
-    stay = [place for place, key in enumerate(_keys(dataset.images)) if key not in keys]
-    return (dataset.chosen(np.array(stay)) if stay else dataset), collate
+        told = UNTOLD if _changes(dataset, collate, seed) else ""
+        return dataset, _Collate(collate.collate, collate.dtype, keys, dataset), told
+    own = list(_keys(dataset.images))
+    stay = [place for place, key in enumerate(own) if key not in keys]
+    return dataset.chosen(np.array(stay, dtype=np.int64)), collate, UNTOLD if are_inside and keys - set(own) else ""
+
+
+def _changes(dataset: Dataset, collate: Callable, seed: int) -> bool:
+    """Whether images are others when they are read again, as where a dataset draws crops of them."""
+    places = np.arange(min(len(dataset), LOOKED_AT))
+    (first, _), (again, _) = (_read(dataset, collate, places, each)[0] for each in (seed, seed + 1))
+    return not torch.equal(first, again)
 
 
 def _keys(images: Tensor) -> Iterable[bytes]:
@@ -220,10 +308,3 @@ def _read(dataset: Dataset, collate: Callable, places: np.ndarray, seed: int) ->
             batch = collate(items)
         batches.append((batch["inputs"], batch["data_samples"]))
     return batches
-
-
-def _rows(targets: Any, places: Tensor) -> Any:
-    """The targets of the images at ``places``."""
-    if isinstance(targets, list) and targets and not isinstance(targets[0], Tensor):
-        return [targets[int(place)] for place in places]
-    return tree_map(lambda leaf: leaf[places.to(leaf.device)] if isinstance(leaf, Tensor) else leaf, targets)

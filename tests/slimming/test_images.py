@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, TensorDataset
 
 from mmrazor_lite.errors import UserError
@@ -80,6 +81,101 @@ def test_of_data_in_the_order_of_its_classes_a_sample_is_drawn(kind):
     assert torch.equal(read(HELD[kind])[1], seen) and not torch.equal(read(HELD[kind], seed=1)[1], seen)
     if found.have_targets:
         assert labels_of(found.seen).tolist() + labels_of(found.held_out).tolist() == places
+
+
+def places(images: torch.Tensor) -> list[int]:
+    return [int((image == IMAGES).flatten(1).all(1).nonzero()) for image in images]
+
+
+def numbers(targets: Any) -> list[int]:
+    return [int(number) for leaf in tree_leaves(targets) for number in torch.as_tensor(leaf).flatten()]
+
+
+TARGETS = {
+    "tensor": LABELS,
+    "list of numbers": LABELS.tolist(),
+    "list of dicts": [{"label": label} for label in LABELS.tolist()],
+    "list of tensors": list(LABELS[:, None]),
+    "dict with a list": {"a": LABELS, "b": LABELS.tolist()},
+    "tuple with a list": (LABELS.tolist(), {"b": LABELS}),
+    "list for all": [LABELS, {"b": LABELS}],
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_targets_stay_beside_their_images(kind):
+    """What is one target for each image in one step is so in all of them."""
+    found = read((IMAGES, TARGETS[kind]))[0]
+    every = [*found.seen, *found.held_out]
+    heads = len(numbers(TARGETS[kind])) // 130
+    assert sum(len(images) for images, _ in every) == 80
+    for images, targets in every:
+        assert type(targets) is type(TARGETS[kind]) and numbers(targets) == places(images) * heads
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_a_list_of_torchs_loader_is_of_all_images_of_its_batch(size):
+    """It makes a list of samples (image, (a, b)): N images of two targets and two images of one look alike."""
+    samples = [(image, (label, {"b": -label})) for image, label in zip(IMAGES, LABELS, strict=True)]
+    found = read(DataLoader(samples, batch_size=size))[0]
+    for images, targets in [*found.seen, *found.held_out]:
+        a, b = targets
+        assert isinstance(targets, list) and a.tolist() == places(images) == [-x for x in b["b"].tolist()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_a_list_of_what_each_image_has_of_its_own(size):
+    def collate(samples):
+        return torch.stack([image for image, _ in samples]), [target for _, target in samples]
+
+    samples = [(image, {"boxes": torch.full((n % 3 + 1, 4), n)}) for n, image in enumerate(IMAGES)]
+    found = read(DataLoader(samples, batch_size=size, collate_fn=collate))[0]
+    for images, targets in [*found.seen, *found.held_out]:
+        assert [int(target["boxes"][0, 0]) for target in targets] == places(images)
+        assert [len(target["boxes"]) for target in targets] == [place % 3 + 1 for place in places(images)]
+
+
+class Shuffled(SequentialSampler):
+    def __iter__(self):
+        return iter(torch.randperm(130))  # tensors
+
+
+NUMBERED = {
+    **{kind: data for kind, data in HELD.items() if kind != "array"},
+    "loader in an order": BATCHES["loader in an order"],
+    "loader that shuffles": DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, shuffle=True),
+    "loader with a sampler": DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, sampler=Shuffled(LABELS)),
+    "loader of batches": DataLoader(TensorDataset(IMAGES, LABELS), batch_sampler=LABELS.flip(0).split(7)),
+    "loader with workers": DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, shuffle=True, num_workers=1),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERED)
+def test_images_held_out_have_their_numbers_in_the_data(kind):
+    found, _, held_out = read(NUMBERED[kind])
+    assert list(found.places) == places(held_out) and len(held_out) == 40
+
+
+def test_what_has_no_numbers_is_said_to_have_none():
+    def collate(samples):
+        return torch.stack([image for image, label in samples if label % 5])
+
+    left_out = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, collate_fn=collate)
+    for data in (left_out, BATCHES["loader of a stream"], BATCHES["list"]):
+        assert read(data)[0].places is None
+
+
+class Normalised(DataLoader):
+    """Does something with what it has read."""
+
+    def __iter__(self):
+        for images, labels in super().__iter__():
+            yield (images - 3) / 2, labels
+
+
+def test_a_loader_that_makes_its_own_batches_is_asked_for_them():
+    found, seen, held_out = read(Normalised(TensorDataset(IMAGES, LABELS), batch_size=9))
+    assert torch.equal(torch.cat([seen, held_out]), (IMAGES[:80] - 3) / 2) and found.places is None
 
 
 def test_of_few_images_a_fifth_is_held_out():
@@ -178,6 +274,8 @@ NAN[17, 0, 0, 0] = np.nan
         (list(zip(IMAGES, range(130), strict=True)), r"data: targets are 0, of a single sample: .* DataLoader\("),
         (list(zip(IMAGES, LABELS, strict=True)), r"data: targets are tensor\(0\), of a single sample: "),
         ([7], "data: a batch is 7, a int: give a DataLoader"),
+        ([(IMAGES[:5], [LABELS[:5]]), (IMAGES[:5], [LABELS[:5]] * 2)], "data: targets of batches do not fit together"),
+        ([(IMAGES[:5], {"a": LABELS[:5]}), (IMAGES[:5], {"b": LABELS[:5]})], "data: targets of batches do not fit tog"),
         (torch.zeros(4, 3), r"data: batch 0 has the shape \(4, 3\): give images \(N, C, H, W\)"),
     ],
 )

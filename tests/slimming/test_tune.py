@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import copy
 import time
+from typing import ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 import mmrazor_lite
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.slimming import tuning
+from mmrazor_lite.slimming import read_images, tuning
 from mmrazor_lite.slimming.tune import Limit, parse_limit, tune
-from mmrazor_lite.slimming.tuning_images import tuning_images
+from mmrazor_lite.slimming.tuning import Tuning
+from mmrazor_lite.slimming.tuning_images import TuningImages, tuning_images
 
 
 def network(width: int) -> nn.Module:
@@ -134,15 +143,6 @@ def test_a_loss_of_ones_own_gets_the_outputs_and_the_targets(images):
         tune(small, full, (images, images), 1, loss=lambda outputs, targets: targets.mean((1, 2, 3)), show=False)
 
 
-def test_it_never_ends_worse_than_it_began(both, images):
-    _, full = both
-    with torch.no_grad():
-        labels = full(images).argmax(1)
-    found = tune(full, full, (images, labels), 2, show=False)
-    assert not found.is_taken and same(found.model, full) and found.model is not full
-    assert "the weights from before stay" in found.notes[0]
-
-
 @pytest.mark.parametrize("importance", ["taylor", "fisher"])
 def test_one_loss_ranks_and_tunes(images, importance):
     """It gets what the network returns in both."""
@@ -173,6 +173,15 @@ def test_labels_of_a_network_that_returns_its_scores_in_a_dict(images):
     options = {"images": 60, "latency": False, "show": False, "importance": "taylor"}
     result = mmrazor_lite.slim(Named(), (images, torch.arange(300) % 4), "80%", **options, tune=1)
     assert result.report.stages[-1].accuracy is not None and not any("no loss" in note for note in result.report.notes)
+
+
+def test_it_never_ends_worse_than_it_began(both, images):
+    _, full = both
+    with torch.no_grad():
+        labels = full(images).argmax(1)
+    found = tune(full, full, (images, labels), 2, show=False)
+    assert not found.is_taken and same(found.model, full) and found.model is not full
+    assert "the weights from before stay" in found.notes[0]
 
 
 def test_a_training_that_diverges_leaves_the_weights_from_before(both, images):
@@ -230,11 +239,159 @@ def test_images_that_decide_are_not_trained_on(both, images):
     batch = [(images[:50], None), (images[50:100], None)]
     found = tune(small, full, images, 1, held_out=batch, show=False)
     assert found.after.images == 100 and found.steps == round(200 / 64)
-    loader = tuning_images(DataLoader(TensorDataset(images)), images, 300, batch)
-    seen = loader.collate([(image,) for image in images])["inputs"]
-    assert len(seen) == 300 and {float(x) for x in seen.sum((1, 2, 3))} == {
-        float(x) for x in images[100:].sum((1, 2, 3))
+
+
+class Moved(Dataset):
+    """Images that are others each time that they are read; their numbers are their targets."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images, self.read = images, []
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.read.append(int(index))
+        return self.images[index] + 0.1 * torch.randn(self.images.shape[1:]), int(index)
+
+
+def numbers(batches: list) -> set[int]:
+    return set(torch.cat([targets for _, targets in batches]).tolist())
+
+
+def trained_on(found: TuningImages) -> list[dict]:
+    """All batches of an epoch."""
+    every = SequentialSampler(found.dataset)
+    return list(DataLoader(found.dataset, found.batch_size, sampler=every, collate_fn=found.collate))
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 300])
+def test_no_batch_has_an_image_that_decides(images, size):
+    """Also where all of a batch decide: of these 100 stand beside each other."""
+    labels = torch.arange(300)
+    held_out = [(images[50:100], None), (images[100:150], None)]
+    found = tuning_images(DataLoader(TensorDataset(images, labels)), images, size, held_out)
+    batches = trained_on(found)
+    assert [len(batch["inputs"]) for batch in batches[:-1]] == [size] * (len(batches) - 1) and found.is_held_out
+    seen = [number for batch in batches for number in batch["data_samples"].tolist()]
+    assert len(seen) == 300 and set(seen) == {*range(50), *range(150, 300)}
+    assert all(torch.equal(batch["inputs"], images[batch["data_samples"]]) for batch in batches)
+    assert max(seen.count(number) for number in seen) < (10 if size < 300 else 3)
+
+
+@pytest.mark.parametrize("size", [1, 8])
+@pytest.mark.parametrize("kind", ["tensor", "dataset"])
+def test_where_all_images_decide_none_is_left(images, size, kind):
+    with pytest.raises(UserError, match="all its images are held out, none is left to tune on: give more images"):
+        trained_on(tuning_images(images if kind == "tensor" else TensorDataset(images), images, size, [(images, None)]))
+
+
+@pytest.mark.parametrize("kind", ["dataset", "loader", "loader that shuffles", "loader with a sampler"])
+def test_of_images_that_are_drawn_anew_none_that_decides_is_trained_on(images, kind):
+    dataset = Moved(images)
+    options = {
+        "loader": {},
+        "loader that shuffles": {"shuffle": True},
+        "loader with a sampler": {"sampler": SubsetRandomSampler(range(299, -1, -1))},
     }
+    data = dataset if kind == "dataset" else DataLoader(dataset, batch_size=16, **options[kind])
+    held_out = read_images(data, network(4), 60)
+    found = tuning_images(data, images, 8, held_out)
+    seen = {number for batch in trained_on(found) for number in batch["data_samples"].tolist()}
+    assert seen == set(range(300)) - numbers(held_out.held_out) and len(seen) == 240
+    assert found.is_held_out and not any("pixels" in note for note in found.notes)
+
+
+def test_images_in_memory_and_of_a_config_are_told_by_their_numbers(images):
+    held_out = read_images((images, list(range(300))), network(4), 60)
+    found = tuning_images((images, list(range(300))), images, 8, held_out)
+    seen = {number for batch in map(found.dataset.__getitem__, range(240)) for number in batch["data_samples"]}
+    assert len(found.dataset) == len(seen) == 240
+    assert seen.isdisjoint(number for _, targets in held_out.held_out for number in targets)
+    digits = {"type": "mmrazor_lite.Digits", "split": "train", "size": 8, "pipeline": [{"type": "PackInputs"}]}
+    held_out = read_images(digits, network(4), 60, seed=3)
+    found = tuning_images(digits, images, 8, held_out)
+    whole = len(found.dataset.images)
+    assert len(found.dataset) == whole - 60 and found.is_held_out
+    assert torch.equal(found.dataset.images[list(held_out.places)], torch.cat([x for x, _ in held_out.held_out]))
+
+
+class Stream(IterableDataset):
+    """Images that are others each time that they are read, or the same."""
+
+    def __init__(self, images: torch.Tensor, change: float) -> None:
+        self.images, self.change = images, change
+
+    def __iter__(self):
+        return iter([image + self.change * torch.randn_like(image) for image in self.images])
+
+
+@pytest.mark.parametrize("change", [0.0, 0.1])
+def test_what_cannot_be_told_is_not_called_held_out(both, images, change):
+    _, full = both
+    loader = DataLoader(Stream(images, change), batch_size=50)
+    result = mmrazor_lite.slim(full, loader, "50%", images=60, tune=1, latency=False, importance="l1", show=False)
+    told = [note for note in result.report.notes if "cannot be told by their pixels" in note]
+    assert len(told) == (change > 0) and result.report.is_held_out == (change == 0)
+    dataset = Moved(images) if change else TensorDataset(images)
+    found = tuning_images(dataset, images, 8, [(images[:50], None)])  # that somebody gives, without numbers
+    assert found.is_held_out == (change == 0) and len(found.notes) == (change > 0)
+
+
+def test_too_few_images_to_hold_some_out(images):
+    for data in (images[:8], TensorDataset(images[:8]), list(images[:8].split(4))):
+        found = tuning_images(data, images, 4, read_images(data, network(4), 60))
+        assert len(found.dataset) == 8 and not found.is_held_out and "are trained on too" in found.notes[0]
+
+
+class Normalised(DataLoader):
+    """Does something with what it has read."""
+
+    def __iter__(self):
+        for images, labels in super().__iter__():
+            yield (images - 3) / 2, labels
+
+
+def test_a_loader_that_makes_its_own_batches_is_asked_for_them(images):
+    loader = Normalised(TensorDataset(images, torch.arange(300)), batch_size=16)
+    held_out = read_images(loader, network(4), 60)
+    found = tuning_images(loader, images, None, held_out)
+    assert found.batch_size == 16 and len(found.dataset) == 240 and found.is_held_out
+    assert torch.equal(found.dataset.images, (images - 3) / 2)
+    assert "makes batches by itself" in found.notes[0]
+
+
+@pytest.mark.parametrize("size", [2, 10])
+def test_targets_in_lists_stay_beside_their_images(images, size):
+    """In memory: what torch's loader makes of (image, (a, b)), and a list of an item for each image."""
+    samples = [(image, (number, -number)) for number, image in enumerate(images[:60])]
+    batches = list(DataLoader(samples, batch_size=size))
+    for data in (batches, [(part, [{"number": int(n)} for n in targets[0]]) for part, targets in batches]):
+        found = tuning_images(data, images, 8)
+        batch = found.dataset.seeded_batch([5, 0, 7], 0, [0])
+        targets = batch["data_samples"]
+        own = targets[0].tolist() if isinstance(targets[0], torch.Tensor) else [part["number"] for part in targets]
+        assert torch.equal(batch["inputs"], images[own])
+        assert data is not batches or targets[1].tolist() == [-number for number in own]
+
+
+class Recorded(torch.Tensor):
+    """Writes down where it is moved to."""
+
+    devices: ClassVar[list] = []
+
+    def to(self, *args, **options):
+        self.devices.append(args[0])
+        return super().to(*args, **options)
+
+
+def test_images_that_decide_go_to_the_device_with_their_targets(both, images):
+    """Where there is one device it is seen by what is asked for."""
+    small, full = both
+    held_out = [(images[:50], {"y": torch.zeros(50, dtype=torch.int64).as_subclass(Recorded)})]
+    Recorded.devices.clear()
+    Tuning(small, full, tuning_images(images, images, 8, held_out), None, False, 0, time.monotonic())
+    assert Recorded.devices == [torch.device("cpu")]
 
 
 def test_options_that_are_none_are_refused(both, images):

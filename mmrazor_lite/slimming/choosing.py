@@ -313,7 +313,7 @@ def _last_from(start: int, count: int, holds: Callable[[int], bool]) -> int:
         return start
     low, high, step = start - 1, start, 1  # above what it does not hold at, and the way down doubles
     while low > 0 and not holds(low):
-        low, high, step = max(low - 2 * step, 1) if low > 1 else 0, low, 2 * step
+        low, high, step = max(low - 2 * step, 0), low, 2 * step
     return low + _last(high - low, lambda more: holds(low + more))
 
 

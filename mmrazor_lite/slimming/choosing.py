@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from mmrazor_lite.errors import UserError
-from mmrazor_lite.estimators.latency_table import CostWithLatency
+from mmrazor_lite.estimators.latency_table import CostWithLatency, LatencyTable
 from mmrazor_lite.estimators.latency_widths import LANES
 from mmrazor_lite.estimators.measure import Bench
 from mmrazor_lite.models.importance import Ranking
@@ -226,13 +226,19 @@ def _judge_of_trials(setting: Setting, rivals: int) -> Judge:
     return Judge(network, [*held_out.batches, *more], known=held_out.reference, values=held_out.values)
 
 
-def check_fast(prepared: Prepared, goal: Budget, divisor: int | str, bench: Bench) -> None:
+def check_fast(
+    prepared: Prepared, goal: Budget, divisor: int | str, bench: Bench, table: LatencyTable | None = None
+) -> None:
     """Raise :class:`UserError` where no subnet is as fast as the limit, or the network is: before the work.
 
-    There may be no table yet. What is tried are the smallest widths and, as kernels may be slow at others, the smallest
-    that fill whole lanes.
+    Where there is no table yet, what is tried are the smallest widths and, as kernels may be slow at others, the
+    smallest that fill whole lanes.
     """
-    watch, lanes = Stopwatch(prepared, bench), LANES if divisor == "auto" else math.lcm(divisor, LANES)
+    watch = Stopwatch(prepared, bench)
+    if table is not None:
+        limit_of(goal, watch(_fastest(prepared, by_table(divisor, table.steps), table)))
+        return
+    lanes = LANES if divisor == "auto" else math.lcm(divisor, LANES)
     fastest = watch(_cheapest(_widths(prepared, divisor), "macs"))
     if fastest.slimmed > goal.milliseconds(fastest.original):
         other = watch(_cheapest(_widths(prepared, lanes), "macs"))
@@ -245,12 +251,17 @@ def _cheapest(widths: Widths, resource: str) -> Subnet:
     return widths.space.subnet(widths.rows(widths.cheapest(resource)[None])[0])
 
 
+def _fastest(prepared: Prepared, divisor: Divisor, table: LatencyTable) -> Subnet:
+    """The fastest subnet by a table."""
+    return _cheapest(_widths(prepared, divisor, CostWithLatency(prepared.mutator.cost_model, table)), MEASURED)
+
+
 def _fast_enough(setting: Setting, goal: Budget, clock: Timed) -> Choice:
     """The best allocation by a latency table, as slow as it may be by measurement beside the original."""
     prepared, mutator, full = setting.prepared, setting.prepared.mutator, setting.prepared.mutator.search_space.max()
     cost, watch = CostWithLatency(mutator.cost_model, clock.table), Stopwatch(prepared, clock.bench)
     setting = replace(setting, divisor=by_table(setting.divisor, clock.table.steps))
-    fastest = _cheapest(_widths(prepared, setting.divisor, cost), MEASURED)
+    fastest = _fastest(prepared, setting.divisor, clock.table)
     pair, least = watch(fastest), clock.table.of(fastest)
     limit_of(goal, pair)
     found: list[Choice] = []

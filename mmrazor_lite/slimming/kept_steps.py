@@ -93,12 +93,15 @@ class Steps:
             ) from None
 
 
-def digest_of(tensors: Iterable[Tensor]) -> str:
-    """A hash of the content of tensors."""
+def digest_of(leaves: Iterable[Any]) -> str:
+    """A hash of the content of tensors, and of the numbers and words among them."""
     found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            found.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode())
+            found.update(leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        elif isinstance(leaf, int | float | str | np.generic):
+            found.update(repr(leaf).encode())
     return "sha256:" + found.hexdigest()[:16]
 
 

@@ -155,7 +155,7 @@ def slim(
     is_measured = is_timed or (latency and backend is not None)
     bench = by_time.bench if by_time else bench_of(prepared, backend or "torch") if is_measured else None
     if is_timed and "subnet" not in steps:
-        check_fast(prepared, goal, divisor, bench)
+        check_fast(prepared, goal, divisor, bench, by_time and by_time.table)
     original = judge(prepared.network)
     stages = [Stage("original", original, clock.lap())]
 
@@ -247,7 +247,7 @@ def _steps(
         "network": digest_of(leaf for leaf in model.state_dict().values() if isinstance(leaf, Tensor)),
         "space": mutator.search_space.fingerprint,
         "costs": mutator.cost_model.fingerprint,
-        "images": digest_of(leaf for leaf in leaves if isinstance(leaf, Tensor)),
+        "images": digest_of(leaves),
     }
     return Steps(work_dir, {**identity, **options}, resume)
 

@@ -168,6 +168,7 @@ def test_a_limit_below_what_the_smallest_widths_take_is_met(setting, monkeypatch
     monkeypatch.setattr(choosing, "Stopwatch", Predicted)
     goal = read_goal({"latency": "70%"}, None, None, setting.prepared.mutator.cost_model.max())
     one = replace(setting, divisor=1)
+    check_fast(setting.prepared, goal, 1, None, table)
     choice = choose(one, goal, setting.judge(setting.prepared.network), timed.Timed(table, None))
     assert table.extreme(False) <= table.of(choice.subnet) <= 0.7 * full * (1 + timed.NEAR)
 

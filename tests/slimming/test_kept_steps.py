@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from slim_nets import Residual
@@ -15,7 +16,7 @@ from slim_nets import Residual
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.jsonio import sealed
 from mmrazor_lite.slimming import slim
-from mmrazor_lite.slimming.kept_steps import Steps, lines, numbers
+from mmrazor_lite.slimming.kept_steps import Steps, digest_of, lines, numbers
 
 
 def run(folder, resume=False, **options):
@@ -96,6 +97,13 @@ def test_functions_of_one_name_are_told_apart(tmp_path):
         run(tmp_path, resume=True, **{**options, "loss": loss(0.2)})
     with pytest.raises(UserError, match="cannot resume the slimming: importance was '.*<lambda>"):
         run(tmp_path, resume=True, **{**options, "importance": lambda *args: by_index(*args) | {}})
+
+
+def test_labels_that_are_no_tensors_decide_too():
+    image = torch.ones(1)
+    leaves = ([image, 0, 1], [image, 1, 0], [image, 0.0, 1], [image, True, 1], [image, "0", 1], [image, np.int64(0), 1])
+    assert len({digest_of(found) for found in leaves}) == len(leaves)
+    assert digest_of([image, None]) == digest_of([image]) != digest_of([image, 0])
 
 
 def test_a_folder_of_another_process_is_refused(root, tmp_path):

@@ -103,12 +103,21 @@ def leave_process_group(failed: bool) -> None:
     """Leave the process group, where this process is in one: threads of gloo may abort a process that just ends.
 
     A process that has failed stays in a group of nccl, whose end would wait for the others.
+
+    In torch 2.6 the end of a group waits for its threads and keeps Python locked meanwhile, which one of them may
+    need to drop a tensor: the process hangs. A backend that Python holds ends unlocked, after its group.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return
-    if not failed or distributed.get_backend() == "gloo":
-        distributed.destroy_process_group()
+    import torch
+
+    is_gloo = distributed.get_backend() == "gloo"
+    if failed and not is_gloo:
+        return
+    backend = distributed.group.WORLD._get_backend(torch.device("cpu")) if is_gloo else None
+    distributed.destroy_process_group()
+    del backend
 
 
 def apply_run_flags(cfg: Any, args: argparse.Namespace, hold: bool = True, without: Collection[str] = ()) -> None:

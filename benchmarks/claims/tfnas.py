@@ -112,16 +112,17 @@ def searching(bench: Bench, path: Path) -> Any:
 def random_networks(algorithm: Any, target: float, number: int, tolerance: float, seed: int) -> list[dict[str, Any]]:
     """Networks of random operators and depths, whose widths are scaled to the target as the search scales its own."""
     start, rng, drawn = algorithm.widths.clone(), np.random.default_rng(seed), []
-    algorithm.target = target
+    algorithm.target, algorithm.tolerance = target, tolerance
     while len(drawn) < number:
         algorithm.widths.copy_(start)
         for parameter in algorithm.arch_parameters.parameters():
             parameter.data.copy_(parameter.new_tensor(rng.random(len(parameter))))
         algorithm.start_epoch(algorithm.epochs_without_arch)
-        latency = algorithm.end_epoch()["after"]
-        subnet = dict(algorithm.searched)
-        if abs(latency / target - 1) <= tolerance and subnet not in [other["subnet"] for other in drawn]:
-            drawn.append({"subnet": subnet, "latency": latency})
+        found, subnet = algorithm.end_epoch(), dict(algorithm.searched)
+        is_random = not found["passed_over"]  # not another one, near it, that meets the target
+        meets = abs(found["after"] / target - 1) <= tolerance
+        if is_random and meets and subnet not in [other["subnet"] for other in drawn]:
+            drawn.append({"subnet": subnet, "latency": found["after"]})
     return drawn
 
 

@@ -58,8 +58,12 @@ class ElasticityHook(Hook):
         for wrapper in runner.optim_wrapper.values():
             wrapper.optimizer.state.clear()
         text = f"latency of the network found: {found['after']:.4f} ms, {found['before']:.4f} before its widths changed"
+        if found["passed_over"]:
+            text += (
+                f"; passed over, since no widths bring them to the target: {found['passed_over']} more probable ones"
+            )
         runner.logger.info(f"{text}; target {found['target']:.4f} ms")
-        if runner.epoch >= algorithm.epochs_without_arch and _misses(algorithm, found["after"]):
+        if runner.epoch >= algorithm.epochs_without_arch and not algorithm.meets(found["after"]):
             runner.logger.warning(
                 f"the network found takes {found['after']:.4f} ms, its widths cannot reach {found['target']:.4f} ms"
             )
@@ -73,12 +77,8 @@ class ElasticityHook(Hook):
         if is_main_process():
             write_subnet(path, subnet, algorithm.search_space, costs, made_by=about)
             runner.logger.info(f"wrote {path}: " + ", ".join(f"{value:,.10g} {name}" for name, value in costs.items()))
-        if _misses(algorithm, costs["latency"]):
+        if not algorithm.meets(costs["latency"]):
             raise UserError(
                 f"the network found takes {costs['latency']:.4f} ms, the target is {algorithm.target:.4f} ms within "
                 f"{algorithm.tolerance:.1%}; it is in {path}. Search longer, or with a larger model.lambda_lat"
             )
-
-
-def _misses(algorithm: object, latency: float) -> bool:
-    return abs(latency / algorithm.target - 1) > algorithm.tolerance

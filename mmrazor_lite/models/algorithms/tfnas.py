@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mmrazor_lite.registry import MODELS
 from mmrazor_lite.subnet import Stage, Subnet, parse_budget, subnet_document
 
 WEIGHTS, ARCH = "architecture", "arch_parameters"  # modules, and the names of their optimizers
+TRIED = 2000  # networks, from the most probable one on, that may be the one found
 SEARCHED = "searched"  # in a checkpoint: the network that the search has found so far
 
 
@@ -35,7 +37,8 @@ class TFNAS(Algorithm):
     (bi-sampling); the output of a stage is the mean of its depths (sink connections). An architecture step, on other
     images, updates the probabilities through a relaxed sample of all operators, with ``|latency / target - 1|`` beside
     the loss of the labels. After an epoch, the widths of the most probable network are scaled until it meets the
-    target (elasticity-scaling).
+    target (elasticity-scaling). Where they cannot reach it, the next one takes its place, which the authors' code has
+    not: there such a search ends beside its target.
 
     Source: arXiv:2008.05314.
 
@@ -173,27 +176,20 @@ class TFNAS(Algorithm):
             return super().trial_step(batch, optim_wrapper[WEIGHTS])
 
     def end_epoch(self) -> dict[str, float]:
-        """Scale the widths of the most probable network to the target, and keep its largest channels.
+        """Scale the widths of the most probable network that they bring to the target, and keep its largest channels.
+
+        Where none of the first ``TRIED`` can be brought to the target, it is the most probable one of all.
 
         Returns:
-            ``before`` and ``after``, its latency; ``target``.
+            ``before`` and ``after``, the latency of the network found; ``target``; ``passed_over``, how many networks
+            are more probable and cannot be brought to the target.
         """
-        operators, depths = self.arch_parameters.best()
-        blocks = [index for index, block in enumerate(self._blocks) if block.runs(depths)]
-        chosen = [operators[block] for block in blocks]
-        widths = [self._current.widths[block][op] for block, op in zip(blocks, chosen, strict=True)]
-        before = self.latency.of_network(blocks, chosen, widths)
         if self.epoch < self.epochs_without_arch:
-            return {"before": before, "after": before, "target": self.target}
-        offered = [self._blocks[block].offered[op] for block, op in zip(blocks, chosen, strict=True)]
-        stages = [self._blocks[block].stage for block in blocks]
-        scaled = scale_widths(
-            widths,
-            [(candidates[0], candidates[-1]) for candidates in offered],
-            [list(dict.fromkeys(stages)).index(stage) for stage in stages],
-            lambda proposed: self.latency.of_network(blocks, chosen, proposed),
-            self.target,
-        )
+            blocks, chosen = self._running(*next(self.arch_parameters.networks()))
+            now = self.latency.of_network(blocks, chosen, self._widths_of(blocks, chosen))
+            return {"before": now, "after": now, "target": self.target, "passed_over": 0}
+        passed_over, blocks, chosen, scaled = self._scaled()
+        widths = self._widths_of(blocks, chosen)
         scores = {}
         for block, op, old, new in zip(blocks, chosen, widths, scaled, strict=True):
             if new != old:
@@ -203,14 +199,29 @@ class TFNAS(Algorithm):
                 scores[group] = candidate.importance
         if scores:
             self.mutator.sort_channels(scores)
-        self._forget()
-        return {"before": before, "after": self.latency.of_network(blocks, chosen, scaled), "target": self.target}
+        return {
+            "before": self.latency.of_network(blocks, chosen, widths),
+            "after": self.cost_model.of(self.searched)["latency"],
+            "target": self.target,
+            "passed_over": passed_over,
+        }
 
     @property
     def searched(self) -> Subnet:
-        """The most probable network, at its widths of now."""
+        """The most probable network that meets the target at the widths of now; where none does, the most probable."""
         self._forget()  # a checkpoint may have been loaded
-        return self.search_space.subnet(self.search_space.index(self._network(*self.arch_parameters.best())))
+        networks = islice(self.arch_parameters.networks(), TRIED if self.latency else 1)
+        first = found = next(networks)
+        for network in chain([first], networks):
+            blocks, chosen = self._running(*network)
+            if self.latency and self.meets(self.latency.of_network(blocks, chosen, self._widths_of(blocks, chosen))):
+                found = network
+                break
+        return self.search_space.subnet(self.search_space.index(self._network(*found)))
+
+    def meets(self, latency: float) -> bool:
+        """Whether milliseconds are within the tolerance of the target."""
+        return abs(latency / self.target - 1) <= self.tolerance
 
     def named_subnets(self) -> dict[str, Subnet]:
         """The network that the search has found so far."""
@@ -286,6 +297,37 @@ class TFNAS(Algorithm):
         """Gumbel noise for each block, equal on all ranks."""
         rng = self.rng(step, k)
         return [rng.gumbel(size=len(block.widths)) for block in self._blocks]
+
+    def _scaled(self) -> tuple[int, list[int], list[int], list[int]]:
+        """The network to be found after this epoch: how many are passed over, its blocks, operators and new widths."""
+        first = None
+        for number, network in enumerate(islice(self.arch_parameters.networks(), TRIED)):
+            blocks, chosen = self._running(*network)
+            low, high = self.latency.range_of(blocks, chosen)
+            if first and not (low <= (1 + self.tolerance) * self.target and high >= (1 - self.tolerance) * self.target):
+                continue
+            offered = [self._blocks[block].offered[op] for block, op in zip(blocks, chosen, strict=True)]
+            stages = [self._blocks[block].stage for block in blocks]
+            scaled = scale_widths(
+                self._widths_of(blocks, chosen),
+                [(candidates[0], candidates[-1]) for candidates in offered],
+                [list(dict.fromkeys(stages)).index(stage) for stage in stages],
+                partial(self.latency.of_network, blocks, chosen),
+                self.target,
+            )
+            first = first or (0, blocks, chosen, scaled)
+            if self.meets(self.latency.of_network(blocks, chosen, scaled)):
+                return number, blocks, chosen, scaled
+        return first
+
+    def _running(self, operators: Sequence[int], depths: Mapping[str, int]) -> tuple[list[int], list[int]]:
+        """The blocks that run at ``depths``, and the operator of each."""
+        blocks = [index for index, block in enumerate(self._blocks) if block.runs(depths)]
+        return blocks, [operators[block] for block in blocks]
+
+    def _widths_of(self, blocks: Sequence[int], operators: Sequence[int]) -> list[int]:
+        """Those of now."""
+        return [self._current.widths[block][op] for block, op in zip(blocks, operators, strict=True)]
 
     def _network(self, operators: Sequence[int], depths: Mapping[str, int] | None = None) -> Subnet:
         """One operator in each block that runs at ``depths``, by default all of them, at the widths of now."""

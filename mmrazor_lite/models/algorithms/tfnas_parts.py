@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_table import LatencyTable
+from mmrazor_lite.models.algorithms.most_probable import by_probability
 from mmrazor_lite.models.mutables import MutableDepth, MutableOP
 from mmrazor_lite.models.mutables.operator import CANDIDATES
 from mmrazor_lite.models.mutators import NasMutator
@@ -92,6 +93,7 @@ class ArchParameters(nn.Module):
 
     def __init__(self, blocks: Sequence[Block], stages: Mapping[str, MutableDepth]) -> None:
         super().__init__()
+        self._blocks = tuple(blocks)
         self._operators = tuple((block.name, block.module) for block in blocks)
         self._stages = tuple(stages.items())
         self.alphas = nn.ParameterList(
@@ -122,10 +124,15 @@ class ArchParameters(nn.Module):
                 "are kept; lower optim_wrapper.arch_parameters.optimizer.lr or clip its gradients, then --resume"
             )
 
-    def best(self) -> tuple[list[int], dict[str, int]]:
-        """The most probable operator of each block, and depth of each stage."""
-        alphas, betas = ([int(p.argmax()) for p in group] for group in (self.alphas, self.betas))
-        return alphas, {name: m.depths[index] for (name, m), index in zip(self._stages, betas, strict=True)}
+    def networks(self) -> Iterator[tuple[list[int], dict[str, int]]]:
+        """The operator of each block and the depth of each stage, of the most probable network and those after it."""
+
+        def named(indices: Sequence[int]) -> dict[str, int]:
+            return {name: m.depths[index] for (name, m), index in zip(self._stages, indices, strict=True)}
+
+        alphas, betas = ([p.detach().tolist() for p in group] for group in (self.alphas, self.betas))
+        for operators, depths in by_probability(alphas, betas, lambda at: [b.runs(named(at)) for b in self._blocks]):
+            yield operators, named(depths)
 
     @contextmanager
     def sinks(self) -> Iterator[None]:
@@ -196,6 +203,11 @@ class BlockLatency:
     def of_network(self, blocks: Sequence[int], operators: Sequence[int], widths: Sequence[int]) -> float:
         """Milliseconds of a network of these blocks, added up in order (``sum`` adds otherwise from Python 3.12 on)."""
         return functools.reduce(operator.add, map(self.of_block, blocks, operators, widths), self.base)
+
+    def range_of(self, blocks: Sequence[int], operators: Sequence[int]) -> tuple[float, float]:
+        """The fewest and the most milliseconds of a network of these blocks, at any widths."""
+        times = [self._values[block][op] for block, op in zip(blocks, operators, strict=True)]  # NaN past its widths
+        return tuple(self.base + sum(float(end(row)) for row in times) for end in (np.nanmin, np.nanmax))
 
     def matrix(self, widths: Sequence[Sequence[int]]) -> np.ndarray:
         """Milliseconds (B, O) of all operators at ``widths`` (B, O)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -257,22 +258,56 @@ def test_widths_meet_the_target_after_an_epoch(make, target):
         for name, value in subnet.items():
             if name.endswith("mid_channels"):
                 assert value in algorithm.search_space[name].candidates
-        ratio = found["after"] / algorithm.target
-        assert abs(ratio - 1) < algorithm.tolerance or _at_the_limits(algorithm, subnet, smallest=ratio > 1)
+        assert abs(found["after"] / algorithm.target - 1) < algorithm.tolerance
 
 
-def _at_the_limits(algorithm: TFNAS, subnet, smallest: bool) -> bool:
-    """Whether no width that runs can shrink; or none grow by more than a last step, which is not taken (as published).
+def _make_sure(algorithm: TFNAS, operator: int, depth: int, others: dict[int, float]) -> None:
+    """One operator in all blocks and one depth in all stages are sure, by 5 of log probability and ``others`` less."""
+    with torch.no_grad():
+        for block, alpha in enumerate(algorithm.arch_parameters.alphas):
+            alpha.fill_(-5.0)[operator] = 0.0
+            alpha[(operator + 1) % 8] = others.get(block, -5.0)
+        for beta in algorithm.arch_parameters.betas:
+            beta.fill_(-5.0)[depth] = 0.0
 
-    A step is one channel for the narrowest, and in proportion for the others.
-    """
-    space = algorithm.search_space
-    active = space.active(space.index(subnet)[None])[0]
-    running = [name for name, on in zip(space, active, strict=True) if on and name.endswith("mid_channels")]
-    least = min(subnet[name] for name in running)
-    if smallest:
-        return all(subnet[name] == space[name].candidates[0] for name in running)
-    return all(subnet[name] + round(subnet[name] / least) >= space[name].candidates[-1] for name in running)
+
+@pytest.mark.parametrize(("target", "operator", "depth"), [("65%", 7, 1), ("55%", 1, 0)])
+def test_a_network_that_cannot_meet_the_target_gives_way_to_the_next_that_can(make, target, operator, depth):
+    """Sure of the slowest network beside a lower target, or of a fast one beside a higher one."""
+    algorithm = make(target_latency=target)
+    algorithm.start_epoch(WARM)
+    _make_sure(algorithm, operator, depth, {2: -0.5})
+    first = next(algorithm.arch_parameters.networks())
+    low, high = algorithm.latency.range_of(*algorithm._running(*first))
+    assert low > 1.01 * algorithm.target if depth else high < 0.99 * algorithm.target
+    found = algorithm.end_epoch()
+    assert found["passed_over"] > 0
+    assert algorithm.meets(found["after"])
+    assert algorithm.cost_model.of(algorithm.searched)["latency"] == found["after"]
+    for network in islice(algorithm.arch_parameters.networks(), found["passed_over"]):
+        blocks, chosen = algorithm._running(*network)
+        assert not algorithm.meets(algorithm.latency.of_network(blocks, chosen, algorithm._widths_of(blocks, chosen)))
+    other = make(target_latency=target)
+    other.load_state_dict(algorithm.state_dict())
+    assert other.searched == algorithm.searched
+
+
+def test_a_network_far_from_the_target_stays_where_none_of_the_next_meets_it(make):
+    algorithm = make(target_latency="30%")
+    algorithm.start_epoch(WARM)
+    _make_sure(algorithm, 7, 1, {})
+    found = algorithm.end_epoch()
+    assert found["passed_over"] == 0 and not algorithm.meets(found["after"])
+    assert {name: algorithm.searched[name] for name in BLOCKS} == dict.fromkeys(BLOCKS, OPERATORS[7])
+
+
+def test_the_most_probable_network_is_found_where_it_meets_the_target(make):
+    algorithm = make(target_latency="65%")
+    algorithm.start_epoch(WARM)
+    _make_sure(algorithm, 3, 1, {})
+    found = algorithm.end_epoch()
+    assert found["passed_over"] == 0 and algorithm.meets(found["after"])
+    assert {name: algorithm.searched[name] for name in BLOCKS} == dict.fromkeys(BLOCKS, OPERATORS[3])
 
 
 def test_channels_are_sorted_where_widths_change(make):

@@ -6,6 +6,7 @@ Letters: N images, C channels, H W space.
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -103,7 +104,8 @@ def read_images(
 
     They are drawn at random where the data can be asked for any of its images: tensors, a Dataset, a config, a loader
     that goes through a Dataset from its beginning (which may be sorted by class). Other batches are taken as they come.
-    Where there are too few further images, a fifth is held out.
+    Where there are too few further images, a fifth is held out. An image that comes again, as a sampler with
+    replacement or a loader that begins anew gives it, is taken once: else it might be seen and held out.
 
     Args:
         data: A DataLoader or any iterable of batches, each ``images`` (N, C, H, W), ``(images, targets)`` or a dict; a
@@ -133,12 +135,19 @@ def read_images(
         told = "one image" if count < 2 else f"{count} times the same image"
         raise UserError(f"data: it yields {told}, which tells no channels apart; give 2 different ones, better 500")
     numbers = None if numbers is None else tuple(numbers[:count])
+    once, notes = _once(found, numbers), ()
+    if len(once) < count:
+        notes = (f"{count - len(once)} of {count} images came more than once: each is taken once",)
+        found, targets = found[once], picked(targets, once, count)
+        numbers = None if numbers is None else tuple(numbers[place] for place in once.tolist())
+        count = len(once)
     if count < FEWEST:
         every = _cut(found, targets, 0, count)
-        return Images(every, every, (f"{count} images: none is held out",), numbers)
+        return Images(every, every, (*notes, f"{count} images: none is held out"), numbers)
     held_out = max(count - images, min(count, images) // HELD_OUT, 1)
     seen = count - held_out
-    notes = () if seen == images else (f"the data has {count} images: {held_out}, {which}, are held out",)
+    if seen != images:
+        notes += (f"the data has {count} images: {held_out}, {which}, are held out",)
     places = None if numbers is None else numbers[seen:]
     return Images(_cut(found, targets, 0, seen), _cut(found, targets, seen, count), notes, places)
 
@@ -253,6 +262,24 @@ def parts(batch: Any) -> tuple[Tensor, Any]:
     if not isinstance(images, Tensor):
         raise UserError(f"data: a batch is {short(batch)}, a {type(batch).__name__}: give {ALLOWED}")
     return images.detach(), torch.as_tensor(targets) if isinstance(targets, np.ndarray) else targets
+
+
+def pixel_keys(images: Tensor) -> Iterator[bytes]:
+    """What tells each of the images from others."""
+    for image in images.detach().cpu():
+        yield hashlib.blake2b(image.contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
+
+
+def _once(images: Tensor, numbers: Sequence[int] | None) -> Tensor:
+    """Where each of the images comes first, by its number in the data, where it has one, and by its pixels."""
+    known: set[int | bytes] = set()
+    places = []
+    for place, key in enumerate(pixel_keys(images)):
+        names = {key} if numbers is None else {key, numbers[place]}
+        if not names & known:
+            places.append(place)
+        known |= names
+    return torch.tensor(places, device=images.device)
 
 
 def _labels(samples: Any) -> Tensor | None:

@@ -5,8 +5,7 @@ Letters: N images, C channels, H W space.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +21,7 @@ from mmrazor_lite.models.importance import Batches
 from mmrazor_lite.randomness import seeded
 
 from .batch_targets import joined, picked, sliced
-from .images import Images, as_batches, checked, parts
+from .images import Images, as_batches, checked, parts, pixel_keys
 from .numbered import makes_its_own_batches
 
 BATCH = 64  # images of a step
@@ -213,9 +212,9 @@ class _Collate:
     def __call__(self, items: Any) -> dict[str, Any]:
         images, targets = self._batch(items)
         if self.left_out:
-            stay = [place for place, key in enumerate(_keys(images)) if key not in self.left_out]
+            stay = [place for place, key in enumerate(pixel_keys(images)) if key not in self.left_out]
             if not stay:
-                images, targets = self._batch([self._other(key) for key in _keys(images)])
+                images, targets = self._batch([self._other(key) for key in pixel_keys(images)])
             elif len(stay) < len(images):
                 places = torch.tensor([stay[index % len(stay)] for index in range(len(images))])
                 images, targets = images[places], picked(targets, places, len(images))
@@ -233,7 +232,7 @@ class _Collate:
             with seeded(seed):
                 item = self.dataset[int(number)]
                 images, _ = self._batch([item])
-            if not self.left_out.issuperset(_keys(images)):
+            if not self.left_out.issuperset(pixel_keys(images)):
                 return item
         raise UserError(LEFT)
 
@@ -270,11 +269,11 @@ def _unlike(
     Returns:
         As :func:`_apart`.
     """
-    keys = frozenset(key for images, _ in held_out for key in _keys(images))
+    keys = frozenset(key for images, _ in held_out for key in pixel_keys(images))
     if not isinstance(dataset, MemoryImages):
         told = UNTOLD if _changes(dataset, collate, seed) else ""
         return dataset, _Collate(collate.collate, collate.dtype, keys, dataset), told
-    own = list(_keys(dataset.images))
+    own = list(pixel_keys(dataset.images))
     stay = [place for place, key in enumerate(own) if key not in keys]
     return dataset.chosen(np.array(stay, dtype=np.int64)), collate, UNTOLD if are_inside and keys - set(own) else ""
 
@@ -284,13 +283,6 @@ def _changes(dataset: Dataset, collate: Callable, seed: int) -> bool:
     places = np.arange(min(len(dataset), LOOKED_AT))
     (first, _), (again, _) = (_read(dataset, collate, places, each)[0] for each in (seed, seed + 1))
     return not torch.equal(first, again)
-
-
-def _keys(images: Tensor) -> Iterable[bytes]:
-    return (
-        hashlib.blake2b(image.contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
-        for image in images.detach().cpu()
-    )
 
 
 def _places(count: int, seed: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.slimming import image_folder, read_images
@@ -163,6 +171,42 @@ def test_what_has_no_numbers_is_said_to_have_none():
     left_out = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=9, collate_fn=collate)
     for data in (left_out, BATCHES["loader of a stream"], BATCHES["list"]):
         assert read(data)[0].places is None
+
+
+TWICE = {
+    "sampler with replacement": lambda: DataLoader(
+        TensorDataset(IMAGES, LABELS),
+        batch_size=9,
+        sampler=WeightedRandomSampler(torch.ones(130), 400, generator=torch.Generator().manual_seed(0)),
+    ),
+    "loader that begins anew": lambda: cycle(zip(IMAGES[:60].split(9), LABELS[:60].split(9), strict=True)),
+    "dataset beside itself": lambda: ConcatDataset([TensorDataset(IMAGES[:30], LABELS[:30])] * 3),
+    "tensors": lambda: (torch.cat([IMAGES[:50], IMAGES[:50]]), torch.cat([LABELS[:50], LABELS[:50]])),
+    "list for all": lambda: (torch.cat([IMAGES[:50], IMAGES[:50]]), [*LABELS[:50].tolist(), *LABELS[:50].tolist()]),
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_no_image_is_seen_and_held_out(kind):
+    found, seen, held_out = read(TWICE[kind]())
+    every = places(torch.cat([seen, held_out]))
+    assert len(set(every)) == len(every) >= 30 and len(held_out) and found.is_held_out
+    assert numbers([targets for _, targets in [*found.seen, *found.held_out]]) == every
+    assert "came more than once: each is taken once" in found.notes[0]
+
+
+def test_an_image_that_is_drawn_otherwise_each_time_is_one_image():
+    """A crop, by a sampler with replacement: its number tells."""
+
+    class Crops(TensorDataset):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return image + torch.rand(()), label
+
+    sampler = WeightedRandomSampler(torch.ones(130), 400, generator=torch.Generator().manual_seed(0))
+    found = read(DataLoader(Crops(IMAGES, LABELS), batch_size=9, sampler=sampler))[0]
+    labels = labels_of([*found.seen, *found.held_out]).tolist()
+    assert len(set(labels)) == len(labels) and set(found.places) == set(labels_of(found.held_out).tolist())
 
 
 class Normalised(DataLoader):

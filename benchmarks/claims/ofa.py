@@ -141,21 +141,29 @@ def train_scratch(bench: Bench, index: int, seed: int) -> dict[str, Any]:
 # what the figures say -------------------------------------------------------------------------------------------
 
 
+def networks(study: Mapping[str, Any], jobs: Jobs) -> list[dict[str, Any]]:
+    """Of those taken out of the supernet: ``macs``, ``test``, ``tuned``, and ``scratch``, of the seeds so far."""
+    ofa, specialised = study["ofa"], jobs.record(SPECIALISE)
+    found = []
+    for index in range(len(ofa["budgets"])):
+        if specialised and (record := jobs.record(_net(index))):
+            scratch = [other["test"] for seed in ofa["seeds"] if (other := jobs.record(_scratch(index, seed)))]
+            accuracies = {key: record[key] for key in ("test", "tuned")}
+            found.append({"macs": specialised["nets"][index]["macs"], **accuracies, "scratch": scratch})
+    return found
+
+
 def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
     """The networks beside themselves from scratch, fine-tuning, the predictor."""
     ofa, criteria = study["ofa"], study["ofa"]["criteria"]
-    indices = range(len(ofa["budgets"]))
-    nets = {index: record for index in indices if (record := jobs.record(_net(index)))}
-    gaps = []
-    for index, record in nets.items():
-        scratch = [found["test"] for seed in ofa["seeds"] if (found := jobs.record(_scratch(index, seed)))]
-        gaps += [record["test"] - statistics.fmean(scratch)] if scratch else []
+    indices, nets = range(len(ofa["budgets"])), networks(study, jobs)
+    gaps = [net["test"] - statistics.fmean(net["scratch"]) for net in nets if net["scratch"]]
     names = [*map(_net, indices), *(_scratch(index, seed) for seed in ofa["seeds"] for index in indices)]
     figure = ", ".join(f"{gap:+.2f}" for gap in gaps) + (f" (mean {statistics.fmean(gaps):+.2f})" if gaps else "")
     met = bool(gaps) and min(gaps) >= -criteria["below"] and statistics.fmean(gaps) >= criteria["mean"]
     criterion = f"none more than {criteria['below']} point below itself from scratch, and the mean not below"
     yield Row(f"Once-for-All: {len(indices)} networks need no training", criterion, figure, met, names)
-    gains = [record["tuned"] - record["test"] for record in nets.values()]
+    gains = [record["tuned"] - record["test"] for record in nets]
     figure = ", ".join(f"{gain:+.2f}" for gain in gains) + (f" (mean {statistics.fmean(gains):+.2f})" if gains else "")
     met = bool(gains) and statistics.fmean(gains) >= criteria["fine"]
     what = f"Once-for-All: {ofa['fine_epochs']} epochs of tuning lose nothing"

@@ -179,19 +179,26 @@ def accuracy(network: Any, images: Any, labels: Any) -> float:
 # what the figures say -------------------------------------------------------------------------------------------
 
 
+def both(study: Mapping[str, Any], jobs: Jobs, case: str) -> tuple[list[float], list[float]]:
+    """Accuracies of the networks found and trained, and of those slimmed and tuned, by the seeds that are there."""
+    mine = [_slim(case, seed) for seed in study["slim"]["seeds"]]
+    groups = searched_by(study, case)[1], mine
+    return tuple([record["test"] for name in group if (record := jobs.record(name))] for group in groups)
+
+
 def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
     """A line for each case, side by side; nothing is judged."""
     slim = study["slim"]
     for case in slim["cases"]:
         finder, names = searched_by(study, case)
-        mine = [_slim(case, seed) for seed in slim["seeds"]]
-        found, slimmed = ([r["test"] for n in group if (r := jobs.record(n))] for group in (names, mine))
+        found, slimmed = both(study, jobs, case)
         figure = ""
         if found and slimmed:
             ahead = statistics.fmean(found) - statistics.fmean(slimmed)
             figure = f"found {_mean(found)}, slimmed {_mean(slimmed)}: {ahead:+.2f} points"
         what = f"What a supernet buys: {case} beside slimming, {round(epochs_of(study, case))} epochs of images each"
-        yield Row(what, "reported", figure, None, [finder, *names, _full(case), *mine])
+        needed = [finder, *names, _full(case), *(_slim(case, seed) for seed in slim["seeds"])]
+        yield Row(what, "reported", figure, None, needed)
 
 
 def _mean(values: list[float]) -> str:

@@ -443,5 +443,14 @@ def test_pictures_show_what_is_done(bench, tmp_path):
         finish(jobs, f"autoslim-resnet-{kind}50-s0", test=accuracy)
     drawn = pictures.draw(study, jobs, tmp_path / "pictures")
     assert [path.name for path in drawn] == ["spos.png", "autoslim.png"]
+    finish(jobs, "ofa-specialise", nets=[{"macs": 400_000}])
+    finish(jobs, "ofa-net-0", test=70.0, tuned=70.5)
+    for name, accuracy in (("found60", 71.0), ("rival60-00", 70.0)):
+        finish(jobs, f"tfnas-{name}-s0", test=accuracy)
+    assert len(pictures.draw(study, jobs, tmp_path / "pictures")) == 4
+    finish(jobs, "ofa-scratch-0-s0", test=69.0)
+    finish(jobs, "slim-autoslim-s0", test=70.0)
+    drawn = pictures.draw(study, jobs, tmp_path / "pictures")
+    assert [path.stem for path in drawn] == ["spos", "autoslim", "ofa", "tfnas", "slim"]
     before = [path.read_bytes() for path in drawn]
     assert [path.read_bytes() for path in pictures.draw(study, jobs, tmp_path / "pictures")] == before

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.claims import draws
@@ -17,6 +19,7 @@ from benchmarks.claims.table import Row
 
 TITLES = {"resnet": "ResNet-shaped", "wrn": "WRN-shaped", "mbv2": "MobileNetV2-shaped"}
 CONTROLS = ("uniform", "random")
+_SIZES = (("uniform", 50), ("full", 100))  # and wider ones
 
 
 def _supernet(shape: str) -> str:
@@ -29,6 +32,10 @@ def _search(shape: str) -> str:
 
 def _alone(shape: str, kind: str, share: int, seed: int, twice: bool = False) -> str:
     return f"autoslim-{shape}-{kind}{share}-{'twice-' * twice}s{seed}"
+
+
+def _wider(shape: str, factor: float, seed: int) -> str:
+    return f"autoslim-{shape}-wide{factor:g}-s{seed}"
 
 
 def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
@@ -55,6 +62,12 @@ def jobs(study: Mapping[str, Any]) -> Iterator[Job]:
             for kind in ("found", *CONTROLS):
                 twice = {**alone, "epochs": 2 * epochs}
                 yield _job(twice, shape, kind, longer["share"], seed, 1.4 * epochs * minutes, twice=True)
+        wider = auto["wider"]
+        for factor in wider["factors"] if shape == wider["shape"] else ():
+            for seed in wider["seeds"]:
+                measure = partial(train_wider, shape=shape, factor=factor, seed=seed)
+                settings, expected = {**alone, "factor": factor}, 1.5 * factor * epochs * minutes
+                yield Job(_wider(shape, factor, seed), f"{name}_subnet", settings, measure, expected)
 
 
 def _job(
@@ -108,6 +121,15 @@ def train_alone(bench: Bench, shape: str, kind: str, share: int, seed: int) -> d
             prepared, subnet = control(bench, name, prepared, kind, found, seed)
             about = {"off": round(prepared.cost_model.of(subnet)["macs"] / found["macs"] - 1, 5)}
     return {**bench.alone(name, prepared, subnet, settings["epochs"], seed), **about}
+
+
+def train_wider(bench: Bench, shape: str, factor: float, seed: int) -> dict[str, Any]:
+    """Train the full network with other channels everywhere."""
+    name = f"autoslim_{shape}"
+    options = [f"architecture.backbone.widen_factor={factor}", f"architecture.head.in_channels={round(64 * factor)}"]
+    prepared = bench.algorithm(name, "supernet", *(f"model.{option}" for option in options))
+    more = [f"model.cfg.{option}" for option in options]
+    return bench.alone(name, prepared, prepared.search_space.max(), bench.job.settings["epochs"], seed, more=more)
 
 
 def control(
@@ -182,6 +204,24 @@ def _row_of_twice(study: Mapping[str, Any], jobs: Jobs) -> Row:
     return Row(what, criterion, ", ".join(told), not turned, [*_names(study, shape, share, *CONTROLS), *names])
 
 
+def _row_of_sizes(study: Mapping[str, Any], jobs: Jobs) -> Row:
+    """What half the macs cost by how large the network is: full networks of several widths, all scaled uniformly."""
+    auto, levels, names = study["autoslim"], [], []
+    shape = auto["wider"]["shape"]
+    groups = [[_alone(shape, kind, share, seed) for seed in auto["full_seeds"]] for kind, share in _SIZES]
+    groups += [[_wider(shape, factor, seed) for seed in auto["wider"]["seeds"]] for factor in auto["wider"]["factors"]]
+    for group in groups:
+        names += group
+        records = [record for name in group if (record := jobs.record(name))]
+        if records:
+            accuracy, macs = (statistics.fmean(record[key] for record in records) for key in ("test", "macs"))
+            levels.append((macs, accuracy))
+    told = ", ".join(f"{accuracy:.2f} of {macs / 1e6:.2f} M" for macs, accuracy in levels)
+    halves = [(b[1] - a[1]) / math.log2(b[0] / a[0]) for a, b in pairwise(levels)]
+    figure = told + (f": half the macs cost {', '.join(f'{half:.2f}' for half in halves)}" if halves else "")
+    return Row(f"AutoSlim, {TITLES[shape]}: what half the macs cost larger networks", "reported", figure, None, names)
+
+
 def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
     """A line for each shape and share, the two of the claim, and one of a longer schedule."""
     auto = study["autoslim"]
@@ -213,4 +253,5 @@ def rows(study: Mapping[str, Any], jobs: Jobs) -> Iterator[Row]:
     criterion = f"<= {criteria['drop']} points in {criteria['drop_cases']} of {len(auto['shapes'])}"
     mean = f" (mean {statistics.fmean(drops):.2f})" if drops else ""
     yield Row("AutoSlim: lost at half the macs", criterion, figure + mean, within >= criteria["drop_cases"], full_names)
+    yield _row_of_sizes(study, jobs)
     yield _row_of_twice(study, jobs)

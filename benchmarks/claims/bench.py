@@ -120,15 +120,19 @@ class Bench:
         seed: int,
         lr: float | None = None,
         test: bool = True,
+        more: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Train one subnet alone, test it, and return its figures; ``prepared`` has its space and its costs."""
+        """Train one subnet alone, test it, and return its figures.
+
+        ``prepared`` has its space and its costs; ``more`` are options of the config of the subnet.
+        """
         from mmrazor_lite.subnet import write_subnet
 
         costs = prepared.cost_model.of(subnet)
         file, config = self.folder / "subnet.yaml", self.config(name, "subnet")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_subnet(file, subnet, prepared.search_space, costs)
-        options = [*self.options("subnet", epochs, lr), f"model.fix_subnet={file}"]
+        options = [*self.options("subnet", epochs, lr), f"model.fix_subnet={file}", *more]
         checkpoint = self.workspace.train("train", config, epochs, seed, options)
         metrics = self.workspace.test("train", config, checkpoint, options) if test else {}
         return {

@@ -237,7 +237,7 @@ def test_what_is_ahead_stays_ahead_when_trained_twice_as_long(bench, tmp_path, l
     finish(jobs, "autoslim-resnet-search")
     for seed in (0, 1):
         for kind, accuracy in {"found": 62.0, "uniform": 60.0, "random": 61.9}.items():
-            finish(jobs, f"autoslim-resnet-{kind}50-s{seed}", test=accuracy + 0.1 * seed * (kind == "found"))
+            finish(jobs, f"autoslim-resnet-{kind}50-s{seed}", test=accuracy + 0.1 * seed * (kind == "found"), macs=1)
     for kind, accuracy in {"found": longer, "uniform": 70.0, "random": 72.0}.items():
         finish(jobs, f"autoslim-resnet-{kind}50-twice-s0", test=accuracy)
     *_, row = bench.autoslim.rows(study, jobs)
@@ -245,6 +245,17 @@ def test_what_is_ahead_stays_ahead_when_trained_twice_as_long(bench, tmp_path, l
     finish(jobs, "autoslim-resnet-random50-twice-s0", test=60.0)
     *_, row = bench.autoslim.rows(study, jobs)
     assert row.state(jobs) == state
+
+
+def test_what_half_the_macs_cost_by_size(bench, tmp_path):
+    study = bench.study.read_study(tiny=True)
+    jobs = jobs_of(bench, tmp_path, tiny=True)
+    finish(jobs, "autoslim-resnet-search")
+    for name, macs, accuracy in (("uniform50", 1, 70.0), ("full100", 2, 74.0), ("wide0.75", 8, 77.0)):
+        finish(jobs, f"autoslim-resnet-{name}-s0", test=accuracy, macs=macs * 1_000_000)
+    *_, row, _ = bench.autoslim.rows(study, jobs)
+    assert row.state(jobs) == "reported"
+    assert row.figure == "70.00 of 1.00 M, 74.00 of 2.00 M, 77.00 of 8.00 M: half the macs cost 4.00, 1.50"
 
 
 def test_targets_are_judged_by_the_table_and_by_the_clock(bench, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -210,11 +210,10 @@ class TFNAS(Algorithm):
     def searched(self) -> Subnet:
         """The most probable network that meets the target at the widths of now; where none does, the most probable."""
         self._forget()  # a checkpoint may have been loaded
-        networks = islice(self.arch_parameters.networks(), TRIED if self.latency else 1)
-        first = found = next(networks)
-        for network in chain([first], networks):
+        found = next(self.arch_parameters.networks())
+        for network in islice(self.arch_parameters.networks(), TRIED) if self.latency else ():
             blocks, chosen = self._running(*network)
-            if self.latency and self.meets(self.latency.of_network(blocks, chosen, self._widths_of(blocks, chosen))):
+            if self.meets(self.latency.of_network(blocks, chosen, self._widths_of(blocks, chosen))):
                 found = network
                 break
         return self.search_space.subnet(self.search_space.index(self._network(*found)))

@@ -92,8 +92,8 @@ def random_networks(args: argparse.Namespace, table: Path, target: float, tolera
     algorithm.target, algorithm.epoch = target, algorithm.epochs_without_arch
     start, rng, wanted = algorithm.widths.clone(), np.random.default_rng(0), iter(files)
     while (path := next(wanted, None)) is not None:
-        found = {"after": float("inf"), "passed_over": 0}
-        while found["passed_over"] or abs(found["after"] / target - 1) > tolerance:
+        found = {"after": float("inf"), "less_probable": 1.0}
+        while found["less_probable"] > 1 or abs(found["after"] / target - 1) > tolerance:
             algorithm.widths.copy_(start)
             for parameter in algorithm.arch_parameters.parameters():
                 parameter.data.copy_(parameter.new_tensor(rng.random(len(parameter))))

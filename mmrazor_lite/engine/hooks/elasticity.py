@@ -58,9 +58,10 @@ class ElasticityHook(Hook):
         for wrapper in runner.optim_wrapper.values():
             wrapper.optimizer.state.clear()
         text = f"latency of the network found: {found['after']:.4f} ms, {found['before']:.4f} before its widths changed"
-        if found["passed_over"]:
+        if found["less_probable"] > 1:
             text += (
-                f"; passed over, since no widths bring them to the target: {found['passed_over']} more probable ones"
+                f"; the most probable network has no widths that bring it to the target, this one is "
+                f"{found['less_probable']:.3g} times less probable"
             )
         runner.logger.info(f"{text}; target {found['target']:.4f} ms")
         if runner.epoch >= algorithm.epochs_without_arch and not algorithm.meets(found["after"]):

@@ -25,7 +25,7 @@ from mmrazor_lite.registry import MODELS
 from mmrazor_lite.subnet import Stage, Subnet, parse_budget, subnet_document
 
 WEIGHTS, ARCH = "architecture", "arch_parameters"  # modules, and the names of their optimizers
-TRIED = 2000  # networks, from the most probable one on, that may be the one found
+TRIED = 2000  # networks whose operators could meet the target, of which one may be found
 SEARCHED = "searched"  # in a checkpoint: the network that the search has found so far
 
 
@@ -178,17 +178,17 @@ class TFNAS(Algorithm):
     def end_epoch(self) -> dict[str, float]:
         """Scale the widths of the most probable network that they bring to the target, and keep its largest channels.
 
-        Where none of the first ``TRIED`` can be brought to the target, it is the most probable one of all.
+        Where none of the first ``TRIED`` that could meet the target does, it is the most probable one of all.
 
         Returns:
-            ``before`` and ``after``, the latency of the network found; ``target``; ``passed_over``, how many networks
-            are more probable and cannot be brought to the target.
+            ``before`` and ``after``, the latency of the network found; ``target``; ``less_probable``, how many times
+            less probable it is than the most probable one, 1 where it is that one.
         """
         if self.epoch < self.epochs_without_arch:
-            blocks, chosen = self._running(*next(self.arch_parameters.networks()))
+            blocks, chosen = self._running(*self.arch_parameters.most_probable())
             now = self.latency.of_network(blocks, chosen, self._widths_of(blocks, chosen))
-            return {"before": now, "after": now, "target": self.target, "passed_over": 0}
-        passed_over, blocks, chosen, scaled = self._scaled()
+            return {"before": now, "after": now, "target": self.target, "less_probable": 1.0}
+        behind, blocks, chosen, scaled = self._scaled()
         widths = self._widths_of(blocks, chosen)
         scores = {}
         for block, op, old, new in zip(blocks, chosen, widths, scaled, strict=True):
@@ -203,19 +203,21 @@ class TFNAS(Algorithm):
             "before": self.latency.of_network(blocks, chosen, widths),
             "after": self.cost_model.of(self.searched)["latency"],
             "target": self.target,
-            "passed_over": passed_over,
+            "less_probable": float(np.exp(behind)),
         }
 
     @property
     def searched(self) -> Subnet:
         """The most probable network that meets the target at the widths of now; where none does, the most probable."""
         self._forget()  # a checkpoint may have been loaded
-        found = next(self.arch_parameters.networks())
-        for network in islice(self.arch_parameters.networks(), TRIED) if self.latency else ():
-            blocks, chosen = self._running(*network)
-            if self.meets(self.latency.of_network(blocks, chosen, self._widths_of(blocks, chosen))):
-                found = network
-                break
+        found = self.arch_parameters.most_probable()
+        if self.latency:
+            now = self._current.milliseconds
+            for _, *network in islice(self.arch_parameters.networks(now, now, self._limits()), TRIED):
+                blocks, chosen = self._running(*network)
+                if self.meets(self.latency.of_network(blocks, chosen, self._widths_of(blocks, chosen))):
+                    found = network
+                    break
         return self.search_space.subnet(self.search_space.index(self._network(*found)))
 
     def meets(self, latency: float) -> bool:
@@ -297,27 +299,35 @@ class TFNAS(Algorithm):
         rng = self.rng(step, k)
         return [rng.gumbel(size=len(block.widths)) for block in self._blocks]
 
-    def _scaled(self) -> tuple[int, list[int], list[int], list[int]]:
-        """The network to be found after this epoch: how many are passed over, its blocks, operators and new widths."""
-        first = None
-        for number, network in enumerate(islice(self.arch_parameters.networks(), TRIED)):
+    def _limits(self) -> tuple[float, float]:
+        """Milliseconds from and to which the blocks of a network that meets the target take, a hair more than those."""
+        low, high = ((1 + side * (self.tolerance + 1e-9)) * self.target for side in (-1, 1))
+        return low - self.latency.base, high - self.latency.base
+
+    def _scaled(self) -> tuple[float, list[int], list[int], list[int]]:
+        """The network to be found after this epoch: how far behind it is, its blocks, operators and new widths."""
+        latency = self.latency
+        for behind, *network in islice(
+            self.arch_parameters.networks(latency.least, latency.most, self._limits()), TRIED
+        ):
             blocks, chosen = self._running(*network)
-            low, high = self.latency.range_of(blocks, chosen)
-            if first and not (low <= (1 + self.tolerance) * self.target and high >= (1 - self.tolerance) * self.target):
-                continue
-            offered = [self._blocks[block].offered[op] for block, op in zip(blocks, chosen, strict=True)]
-            stages = [self._blocks[block].stage for block in blocks]
-            scaled = scale_widths(
-                self._widths_of(blocks, chosen),
-                [(candidates[0], candidates[-1]) for candidates in offered],
-                [list(dict.fromkeys(stages)).index(stage) for stage in stages],
-                partial(self.latency.of_network, blocks, chosen),
-                self.target,
-            )
-            first = first or (0, blocks, chosen, scaled)
-            if self.meets(self.latency.of_network(blocks, chosen, scaled)):
-                return number, blocks, chosen, scaled
-        return first
+            scaled = self._scaled_widths(blocks, chosen)
+            if self.meets(latency.of_network(blocks, chosen, scaled)):
+                return behind, blocks, chosen, scaled
+        blocks, chosen = self._running(*self.arch_parameters.most_probable())
+        return 0.0, blocks, chosen, self._scaled_widths(blocks, chosen)
+
+    def _scaled_widths(self, blocks: Sequence[int], chosen: Sequence[int]) -> list[int]:
+        """Widths of blocks with these operators, scaled towards the target."""
+        offered = [self._blocks[block].offered[op] for block, op in zip(blocks, chosen, strict=True)]
+        stages = [self._blocks[block].stage for block in blocks]
+        return scale_widths(
+            self._widths_of(blocks, chosen),
+            [(candidates[0], candidates[-1]) for candidates in offered],
+            [list(dict.fromkeys(stages)).index(stage) for stage in stages],
+            partial(self.latency.of_network, blocks, chosen),
+            self.target,
+        )
 
     def _running(self, operators: Sequence[int], depths: Mapping[str, int]) -> tuple[list[int], list[int]]:
         """The blocks that run at ``depths``, and the operator of each."""

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mmrazor_lite.errors import UserError
 from mmrazor_lite.estimators.latency_table import LatencyTable
-from mmrazor_lite.models.algorithms.most_probable import by_probability
+from mmrazor_lite.models.algorithms.most_probable import Depths, by_probability
 from mmrazor_lite.models.mutables import MutableDepth, MutableOP
 from mmrazor_lite.models.mutables.operator import CANDIDATES
 from mmrazor_lite.models.mutators import NasMutator
@@ -124,15 +124,33 @@ class ArchParameters(nn.Module):
                 "are kept; lower optim_wrapper.arch_parameters.optimizer.lr or clip its gradients, then --resume"
             )
 
-    def networks(self) -> Iterator[tuple[list[int], dict[str, int]]]:
-        """The operator of each block and the depth of each stage, of the most probable network and those after it."""
+    def most_probable(self) -> tuple[list[int], dict[str, int]]:
+        """The most probable operator of each block, and depth of each stage."""
+        operators, depths = ([row.tolist() for row in group] for group in (self.alphas, self.betas))
+        return [row.index(max(row)) for row in operators], {
+            name: m.depths[row.index(max(row))] for (name, m), row in zip(self._stages, depths, strict=True)
+        }
 
-        def named(indices: Sequence[int]) -> dict[str, int]:
-            return {name: m.depths[index] for (name, m), index in zip(self._stages, indices, strict=True)}
+    def networks(
+        self, least: np.ndarray, most: np.ndarray, limits: tuple[float, float]
+    ) -> Iterator[tuple[float, list[int], dict[str, int]]]:
+        """Those that can cost what ``limits`` allow, the most probable one first; see :func:`by_probability`.
 
-        alphas, betas = ([p.detach().tolist() for p in group] for group in (self.alphas, self.betas))
-        for operators, depths in by_probability(alphas, betas, lambda at: [b.runs(named(at)) for b in self._blocks]):
-            yield operators, named(depths)
+        Yields:
+            By how much its logarithm is less probable than that of the most probable one of all; the operator of each
+            block; the depth of each stage.
+        """
+        offered = {name: (m.depths, beta.tolist()) for (name, m), beta in zip(self._stages, self.betas, strict=True)}
+        stages = list(dict.fromkeys(block.stage for block in self._blocks))
+        parts = []
+        for stage in stages:
+            depths, scores = offered.get(stage.name, ((len(stage.blocks),), [0.0]))
+            own = [number for number, block in enumerate(self._blocks) if block.stage == stage]
+            parts.append(Depths(scores, [own[:depth] for depth in depths]))
+        alphas = [alpha.tolist() for alpha in self.alphas]
+        for behind, operators, indices in by_probability(alphas, parts, least, most, limits):
+            found = {stage.name: index for stage, index in zip(stages, indices, strict=True) if stage.name in offered}
+            yield behind, operators, {name: offered[name][0][index] for name, index in found.items()}
 
     @contextmanager
     def sinks(self) -> Iterator[None]:
@@ -177,6 +195,10 @@ class BlockLatency:
         table: Of the space of TF-NAS: one part per operator choice, by operator and width.
         blocks: The blocks of the space.
 
+    Attributes:
+        base: Of what is no block.
+        least, most: Of every operator of every block at the best of its widths and at the worst, (B, O).
+
     Raises:
         UserError: The table has other parts.
     """
@@ -194,6 +216,11 @@ class BlockLatency:
                 )
             self._values.append(factor * cell.values[..., 0])
             self._first.append([table.space[width].candidates[0] for width in block.widths])
+        offered = [
+            [[self.of_block(number, op, width) for width in block.offered[op]] for op in range(len(block.offered))]
+            for number, block in enumerate(blocks)
+        ]
+        self.least, self.most = (np.array([list(map(end, row)) for row in offered]) for end in (min, max))
         self.base = offset + factor * float(table.base.values.reshape(()))
 
     def of_block(self, block: int, operator: int, width: int) -> float:
@@ -203,11 +230,6 @@ class BlockLatency:
     def of_network(self, blocks: Sequence[int], operators: Sequence[int], widths: Sequence[int]) -> float:
         """Milliseconds of a network of these blocks, added up in order (``sum`` adds otherwise from Python 3.12 on)."""
         return functools.reduce(operator.add, map(self.of_block, blocks, operators, widths), self.base)
-
-    def range_of(self, blocks: Sequence[int], operators: Sequence[int]) -> tuple[float, float]:
-        """The fewest and the most milliseconds of a network of these blocks, at any widths."""
-        times = [self._values[block][op] for block, op in zip(blocks, operators, strict=True)]  # NaN past its widths
-        return tuple(self.base + sum(float(end(row)) for row in times) for end in (np.nanmin, np.nanmax))
 
     def matrix(self, widths: Sequence[Sequence[int]]) -> np.ndarray:
         """Milliseconds (B, O) of all operators at ``widths`` (B, O)."""
